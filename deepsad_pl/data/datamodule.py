@@ -1,0 +1,103 @@
+"""The LightningDataModule of every data set: tensors in memory, batches by index."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from deepsad_pl.data.loader import BatchLoader
+from deepsad_pl.data.scenario import Scenario, draw_training_set
+from deepsad_pl.data.sources import Source
+from deepsad_pl.errors import DeepSADError
+
+EVAL_BATCH_SIZE = 2000
+
+
+class AnomalyDataModule(LightningDataModule):
+    """A semi-supervised training set and the whole test set of a source, under a scenario.
+
+    Batches are ``(x, semi_y, y, idx)``: float32 input (B, ...), semi-label (0 unlabeled, +1 known normal, -1 known
+    anomaly), ground truth (0 normal, 1 anomaly; never read in training) and the position in the training or test set.
+
+    Args:
+        source: the data.
+        scenario: who is normal, labeled, polluting.
+        classes: class names, for messages.
+        batch_size: global, over all ranks.
+        seed: of the shuffling.
+        labeled_anomalies: whether labeled anomalies are part of the training data.
+
+    Attributes:
+        training_set: the rows drawn, with their counts.
+
+    Raises:
+        DeepSADError: if the scenario cannot be had from the data, or a batch would hold a single sample.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        scenario: Scenario,
+        *,
+        classes: tuple[str, ...] = (),
+        batch_size: int = 200,
+        seed: int = 0,
+        labeled_anomalies: bool = True,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.scenario = scenario
+        self.batch_size = batch_size
+        self.seed = seed
+        self.training_set = draw_training_set(source.labels_train, scenario, classes)
+        keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
+        self._rows = self.training_set.index[keep]
+        self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
+        self._y = torch.from_numpy(self.training_set.y[keep])
+        self._test_y = torch.from_numpy((~np.isin(source.labels_test, scenario.normal_classes)).astype(np.int64))
+        self._check()
+
+    def _check(self) -> None:
+        anomalies, total = int(self._test_y.sum()), len(self._test_y)
+        if not 0 < anomalies < total:
+            raise DeepSADError(
+                f"the test data hold {total - anomalies} normal and {anomalies} anomalous samples, but AUROC needs both; "
+                "choose another scenario.normal_class"
+            )
+        smallest = len(self._rows) // -(-len(self._rows) // self.batch_size)
+        if smallest < 2:
+            raise DeepSADError(
+                f"{len(self._rows)} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
+                "but batch normalization needs 2; raise the batch_size or use more data"
+            )
+
+    @property
+    def test_counts(self) -> dict[str, int]:
+        """How many test samples there are of each kind."""
+        anomalies = int(self._test_y.sum())
+        return {"test": len(self._test_y), "test_normal": len(self._test_y) - anomalies, "test_anomalous": anomalies}
+
+    def train_dataloader(self) -> BatchLoader:
+        """The training set, shuffled anew each epoch."""
+        x = self._tensor(self.source.x_train[self._rows])
+        return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
+
+    def test_dataloader(self) -> BatchLoader:
+        """The whole test set in its own order."""
+        unlabeled = torch.zeros_like(self._test_y)
+        return self._loader(self._tensor(self.source.x_test), unlabeled, self._test_y, batch_size=EVAL_BATCH_SIZE)
+
+    def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
+        device, rank, world_size = torch.device("cpu"), 0, 1
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        tensors = (tensor.to(device) for tensor in (x, semi_y, y))
+        return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
+
+    @staticmethod
+    def _tensor(array: Any) -> Tensor:
+        # A copy: a memory-mapped array is read-only and its pages come and go.
+        return torch.from_numpy(np.array(array))

@@ -1,0 +1,93 @@
+"""Downloads that are either whole and right, or not there."""
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+from filelock import FileLock
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from deepsad_pl.console import console
+from deepsad_pl.errors import DeepSADError
+
+_TIMEOUT_S = 30
+_CHUNK = 1 << 16
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(url: str, path: Path, sha256: str) -> Path:
+    """Download a file unless it is there, under a temporary name until its SHA-256 is right.
+
+    A file that is already there is used as it is, without touching the network.
+
+    Args:
+        url: where it is.
+        path: where it goes; the folder is made.
+        sha256: its checksum, in hex.
+
+    Returns:
+        The path.
+
+    Raises:
+        DeepSADError: if it cannot be had or is not what was expected; names the file, the URL and the way out. Nothing
+            is left under the final name.
+    """
+    if path.exists():
+        return path
+    by_hand = f"download it by hand from {url} and put it at {path}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeepSADError(f"{path.parent} cannot be made ({error}); choose another data_dir") from error
+    with FileLock(path.parent / f".{path.name}.lock"):
+        if path.exists():
+            return path
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(descriptor)
+        part = Path(name)
+        try:
+            _download(url, part, path.name)
+            found = sha256_of(part)
+            if found != sha256:
+                raise DeepSADError(
+                    f"{path.name} from {url} is not the expected file (SHA-256 {found}, expected {sha256}): "
+                    f"the server sent something else; {by_hand}"
+                )
+            part.chmod(0o644)
+            part.replace(path)
+        except urllib.error.HTTPError as error:
+            raise DeepSADError(
+                f"{path.name} could not be downloaded: {url} answered {error.code} {error.reason}; {by_hand}"
+            ) from error
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise DeepSADError(
+                f"{path.name} could not be downloaded from {url} ({reason}); try again, or {by_hand}"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+    return path
+
+
+def _download(url: str, part: Path, name: str) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
+        expected = response.headers.get("Content-Length")
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(f"downloading {name}", total=int(expected) if expected else None)
+            received = 0
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                received += len(chunk)
+                progress.update(task, completed=received)
+    if expected is not None and received < int(expected):
+        raise OSError(f"the connection broke after {received} of {expected} bytes")

@@ -1,0 +1,101 @@
+"""The six classic benchmark sets of the paper's Table 1 (from ODDS): where they are, what they should be."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.data.download import fetch
+from deepsad_pl.errors import DeepSADError
+
+log = logging.getLogger(__name__)
+
+_PYOD = "https://raw.githubusercontent.com/yzhao062/pyod/34f7996effac700a5166d882d5e94c6e6078fae3/notebooks/data/"
+_ADBENCH = (
+    "https://raw.githubusercontent.com/Minqi824/ADBench/3dac8221081e190f157d78e93bfa8867f90d0965/"
+    "adbench/datasets/Classical/"
+)
+
+
+@dataclass(frozen=True)
+class OddsFile:
+    """A file at a fixed commit, and what Table 1 says of it."""
+
+    file: str
+    url: str
+    sha256: str
+    rows: int
+    columns: int
+    outliers: int
+
+
+def _pyod(name: str, sha256: str, rows: int, columns: int, outliers: int) -> OddsFile:
+    return OddsFile(f"{name}.mat", f"{_PYOD}{name}.mat", sha256, rows, columns, outliers)
+
+
+ODDS_FILES = {
+    "arrhythmia": _pyod(
+        "arrhythmia", "e4d47e499591ae31e5d7f0cd983367092353eac240f48e14c9b36457edb3460d", 452, 274, 66
+    ),
+    "cardio": _pyod("cardio", "5e568b6a73711012c481fa6cc984ab9c68e9a4fa44d6aeb3b43efa381c3f695b", 1831, 21, 176),
+    "satellite": _pyod("satellite", "6feac3112b9c14e1c3e60afc437f2f3d29dc1000119c9f950c628078778d6aa0", 6435, 36, 2036),
+    "satimage-2": _pyod("satimage-2", "95c37a07cea2cb201f6900d14f521510e10b6b2f0074c06ac46d3157440ec67b", 5803, 36, 71),
+    "shuttle": _pyod("shuttle", "b6e396c92354d5dcf5036901e36dc58e2913f2d1a5e138c35a2bedf9c69db899", 49097, 9, 3511),
+    "thyroid": OddsFile(
+        "thyroid.npz",
+        f"{_ADBENCH}38_thyroid.npz",
+        "8de161b3f235b7647bb0b39a836d983ff61d67bf234edac461da2d71e889cb87",
+        3772,
+        6,
+        93,
+    ),
+}
+
+
+def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """``X`` (N, D) and ``y`` (N,) of a ``.mat`` or ``.npz`` file, 1 = outlier.
+
+    Raises:
+        DeepSADError: if the file cannot be read, lacks a key, or holds what is no table with labels 0 and 1.
+    """
+    from scipy.io import loadmat
+
+    way_out = "replace it, or remove it to download it again"
+    try:
+        if path.suffix == ".mat":
+            content: dict[str, Any] = loadmat(str(path))
+        else:
+            with np.load(path, allow_pickle=False) as archive:
+                content = {key: archive[key] for key in archive.files}
+        x, y = np.asarray(content["X"], dtype=np.float64), np.asarray(content["y"]).ravel().astype(np.int64)
+    except KeyError as error:
+        raise DeepSADError(f"{path} has no key {error}, but X (N, D) and y (N) are needed; {way_out}") from error
+    except Exception as error:  # each reader raises kinds of its own on damaged files
+        raise DeepSADError(f"{path} cannot be read ({type(error).__name__}: {error}); {way_out}") from error
+    if x.ndim != 2 or len(x) != len(y) or not np.isin(y, (0, 1)).all() or not np.isfinite(x).all():
+        raise DeepSADError(
+            f"{path} holds X of shape {x.shape} and y of shape {y.shape}, but a finite (N, D) table with N labels "
+            f"0 or 1 is needed; {way_out}"
+        )
+    return x, y
+
+
+def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Rows and labels of a set, from ``<data_dir>/odds/<name>.mat`` or ``.npz``, downloaded if neither is there.
+
+    Raises:
+        DeepSADError: if the file cannot be had or read.
+    """
+    known = ODDS_FILES[name]
+    folder = data_dir / "odds"
+    path = next((p for suffix in (".mat", ".npz") if (p := folder / f"{name}{suffix}").exists()), None)
+    x, y = read_table(path or fetch(known.url, folder / known.file, known.sha256))
+    if (*x.shape, int(y.sum())) != (known.rows, known.columns, known.outliers):
+        log.warning(
+            "%s here has %d rows, %d columns and %d outliers; the paper's Table 1 has %d, %d and %d",
+            *(name, *x.shape, int(y.sum()), known.rows, known.columns, known.outliers),
+        )
+    return x, y

@@ -1,0 +1,270 @@
+"""Who is labeled and who pollutes: from class labels and ratios to a semi-supervised training set (section 4.2).
+
+Pure numpy. Two steps, so that a wrong wish is told before any data are read:
+:func:`resolve_scenario` knows only the class names, :func:`draw_training_set` the labels as well.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.errors import DeepSADError
+
+IntArray = npt.NDArray[np.int64]
+
+# Independent random streams, so that what one of them draws never moves another.
+_KNOWN_CLASSES, _POLLUTION, _LABELED_ANOMALIES, _LABELED_NORMALS = range(4)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario with its classes resolved to indices.
+
+    Attributes:
+        normal_classes: indices of the classes that are normal; all others are anomalies.
+        known_classes: indices of the k_l classes from which labeled anomalies are drawn; empty if there are none.
+        gamma_l: labeled anomalies over all training rows, in [0, 1).
+        gamma_p: pollution over unlabeled training rows, in [0, 1).
+        gamma_n: labeled normals over all training rows, in [0, 1).
+        seed: determines every draw.
+    """
+
+    normal_classes: tuple[int, ...]
+    known_classes: tuple[int, ...]
+    gamma_l: float
+    gamma_p: float
+    gamma_n: float
+    seed: int
+
+    def without_labeled_anomalies(self) -> "Scenario":
+        """What an unsupervised method sees: the same scenario with gamma_l = 0."""
+        return Scenario(self.normal_classes, (), 0.0, self.gamma_p, self.gamma_n, self.seed)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain lists and numbers, for records."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many training rows of each kind; ``total`` is the paper's n + m."""
+
+    labeled_anomalies: int
+    labeled_normals: int
+    unlabeled_normals: int
+    pollution: int
+
+    @property
+    def unlabeled(self) -> int:
+        """The paper's n."""
+        return self.unlabeled_normals + self.pollution
+
+    @property
+    def total(self) -> int:
+        """T, all training rows."""
+        return self.unlabeled + self.labeled_anomalies + self.labeled_normals
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows of a scenario's training set.
+
+    Attributes:
+        index: rows of the source's training data, ascending, shape (T,).
+        semi_y: their semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (T,).
+        y: their ground truth: 0 normal, 1 anomaly, shape (T,). Never read in training.
+        counts: how many of each kind.
+    """
+
+    index: IntArray
+    semi_y: IntArray
+    y: IntArray
+    counts: Counts
+
+
+def resolve_class(wish: object, classes: Sequence[str]) -> int:
+    """The index of a class given by index (an int) or by name (a string; a digit string that is no name is an index).
+
+    Case and punctuation of names do not matter: ``ankle-boot`` is ``Ankle boot``.
+
+    Raises:
+        DeepSADError: if there is no such class.
+    """
+    listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
+    if isinstance(wish, str):
+        if wish in classes:
+            return classes.index(wish)
+        folded = [_fold(name) for name in classes]
+        if folded.count(_fold(wish)) == 1:
+            return folded.index(_fold(wish))
+        if wish.isdecimal():
+            wish = int(wish)
+    if isinstance(wish, int) and not isinstance(wish, bool) and 0 <= wish < len(classes):
+        return wish
+    raise DeepSADError(f"there is no class {wish!r}; give one of these by index or name: {listed}")
+
+
+def resolve_scenario(
+    *,
+    normal_class: object,
+    anomaly_class: object,
+    gamma_l: float,
+    gamma_p: float,
+    k_l: int,
+    gamma_n: float,
+    seed: int,
+    classes: Sequence[str],
+) -> Scenario:
+    """Check the wish as far as the class names allow and resolve its classes.
+
+    Args:
+        normal_class: index or name of the normal class, or a list of them.
+        anomaly_class: index or name of a known anomaly class; None to draw all k_l by the seed. With k_l > 1 the others
+            are drawn by the seed. With gamma_l = 0 or k_l = 0 nothing is labeled and it is not looked at.
+        gamma_l: labeled anomalies over all training rows.
+        gamma_p: pollution over unlabeled training rows.
+        k_l: number of anomaly classes among the labeled anomalies.
+        gamma_n: labeled normals over all training rows.
+        seed: determines every draw, >= 0.
+        classes: the names of all classes.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    problems: list[str] = []
+    for name, gamma in (("gamma_l", gamma_l), ("gamma_p", gamma_p), ("gamma_n", gamma_n)):
+        if not 0 <= gamma < 1:
+            problems.append(f"scenario.{name} is {gamma}, but it is a ratio: give a value in [0, 1)")
+    if not problems and gamma_l + gamma_n >= 1:
+        problems.append(
+            f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
+            "let them add up to less than 1"
+        )
+    if seed < 0:
+        problems.append(f"seed is {seed}; give an integer >= 0")
+
+    def resolve(key: str, wish: object) -> int | None:
+        try:
+            return resolve_class(wish, classes)
+        except DeepSADError as error:
+            problems.append(f"scenario.{key}: {error}")
+            return None
+
+    wishes = list(normal_class) if isinstance(normal_class, list | tuple) else [normal_class]
+    if not wishes:
+        problems.append("scenario.normal_class is an empty list; name at least one class")
+    normal = sorted({i for wish in wishes if (i := resolve("normal_class", wish)) is not None})
+    anomalous = [i for i in range(len(classes)) if i not in normal]
+    if normal and not anomalous:
+        problems.append("scenario.normal_class names every class, so there is no anomaly; leave at least one class out")
+
+    if k_l < 0:
+        problems.append(f"scenario.k_l is {k_l}; give a number of classes >= 0")
+    known: tuple[int, ...] = ()
+    if k_l > 0 and gamma_l != 0:
+        given = None if anomaly_class is None else resolve("anomaly_class", anomaly_class)
+        if given is not None and given in normal:
+            problems.append(
+                f"scenario.anomaly_class {classes[given]!r} is also a normal class; choose another one or null"
+            )
+        if normal and k_l > len(anomalous):
+            problems.append(f"scenario.k_l is {k_l}, but there are {len(anomalous)} anomaly classes; give at most that")
+        if not problems:
+            drawn = _generator(seed, _KNOWN_CLASSES, normal).permutation(anomalous).tolist()
+            order = drawn if given is None else [given, *(c for c in drawn if c != given)]
+            known = tuple(sorted(order[:k_l]))
+    if problems:
+        raise DeepSADError(*problems)
+    return Scenario(tuple(normal), known, float(gamma_l) if known else 0.0, float(gamma_p), float(gamma_n), seed)
+
+
+def count_rows(normals: int, gamma_l: float, gamma_p: float, gamma_n: float) -> Counts:
+    """The numbers of rows in closed form, floored, when all training normals are used.
+
+    T (1 - gamma_l - gamma_p (1 - gamma_l - gamma_n)) = normals fixes T; then gamma_l T labeled anomalies, gamma_n T
+    labeled normals and gamma_p (1 - gamma_l - gamma_n) T rows of pollution, each floored. In exact rational arithmetic,
+    so that .05 of 6000 is 300 and not 299.
+
+    Args:
+        normals: training rows of the normal classes.
+        gamma_l: labeled anomalies over all training rows.
+        gamma_p: pollution over unlabeled training rows.
+        gamma_n: labeled normals over all training rows.
+    """
+    l, p, n = (Fraction(repr(float(gamma))) for gamma in (gamma_l, gamma_p, gamma_n))  # noqa: E741
+    unlabeled_share = 1 - l - n
+    total = Fraction(normals) / (1 - l - p * unlabeled_share)
+    labeled_normals = floor(n * total)
+    return Counts(
+        labeled_anomalies=floor(l * total),
+        labeled_normals=labeled_normals,
+        unlabeled_normals=normals - labeled_normals,
+        pollution=floor(p * unlabeled_share * total),
+    )
+
+
+def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequence[str] = ()) -> TrainingSet:
+    """Draw the training set: all normals, the pollution, then the labeled anomalies from what is left.
+
+    The pollution comes from all anomaly classes and depends on the seed and the normal class alone (a higher gamma_p
+    takes more of the same order), so the labeled anomalies never overlap with it.
+
+    Args:
+        labels: class index of every row of the source's training data, shape (N,).
+        scenario: as :func:`resolve_scenario` returns it.
+        classes: class names, for error messages.
+
+    Raises:
+        DeepSADError: with every problem found: no normals, or more anomalies wished for than there are.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    normal = np.isin(labels, scenario.normal_classes)
+    normals, anomalies = np.flatnonzero(normal), np.flatnonzero(~normal)
+    counts = count_rows(len(normals), scenario.gamma_l, scenario.gamma_p, scenario.gamma_n)
+
+    def named(indices: Sequence[int]) -> str:
+        return ", ".join(str(classes[i]) if i < len(classes) else str(i) for i in indices)
+
+    problems: list[str] = []
+    if len(normals) == 0:
+        problems.append(f"the training data hold no row of the normal class {named(scenario.normal_classes)}")
+    pool = _generator(scenario.seed, _POLLUTION, scenario.normal_classes).permutation(anomalies)
+    if counts.pollution > len(pool):
+        problems.append(
+            f"scenario.gamma_p={scenario.gamma_p} asks for {counts.pollution} rows of pollution, but the training data "
+            f"hold {len(pool)} anomalies; lower it"
+        )
+    pollution, left = np.sort(pool[: counts.pollution]), np.sort(pool[counts.pollution :])
+    candidates = left[np.isin(labels[left], scenario.known_classes)]
+    if counts.labeled_anomalies > len(candidates):
+        problems.append(
+            f"scenario.gamma_l={scenario.gamma_l} asks for {counts.labeled_anomalies} labeled anomalies of class "
+            f"{named(scenario.known_classes)}, but the training data hold {len(candidates)} beside the pollution; "
+            "lower it or raise scenario.k_l"
+        )
+    if problems:
+        raise DeepSADError(*problems)
+
+    rng = _generator(scenario.seed, _LABELED_ANOMALIES, scenario.normal_classes)
+    labeled_anomalies = rng.permutation(candidates)[: counts.labeled_anomalies]
+    rng = _generator(scenario.seed, _LABELED_NORMALS, scenario.normal_classes)
+    labeled_normals = rng.permutation(normals)[: counts.labeled_normals]
+
+    index = np.sort(np.concatenate([normals, pollution, labeled_anomalies]))
+    semi_y = np.zeros(len(index), dtype=np.int64)
+    semi_y[np.isin(index, labeled_normals)] = 1
+    semi_y[np.isin(index, labeled_anomalies)] = -1
+    return TrainingSet(index, semi_y, (~normal[index]).astype(np.int64), counts)
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\W_]+", "-", name.casefold())
+
+
+def _generator(seed: int, stream: int, normal_classes: Sequence[int]) -> np.random.Generator:
+    return np.random.default_rng([seed, stream, *normal_classes])

@@ -1,0 +1,211 @@
+"""One experiment, from a plan to its record: build, pretrain, fit, score, write."""
+
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from deepsad_pl import __version__
+from deepsad_pl.build import Phase, build_phases, load_data, transfer_encoder
+from deepsad_pl.metrics import detection_metrics
+from deepsad_pl.plan import Plan
+from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_atomic, write_record, write_scores
+from deepsad_pl.tracking import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker
+from deepsad_pl.training import (
+    CollapseCheck,
+    EpochCheckpoint,
+    LossRecorder,
+    PhaseProgress,
+    is_main_process,
+    make_trainer,
+)
+
+log = logging.getLogger(__name__)
+
+CONFIG, LOG, CHECKPOINTS = "config.yaml", "train.log", "checkpoints"
+_CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an experiment.
+
+    Attributes:
+        record: what ``metrics.json`` holds.
+        run_dir: the run folder.
+        was_finished: whether it was there before, so that nothing was trained.
+    """
+
+    record: dict[str, Any]
+    run_dir: Path
+    was_finished: bool
+
+
+def run_experiment(
+    plan: Plan, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
+) -> Outcome:
+    """Run a planned experiment, go on with it, or report it if it is finished.
+
+    Args:
+        plan: what to do.
+        config: the configuration, nested, for the tracker.
+        config_yaml: the same as the run folder keeps it.
+        command: repeats the run.
+        plots: whether the tracker draws where its settings do not say.
+
+    Raises:
+        DeepSADError: if the plan cannot be carried out; before the run folder is made, where the data say so.
+    """
+    if not plan.force and (record := read_record(plan.run_dir)):
+        return Outcome(record, plan.run_dir, was_finished=True)
+    if plan.trainer["threads"] is not None:
+        torch.set_num_threads(plan.trainer["threads"])
+    phases = build_phases(plan, load_data(plan))
+    if not is_main_process():
+        # A further rank of a distributed run computes along and leaves every file to rank 0.
+        return Outcome(_train_and_score(plan, phases, NoTracker(), command), plan.run_dir, was_finished=False)
+
+    plan.run_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(plan.run_dir / ".lock"):
+        if not plan.force and (record := read_record(plan.run_dir)):
+            return Outcome(record, plan.run_dir, was_finished=True)
+        if plan.force:
+            _forget(plan.run_dir)
+        write_atomic(plan.run_dir / CONFIG, config_yaml)
+        with _log_to(plan.run_dir / LOG):
+            record = _track(plan, phases, config, command, plots)
+    return Outcome(record, plan.run_dir, was_finished=False)
+
+
+def _forget(run_dir: Path) -> None:
+    """Remove what an earlier run left, its record first, so that a kill in between leaves no false "finished"."""
+    for name in (RECORD, SCORES, LOSSES, RUN_ID, LOG):
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _track(
+    plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], command: str, plots: bool
+) -> dict[str, Any]:
+    failed, tracker = True, None
+    try:
+        log.debug("%s", command)
+        log.info("run folder %s", plan.run_dir)
+        group = f"{plan.dataset['name']}/{plan.method['name']}"
+        tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots)
+        record = _train_and_score(plan, phases, tracker, command)
+        failed = False
+        return record
+    except Exception:
+        logging.getLogger("deepsad_pl.traceback").exception("the run failed")
+        raise
+    finally:
+        if tracker is not None:
+            tracker.finish(failed)
+
+
+def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, command: str) -> dict[str, Any]:
+    data = phases[-1].data
+    counts = data.training_set.counts
+    log.info(
+        "%s on %s, normal class %s: %d unlabeled (%d of them pollution), %d labeled normals, %d labeled anomalies%s",
+        plan.method["name"],
+        plan.dataset["name"],
+        _names(plan, plan.scenario.normal_classes),
+        counts.unlabeled,
+        counts.pollution,
+        counts.labeled_normals,
+        counts.labeled_anomalies,
+        f" of {_names(plan, plan.scenario.known_classes)}" if counts.labeled_anomalies else "",
+    )
+    seconds: dict[str, float] = {}
+    spreads: dict[str, dict[str, float]] = {}
+    for before, phase in zip([None, *phases], phases, strict=False):
+        if before is not None:
+            transfer_encoder(before.module, phase.module)
+        seconds[phase.name], spreads[phase.name] = _fit(plan, phase, tracker)
+
+    start = time.monotonic()
+    module = phases[-1].module
+    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [])
+    trainer.test(module, datamodule=data, verbose=False)
+    result = {key: tensor.numpy() for key, tensor in module.test_result.items()}
+    if len(result["idx"]) != data.test_counts["test"]:
+        raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
+    metrics = detection_metrics(module.test_result["score"], module.test_result["y"])
+    seconds["score"] = time.monotonic() - start
+
+    record = {
+        **metrics,
+        "dataset": plan.dataset["name"],
+        "method": plan.method["name"],
+        "seed": plan.seed,
+        "scenario": {
+            "normal_class": [plan.classes[i] for i in plan.scenario.normal_classes],
+            "known_classes": [plan.classes[i] for i in plan.scenario.known_classes],
+            **{key: getattr(plan.scenario, key) for key in ("gamma_l", "gamma_p", "gamma_n")},
+            "k_l": len(plan.scenario.known_classes),
+        },
+        "counts": {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts},
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "spread": spreads,
+        "hash": identity_hash(plan.identity),
+        "identity": plan.identity,
+        "trainer": {"device": str(trainer.strategy.root_device), "world_size": trainer.world_size}
+        | {"threads": torch.get_num_threads()},
+        "versions": {
+            "deepsad_pl": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+        "command": command,
+    }
+    if trainer.is_global_zero:
+        write_scores(plan.run_dir, **result)
+        tracker.result(metrics, result["y"], result["score"])
+        write_record(plan.run_dir, record)
+    return record
+
+
+def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> tuple[float, dict[str, float]]:
+    """Train a phase from its checkpoint on, if there is one; a finished checkpoint only brings its weights."""
+    path = plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+    if is_main_process():
+        path.parent.mkdir(exist_ok=True)
+    checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
+    recorder = LossRecorder(phase.name, tracker)
+    collapse = CollapseCheck(phase.name)
+    callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, checkpoint]
+    trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks)
+    resumed = path if path.exists() else None
+    if resumed:
+        log.info("%s goes on from %s", phase.name, path)
+    trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
+    return checkpoint.seconds, {"initial": collapse.initial, "final": collapse.final}
+
+
+def _names(plan: Plan, indices: Sequence[int]) -> str:
+    return ", ".join(plan.classes[i] for i in indices)

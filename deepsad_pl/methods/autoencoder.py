@@ -1,0 +1,64 @@
+"""The (convolutional) autoencoder (appendix C): a method of its own and the pre-training of others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from deepsad_pl.losses import at_least_float32, cross_entropy, squared_error
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.networks.autoencoder import Autoencoder
+
+LOSSES = ("mse", "cross_entropy")
+
+
+class AutoencoderModule(TrainedMethod):
+    """An autoencoder; the score is the mean squared reconstruction error.
+
+    Args:
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.autoencoder.build_encoder`; the decoder
+            mirrors it.
+        sigmoid: whether the data lie in [0, 1], so that the output passes a sigmoid.
+        loss: ``mse``, or ``cross_entropy`` (needs ``sigmoid``).
+        lr: learning rate of each phase.
+        epochs: length of each phase.
+        weight_decay: lambda.
+    """
+
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        *,
+        sigmoid: bool,
+        loss: str = "mse",
+        lr: Sequence[float] = (1e-4, 1e-5),
+        epochs: Sequence[int] = (50, 100),
+        weight_decay: float = 1e-6,
+    ) -> None:
+        super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
+        if loss not in LOSSES:
+            raise ValueError(f"loss is {loss!r}, but it must be one of {', '.join(LOSSES)}")
+        if loss == "cross_entropy" and not sigmoid:
+            raise ValueError("loss is 'cross_entropy', but the data do not lie in [0, 1]; use 'mse'")
+        self.save_hyperparameters()
+        self.loss = loss
+        self.autoencoder = Autoencoder(network, sigmoid)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """phi, the part that other methods take over."""
+        return self.autoencoder.encoder
+
+    def represent(self, x: Tensor) -> Tensor:
+        """The bottleneck, shape (B, d)."""
+        return at_least_float32(self.encoder(x))
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        """The reconstruction loss of each sample, whatever its label, shape (B,)."""
+        if self.loss == "cross_entropy":
+            return cross_entropy(self.autoencoder.logits(x), x)
+        return squared_error(self.autoencoder(x), x)
+
+    def score(self, x: Tensor) -> Tensor:
+        """The mean squared reconstruction error, shape (B,)."""
+        return squared_error(self.autoencoder(x), x)

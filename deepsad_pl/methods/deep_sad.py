@@ -1,0 +1,125 @@
+"""Deep SAD (section 3.3): a center that normal data gather around and known anomalies are pushed away from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepsad_pl.losses import at_least_float32, deep_sad_terms, squared_distance
+from deepsad_pl.methods.base import Batch, TrainedMethod
+from deepsad_pl.networks.autoencoder import build_encoder
+
+CENTER_SOURCES = ("unlabeled_and_normal", "all", "labeled_normal")
+
+
+def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
+    """Which samples the center is the mean of (appendix A), shape (B,), bool.
+
+    Args:
+        semi_y: semi-labels, shape (B,).
+        center_from: ``unlabeled_and_normal`` (all but labeled anomalies, the paper's choice), ``all`` or
+            ``labeled_normal``.
+    """
+    if center_from == "all":
+        return torch.ones_like(semi_y, dtype=torch.bool)
+    return semi_y > 0 if center_from == "labeled_normal" else semi_y >= 0
+
+
+def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
+    """Move coordinates that are nearly 0 to +-margin, an exact 0 to +margin.
+
+    A coordinate of 0 could be met by zero weights, which is a part of the trivial solution phi = c.
+    """
+    near = center.abs() < margin
+    return torch.where(near, torch.where(center < 0, -margin, margin), center)
+
+
+@torch.no_grad()
+def sum_and_count(encoder: nn.Module, batches: Iterable[Batch], center_from: str) -> Tensor:
+    """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64.
+
+    Args:
+        encoder: phi, in the mode it should be evaluated in.
+        batches: of ``(x, semi_y, y, idx)``.
+        center_from: see :func:`center_mask`.
+    """
+    total: Tensor | None = None
+    for x, semi_y, _, _ in batches:
+        mask = center_mask(semi_y, center_from)
+        z = encoder(x).double() * mask[:, None]
+        part = torch.cat([z.sum(dim=0), mask.sum()[None].double()])
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("the center cannot be computed from no batch at all")
+    return total
+
+
+class DeepSADModule(TrainedMethod):
+    """Deep SAD, equation (9); the score is the distance to the center, equation (4).
+
+    The center is fixed before the first step by one pass in evaluation mode over the training data without its labeled
+    anomalies, summed over all ranks. It is a buffer: a checkpoint restores it and training never computes it again.
+
+    Args:
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.autoencoder.build_encoder`.
+        eta: weight of the labeled terms, > 0.
+        center_from: which samples the center is the mean of, see :func:`center_mask`.
+        eps: in the denominator of the inverse.
+        lr: learning rate of each phase.
+        epochs: length of each phase.
+        weight_decay: lambda.
+    """
+
+    center: Tensor
+    center_is_set: Tensor
+
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        *,
+        eta: float = 1.0,
+        center_from: str = "unlabeled_and_normal",
+        eps: float = 1e-6,
+        lr: Sequence[float] = (1e-4, 1e-5),
+        epochs: Sequence[int] = (50, 100),
+        weight_decay: float = 1e-6,
+    ) -> None:
+        super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
+        if not eta > 0:
+            raise ValueError(f"eta is {eta}, but it must be greater than 0")
+        if center_from not in CENTER_SOURCES:
+            raise ValueError(f"center_from is {center_from!r}, but it must be one of {', '.join(CENTER_SOURCES)}")
+        self.save_hyperparameters()
+        self.eta, self.center_from, self.eps = eta, center_from, eps
+        self.encoder = build_encoder(network)
+        width = network["dense"][-1] if "dense" in network else network["units"][-1]
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("center_is_set", torch.tensor(False))
+
+    def on_train_start(self) -> None:
+        """Compute the center, unless a checkpoint brought it."""
+        if self.center_is_set:
+            return
+        training = self.encoder.training
+        self.encoder.eval()
+        loader: Any = self.trainer.train_dataloader
+        total = sum_and_count(self.encoder, loader, self.center_from)
+        self.encoder.train(training)
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        if total[-1] == 0:
+            raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")
+        self.center.copy_(away_from_zero(total[:-1] / total[-1]))
+        self.center_is_set.fill_(True)
+
+    def represent(self, x: Tensor) -> Tensor:
+        """phi(x), shape (B, d)."""
+        return at_least_float32(self.encoder(x))
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        """The summands of equation (9), shape (B,)."""
+        return deep_sad_terms(squared_distance(self.encoder(x), self.center), semi_y, self.eta, self.eps)
+
+    def score(self, x: Tensor) -> Tensor:
+        """The distance to the center, equation (4), shape (B,)."""
+        return squared_distance(self.encoder(x), self.center).sqrt()

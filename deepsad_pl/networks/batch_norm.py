@@ -1,0 +1,53 @@
+"""Batch normalization over the global batch, on one process or many, on any device."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class BatchNorm(_BatchNorm):
+    """Batch normalization without learned scale and shift (a shift would be a bias term in phi, appendix A).
+
+    Under torch.distributed the statistics are those of the global batch, so a run on several ranks takes the same steps
+    as a run on one. (torch's own SyncBatchNorm refuses CPU tensors.) Takes (B, C) and (B, C, H, W).
+
+    Args:
+        num_features: C.
+        eps: added to the variance; 1e-4 as in the authors' code.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-4) -> None:
+        super().__init__(num_features, eps=eps, affine=False)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (2, 4):
+            raise ValueError(f"expected a (B, C) or (B, C, H, W) input, got {input.dim()} dimensions")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel; shapes stay as they are."""
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input)
+        return self._forward_synced(input)
+
+    def _forward_synced(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        dims = [d for d in range(input.dim()) if d != 1]
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        size = x.new_tensor([x.numel() / x.shape[1]])
+        total = all_reduce(torch.cat([x.sum(dims), size]))  # type: ignore[no-untyped-call]
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        centered = x - mean.view(shape)
+        # Two passes: the one-pass formula E[x^2] - E[x]^2 loses digits that one process keeps.
+        var = all_reduce(centered.square().sum(dims)) / count  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
+            unbiased = var.detach() * (count / (count - 1).clamp(min=1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+        return (centered * (var + self.eps).rsqrt().view(shape)).to(input.dtype)

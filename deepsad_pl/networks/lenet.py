@@ -1,0 +1,90 @@
+"""The LeNet-type networks of appendix B and their mirrored decoders. No bias term anywhere."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from deepsad_pl.networks.batch_norm import BatchNorm
+
+LEAKINESS = 0.1
+
+
+def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:
+    """The (H, W) of the image before and after each of the (2 x 2)-max-poolings, ``modules + 1`` of them."""
+    height, width = size
+    sizes = [(height, width)]
+    for _ in range(modules):
+        height, width = height // 2, width // 2
+        sizes.append((height, width))
+    if min(sizes[-1]) < 1:
+        raise ValueError(f"images of {size[0]} x {size[1]} are too small for {modules} poolings: 2^{modules} at least")
+    return sizes
+
+
+class LeNetEncoder(nn.Module):
+    """phi of appendix B: modules of convolution, batch norm, leaky ReLU and max-pooling, then dense layers.
+
+    Args:
+        in_shape: (C, H, W) of the images.
+        filters: the number of filters of each module.
+        dense: units of the dense layers; the last one is the representation, d, and has no activation.
+        kernel_size: of all filters, odd; zero padding keeps the image size.
+    """
+
+    def __init__(self, in_shape: Sequence[int], filters: Sequence[int], dense: Sequence[int], kernel_size: int = 5):
+        super().__init__()
+        channels, height, width = in_shape
+        layers: list[nn.Module] = []
+        for before, after in pairwise([channels, *filters]):
+            layers += [
+                nn.Conv2d(before, after, kernel_size, padding=kernel_size // 2, bias=False),
+                BatchNorm(after),
+                nn.LeakyReLU(LEAKINESS),
+                nn.MaxPool2d(2),
+            ]
+        last = pooled_sizes((height, width), len(filters))[-1]
+        layers.append(nn.Flatten())
+        units = [filters[-1] * last[0] * last[1], *dense]
+        for i, (before, after) in enumerate(pairwise(units)):
+            layers.append(nn.Linear(before, after, bias=False))
+            if i < len(dense) - 1:
+                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, d)."""
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+class LeNetDecoder(nn.Module):
+    """The encoder's mirror image: dense layers, then modules of upsampling and transposed convolution (appendix C).
+
+    Takes the encoder's arguments. The output is linear: where the data lie in [0, 1] a sigmoid follows
+    (:class:`~deepsad_pl.networks.autoencoder.Autoencoder`).
+    """
+
+    def __init__(self, in_shape: Sequence[int], filters: Sequence[int], dense: Sequence[int], kernel_size: int = 5):
+        super().__init__()
+        channels, height, width = in_shape
+        sizes = pooled_sizes((height, width), len(filters))
+        units = [*reversed(dense), filters[-1] * sizes[-1][0] * sizes[-1][1]]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(pairwise(units)):
+            layers.append(nn.Linear(before, after, bias=False))
+            if i < len(dense) - 1:
+                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+        layers += [nn.Unflatten(1, (filters[-1], *sizes[-1])), BatchNorm(filters[-1]), nn.LeakyReLU(LEAKINESS)]
+        maps = [*reversed(filters), channels]
+        for i, (before, after) in enumerate(pairwise(maps)):
+            layers += [
+                nn.Upsample(size=sizes[-2 - i]),
+                nn.ConvTranspose2d(before, after, kernel_size, padding=kernel_size // 2, bias=False),
+            ]
+            if i < len(filters) - 1:
+                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, d) -> (B, C, H, W)."""
+        return self.layers(z)  # type: ignore[no-any-return]

@@ -1,0 +1,31 @@
+"""The MLPs of appendix B for tables and their mirrored decoders. No bias term anywhere."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.networks.lenet import LEAKINESS
+
+
+class MLP(nn.Module):
+    """Dense layers with batch norm and leaky ReLU between them; the last one is linear.
+
+    Args:
+        in_features: D, the columns of the table.
+        units: units of each layer; the last one is the representation, d.
+    """
+
+    def __init__(self, in_features: int, units: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(pairwise([in_features, *units])):
+            layers.append(nn.Linear(before, after, bias=False))
+            if i < len(units) - 1:
+                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, d)."""
+        return self.layers(x)  # type: ignore[no-any-return]

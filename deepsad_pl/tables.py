@@ -1,0 +1,59 @@
+"""What the console shows at the end: the outcome of a run, the table of a sweep."""
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from deepsad_pl.console import console
+
+if TYPE_CHECKING:
+    from deepsad_pl.experiment import Outcome
+
+
+def show_outcome(outcome: "Outcome") -> None:
+    """A small table: AUROC, average precision, sample counts, seconds of each phase; and the run folder."""
+    record = outcome.record
+    counts = record["counts"]
+    table = Table(show_header=False, box=None)
+    table.add_row("AUROC", f"[bold]{record['auroc']:.4f}[/]")
+    table.add_row("average precision", f"{record['average_precision']:.4f}")
+    table.add_row(
+        "training samples",
+        f"{counts['train']} = {counts['unlabeled']} unlabeled + {counts['labeled_normals']} labeled normals + "
+        f"{counts['labeled_anomalies']} labeled anomalies",
+    )
+    table.add_row(
+        "test samples", f"{counts['test']} = {counts['test_normal']} normal + {counts['test_anomalous']} anomalous"
+    )
+    table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
+    console.print(table)
+    if outcome.was_finished:
+        console.print("this run was finished before: nothing was trained (force=true trains it again)")
+    console.print(f"run folder: {outcome.run_dir}", soft_wrap=True)
+
+
+def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
+    """The AUROC of each combination of the swept keys, as mean and standard deviation where seeds were swept.
+
+    Args:
+        rows: for each job the values of the swept keys and its AUROC, None if it failed.
+    """
+    keys = [key for key in rows[0][0] if key != "seed"]
+    groups: dict[tuple[str, ...], list[float | None]] = {}
+    for values, auroc in rows:
+        groups.setdefault(tuple(values[key] for key in keys), []).append(auroc)
+    seeds = "seed" in rows[0][0]
+    table = Table(*keys, "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
+    for group, found in groups.items():
+        done = [value for value in found if value is not None]
+        row = [*group, f"{mean(done):.4f}" if done else "failed"]
+        if seeds:
+            failed = len(found) - len(done)
+            row += [
+                f"{stdev(done):.4f}" if len(done) > 1 else "",
+                f"{len(done)}" + (f" ({failed} failed)" if failed else ""),
+            ]
+        table.add_row(*row)
+    console.print(table)

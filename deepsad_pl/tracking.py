@@ -1,0 +1,202 @@
+"""Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, or nowhere.
+
+The only module that knows W&B. Local files are the truth; a tracker only mirrors them.
+"""
+
+import csv
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.results import write_atomic
+
+LOSSES = "losses.csv"
+RUN_ID = "wandb_id"
+
+
+class Tracker(Protocol):
+    """What every tracker does."""
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Take the loss of each step of an epoch."""
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """Take the outcome on the test set."""
+
+    def finish(self, failed: bool) -> None:
+        """Close; nothing comes after it."""
+
+
+class NoTracker:
+    """Reports nowhere."""
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Nothing."""
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """Nothing."""
+
+    def finish(self, failed: bool) -> None:
+        """Nothing."""
+
+
+class CSVTracker(NoTracker):
+    """Appends the loss of every step to ``losses.csv`` in the run folder.
+
+    Args:
+        run_dir: the run folder.
+    """
+
+    COLUMNS = ("phase", "epoch", "step", "loss")
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / LOSSES
+        self._begun: set[str] = set()
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Append one row a step; a resumed training first drops the rows that it is about to repeat."""
+        if phase not in self._begun:
+            self._begun.add(phase)
+            self._drop(phase, epoch)
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            rows = ((phase, epoch, first_step + i, repr(value)) for i, value in enumerate(values))
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+    def _drop(self, phase: str, epoch: int) -> None:
+        kept = [",".join(self.COLUMNS)]
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines()[1:]:
+                fields = line.split(",")
+                whole = len(fields) == len(self.COLUMNS)
+                if whole and not (fields[0] == phase and int(fields[1]) >= epoch):
+                    kept.append(line)
+        write_atomic(self._path, "\n".join(kept) + "\n")
+
+
+class WandbTracker:
+    """One W&B run for one experiment; a resumed experiment goes on in the same run.
+
+    Args:
+        run_dir: the run folder, which keeps the run's id and its offline files.
+        config: flat keys.
+        mode: ``offline`` or ``online``.
+        project: of the run.
+        entity: of the run; None for the account's default.
+        group: of the run.
+        job_type: of the run.
+        tags: of the run.
+        plots: whether the ROC curve and the histogram of scores are drawn.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        *,
+        mode: str,
+        project: str,
+        entity: str | None,
+        group: str,
+        job_type: str,
+        tags: Sequence[str],
+        plots: bool,
+    ) -> None:
+        import wandb
+
+        id_file = run_dir / RUN_ID
+        if not id_file.exists():
+            write_atomic(id_file, secrets.token_hex(4))
+        self._plots = plots
+        self._run = wandb.init(
+            project=project,
+            entity=entity,
+            group=group,
+            job_type=job_type,
+            name="/".join(run_dir.parts[-3:]),
+            tags=list(tags),
+            config=dict(config),
+            dir=run_dir,
+            id=id_file.read_text(encoding="utf-8").strip(),
+            resume="allow" if mode == "online" else None,
+            mode="online" if mode == "online" else "offline",
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+        )
+        for phase in ("pretrain", "fit"):
+            self._run.define_metric(f"{phase}/step", hidden=True)
+            self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Log the loss of each step, with its epoch, under the phase's name."""
+        for i, value in enumerate(values):
+            self._run.log({f"{phase}/loss": value, f"{phase}/epoch": epoch, f"{phase}/step": first_step + i})
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """Put the metrics into the run's summary, and draw."""
+        self._run.summary.update({f"test/{name}": value for name, value in metrics.items()})
+        if self._plots:
+            self._draw(y, score)
+
+    def _draw(self, y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        import wandb
+        from sklearn.metrics import roc_curve
+
+        fpr, tpr, _ = roc_curve(y, score)
+        chosen = np.unique(np.linspace(0, len(fpr) - 1, 1000).round().astype(int))
+        roc = wandb.Table(columns=["fpr", "tpr"], data=np.stack([fpr, tpr], axis=1)[chosen].tolist())
+        edges = np.histogram_bin_edges(score, bins=64)
+        histograms = {
+            f"test/scores_{name}": wandb.Histogram(np_histogram=np.histogram(score[y == label], bins=edges))
+            for label, name in ((0, "normal"), (1, "anomalous"))
+        }
+        self._run.log({"test/roc": wandb.plot.line(roc, "fpr", "tpr", title="ROC curve"), **histograms})
+
+    def finish(self, failed: bool) -> None:
+        """Close the run, as failed if it did."""
+        self._run.finish(exit_code=1 if failed else 0)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"scenario": {"gamma_l": .05}}`` as ``{"scenario.gamma_l": .05}``."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def make_tracker(
+    logger: Mapping[str, Any], run_dir: Path, config: Mapping[str, Any], *, group: str, plots: bool
+) -> Tracker:
+    """The tracker that the ``logger`` group asks for.
+
+    Args:
+        logger: the group's settings.
+        run_dir: the run folder.
+        config: the whole configuration, nested.
+        group: W&B group where the settings name none.
+        plots: whether to draw where the settings do not say.
+    """
+    if logger["name"] == "csv":
+        return CSVTracker(run_dir)
+    if logger["name"] == "none":
+        return NoTracker()
+    os.environ.setdefault("WANDB_SILENT", "true")
+    return WandbTracker(
+        run_dir,
+        flatten(config),
+        mode=logger["mode"],
+        project=logger["project"],
+        entity=logger["entity"],
+        group=logger["group"] or group,
+        job_type=logger["job_type"],
+        tags=logger["tags"],
+        plots=plots if logger["plots"] is None else logger["plots"],
+    )

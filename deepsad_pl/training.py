@@ -1,0 +1,288 @@
+"""Running the Trainer: its settings, and the callbacks that record, save and show a training."""
+
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from deepsad_pl.console import console
+from deepsad_pl.errors import DeepSADError
+
+log = logging.getLogger(__name__)
+
+COLLAPSE_RATIO = 1e-4
+_SPREAD_SAMPLES = 2000
+
+
+class LossSink(Protocol):
+    """Where the losses of an epoch go."""
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Take the loss of each step of an epoch."""
+
+
+class LossRecorder(Callback):
+    """Hands the loss of every step on, once an epoch, so that the loop itself never waits for the device.
+
+    Args:
+        phase: name of the training, for messages and the sink.
+        sink: takes the losses (of the main process).
+
+    Raises:
+        DeepSADError: at the end of an epoch in which a loss was not finite.
+    """
+
+    def __init__(self, phase: str, sink: LossSink) -> None:
+        self.phase, self.sink = phase, sink
+        self.last = math.nan
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss on its device."""
+        self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fetch the epoch's losses in one transfer."""
+        losses = torch.stack(self._losses)
+        self._losses.clear()
+        if trainer.world_size > 1:
+            # A rank's loss is its part of the global batch times world size: the mean over ranks is the batch's.
+            losses = trainer.strategy.reduce(losses, reduce_op="mean")
+        values = losses.float().tolist()
+        self.last = sum(values) / len(values)
+        if not math.isfinite(self.last):
+            raise DeepSADError(
+                f"the {self.phase} loss is {self.last} in epoch {trainer.current_epoch}; lower {self.phase}.lr or look "
+                "for extreme values in the data"
+            )
+        if trainer.is_global_zero:
+            self.sink.losses(self.phase, trainer.current_epoch, trainer.global_step - len(values), values)
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves at the end of an epoch, at most once in ``every_seconds``, and always after the last one.
+
+    Also keeps the seconds that the training has taken, over all its restarts.
+
+    Args:
+        path: the checkpoint, replaced atomically.
+        every_seconds: least time between two.
+    """
+
+    def __init__(self, path: Path, every_seconds: float) -> None:
+        self.path, self.every_seconds = path, every_seconds
+        self._before = 0.0
+        self._start = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this training so far."""
+        return self._before + time.monotonic() - self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._before = state_dict["seconds"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is time."""
+        due = time.monotonic() - self._saved >= self.every_seconds
+        due = trainer.strategy.broadcast(due)  # clocks of ranks differ
+        if not due and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            return
+        part = self.path.with_suffix(".part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            part.replace(self.path)
+        self._saved = time.monotonic()
+
+
+class PhaseProgress(Callback):
+    """A progress bar over the steps of a training.
+
+    Args:
+        phase: its name.
+        recorder: tells the loss of the last epoch.
+    """
+
+    _EVERY_S = 0.1
+
+    def __init__(self, phase: str, recorder: LossRecorder) -> None:
+        self.phase, self.recorder = phase, recorder
+        self._progress: Progress | None = None
+        self._drawn = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar, at the epoch where the training goes on."""
+        if not trainer.is_global_zero:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs  {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            self.phase, total=trainer.max_epochs, completed=trainer.current_epoch, loss="", start=True
+        )
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar inside a long epoch."""
+        self._move(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the bar and show the loss."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        self._move(trainer.current_epoch + 1, f"loss {self.recorder.last:.4g}", now=last)
+
+    def _move(self, completed: float, loss: str | None = None, now: bool = False) -> None:
+        if self._progress is None or (not now and time.monotonic() - self._drawn < self._EVERY_S):
+            return
+        self._drawn = time.monotonic()
+        fields = {} if loss is None else {"loss": loss}
+        self._progress.update(self._task, completed=int(completed), **fields)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+@torch.no_grad()
+def spread(module: LightningModule, loader: Any) -> float:
+    """The standard deviation of the representation around its mean, over (the first part of) the training set.
+
+    Args:
+        module: has ``represent``.
+        loader: yields ``(x, ...)``.
+
+    Returns:
+        The square root of the summed variances of the coordinates, >= 0.
+    """
+    training = module.training
+    module.eval()
+    seen: list[Tensor] = []
+    for x, *_ in loader:
+        seen.append(module.represent(x).double())  # type: ignore[operator]
+        if sum(map(len, seen)) >= _SPREAD_SAMPLES:
+            break
+    module.train(training)
+    return float(torch.cat(seen).var(dim=0, correction=0).sum().sqrt())
+
+
+class CollapseCheck(Callback):
+    """Compares the representation's spread after training with that before it (appendix A, hypersphere collapse).
+
+    Args:
+        phase: name of the training, for the message.
+
+    Attributes:
+        initial: the spread before the first step, kept over restarts.
+        final: the spread after the last one.
+    """
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.initial = math.nan
+        self.final = math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both spreads."""
+        return {"initial": self.initial, "final": self.final}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Both spreads."""
+        self.initial, self.final = state_dict["initial"], state_dict["final"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step."""
+        if trainer.global_step == 0:
+            self.initial = spread(pl_module, trainer.train_dataloader)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after the last step, before the last checkpoint is written."""
+        if trainer.current_epoch + 1 != trainer.max_epochs:
+            return
+        self.final = spread(pl_module, trainer.train_dataloader)
+        if self.collapsed and trainer.is_global_zero:
+            log.warning(
+                "the representation has collapsed in %s: its spread over the training data fell from %.3g to %.3g, so "
+                "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer epochs, "
+                "use pretrain=autoencoder or add labeled anomalies",
+                *(self.phase, self.initial, self.final, self.phase),
+            )
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether next to nothing is left of the initial spread."""
+        return self.final <= COLLAPSE_RATIO * self.initial
+
+
+def quiet_lightning() -> None:
+    """Leave only warnings of Lightning that a person wants to read."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\b.*")
+    warnings.filterwarnings("ignore", message=r".*(srun|litlogger|litmodels|`weights_only`|isinstance\(treespec).*")
+
+
+def make_trainer(settings: Mapping[str, Any], run_dir: Path, max_epochs: int, callbacks: Sequence[Callback]) -> Trainer:
+    """A Trainer that does what we say and prints nothing.
+
+    Args:
+        settings: the trainer group of the configuration.
+        run_dir: where stray files would go.
+        max_epochs: of this training.
+        callbacks: ours; without a Checkpoint among them nothing is saved.
+    """
+    quiet_lightning()
+    return Trainer(
+        accelerator=settings["accelerator"],
+        devices=settings["devices"],
+        num_nodes=settings["num_nodes"],
+        strategy=settings["strategy"],
+        precision=settings["precision"],
+        max_epochs=max_epochs,
+        callbacks=list(callbacks),
+        default_root_dir=run_dir,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def is_main_process() -> bool:
+    """Whether this is rank 0, also before a Trainer exists (launchers tell through the environment)."""
+    return all(int(os.environ.get(key, 0)) == 0 for key in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))

@@ -1,0 +1,73 @@
+"""Fixtures: experiments in this process, the command line in another one, the real data where there are any."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Tests run side by side: one thread each, also in the processes that they start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from deepsad_pl.cli import CONF, to_settings
+from deepsad_pl.experiment import Outcome, run_experiment
+from deepsad_pl.plan import Plan, make_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
+
+
+def settings_of(*overrides: str) -> dict[str, Any]:
+    """The composed configuration as plain dictionaries."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return to_settings(compose("train", list(overrides)))
+
+
+def plan_of(*overrides: str) -> Plan:
+    """The plan of a configuration."""
+    return make_plan(settings_of(*overrides))
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Callable[..., Outcome]:
+    """Runs an experiment in this process: ``experiment("dataset=cardio", ...)``, into ``tmp_path / "runs"``."""
+
+    def run(*overrides: str) -> Outcome:
+        settings = settings_of(f"output_dir={tmp_path / 'runs'}", "logger=none", *overrides)
+        plan = make_plan(settings)
+        return run_experiment(plan, config=settings, config_yaml=OmegaConf.to_yaml(settings), command="a test")
+
+    return run
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script of the checkout in ``tmp_path``: ``cli("train.py", "seed=1")``."""
+
+    def run(script: str, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "120", **kwargs.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+            **kwargs,
+        )
+
+    return run
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with the real data sets; the test is skipped where there is none."""
+    if not REAL_DATA:
+        pytest.skip("DEEPSAD_DATA_DIR is not set: no real data here")
+    return Path(REAL_DATA)

@@ -1,0 +1,6 @@
+"""One experiment, or with -m one for each combination of comma lists: python train.py --help."""
+
+from deepsad_pl.cli import train
+
+if __name__ == "__main__":
+    train()
