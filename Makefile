@@ -19,11 +19,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(STAMP)
 
-run: $(STAMP) ## Deep SAD on the embedded digits, from nothing to its AUROC
-	$(BIN)/python train.py
+run: $(STAMP) ## Deep SAD on the embedded digits (ARGS=... goes to train.py)
+	$(BIN)/python train.py $(ARGS)
 
-test: $(STAMP) ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(STAMP) ## ruff (check and format) and mypy
 	$(BIN)/ruff check .

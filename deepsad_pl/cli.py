@@ -14,12 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.logging import RichHandler
 
 from deepsad_pl.config import register
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.ranks import is_main_process
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a checkout conf/ stands beside the package, in an installed one inside it.
@@ -60,6 +60,8 @@ def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
     set_up_logging()
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    if multirun:
+        console.rule(f"job {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", align="left")
     try:
         plan = plan_job(cfg, multirun=multirun)
         from deepsad_pl.experiment import run_experiment
@@ -71,12 +73,10 @@ def run_job(cfg: DictConfig) -> float:
         )
     except DeepSADError as error:
         raise CommandLineError(str(error)) from None
-    from deepsad_pl.training import is_main_process
-
     if is_main_process():
         from deepsad_pl.tables import show_outcome
 
-        show_outcome(outcome)
+        show_outcome(outcome, compact=multirun)
     return float(outcome.record["auroc"])
 
 
@@ -87,15 +87,22 @@ def repeat_command() -> str:
     return " ".join([program, *map(shlex.quote, overrides)])
 
 
+class ConsoleHandler(logging.Handler):
+    """Our messages to the console, warnings in yellow; tracebacks are for the run's log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message as it is."""
+        if record.exc_info is None:
+            style = "yellow" if record.levelno >= logging.WARNING else None
+            console.print(self.format(record), style=style, soft_wrap=True, markup=False)
+
+
 def set_up_logging() -> None:
     """Our messages to the console, everything from INFO on to the run's log file."""
     logger = logging.getLogger("deepsad_pl")
-    if any(isinstance(handler, RichHandler) for handler in logger.handlers):
-        return
     logging.getLogger().setLevel(logging.INFO)
-    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
-    handler.addFilter(lambda record: record.name != "deepsad_pl.traceback")
-    logger.addHandler(handler)
+    if is_main_process() and not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(ConsoleHandler())
 
 
 def train() -> None:

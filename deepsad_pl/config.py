@@ -192,7 +192,7 @@ def register() -> None:
     """Make the types known to Hydra."""
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig)
-    nodes = {
+    nodes: dict[str, dict[str, type]] = {
         "dataset": {"images": ImagesConfig, "image_folder": ImageFolderConfig, "table": TableConfig},
         "scenario": {"base": ScenarioConfig},
         "recipe": {"base": RecipeConfig},

@@ -16,18 +16,13 @@ from filelock import FileLock
 
 from deepsad_pl import __version__
 from deepsad_pl.build import Phase, build_phases, load_data, transfer_encoder
+from deepsad_pl.data.scenario import Counts
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
+from deepsad_pl.ranks import is_main_process
 from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_atomic, write_record, write_scores
 from deepsad_pl.tracking import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker
-from deepsad_pl.training import (
-    CollapseCheck,
-    EpochCheckpoint,
-    LossRecorder,
-    PhaseProgress,
-    is_main_process,
-    make_trainer,
-)
+from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -107,20 +102,16 @@ def _log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _track(
-    plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], command: str, plots: bool
-) -> dict[str, Any]:
+def _track(plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], command: str, plots: bool) -> dict[str, Any]:
     failed, tracker = True, None
     try:
-        log.debug("%s", command)
-        log.info("run folder %s", plan.run_dir)
         group = f"{plan.dataset['name']}/{plan.method['name']}"
         tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots)
         record = _train_and_score(plan, phases, tracker, command)
         failed = False
         return record
     except Exception:
-        logging.getLogger("deepsad_pl.traceback").exception("the run failed")
+        log.exception("the run failed")
         raise
     finally:
         if tracker is not None:
@@ -130,17 +121,7 @@ def _track(
 def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, command: str) -> dict[str, Any]:
     data = phases[-1].data
     counts = data.training_set.counts
-    log.info(
-        "%s on %s, normal class %s: %d unlabeled (%d of them pollution), %d labeled normals, %d labeled anomalies%s",
-        plan.method["name"],
-        plan.dataset["name"],
-        _names(plan, plan.scenario.normal_classes),
-        counts.unlabeled,
-        counts.pollution,
-        counts.labeled_normals,
-        counts.labeled_anomalies,
-        f" of {_names(plan, plan.scenario.known_classes)}" if counts.labeled_anomalies else "",
-    )
+    log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, counts))
     seconds: dict[str, float] = {}
     spreads: dict[str, dict[str, float]] = {}
     for before, phase in zip([None, *phases], phases, strict=False):
@@ -207,5 +188,15 @@ def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> tuple[float, dict[str, f
     return checkpoint.seconds, {"initial": collapse.initial, "final": collapse.final}
 
 
-def _names(plan: Plan, indices: Sequence[int]) -> str:
-    return ", ".join(plan.classes[i] for i in indices)
+def _describe(plan: Plan, counts: Counts) -> str:
+    """The training set in words; parts that are empty are left out."""
+    normal, known = (
+        ", ".join(plan.classes[i] for i in indices)
+        for indices in (plan.scenario.normal_classes, plan.scenario.known_classes)
+    )
+    parts = [f"{counts.unlabeled} unlabeled" + (f" ({counts.pollution} of them pollution)" if counts.pollution else "")]
+    if counts.labeled_normals:
+        parts.append(f"{counts.labeled_normals} labeled normals")
+    if counts.labeled_anomalies:
+        parts.append(f"{counts.labeled_anomalies} labeled anomalies of class {known}")
+    return f"normal class {normal}: {', '.join(parts)}"

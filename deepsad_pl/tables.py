@@ -12,9 +12,20 @@ if TYPE_CHECKING:
     from deepsad_pl.experiment import Outcome
 
 
-def show_outcome(outcome: "Outcome") -> None:
-    """A small table: AUROC, average precision, sample counts, seconds of each phase; and the run folder."""
+def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
+    """A small table: AUROC, average precision, sample counts, seconds of each phase; and the run folder.
+
+    Args:
+        outcome: of the run.
+        compact: whether one line must do, as for a job of a sweep.
+    """
     record = outcome.record
+    if outcome.was_finished:
+        console.print("this run was finished before: nothing was trained (force=true trains it again)")
+    if compact:
+        metrics = f"AUROC {record['auroc']:.4f}, average precision {record['average_precision']:.4f}"
+        console.print(f"{metrics}, run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+        return
     counts = record["counts"]
     table = Table(show_header=False, box=None)
     table.add_row("AUROC", f"[bold]{record['auroc']:.4f}[/]")
@@ -29,9 +40,7 @@ def show_outcome(outcome: "Outcome") -> None:
     )
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
-    if outcome.was_finished:
-        console.print("this run was finished before: nothing was trained (force=true trains it again)")
-    console.print(f"run folder: {outcome.run_dir}", soft_wrap=True)
+    console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
 
 
 def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -160,8 +159,9 @@ class PhaseProgress(Callback):
         if self._progress is None or (not now and time.monotonic() - self._drawn < self._EVERY_S):
             return
         self._drawn = time.monotonic()
-        fields = {} if loss is None else {"loss": loss}
-        self._progress.update(self._task, completed=int(completed), **fields)
+        self._progress.update(self._task, completed=int(completed))
+        if loss is not None:
+            self._progress.update(self._task, loss=loss)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -236,8 +236,8 @@ class CollapseCheck(Callback):
         if self.collapsed and trainer.is_global_zero:
             log.warning(
                 "the representation has collapsed in %s: its spread over the training data fell from %.3g to %.3g, so "
-                "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer epochs, "
-                "use pretrain=autoencoder or add labeled anomalies",
+                "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer "
+                "epochs, use pretrain=autoencoder or add labeled anomalies",
                 *(self.phase, self.initial, self.final, self.phase),
             )
 
@@ -281,8 +281,3 @@ def make_trainer(settings: Mapping[str, Any], run_dir: Path, max_epochs: int, ca
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-
-
-def is_main_process() -> bool:
-    """Whether this is rank 0, also before a Trainer exists (launchers tell through the environment)."""
-    return all(int(os.environ.get(key, 0)) == 0 for key in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))

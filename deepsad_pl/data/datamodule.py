@@ -63,8 +63,8 @@ class AnomalyDataModule(LightningDataModule):
         anomalies, total = int(self._test_y.sum()), len(self._test_y)
         if not 0 < anomalies < total:
             raise DeepSADError(
-                f"the test data hold {total - anomalies} normal and {anomalies} anomalous samples, but AUROC needs both; "
-                "choose another scenario.normal_class"
+                f"the test data hold {total - anomalies} normal and {anomalies} anomalous samples, but AUROC needs "
+                "both; choose another scenario.normal_class"
             )
         smallest = len(self._rows) // -(-len(self._rows) // self.batch_size)
         if smallest < 2:

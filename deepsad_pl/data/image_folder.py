@@ -133,9 +133,7 @@ def _decode(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _decode_into(
-    target: Path, root: Path, files: dict[str, list[list[ImageFile]]], shape: tuple[int, ...]
-) -> None:
+def _decode_into(target: Path, root: Path, files: dict[str, list[list[ImageFile]]], shape: tuple[int, ...]) -> None:
     total = sum(len(group) for groups in files.values() for group in groups)
     with Progress(console=console) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = progress.add_task(f"decoding {total} images", total=total)

@@ -78,7 +78,7 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order().to(self.x.device)
-        for part in order.split(batch_sizes(len(self.x), self.batch_size)):
+        for part in torch.split(order, batch_sizes(len(self.x), self.batch_size)):
             if self.world_size > 1:
                 part = part.tensor_split(self.world_size)[self.rank]
             x = self.x[part]

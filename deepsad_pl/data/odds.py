@@ -37,9 +37,7 @@ def _pyod(name: str, sha256: str, rows: int, columns: int, outliers: int) -> Odd
 
 
 ODDS_FILES = {
-    "arrhythmia": _pyod(
-        "arrhythmia", "e4d47e499591ae31e5d7f0cd983367092353eac240f48e14c9b36457edb3460d", 452, 274, 66
-    ),
+    "arrhythmia": _pyod("arrhythmia", "e4d47e499591ae31e5d7f0cd983367092353eac240f48e14c9b36457edb3460d", 452, 274, 66),
     "cardio": _pyod("cardio", "5e568b6a73711012c481fa6cc984ab9c68e9a4fa44d6aeb3b43efa381c3f695b", 1831, 21, 176),
     "satellite": _pyod("satellite", "6feac3112b9c14e1c3e60afc437f2f3d29dc1000119c9f950c628078778d6aa0", 6435, 36, 2036),
     "satimage-2": _pyod("satimage-2", "95c37a07cea2cb201f6900d14f521510e10b6b2f0074c06ac46d3157440ec67b", 5803, 36, 71),

@@ -80,7 +80,7 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     """
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-    scaler = {"zscore": StandardScaler, "minmax": MinMaxScaler}[scaling]()
+    scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
     train = scaler.fit_transform(np.asarray(x_train, dtype=np.float64))
     test = scaler.transform(np.asarray(x_test, dtype=np.float64))
     return train.astype(np.float32), test.astype(np.float32)
@@ -122,10 +122,11 @@ def torchvision_source(name: str, data_dir: Path) -> Source:
     from torchvision import datasets
 
     # The class, the folder that it keeps below its root, and what to put there by hand.
+    files = "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
     kind: Callable[..., Any]
     kind, folder, files = {
-        "mnist": (datasets.MNIST, "MNIST", "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-        "fmnist": (datasets.FashionMNIST, "FashionMNIST", "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+        "mnist": (datasets.MNIST, "MNIST", files),
+        "fmnist": (datasets.FashionMNIST, "FashionMNIST", files),
         "cifar10": (datasets.CIFAR10, "cifar-10-batches-py", "the unpacked cifar-10-python.tar.gz"),
     }[name]
     train, test = _torchvision_parts(kind, data_dir, folder, files)
@@ -175,7 +176,8 @@ def _torchvision_parts(kind: Callable[..., Any], data_dir: Path, folder: str, fi
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             url = getattr(kind, "url", None) or ", ".join(getattr(kind, "mirrors", ()))
             raise DeepSADError(
-                f"{folder} could not be downloaded from {url} ({error}); try again, or put {files} into {final} by hand"
+                f"{folder} could not be downloaded from {url} ({' '.join(str(error).split())}); try again, or put "
+                f"{files} into {final} by hand"
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -216,5 +218,6 @@ def load_source(
         from deepsad_pl.data.image_folder import image_folder_arrays
 
         arrays = image_folder_arrays(root, data_dir / "cache", image_size=image_size, channels=channels)
-        return Source(*arrays, scale=255.0)
+        x_train, labels_train, x_test, labels_test = arrays
+        return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
     raise ValueError(f"unknown kind of data set {kind!r}")

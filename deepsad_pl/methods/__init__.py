@@ -1,0 +1,1 @@
+"""What is trained and scored; nothing here knows where data come from."""

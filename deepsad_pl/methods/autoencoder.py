@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepsad_pl.losses import at_least_float32, cross_entropy, squared_error
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.networks.autoencoder import Autoencoder
+from deepsad_pl.networks.build import build_decoder, build_encoder
 
 LOSSES = ("mse", "cross_entropy")
 
@@ -16,7 +16,7 @@ class AutoencoderModule(TrainedMethod):
     """An autoencoder; the score is the mean squared reconstruction error.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.autoencoder.build_encoder`; the decoder
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`; the decoder
             mirrors it.
         sigmoid: whether the data lie in [0, 1], so that the output passes a sigmoid.
         loss: ``mse``, or ``cross_entropy`` (needs ``sigmoid``).
@@ -42,12 +42,18 @@ class AutoencoderModule(TrainedMethod):
             raise ValueError("loss is 'cross_entropy', but the data do not lie in [0, 1]; use 'mse'")
         self.save_hyperparameters()
         self.loss = loss
-        self.autoencoder = Autoencoder(network, sigmoid)
+        self.sigmoid = sigmoid
+        self.encoder = build_encoder(network)
+        self.decoder = build_decoder(network)
 
-    @property
-    def encoder(self) -> nn.Module:
-        """phi, the part that other methods take over."""
-        return self.autoencoder.encoder
+    def logits(self, x: Tensor) -> Tensor:
+        """The reconstruction before the sigmoid, of x's shape."""
+        return self.decoder(self.encoder(x))  # type: ignore[no-any-return]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The reconstruction, of x's shape."""
+        logits = self.logits(x)
+        return logits.sigmoid() if self.sigmoid else logits
 
     def represent(self, x: Tensor) -> Tensor:
         """The bottleneck, shape (B, d)."""
@@ -56,9 +62,9 @@ class AutoencoderModule(TrainedMethod):
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The reconstruction loss of each sample, whatever its label, shape (B,)."""
         if self.loss == "cross_entropy":
-            return cross_entropy(self.autoencoder.logits(x), x)
-        return squared_error(self.autoencoder(x), x)
+            return cross_entropy(self.logits(x), x)
+        return squared_error(self.reconstruct(x), x)
 
     def score(self, x: Tensor) -> Tensor:
         """The mean squared reconstruction error, shape (B,)."""
-        return squared_error(self.autoencoder(x), x)
+        return squared_error(self.reconstruct(x), x)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepsad_pl.metrics import detection_metrics
 
@@ -25,7 +25,7 @@ def lr_at(epoch: int, lr: Sequence[float], epochs: Sequence[int]) -> float:
 
 
 def global_mean(values: Tensor) -> Tensor:
-    """The mean over the global batch of per-sample values, shape (B,), such that averaging gradients over ranks is right.
+    """The mean over the global batch of per-sample values, shape (B,), such that averaged gradients are right.
 
     On one process the plain mean. On several, DDP averages the ranks' gradients although their parts of the batch may
     differ in size: each rank contributes its sum times world size over the global count.
@@ -46,8 +46,11 @@ class TrainedMethod(LightningModule, ABC):
         weight_decay: lambda, >= 0.
 
     Attributes:
+        encoder: phi.
         test_result: after ``trainer.test``: ``idx``, ``y`` and ``score`` of every test sample, ascending in ``idx``.
     """
+
+    encoder: nn.Module
 
     def __init__(self, *, lr: Sequence[float], epochs: Sequence[int], weight_decay: float) -> None:
         super().__init__()

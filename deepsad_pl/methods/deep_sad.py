@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deepsad_pl.losses import at_least_float32, deep_sad_terms, squared_distance
 from deepsad_pl.methods.base import Batch, TrainedMethod
-from deepsad_pl.networks.autoencoder import build_encoder
+from deepsad_pl.networks.build import build_encoder
 
 CENTER_SOURCES = ("unlabeled_and_normal", "all", "labeled_normal")
 
@@ -62,7 +62,7 @@ class DeepSADModule(TrainedMethod):
     anomalies, summed over all ranks. It is a buffer: a checkpoint restores it and training never computes it again.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.autoencoder.build_encoder`.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
         eta: weight of the labeled terms, > 0.
         center_from: which samples the center is the mean of, see :func:`center_mask`.
         eps: in the denominator of the inverse.

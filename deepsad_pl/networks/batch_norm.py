@@ -50,4 +50,5 @@ class BatchNorm(_BatchNorm):
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-        return (centered * (var + self.eps).rsqrt().view(shape)).to(input.dtype)
+        normalized: Tensor = centered * (var + self.eps).rsqrt().view(shape)
+        return normalized.to(input.dtype)

@@ -61,7 +61,7 @@ class LeNetDecoder(nn.Module):
     """The encoder's mirror image: dense layers, then modules of upsampling and transposed convolution (appendix C).
 
     Takes the encoder's arguments. The output is linear: where the data lie in [0, 1] a sigmoid follows
-    (:class:`~deepsad_pl.networks.autoencoder.Autoencoder`).
+    (:class:`~deepsad_pl.methods.autoencoder.AutoencoderModule`).
     """
 
     def __init__(self, in_shape: Sequence[int], filters: Sequence[int], dense: Sequence[int], kernel_size: int = 5):

@@ -1,10 +1,10 @@
-"""Encoders and autoencoders built from a plain description, with Glorot uniform weights (appendix C)."""
+"""Encoders and their mirrored decoders built from a plain description, with Glorot uniform weights (appendix C)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
@@ -15,7 +15,7 @@ def _prepared(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight)
     # Channels-last filters draw the whole network after them: up to 1.8 times faster on CPUs, same results.
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _split(network: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -48,27 +48,3 @@ def build_decoder(network: Mapping[str, Any]) -> nn.Module:
         return _prepared(LeNetDecoder(**arguments))
     units = [*reversed(arguments["units"][:-1]), arguments["in_features"]]
     return _prepared(MLP(in_features=arguments["units"][-1], units=units))
-
-
-class Autoencoder(nn.Module):
-    """phi and its mirrored decoder.
-
-    Args:
-        network: see :func:`build_encoder`.
-        sigmoid: whether the output passes a sigmoid, for data in [0, 1]; linear otherwise.
-    """
-
-    def __init__(self, network: Mapping[str, Any], sigmoid: bool) -> None:
-        super().__init__()
-        self.encoder = build_encoder(network)
-        self.decoder = build_decoder(network)
-        self.sigmoid = sigmoid
-
-    def logits(self, x: Tensor) -> Tensor:
-        """The reconstruction before the sigmoid, of x's shape."""
-        return self.decoder(self.encoder(x))  # type: ignore[no-any-return]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The reconstruction, of x's shape."""
-        logits = self.logits(x)
-        return logits.sigmoid() if self.sigmoid else logits
