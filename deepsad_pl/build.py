@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ import torch
 
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.sources import Source, load_source
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.plan import Plan, image_size, lies_in_unit_interval
+from deepsad_pl.plan import Plan, image_size, lies_in_unit_interval, root_of
 
 # Independent random streams of a run's seed.
 _INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT = range(100, 103)
@@ -38,7 +38,7 @@ def load_data(plan: Plan) -> Source:
     dataset = plan.dataset
     options: dict[str, Any] = {"scaling": dataset.get("scaling")}
     if "root" in dataset:
-        options |= {"root": Path(dataset["root"]), "image_size": image_size(dataset), "channels": dataset["channels"]}
+        options |= {"root": root_of(dataset), "image_size": image_size(dataset), "channels": dataset["channels"]}
     return load_source(dataset["kind"], data_dir=plan.data_dir, seed=plan.seed, **options)
 
 
@@ -54,15 +54,18 @@ def build_phases(plan: Plan, source: Source) -> list[Phase]:
     """The trainings of the plan, the method's own last.
 
     Raises:
-        DeepSADError: if the scenario cannot be had from the data.
+        DeepSADError: if the scenario cannot be had from the data, or the network does not fit them.
     """
     network = network_of(plan.dataset, source)
     sigmoid = lies_in_unit_interval(plan.dataset)
     phases: list[Phase] = []
 
     def add(name: str, stream: int, settings: Mapping[str, Any]) -> None:
-        with _seeded(plan.seed, _INIT):
-            module = _module(settings, network, sigmoid)
+        try:
+            with _seeded(plan.seed, _INIT):
+                module = _module(settings, network, sigmoid)
+        except ValueError as error:
+            raise DeepSADError(f"dataset.network does not fit the data: {error}") from error
         data = AnomalyDataModule(
             source,
             plan.scenario,

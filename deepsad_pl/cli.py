@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.text import Text
 
 from deepsad_pl.config import register
 from deepsad_pl.console import console
@@ -61,7 +62,8 @@ def run_job(cfg: DictConfig) -> float:
     set_up_logging()
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     if multirun:
-        console.rule(f"job {HydraConfig.get().job.num}: {' '.join(HydraConfig.get().overrides.task)}", align="left")
+        job = HydraConfig.get()
+        console.rule(Text(f"job {job.job.num}: {' '.join(job.overrides.task)}"), align="left")
     try:
         plan = plan_job(cfg, multirun=multirun)
         from deepsad_pl.experiment import run_experiment
@@ -98,11 +100,12 @@ class ConsoleHandler(logging.Handler):
 
 
 def set_up_logging() -> None:
-    """Our messages to the console, everything from INFO on to the run's log file."""
+    """Our messages to the console, with more detail to the run's log file."""
     logger = logging.getLogger("deepsad_pl")
     logging.getLogger().setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     if is_main_process() and not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
-        logger.addHandler(ConsoleHandler())
+        logger.addHandler(ConsoleHandler(logging.INFO))
 
 
 def train() -> None:

@@ -17,6 +17,7 @@ from filelock import FileLock
 from deepsad_pl import __version__
 from deepsad_pl.build import Phase, build_phases, load_data, transfer_encoder
 from deepsad_pl.data.scenario import Counts
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
@@ -70,7 +71,10 @@ def run_experiment(
         # A further rank of a distributed run computes along and leaves every file to rank 0.
         return Outcome(_train_and_score(plan, phases, NoTracker(), command), plan.run_dir, was_finished=False)
 
-    plan.run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeepSADError(f"{plan.run_dir} cannot be made ({error}); choose another output_dir") from error
     with FileLock(plan.run_dir / ".lock"):
         if not plan.force and (record := read_record(plan.run_dir)):
             return Outcome(record, plan.run_dir, was_finished=True)
@@ -105,6 +109,7 @@ def _log_to(path: Path) -> Iterator[None]:
 def _track(plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], command: str, plots: bool) -> dict[str, Any]:
     failed, tracker = True, None
     try:
+        log.debug("%s", command)
         group = f"{plan.dataset['name']}/{plan.method['name']}"
         tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots)
         record = _train_and_score(plan, phases, tracker, command)
@@ -131,7 +136,7 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
 
     start = time.monotonic()
     module = phases[-1].module
-    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [])
+    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
     trainer.test(module, datamodule=data, verbose=False)
     result = {key: tensor.numpy() for key, tensor in module.test_result.items()}
     if len(result["idx"]) != data.test_counts["test"]:

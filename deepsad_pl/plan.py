@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsad_pl.data import image_folder
+from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.data.scenario import Scenario, resolve_scenario
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.results import identity_hash
@@ -65,13 +66,13 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
         DeepSADError: with every problem found.
     """
     dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
-    pretrain = settings["pretrain"] if settings["pretrain"]["name"] != "none" else None
+    pretrain = settings["pretrain"] if "data" in settings["pretrain"] else None
     problems = [
         *_dataset_problems(dataset),
         *_method_problems(settings),
         *(_schedule_problems("pretrain", pretrain) if pretrain else ()),
         *_trainer_problems(trainer, multirun),
-        *_one_of("logger.mode", settings["logger"].get("mode", "offline"), ("offline", "online")),
+        *_logger_problems(settings["logger"]),
     ]
     classes: tuple[str, ...] = ()
     scenario = None
@@ -106,9 +107,9 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
         logger=dict(settings["logger"]),
         seed=settings["seed"],
         force=settings["force"],
-        data_dir=Path(settings["data_dir"]),
+        data_dir=Path(settings["data_dir"] or "data").expanduser(),  # the variable may be set but empty
         identity=identity,
-        run_dir=Path(settings["output_dir"]) / dataset["name"] / method["name"] / name,
+        run_dir=Path(settings["output_dir"]).expanduser() / dataset["name"] / method["name"] / name,
     )
 
 
@@ -119,6 +120,11 @@ def image_size(dataset: Settings) -> tuple[int, int]:
     return height, width
 
 
+def root_of(dataset: Settings) -> Path:
+    """The folder of an image folder."""
+    return Path(dataset["root"]).expanduser()
+
+
 def lies_in_unit_interval(dataset: Settings) -> bool:
     """Whether the inputs lie in [0, 1]: images and min-max scaled tables do, z-scored ones do not."""
     return bool(dataset.get("scaling", "minmax") == "minmax")
@@ -126,14 +132,14 @@ def lies_in_unit_interval(dataset: Settings) -> bool:
 
 def _classes(dataset: Settings) -> tuple[str, ...]:
     if "root" in dataset:
-        return tuple(image_folder.class_names(Path(dataset["root"])))
+        return tuple(image_folder.class_names(root_of(dataset)))
     return tuple(dataset["classes"])
 
 
 def _what_determines_the_data(dataset: Settings) -> dict[str, Any]:
     chosen = {key: dataset[key] for key in ("kind", "scaling", "channels", "network") if key in dataset}
     if "root" in dataset:
-        chosen |= {"image_size": image_size(dataset), "files": image_folder.fingerprint(Path(dataset["root"]))}
+        chosen |= {"image_size": image_size(dataset), "files": image_folder.fingerprint(root_of(dataset))}
     return chosen
 
 
@@ -179,7 +185,9 @@ def _dataset_problems(dataset: Settings) -> Iterator[str]:
         yield f"dataset.name is {dataset['name']!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
     yield from _one_of("dataset.scaling", dataset.get("scaling", "zscore"), ("zscore", "minmax"))
     yield from _one_of("dataset.channels", dataset.get("channels", 1), (1, 3))
+    yield from _one_of("dataset.kind", dataset["kind"], _kinds(dataset))
     network = dataset["network"]
+    yield from _one_of("dataset.network.name", network["name"], ("mlp",) if "units" in network else ("lenet",))
     for key in ("filters", "dense", "units"):
         if key in network and (not network[key] or min(network[key]) < 1):
             yield f"dataset.network.{key} is {network[key]}; give at least one number, each >= 1"
@@ -194,6 +202,12 @@ def _dataset_problems(dataset: Settings) -> Iterator[str]:
                 f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} "
                 f"(dataset.network.filters has {len(network['filters'])} modules, each halves the image)"
             )
+
+
+def _kinds(dataset: Settings) -> Sequence[str]:
+    if "root" in dataset:
+        return ("image_folder",)
+    return tuple(ODDS_FILES) if "scaling" in dataset else ("digits", "mnist", "fmnist", "cifar10")
 
 
 def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
@@ -214,6 +228,9 @@ def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
 
 def _method_problems(settings: Settings) -> Iterator[str]:
     method, pretrain = settings["method"], settings["pretrain"]
+    # A group's name stands for its option: it may not be changed on its own.
+    yield from _one_of("method.name", method["name"], ("deep_sad",) if "eta" in method else ("autoencoder",))
+    yield from _one_of("pretrain.name", pretrain["name"], ("autoencoder",) if "data" in pretrain else ("none",))
     yield from _schedule_problems("method", method)
     if "eta" in method:
         yield from _positive("method.eta", method["eta"])
@@ -224,7 +241,7 @@ def _method_problems(settings: Settings) -> Iterator[str]:
             "method.center_from is labeled_normal, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
             "scenario.gamma_n or use unlabeled_and_normal"
         )
-    if method["name"] == "autoencoder" and pretrain["name"] != "none":
+    if method["name"] == "autoencoder" and "data" in pretrain:
         yield f"pretrain is {pretrain['name']}, but method=autoencoder trains one itself; use pretrain=none"
     if not lies_in_unit_interval(settings["dataset"]):
         for group, phase in (("method", method), ("pretrain", pretrain)):
@@ -233,6 +250,11 @@ def _method_problems(settings: Settings) -> Iterator[str]:
                     f"{group}.loss is cross_entropy, but z-scored columns do not lie in [0, 1]; use mse or "
                     "dataset.scaling=minmax"
                 )
+
+
+def _logger_problems(logger: Settings) -> Iterator[str]:
+    yield from _one_of("logger.name", logger["name"], ("wandb",) if "mode" in logger else ("csv", "none"))
+    yield from _one_of("logger.mode", logger.get("mode", "offline"), ("offline", "online"))
 
 
 def _trainer_problems(trainer: Settings, multirun: bool) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from deepsad_pl.console import console
@@ -30,17 +31,18 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("AUROC", f"[bold]{record['auroc']:.4f}[/]")
     table.add_row("average precision", f"{record['average_precision']:.4f}")
-    table.add_row(
-        "training samples",
-        f"{counts['train']} = {counts['unlabeled']} unlabeled + {counts['labeled_normals']} labeled normals + "
-        f"{counts['labeled_anomalies']} labeled anomalies",
-    )
-    table.add_row(
-        "test samples", f"{counts['test']} = {counts['test_normal']} normal + {counts['test_anomalous']} anomalous"
-    )
+    train = {key: counts[key] for key in ("unlabeled", "labeled_normals", "labeled_anomalies")}
+    table.add_row("training samples", _sum(counts["train"], train))
+    test = {"normal": counts["test_normal"], "anomalous": counts["test_anomalous"]}
+    table.add_row("test samples", _sum(counts["test"], test))
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+
+
+def _sum(total: int, parts: dict[str, int]) -> str:
+    named = [f"{count} {name.replace('_', ' ')}" for name, count in parts.items() if count]
+    return f"{total}: {', '.join(named)}"
 
 
 def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
@@ -54,7 +56,7 @@ def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
     for values, auroc in rows:
         groups.setdefault(tuple(values[key] for key in keys), []).append(auroc)
     seeds = "seed" in rows[0][0]
-    table = Table(*keys, "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
+    table = Table(*map(escape, keys), "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
     for group, found in groups.items():
         done = [value for value in found if value is not None]
         row = [*group, f"{mean(done):.4f}" if done else "failed"]
@@ -64,5 +66,5 @@ def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
                 f"{stdev(done):.4f}" if len(done) > 1 else "",
                 f"{len(done)}" + (f" ({failed} failed)" if failed else ""),
             ]
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)

@@ -20,6 +20,8 @@ from deepsad_pl.errors import DeepSADError
 log = logging.getLogger(__name__)
 
 COLLAPSE_RATIO = 1e-4
+# The configuration group that holds the settings of a phase.
+GROUPS = {"pretrain": "pretrain", "fit": "method"}
 _SPREAD_SAMPLES = 2000
 
 
@@ -63,8 +65,8 @@ class LossRecorder(Callback):
         self.last = sum(values) / len(values)
         if not math.isfinite(self.last):
             raise DeepSADError(
-                f"the {self.phase} loss is {self.last} in epoch {trainer.current_epoch}; lower {self.phase}.lr or look "
-                "for extreme values in the data"
+                f"the {self.phase} loss is {self.last} in epoch {trainer.current_epoch}; lower "
+                f"{GROUPS[self.phase]}.lr or look for extreme values in the data"
             )
         if trainer.is_global_zero:
             self.sink.losses(self.phase, trainer.current_epoch, trainer.global_step - len(values), values)
@@ -112,36 +114,41 @@ class EpochCheckpoint(Checkpoint):
 
 
 class PhaseProgress(Callback):
-    """A progress bar over the steps of a training.
+    """A progress bar over the epochs of a training, or over the batches of a test.
 
     Args:
         phase: its name.
-        recorder: tells the loss of the last epoch.
+        recorder: tells the loss of the last epoch; None for a test.
     """
 
     _EVERY_S = 0.1
 
-    def __init__(self, phase: str, recorder: LossRecorder) -> None:
+    def __init__(self, phase: str, recorder: LossRecorder | None = None) -> None:
         self.phase, self.recorder = phase, recorder
         self._progress: Progress | None = None
         self._drawn = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar, at the epoch where the training goes on."""
+        self._open(trainer, "epochs", trainer.max_epochs or 0, trainer.current_epoch)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        self._open(trainer, "batches", int(sum(trainer.num_test_batches)), 0)
+
+    def _open(self, trainer: Trainer, unit: str, total: int, completed: int) -> None:
         if not trainer.is_global_zero:
             return
         self._progress = Progress(
             TextColumn("{task.description:<9}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("epochs  {task.fields[loss]}"),
+            TextColumn(unit + "  {task.fields[loss]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._progress.add_task(
-            self.phase, total=trainer.max_epochs, completed=trainer.current_epoch, loss="", start=True
-        )
+        self._task = self._progress.add_task(self.phase, total=total, completed=completed, loss="")
         self._progress.start()
 
     def on_train_batch_end(
@@ -153,7 +160,20 @@ class PhaseProgress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the bar and show the loss."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        self._move(trainer.current_epoch + 1, f"loss {self.recorder.last:.4g}", now=last)
+        loss = "" if self.recorder is None else f"loss {self.recorder.last:.4g}"
+        self._move(trainer.current_epoch + 1, loss, now=last)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Move the bar."""
+        self._move(batch_idx + 1, now=batch_idx + 1 == sum(trainer.num_test_batches))
 
     def _move(self, completed: float, loss: str | None = None, now: bool = False) -> None:
         if self._progress is None or (not now and time.monotonic() - self._drawn < self._EVERY_S):
@@ -164,6 +184,10 @@ class PhaseProgress(Callback):
             self._progress.update(self._task, loss=loss)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
         self._close()
 
@@ -192,7 +216,7 @@ def spread(module: LightningModule, loader: Any) -> float:
     module.eval()
     seen: list[Tensor] = []
     for x, *_ in loader:
-        seen.append(module.represent(x).double())  # type: ignore[operator]
+        seen.append(module.represent(x).cpu().double())  # type: ignore[operator]
         if sum(map(len, seen)) >= _SPREAD_SAMPLES:
             break
     module.train(training)
@@ -238,7 +262,7 @@ class CollapseCheck(Callback):
                 "the representation has collapsed in %s: its spread over the training data fell from %.3g to %.3g, so "
                 "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer "
                 "epochs, use pretrain=autoencoder or add labeled anomalies",
-                *(self.phase, self.initial, self.final, self.phase),
+                *(self.phase, self.initial, self.final, GROUPS[self.phase]),
             )
 
     @property

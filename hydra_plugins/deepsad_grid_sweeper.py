@@ -69,7 +69,8 @@ def _completed(done: JobReturn) -> bool:
 
 
 def _first_line(error: Any) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[1].strip()}"
 
 
 ConfigStore.instance().store(

@@ -51,6 +51,9 @@ class AnomalyDataModule(LightningDataModule):
         self.scenario = scenario
         self.batch_size = batch_size
         self.seed = seed
+        highest = int(max(source.labels_train.max(), source.labels_test.max()))
+        if classes and highest >= len(classes):
+            raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
         self.training_set = draw_training_set(source.labels_train, scenario, classes)
         keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
         self._rows = self.training_set.index[keep]

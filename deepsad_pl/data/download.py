@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -43,51 +42,51 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
     """
     if path.exists():
         return path
-    by_hand = f"download it by hand from {url} and put it at {path}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / f".{path.name}.lock"):
+            if not path.exists():
+                _fetch(url, path, sha256)
     except OSError as error:
-        raise DeepSADError(f"{path.parent} cannot be made ({error}); choose another data_dir") from error
-    with FileLock(path.parent / f".{path.name}.lock"):
-        if path.exists():
-            return path
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(descriptor)
-        part = Path(name)
-        try:
-            _download(url, part, path.name)
-            found = sha256_of(part)
-            if found != sha256:
-                raise DeepSADError(
-                    f"{path.name} from {url} is not the expected file (SHA-256 {found}, expected {sha256}): "
-                    f"the server sent something else; {by_hand}"
-                )
-            part.chmod(0o644)
-            part.replace(path)
-        except urllib.error.HTTPError as error:
-            raise DeepSADError(
-                f"{path.name} could not be downloaded: {url} answered {error.code} {error.reason}; {by_hand}"
-            ) from error
-        except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise DeepSADError(
-                f"{path.name} could not be downloaded from {url} ({reason}); try again, or {by_hand}"
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
+        raise DeepSADError(f"{path.parent} cannot be made or written ({error}); choose another data_dir") from error
     return path
+
+
+def _fetch(url: str, path: Path, sha256: str) -> None:
+    by_hand = f"download it by hand from {url} and put it at {path}"
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _download(url, part, path.name)
+        found = sha256_of(part)
+        if found != sha256:
+            raise DeepSADError(
+                f"{path.name} from {url} is not the expected file (SHA-256 {found}, expected {sha256}): "
+                f"the server sent something else; {by_hand}"
+            )
+        part.replace(path)
+    except urllib.error.HTTPError as error:
+        raise DeepSADError(
+            f"{path.name} could not be downloaded: {url} answered {error.code} {error.reason}; {by_hand}"
+        ) from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DeepSADError(
+            f"{path.name} could not be downloaded from {url} ({reason}); try again, or {by_hand}"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _download(url: str, part: Path, name: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
-        expected = response.headers.get("Content-Length")
+        expected = response.length  # None where the server does not say, or says nonsense
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task(f"downloading {name}", total=int(expected) if expected else None)
+            task = progress.add_task(f"downloading {name}", total=expected)
             received = 0
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 received += len(chunk)
                 progress.update(task, completed=received)
-    if expected is not None and received < int(expected):
+    if expected is not None and received < expected:
         raise OSError(f"the connection broke after {received} of {expected} bytes")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -83,23 +82,31 @@ def image_folder_arrays(
     listing = [(f.name, f.size, f.mtime_ns) for part in PARTS for group in files[part] for f in group]
     key = _digest([*listing, list(image_size), channels])
     folder = cache_dir / f"image_folder-{key[:16]}"
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepSADError(f"{cache_dir} cannot be made ({error}); choose another data_dir") from error
-    with FileLock(cache_dir / f".{folder.name}.lock"):
-        if not folder.exists():
-            part_dir = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=cache_dir))
-            try:
-                _decode_into(part_dir, root, files, (channels, *image_size))
-                part_dir.replace(folder)
-            finally:
-                shutil.rmtree(part_dir, ignore_errors=True)
+    if not folder.exists():
+        try:
+            _fill(folder, root, files, (channels, *image_size))
+        except OSError as error:
+            raise DeepSADError(f"{cache_dir} cannot be written ({error}); choose another data_dir") from error
     arrays: list[npt.NDArray[Any]] = []
     for part in PARTS:
         arrays.append(np.load(folder / f"{part}.npy", mmap_mode="r"))
         arrays.append(np.repeat(np.arange(len(files[part])), [len(group) for group in files[part]]))
     return tuple(arrays)
+
+
+def _fill(folder: Path, root: Path, files: dict[str, list[list[ImageFile]]], shape: tuple[int, ...]) -> None:
+    """Make the cache, under a temporary name until it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if folder.exists():
+            return
+        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        part.mkdir()
+        try:
+            _decode_into(part, root, files, shape)
+            part.replace(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _is_class(entry: os.DirEntry[str]) -> bool:
@@ -125,9 +132,14 @@ def _decode(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     channels, height, width = shape
     try:
         with Image.open(path) as opened:
-            image = opened.convert("L" if channels == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DeepSADError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
+            image: Image.Image = opened
+            if opened.mode.startswith("I;16"):
+                # Pillow would clip 16-bit grey at 255.
+                image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
+            image = image.convert("L" if channels == 1 else "RGB")
+    except Exception as error:  # each decoder raises kinds of its own on damaged files
+        reason = f"{type(error).__name__}: {error}"
+        raise DeepSADError(f"{path} cannot be read as an image ({reason}); repair or remove it") from error
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
@@ -146,7 +158,7 @@ def _decode_into(target: Path, root: Path, files: dict[str, list[list[ImageFile]
             )
             for i, image in enumerate(pool.map(lambda path: _decode(path, shape), paths)):
                 array[i] = image
-                if i % 256 == 0:
+                if i % 256 == 255:
                     progress.update(task, advance=256)
             array.flush()
         progress.update(task, completed=total)

@@ -68,7 +68,7 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
         else:
             with np.load(path, allow_pickle=False) as archive:
                 content = {key: archive[key] for key in archive.files}
-        x, y = np.asarray(content["X"], dtype=np.float64), np.asarray(content["y"]).ravel().astype(np.int64)
+        x, y = np.asarray(content["X"], dtype=np.float64), np.asarray(content["y"], dtype=np.float64).ravel()
     except KeyError as error:
         raise DeepSADError(f"{path} has no key {error}, but X (N, D) and y (N) are needed; {way_out}") from error
     except Exception as error:  # each reader raises kinds of its own on damaged files
@@ -78,7 +78,7 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
             f"{path} holds X of shape {x.shape} and y of shape {y.shape}, but a finite (N, D) table with N labels "
             f"0 or 1 is needed; {way_out}"
         )
-    return x, y
+    return x, y.astype(np.int64)
 
 
 def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

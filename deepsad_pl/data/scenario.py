@@ -88,7 +88,7 @@ class TrainingSet:
 
 
 def resolve_class(wish: object, classes: Sequence[str]) -> int:
-    """The index of a class given by index (an int) or by name (a string; a digit string that is no name is an index).
+    """The index of a class given by name or by index; a number that is a class's name means that class.
 
     Case and punctuation of names do not matter: ``ankle-boot`` is ``Ankle boot``.
 
@@ -96,9 +96,9 @@ def resolve_class(wish: object, classes: Sequence[str]) -> int:
         DeepSADError: if there is no such class.
     """
     listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
+    if isinstance(wish, str | int) and not isinstance(wish, bool) and str(wish) in classes:
+        return classes.index(str(wish))
     if isinstance(wish, str):
-        if wish in classes:
-            return classes.index(wish)
         folded = [_fold(name) for name in classes]
         if folded.count(_fold(wish)) == 1:
             return folded.index(_fold(wish))
@@ -130,7 +130,7 @@ def resolve_scenario(
         gamma_p: pollution over unlabeled training rows.
         k_l: number of anomaly classes among the labeled anomalies.
         gamma_n: labeled normals over all training rows.
-        seed: determines every draw, >= 0.
+        seed: determines every draw, in [0, 2^32).
         classes: the names of all classes.
 
     Raises:
@@ -145,8 +145,8 @@ def resolve_scenario(
             f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
             "let them add up to less than 1"
         )
-    if seed < 0:
-        problems.append(f"seed is {seed}; give an integer >= 0")
+    if not 0 <= seed < 2**32:
+        problems.append(f"seed is {seed}; give an integer in [0, 2^32)")
 
     def resolve(key: str, wish: object) -> int | None:
         try:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,27 @@ def odds_source(name: str, data_dir: Path, seed: int, scaling: str) -> Source:
     return table_source(x, labels, seed, scaling)
 
 
+@dataclass(frozen=True)
+class _TorchvisionSet:
+    """Which class of torchvision reads a set, the files that it keeps below its root, and how they come by hand."""
+
+    kind: str
+    folder: str
+    files: tuple[str, ...]
+    by_hand: str
+
+
+_IDX_FILES = tuple(f"raw/{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+_IDX_BY_HAND = "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
+_CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+_CIFAR_ARCHIVE = "cifar-10-python.tar.gz"
+_TORCHVISION = {
+    "mnist": _TorchvisionSet("MNIST", "MNIST", _IDX_FILES, _IDX_BY_HAND),
+    "fmnist": _TorchvisionSet("FashionMNIST", "FashionMNIST", _IDX_FILES, _IDX_BY_HAND),
+    "cifar10": _TorchvisionSet("CIFAR10", "cifar-10-batches-py", _CIFAR_FILES, f"the unpacked {_CIFAR_ARCHIVE}"),
+}
+
+
 def torchvision_source(name: str, data_dir: Path) -> Source:
     """MNIST, Fashion-MNIST or CIFAR-10 with its original training and test part.
 
@@ -119,69 +140,72 @@ def torchvision_source(name: str, data_dir: Path) -> Source:
     Raises:
         DeepSADError: if the files are missing and cannot be downloaded, or are damaged.
     """
-    from torchvision import datasets
-
-    # The class, the folder that it keeps below its root, and what to put there by hand.
-    files = "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
-    kind: Callable[..., Any]
-    kind, folder, files = {
-        "mnist": (datasets.MNIST, "MNIST", files),
-        "fmnist": (datasets.FashionMNIST, "FashionMNIST", files),
-        "cifar10": (datasets.CIFAR10, "cifar-10-batches-py", "the unpacked cifar-10-python.tar.gz"),
-    }[name]
-    train, test = _torchvision_parts(kind, data_dir, folder, files)
-    parts = [np.asarray(part.data) for part in (train, test)]
+    wanted = _TORCHVISION[name]
+    final = data_dir / wanted.folder
+    if not _is_complete(final, wanted):
+        _download(data_dir, wanted)
+    try:
+        train, test = _read(data_dir, wanted)
+        parts = [np.asarray(part.data) for part in (train, test)]
+        labels = [np.asarray(part.targets, dtype=np.int64) for part in (train, test)]
+        if (found := [len(part) for part in parts]) != (named := [len(part) for part in labels]):
+            raise ValueError(f"{found[0]} + {found[1]} images and {named[0]} + {named[1]} labels")
+    except Exception as error:  # torchvision raises kinds of its own for each way a file can be wrong
+        raise DeepSADError(
+            f"{final} is damaged ({type(error).__name__}: {_one_line(error)}); remove that folder to download it "
+            f"again, or put {wanted.by_hand} into {final} by hand"
+        ) from error
     # torchvision keeps images as (N, H, W) or (N, H, W, C).
     x_train, x_test = (p[:, None] if p.ndim == 3 else np.ascontiguousarray(p.transpose(0, 3, 1, 2)) for p in parts)
-    labels = [np.asarray(part.targets, dtype=np.int64) for part in (train, test)]
     return Source(x_train, labels[0], x_test, labels[1], scale=255.0)
 
 
-def _torchvision_parts(kind: Callable[..., Any], data_dir: Path, folder: str, files: str) -> Sequence[Any]:
-    def load(root: Path, download: bool) -> Sequence[Any]:
-        return [kind(str(root), train=train, download=download) for train in (True, False)]
+def _is_complete(folder: Path, wanted: _TorchvisionSet) -> bool:
+    return all((folder / file).exists() for file in wanted.files)
 
-    final = data_dir / folder
-    try:
-        return load(data_dir, download=False)
-    except RuntimeError as error:
-        if final.exists() and folder.startswith("cifar"):
-            raise DeepSADError(
-                f"{final} fails torchvision's integrity check ({error}); remove that folder to download it again, or "
-                f"put {files} there by hand"
-            ) from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DeepSADError(f"{final} is damaged ({error}); remove that folder to download it again") from error
+
+def _read(root: Path, wanted: _TorchvisionSet, download: bool = False) -> list[Any]:
+    from torchvision import datasets
+
+    kind = getattr(datasets, wanted.kind)
+    return [kind(str(root), train=train, download=download) for train in (True, False)]
+
+
+def _download(data_dir: Path, wanted: _TorchvisionSet) -> None:
+    from torchvision import datasets
+
+    final, archive = data_dir / wanted.folder, data_dir / _CIFAR_ARCHIVE
+    kind = getattr(datasets, wanted.kind)
+    url = getattr(kind, "url", None) or ", ".join(kind.mirrors)
+    part: Path | None = None
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepSADError(f"{data_dir} cannot be made ({error}); choose another data_dir") from error
-    with FileLock(data_dir / f".{folder}.lock"):
-        try:
-            return load(data_dir, download=False)
-        except RuntimeError:
-            console.print(f"downloading {folder} into {data_dir}")
-        # Into a temporary folder first: torchvision unpacks to the final names, where a kill would leave half a file.
-        part = Path(tempfile.mkdtemp(prefix=f".{folder}.", suffix=".part", dir=data_dir))
-        try:
-            # What was put there by hand (MNIST's .gz files, CIFAR-10's archive) is used, not downloaded again.
+        with FileLock(data_dir / f".{wanted.folder}.lock"):
+            if _is_complete(final, wanted):
+                return
+            console.print(f"downloading {wanted.folder} into {data_dir}", soft_wrap=True)
+            # A temporary folder first: torchvision unpacks to the final names, where a kill would leave half a file.
+            part = Path(tempfile.mkdtemp(prefix=f".{wanted.folder}.", suffix=".part", dir=data_dir))
+            # What was put there by hand is used, not downloaded again.
             if final.exists():
-                shutil.copytree(final, part / folder)
-            archive = data_dir / "cifar-10-python.tar.gz"
-            if folder.startswith("cifar") and archive.exists():
+                shutil.copytree(final, part / wanted.folder)
+            if wanted.kind == "CIFAR10" and archive.exists():
                 shutil.copy2(archive, part)
-            load(part, download=True)
+            _read(part, wanted, download=True)
             shutil.rmtree(final, ignore_errors=True)
-            (part / folder).replace(final)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            url = getattr(kind, "url", None) or ", ".join(getattr(kind, "mirrors", ()))
-            raise DeepSADError(
-                f"{folder} could not be downloaded from {url} ({' '.join(str(error).split())}); try again, or put "
-                f"{files} into {final} by hand"
-            ) from error
-        finally:
+            (part / wanted.folder).replace(final)
+    except Exception as error:  # see above; and a proxy may answer anything
+        raise DeepSADError(
+            f"{wanted.folder} could not be downloaded from {url} into {data_dir} ({_one_line(error)}); try again, "
+            f"choose another data_dir, or put {wanted.by_hand} into {final} by hand"
+        ) from error
+    finally:
+        if part is not None:
             shutil.rmtree(part, ignore_errors=True)
-    return load(data_dir, download=False)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def load_source(

@@ -37,7 +37,7 @@ def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
 
 @torch.no_grad()
 def sum_and_count(encoder: nn.Module, batches: Iterable[Batch], center_from: str) -> Tensor:
-    """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64.
+    """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64, on the CPU.
 
     Args:
         encoder: phi, in the mode it should be evaluated in.
@@ -47,8 +47,9 @@ def sum_and_count(encoder: nn.Module, batches: Iterable[Batch], center_from: str
     total: Tensor | None = None
     for x, semi_y, _, _ in batches:
         mask = center_mask(semi_y, center_from)
-        z = encoder(x).double() * mask[:, None]
-        part = torch.cat([z.sum(dim=0), mask.sum()[None].double()])
+        # Summed on the CPU in float64, which not every accelerator has.
+        kept = encoder(x)[mask].cpu().double()
+        part = torch.cat([kept.sum(dim=0), torch.tensor([float(len(kept))], dtype=torch.float64)])
         total = part if total is None else total + part
     if total is None:
         raise ValueError("the center cannot be computed from no batch at all")
@@ -106,7 +107,8 @@ class DeepSADModule(TrainedMethod):
         loader: Any = self.trainer.train_dataloader
         total = sum_and_count(self.encoder, loader, self.center_from)
         self.encoder.train(training)
-        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        if self.trainer.world_size > 1:
+            total = self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
         if total[-1] == 0:
             raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")
         self.center.copy_(away_from_zero(total[:-1] / total[-1]))

@@ -1,0 +1,109 @@
+"""The command line in a process of its own: help, errors and what a person sees of a good run."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+CLI = Callable[..., subprocess.CompletedProcess[str]]
+NOISE = ("GPU available", "TPU available", "Sanity", "Params", "num_workers", "ckpt_path", "Trainer.fit", "Warning")
+
+
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], where: Path) -> None:
+    assert done.returncode != 0
+    assert "Traceback" not in output_of(done)
+    assert not any(where.iterdir())
+
+
+def test_help_names_the_choices_and_the_settings(cli: CLI, tmp_path: Path) -> None:
+    done = cli("train.py", "--help")
+    assert done.returncode == 0
+    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "scenario"):
+        for option in group.glob("*.yaml"):
+            assert re.search(rf"\b{re.escape(option.stem)}\b", done.stdout)
+    for key in ("gamma_l", "eta", "output_dir", "max_epochs"):
+        assert key in done.stdout
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("scenario.gama_l=0.1", "gama_l"),
+        ("dataset=minst", "minst"),
+        ("seed=x", "Integer"),
+    ],
+)
+def test_hydra_refuses_what_is_misspelt_or_of_the_wrong_type(
+    cli: CLI, tmp_path: Path, override: str, told: str
+) -> None:
+    done = cli("train.py", override)
+    assert told in output_of(done)
+    assert_refused(done, tmp_path)
+
+
+def test_wrong_values_are_told_all_at_once(cli: CLI, tmp_path: Path) -> None:
+    done = cli("train.py", "method.eta=0", "pretrain.batch_size=1", "scenario.normal_class=1", "trainer.precision=8")
+    for key in ("method.eta", "pretrain.batch_size", "scenario.anomaly_class", "trainer.precision"):
+        assert key in output_of(done)
+    assert_refused(done, tmp_path)
+
+
+def test_a_missing_root_of_an_image_folder_is_told(cli: CLI, tmp_path: Path) -> None:
+    done = cli("train.py", "dataset=image_folder")
+    assert "dataset.root" in output_of(done)
+    assert "dataset.root=..." in output_of(done)
+    assert_refused(done, tmp_path)
+
+
+def test_a_good_run_shows_what_a_person_wants_to_read(cli: CLI, tmp_path: Path) -> None:
+    overrides = ("trainer.max_epochs=1", "scenario.normal_class=[2,'7']")
+    done = cli("train.py", *overrides)
+    text = output_of(done)
+    assert done.returncode == 0, text
+    (path,) = tmp_path.rglob("metrics.json")
+    record = json.loads(path.read_text())
+    assert [child.name for child in tmp_path.iterdir()] == ["runs"]
+
+    shown = [f"{record['auroc']:.4f}", f"{record['average_precision']:.4f}", str(path.parent.relative_to(tmp_path))]
+    shown += [f"{record['seconds'][part]:.1f}" for part in ("pretrain", "fit", "score")]
+    shown += [str(record["counts"][key]) for key in ("train", "unlabeled", "labeled_anomalies", "test")]
+    shown += ["AUROC", "average precision", "pretrain", "fit"]
+    for fact in shown:
+        assert fact in text
+    for noise in NOISE:
+        assert noise not in text
+    assert record["counts"]["labeled_anomalies"] > 0
+
+    assert shlex.split(record["command"]) == ["python", "train.py", *overrides]
+    log = (path.parent / "train.log").read_text()
+    assert "digits" in log
+    assert all(noise not in log for noise in NOISE)
+
+
+def test_console_script_works_outside_the_checkout(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "deepsad-train"
+    if not script.exists():
+        pytest.skip(f"{script} is not installed")
+    done = subprocess.run(
+        [script, "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "120"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, output_of(done)
+    assert "gamma_l" in done.stdout
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,113 @@
+"""Every command of the README runs (one epoch, tiny files of the real formats), and the page stays short."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
+from torchvision import datasets
+
+from deepsad_pl import cli
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep}
+IMAGES = {part: {"good": 8, "scratched": 6} for part in ("train", "test")}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a small ``data`` folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPSAD_DATA_DIR", "data")
+    for folder in ("MNIST", "FashionMNIST"):
+        write_idx(tmp_path / "data", folder)
+    for key, value in expected_of_cifar10(write_cifar10(tmp_path / "data")).items():
+        monkeypatch.setattr(datasets.CIFAR10, key, value)
+    for name in ("cardio", "satellite", "thyroid"):
+        write_odds(tmp_path / "data", name, rows=120)
+    write_image_folder(tmp_path / "photos", IMAGES)
+    return tmp_path
+
+
+def test_there_are_commands_and_all_are_of_a_kind_that_is_tested() -> None:
+    assert len(COMMANDS) >= 10
+    for command in COMMANDS:
+        words = shlex.split(command)
+        assert words[0] == "make" or (words[0] == "python" and words[1] in SCRIPTS), command
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
+def test_python_command(
+    command: str, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, script, *arguments = shlex.split(command)
+    single = ("--help" in arguments) or "trainer=ddp" in arguments
+    extra = [] if "--help" in arguments else ["trainer.max_epochs=1", "trainer.threads=1"]
+    if not any(argument.startswith("logger=") for argument in arguments):
+        extra.append("logger=none")
+    if single:  # its own process: DDP leaves its group behind, --help exits
+        done = subprocess.run([sys.executable, str(ROOT / script), *arguments, *extra], timeout=300, check=False)
+        assert done.returncode == 0
+        return
+    monkeypatch.setattr(sys, "argv", [script, *arguments, *extra])
+    SCRIPTS[script]()
+    assert list((fresh / "runs").glob("*/*/*/metrics.json"))
+    assert "AUROC" in capsys.readouterr().out
+
+
+def test_make_run(tmp_path: Path) -> None:
+    if not (ROOT / ".venv" / ".installed").exists():
+        pytest.skip("the checkout has no .venv of make's own")
+    done = subprocess.run(
+        ["make", "run", f"ARGS=trainer.max_epochs=1 logger=none output_dir={tmp_path}"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "AUROC" in done.stdout
+    assert list(tmp_path.glob("digits/deep_sad/*/metrics.json"))
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_make_targets_exist(command: str) -> None:
+    assert shutil.which("make")
+    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tool = {"run": "train.py", "test": "pytest", "lint": "mypy"}[command.split()[1]]
+    assert tool in done.stdout
+
+
+def test_python_block() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    namespace: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), namespace)
+    result = namespace["module"].test_result  # type: ignore[attr-defined]
+    assert len(result["score"]) == 719
+
+
+def test_inline_commands_and_settings_exist() -> None:
+    assert "`python train.py --help`" in README
+    from conftest import settings_of
+
+    settings_of("method.lr=[1e-4,1e-5]", "method.epochs=[50,100]", "method.batch_size=200", "trainer.max_epochs=1")
+    settings_of("recipe=paper", "logger.mode=online", "dataset=cardio", "dataset.scaling=minmax")
+    settings_of("method=autoencoder", "method.sees_labeled_anomalies=true")
+
+
+def test_at_most_300_lines() -> None:
+    assert len(README.splitlines()) <= 300
+
+
+def test_links_to_files_of_the_checkout_hold() -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)

@@ -1,0 +1,107 @@
+"""Many experiments in one command: checked before any work, none stopped by another, a table at the end."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from deepsad_pl.tables import show_sweep
+
+CLI = Callable[..., subprocess.CompletedProcess[str]]
+SMALL = ("trainer.max_epochs=1", "logger=none", "pretrain=none")
+
+
+def records(where: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted(where.rglob("metrics.json"))]
+
+
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of the rows of every table with borders."""
+    lines = (line.strip() for line in text.splitlines())
+    return [[cell.strip() for cell in line.strip("│┃").split("│")] for line in lines if line.startswith("│")]
+
+
+def test_a_sweep_ends_with_a_table_and_is_not_done_twice(cli: CLI, tmp_path: Path) -> None:
+    sweep = ("seed=0,1", "scenario.normal_class=0,8", *SMALL)
+    first = cli("train.py", "-m", *sweep)
+    assert first.returncode == 0, output_of(first)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    done = records(tmp_path)
+    assert len(done) == 4
+
+    aurocs: dict[str, list[float]] = {}
+    for record in sorted(done, key=lambda record: str(record["seed"])):
+        aurocs.setdefault(record["scenario"]["normal_class"][0], []).append(record["auroc"])  # type: ignore[index]
+    rows = {row[0]: row[1:] for row in table_rows(first.stdout)}
+    expected = {name: [f"{mean(values):.4f}", f"{stdev(values):.4f}", "2"] for name, values in aurocs.items()}
+    assert rows == expected
+
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    second = cli("sweep.py", *sweep)
+    assert second.returncode == 0, output_of(second)
+    assert second.stdout.count("finished before") == 4
+    assert {row[0]: row[1:] for row in table_rows(second.stdout)} == expected
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == files
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_failing_job_stops_no_other_and_fails_the_sweep(cli: CLI, tmp_path: Path) -> None:
+    done = cli("sweep.py", "scenario.gamma_l=0.9,0.05", "seed=0", *SMALL)
+    text = output_of(done)
+    assert done.returncode != 0
+    assert "Traceback" not in text
+    (record,) = records(tmp_path)
+    assert record["scenario"]["gamma_l"] == 0.05  # type: ignore[index]
+    assert [row[0] for row in table_rows(text)] == ["0.9", "0.05"]
+    assert f"{record['auroc']:.4f}" in text
+    listed = text[text.index("1 of 2 jobs") :]
+    assert "scenario.gamma_l=0.9" in listed
+    assert "labeled anomalies" in listed
+
+
+@pytest.mark.parametrize("script", ["train.py", "sweep.py"])
+def test_a_wrong_value_in_one_job_stops_the_sweep_before_any_work(cli: CLI, tmp_path: Path, script: str) -> None:
+    flags = ["-m"] if script == "train.py" else []
+    done = cli(script, *flags, "method.eta=1,0", "scenario.normal_class=0,1", *SMALL)
+    text = output_of(done)
+    assert done.returncode != 0
+    assert "Traceback" not in text
+    assert text.count("method.eta is 0") == 1
+    assert text.count("scenario.anomaly_class") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_misspelt_key_in_a_sweep_is_hydras_short_error(cli: CLI, tmp_path: Path) -> None:
+    done = cli("sweep.py", "sede=0,1")
+    assert done.returncode != 0
+    assert "sede" in output_of(done)
+    assert "Traceback" not in output_of(done)
+    assert not any(tmp_path.iterdir())
+
+
+def test_ddp_is_refused_in_a_sweep(cli: CLI, tmp_path: Path) -> None:
+    done = cli("sweep.py", "seed=0,1", "trainer=ddp")
+    assert done.returncode != 0
+    assert "ddp" in output_of(done)
+    assert "Traceback" not in output_of(done)
+    assert not any(tmp_path.iterdir())
+
+
+def test_table_shows_values_in_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show_sweep([({"scenario.normal_class": "[cat,dog]"}, 0.5), ({"scenario.normal_class": "[/x]"}, 0.25)])
+    assert table_rows(capsys.readouterr().out) == [["[cat,dog]", "0.5000"], ["[/x]", "0.2500"]]
+
+
+def test_table_leaves_failed_jobs_out_of_the_mean_and_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
+    show_sweep([({"seed": str(seed), "k": "a"}, auroc) for seed, auroc in enumerate((0.5, None, 0.7))])
+    ((name, average, deviation, seeds),) = table_rows(capsys.readouterr().out)
+    assert (name, average, deviation) == ("a", "0.6000", "0.1414")
+    assert seeds.startswith("2")
+    assert "1 failed" in seeds
