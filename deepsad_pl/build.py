@@ -79,6 +79,12 @@ def build_phases(plan: Plan, source: Source) -> list[Phase]:
     if plan.pretrain:
         add("pretrain", _SHUFFLE_PRETRAIN, plan.pretrain)
     add("fit", _SHUFFLE_FIT, plan.method)
+    counts = phases[-1].data.training_set.counts
+    if plan.method.get("center_from") == "labeled_normal" and not counts.labeled_normals:
+        raise DeepSADError(
+            f"method.center_from is labeled_normal, but scenario.gamma_n={plan.scenario.gamma_n} labels none of "
+            f"{counts.total} training rows; raise it or use unlabeled_and_normal"
+        )
     return phases
 
 

@@ -4,12 +4,15 @@ Heavy libraries are imported when an experiment starts, so that ``--help`` and e
 """
 
 import logging
+import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
@@ -19,7 +22,7 @@ from rich.text import Text
 from deepsad_pl.config import register
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.plan import make_plan
 from deepsad_pl.ranks import is_main_process
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -48,45 +51,55 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
-def plan_job(cfg: DictConfig, *, multirun: bool) -> Plan:
-    """Check a composed configuration.
-
-    Raises:
-        DeepSADError: with every problem found.
-    """
-    return make_plan(to_settings(cfg), multirun=multirun)
-
-
 def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
-    set_up_logging()
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        # Python would die on the spot; this way the run is closed first. A launcher's own handler stays.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    job = HydraConfig.get()
+    multirun = job.mode == RunMode.MULTIRUN
+    main = is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes)
+    set_up_logging(main)
     if multirun:
-        job = HydraConfig.get()
         console.rule(Text(f"job {job.job.num}: {' '.join(job.overrides.task)}"), align="left")
     try:
-        plan = plan_job(cfg, multirun=multirun)
+        settings = to_settings(cfg)
+        plan = make_plan(settings, multirun=multirun)
         from deepsad_pl.experiment import run_experiment
 
-        config_yaml = OmegaConf.to_yaml(cfg, resolve=True)
-        settings = to_settings(cfg)
         outcome = run_experiment(
-            plan, config=settings, config_yaml=config_yaml, command=repeat_command(), plots=not multirun
+            plan,
+            config=settings,
+            config_yaml=OmegaConf.to_yaml(cfg, resolve=True),
+            command=repeat_command(job),
+            plots=not multirun,
         )
     except DeepSADError as error:
+        if multirun:
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise CommandLineError(str(error)) from None
-    if is_main_process():
+    except SystemExit as stop:
+        # Lightning leaves with no code at SIGTERM, which would look like success.
+        raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
+    if main:
         from deepsad_pl.tables import show_outcome
 
         show_outcome(outcome, compact=multirun)
     return float(outcome.record["auroc"])
 
 
-def repeat_command() -> str:
-    """The command that repeats the current job on its own."""
-    program = "deepsad-train" if Path(sys.argv[0]).name.startswith("deepsad-") else "python train.py"
-    overrides = list(HydraConfig.get().overrides.task)
-    return " ".join([program, *map(shlex.quote, overrides)])
+def repeat_command(job: HydraConf) -> str:
+    """The command that repeats the current job on its own, from the same directory."""
+    script = Path(sys.argv[0])
+    if script.name.startswith("deepsad-"):
+        program = [str(script.with_name("deepsad-train")) if os.sep in sys.argv[0] else "deepsad-train"]
+    else:
+        python = Path(sys.executable)
+        inside = python.is_relative_to(Path.cwd())
+        program = [str(python.relative_to(Path.cwd())) if inside else "python", str(script.with_name("train.py"))]
+    extra = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
+    options = [word for path in extra for word in ("--config-dir", path)]
+    return shlex.join([*program, *options, *job.overrides.task])
 
 
 class ConsoleHandler(logging.Handler):
@@ -99,12 +112,12 @@ class ConsoleHandler(logging.Handler):
             console.print(self.format(record), style=style, soft_wrap=True, markup=False)
 
 
-def set_up_logging() -> None:
-    """Our messages to the console, with more detail to the run's log file."""
+def set_up_logging(main: bool) -> None:
+    """Our messages to the console of the main process, with more detail to the run's log file."""
     logger = logging.getLogger("deepsad_pl")
     logging.getLogger().setLevel(logging.INFO)
     logger.setLevel(logging.DEBUG)
-    if is_main_process() and not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+    if main and not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
         logger.addHandler(ConsoleHandler(logging.INFO))
 
 

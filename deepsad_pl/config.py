@@ -139,7 +139,7 @@ class AutoencoderConfig(MethodConfig):
 
 @dataclass
 class TrainerConfig:
-    """Where and how to compute; of these only max_epochs and precision determine the result."""
+    """Where and how to compute; of these only max_epochs and precision are a part of the run's identity."""
 
     accelerator: str = "auto"  # auto, cpu, gpu
     devices: int = 1

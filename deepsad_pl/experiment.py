@@ -1,6 +1,7 @@
 """One experiment, from a plan to its record: build, pretrain, fit, score, write."""
 
 import logging
+import os
 import platform
 import shutil
 import time
@@ -12,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from deepsad_pl import __version__
 from deepsad_pl.build import Phase, build_phases, load_data, transfer_encoder
 from deepsad_pl.data.scenario import Counts
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
-from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_atomic, write_record, write_scores
+from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_record, write_scores
 from deepsad_pl.tracking import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker
 from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CONFIG, LOG, CHECKPOINTS = "config.yaml", "train.log", "checkpoints"
 _CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+_THREADS = torch.get_num_threads()
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
 
 
@@ -64,18 +67,12 @@ def run_experiment(
     """
     if not plan.force and (record := read_record(plan.run_dir)):
         return Outcome(record, plan.run_dir, was_finished=True)
-    if plan.trainer["threads"] is not None:
-        torch.set_num_threads(plan.trainer["threads"])
+    torch.set_num_threads(plan.trainer["threads"] or _THREADS)
     phases = build_phases(plan, load_data(plan))
-    if not is_main_process():
-        # A further rank of a distributed run computes along and leaves every file to rank 0.
-        return Outcome(_train_and_score(plan, phases, NoTracker(), command), plan.run_dir, was_finished=False)
+    if not is_main_process(plan.ranks):
+        return Outcome(_compute_along(plan, phases, command), plan.run_dir, was_finished=False)
 
-    try:
-        plan.run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepSADError(f"{plan.run_dir} cannot be made ({error}); choose another output_dir") from error
-    with FileLock(plan.run_dir / ".lock"):
+    with _locked(plan.run_dir):
         if not plan.force and (record := read_record(plan.run_dir)):
             return Outcome(record, plan.run_dir, was_finished=True)
         if plan.force:
@@ -84,6 +81,36 @@ def run_experiment(
         with _log_to(plan.run_dir / LOG):
             record = _track(plan, phases, config, command, plots)
     return Outcome(record, plan.run_dir, was_finished=False)
+
+
+@contextmanager
+def _locked(run_dir: Path) -> Iterator[None]:
+    """Make the run folder and keep other processes out of it."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run_dir / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process is at work on %s: waiting for it", run_dir)
+            lock.acquire()
+    except OSError as error:
+        raise DeepSADError(f"{run_dir} cannot be written ({error}); choose another output_dir") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _compute_along(plan: Plan, phases: Sequence[Phase], command: str) -> dict[str, Any]:
+    """The part of a further rank of a distributed run, which leaves every file to rank 0 but its own failure."""
+    try:
+        return _train_and_score(plan, phases, NoTracker(), command)
+    except Exception:
+        name = f"train.rank{os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or '1'}.log"
+        with _log_to(plan.run_dir / name):
+            log.exception("this rank failed")
+        raise
 
 
 def _forget(run_dir: Path) -> None:
@@ -111,12 +138,17 @@ def _track(plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], comma
     try:
         log.debug("%s", command)
         group = f"{plan.dataset['name']}/{plan.method['name']}"
-        tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots)
+        batches = {phase.name: len(phase.data.train_dataloader()) * sum(phase.module.epochs) for phase in phases}
+        first_steps = {"pretrain": 0, "fit": batches.get("pretrain", 0)}
+        tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots, first_steps=first_steps)
         record = _train_and_score(plan, phases, tracker, command)
         failed = False
         return record
     except Exception:
         log.exception("the run failed")
+        raise
+    except BaseException as stop:
+        log.warning("the run was stopped (%s); the same command goes on with it", type(stop).__name__)
         raise
     finally:
         if tracker is not None:
@@ -127,7 +159,7 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
     data = phases[-1].data
     counts = data.training_set.counts
     log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, counts))
-    seconds: dict[str, float] = {}
+    seconds = {"pretrain": 0.0}
     spreads: dict[str, dict[str, float]] = {}
     for before, phase in zip([None, *phases], phases, strict=False):
         if before is not None:
@@ -151,7 +183,7 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
         "seed": plan.seed,
         "scenario": {
             "normal_class": [plan.classes[i] for i in plan.scenario.normal_classes],
-            "known_classes": [plan.classes[i] for i in plan.scenario.known_classes],
+            "anomaly_class": [plan.classes[i] for i in plan.scenario.known_classes],
             **{key: getattr(plan.scenario, key) for key in ("gamma_l", "gamma_p", "gamma_n")},
             "k_l": len(plan.scenario.known_classes),
         },
@@ -169,7 +201,7 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
         },
         "command": command,
     }
-    if trainer.is_global_zero:
+    if is_main_process(plan.ranks):
         write_scores(plan.run_dir, **result)
         tracker.result(metrics, result["y"], result["score"])
         write_record(plan.run_dir, record)
@@ -179,7 +211,7 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
 def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> tuple[float, dict[str, float]]:
     """Train a phase from its checkpoint on, if there is one; a finished checkpoint only brings its weights."""
     path = plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
-    if is_main_process():
+    if is_main_process(plan.ranks):
         path.parent.mkdir(exist_ok=True)
     checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
     recorder = LossRecorder(phase.name, tracker)

@@ -12,7 +12,7 @@ from typing import Any
 
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.odds import ODDS_FILES
-from deepsad_pl.data.scenario import Scenario, resolve_scenario
+from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.results import identity_hash
 
@@ -54,6 +54,11 @@ class Plan:
     identity: dict[str, Any]
     run_dir: Path
 
+    @property
+    def ranks(self) -> int:
+        """How many processes compute together."""
+        return int(self.trainer["devices"] * self.trainer["num_nodes"])
+
 
 def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
     """Check the settings and plan the run.
@@ -76,11 +81,16 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
     ]
     classes: tuple[str, ...] = ()
     scenario = None
+    numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
     try:
         classes = _classes(dataset)
-        scenario = resolve_scenario(**settings["scenario"], seed=settings["seed"], classes=classes)
     except DeepSADError as error:
-        problems += error.problems
+        problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
+    else:
+        try:
+            scenario = resolve_scenario(**settings["scenario"], seed=settings["seed"], classes=classes)
+        except DeepSADError as error:
+            problems += error.problems
     if problems or scenario is None:
         raise DeepSADError(*problems)
 
@@ -88,12 +98,13 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
         scenario = scenario.without_labeled_anomalies()
     method, pretrain = (phase and _capped(phase, trainer["max_epochs"]) for phase in (method, pretrain))
     assert method is not None
+    data_dir = Path(settings["data_dir"] or "data").expanduser()  # the variable may be set but empty
     identity = {
         "format": IDENTITY_FORMAT,
-        "dataset": _what_determines_the_data(dataset),
+        "dataset": _what_determines_the_data(dataset, data_dir),
         "scenario": scenario.as_dict(),
-        "method": method,
-        "pretrain": pretrain,
+        "method": _what_determines_the_result(method, scenario),
+        "pretrain": pretrain and _what_determines_the_result(pretrain, scenario),
         "precision": trainer["precision"],
     }
     name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"
@@ -107,7 +118,7 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
         logger=dict(settings["logger"]),
         seed=settings["seed"],
         force=settings["force"],
-        data_dir=Path(settings["data_dir"] or "data").expanduser(),  # the variable may be set but empty
+        data_dir=data_dir,
         identity=identity,
         run_dir=Path(settings["output_dir"]).expanduser() / dataset["name"] / method["name"] / name,
     )
@@ -136,10 +147,34 @@ def _classes(dataset: Settings) -> tuple[str, ...]:
     return tuple(dataset["classes"])
 
 
-def _what_determines_the_data(dataset: Settings) -> dict[str, Any]:
+def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, Any]:
     chosen = {key: dataset[key] for key in ("kind", "scaling", "channels", "network") if key in dataset}
     if "root" in dataset:
-        chosen |= {"image_size": image_size(dataset), "files": image_folder.fingerprint(root_of(dataset))}
+        chosen |= {
+            "image_size": image_size(dataset),
+            "files": image_folder.content_digest(root_of(dataset), data_dir / "cache"),
+        }
+    return chosen
+
+
+def _what_determines_the_result(phase: Settings, scenario: Scenario) -> dict[str, Any]:
+    """The settings of a training without what plays no role, so that equal experiments have one run folder."""
+    chosen = dict(phase)
+    # What a method sees is a part of the scenario.
+    chosen.pop("sees_labeled_anomalies", None)
+    schedule: list[list[float]] = []
+    for rate, length in zip(chosen.pop("lr"), chosen.pop("epochs"), strict=True):
+        if schedule and schedule[-1][0] == rate:
+            schedule[-1][1] += length
+        elif length:
+            schedule.append([rate, length])
+    chosen["schedule"] = schedule
+    if not scenario.known_classes:
+        if chosen.get("center_from") == "all":
+            chosen["center_from"] = "unlabeled_and_normal"
+        chosen.pop("data", None)
+        if not scenario.gamma_n:
+            chosen.pop("eta", None)
     return chosen
 
 
@@ -273,12 +308,13 @@ def _trainer_problems(trainer: Settings, multirun: bool) -> Iterator[str]:
             "trainer=ddp spawns its own ranks, each of which would run the whole multirun again; run one experiment "
             "at a time, or many on one device each"
         )
-    if trainer["accelerator"] == "gpu":
+    if trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and ranks > 1):
         import torch
 
         found = torch.cuda.device_count()
-        if found < trainer["devices"]:
+        # Without any GPU, auto is the CPU, where there is room for every rank.
+        if found < trainer["devices"] and (found or trainer["accelerator"] == "gpu"):
             yield (
-                f"trainer.accelerator is gpu with {trainer['devices']} device(s), but torch sees {found}; use "
-                "trainer=cpu or trainer=auto"
+                f"trainer.accelerator is {trainer['accelerator']} with {trainer['devices']} device(s), but torch sees "
+                f"{found} GPU(s); use fewer devices or trainer.accelerator=cpu"
             )

@@ -3,6 +3,11 @@
 import os
 
 
-def is_main_process() -> bool:
-    """Whether this is rank 0; launchers tell through the environment."""
-    return all(int(os.environ.get(key, 0)) == 0 for key in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
+def is_main_process(ranks: int) -> bool:
+    """Whether this is rank 0; launchers tell through the environment.
+
+    Args:
+        ranks: processes of this run. With one, the environment is not asked: it may belong to a farm of tasks.
+    """
+    keys = ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")
+    return ranks == 1 or all(int(os.environ.get(key) or 0) == 0 for key in keys)

@@ -4,14 +4,15 @@ import csv
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
 
 RECORD = "metrics.json"
 SCORES = "scores.csv"
@@ -23,33 +24,25 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all, whenever the process dies."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp's 0600 would hide results from the rest of a group.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
     """Write ``metrics.json``; its presence says that the run is finished."""
     write_atomic(run_dir / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """The record of a finished run, or None."""
+    """The record of a finished run, or None.
+
+    Raises:
+        DeepSADError: if there is a file that is no record.
+    """
     path = run_dir / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DeepSADError(f"{path} is no record of a run ({error}); remove it, or use force=true") from error
+    return record
 
 
 def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt.ArrayLike) -> None:

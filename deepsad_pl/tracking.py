@@ -4,16 +4,20 @@ The only module that knows W&B. Local files are the truth; a tracker only mirror
 """
 
 import csv
-import os
+import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.results import write_atomic
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
+
+log = logging.getLogger(__name__)
 
 LOSSES = "losses.csv"
 RUN_ID = "wandb_id"
@@ -78,6 +82,41 @@ class CSVTracker(NoTracker):
         write_atomic(self._path, "\n".join(kept) + "\n")
 
 
+class GuardedTracker:
+    """A tracker whose failure is told once and then costs its reports, not the experiment.
+
+    Args:
+        tracker: does the work.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """As the tracker does."""
+        with self._guarded():
+            self._tracker.losses(phase, epoch, first_step, values)
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """As the tracker does."""
+        with self._guarded():
+            self._tracker.result(metrics, y, score)
+
+    def finish(self, failed: bool) -> None:
+        """As the tracker does."""
+        with self._guarded():
+            self._tracker.finish(failed)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            log.debug("the tracker failed", exc_info=True)
+            log.warning("tracking stops here (%s: %s); the run goes on", type(error).__name__, error)
+            self._tracker = NoTracker()
+
+
 class WandbTracker:
     """One W&B run for one experiment; a resumed experiment goes on in the same run.
 
@@ -91,6 +130,10 @@ class WandbTracker:
         job_type: of the run.
         tags: of the run.
         plots: whether the ROC curve and the histogram of scores are drawn.
+        first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
+
+    Raises:
+        DeepSADError: if W&B cannot be reached or refuses.
     """
 
     def __init__(
@@ -105,36 +148,47 @@ class WandbTracker:
         job_type: str,
         tags: Sequence[str],
         plots: bool,
+        first_steps: Mapping[str, int],
     ) -> None:
         import wandb
 
         id_file = run_dir / RUN_ID
         if not id_file.exists():
             write_atomic(id_file, secrets.token_hex(4))
-        self._plots = plots
-        self._run = wandb.init(
-            project=project,
-            entity=entity,
-            group=group,
-            job_type=job_type,
-            name="/".join(run_dir.parts[-3:]),
-            tags=list(tags),
-            config=dict(config),
-            dir=run_dir,
-            id=id_file.read_text(encoding="utf-8").strip(),
-            resume="allow" if mode == "online" else None,
-            mode="online" if mode == "online" else "offline",
-            reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-        )
+        self._plots, self._first_steps = plots, first_steps
+        online = mode == "online"
+        try:
+            self._run = wandb.init(
+                project=project,
+                entity=entity,
+                group=group,
+                job_type=job_type,
+                name="/".join(run_dir.parts[-3:]),
+                tags=list(tags),
+                config=dict(config),
+                dir=run_dir,
+                id=id_file.read_text(encoding="utf-8").strip(),
+                resume="allow" if online else None,
+                mode="online" if online else "offline",
+                reinit="create_new",
+                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            )
+        except wandb.errors.Error as error:
+            raise DeepSADError(
+                f"logger.mode is {mode}, but W&B cannot start a run ({error}); run `wandb login`, or use "
+                "logger.mode=offline"
+            ) from error
+        if online:
+            log.info("W&B run: %s", self._run.url)
         for phase in ("pretrain", "fit"):
             self._run.define_metric(f"{phase}/step", hidden=True)
             self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
         """Log the loss of each step, with its epoch, under the phase's name."""
-        for i, value in enumerate(values):
-            self._run.log({f"{phase}/loss": value, f"{phase}/epoch": epoch, f"{phase}/step": first_step + i})
+        for step, value in enumerate(values, first_step):
+            row = {f"{phase}/loss": value, f"{phase}/epoch": epoch, f"{phase}/step": step}
+            self._run.log(row, step=self._first_steps[phase] + step)
 
     def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
         """Put the metrics into the run's summary, and draw."""
@@ -173,7 +227,13 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def make_tracker(
-    logger: Mapping[str, Any], run_dir: Path, config: Mapping[str, Any], *, group: str, plots: bool
+    logger: Mapping[str, Any],
+    run_dir: Path,
+    config: Mapping[str, Any],
+    *,
+    group: str,
+    plots: bool,
+    first_steps: Mapping[str, int],
 ) -> Tracker:
     """The tracker that the ``logger`` group asks for.
 
@@ -183,13 +243,16 @@ def make_tracker(
         config: the whole configuration, nested.
         group: W&B group where the settings name none.
         plots: whether to draw where the settings do not say.
+        first_steps: the step of the whole run at which each phase begins.
+
+    Raises:
+        DeepSADError: if W&B cannot be reached or refuses.
     """
     if logger["name"] == "csv":
-        return CSVTracker(run_dir)
+        return GuardedTracker(CSVTracker(run_dir))
     if logger["name"] == "none":
         return NoTracker()
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbTracker(
+    tracker = WandbTracker(
         run_dir,
         flatten(config),
         mode=logger["mode"],
@@ -199,4 +262,6 @@ def make_tracker(
         job_type=logger["job_type"],
         tags=logger["tags"],
         plots=plots if logger["plots"] is None else logger["plots"],
+        first_steps=first_steps,
     )
+    return GuardedTracker(tracker)

@@ -1,5 +1,6 @@
 """Hydra's grid sweep with what experiments need: all jobs checked before the first starts, a table at the end."""
 
+import traceback
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -9,6 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import open_dict
 
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.plan import make_plan
 
 
 class GridSweeper(BasicSweeper):
@@ -42,13 +44,16 @@ class GridSweeper(BasicSweeper):
         if swept:
             show_sweep(rows)
         failed = [(job, done) for job, done in zip(jobs, returns, strict=True) if not _completed(done)]
+        for _, done in failed:
+            if not isinstance(done._return_value, CommandLineError):  # not the user's fault: show where
+                traceback.print_exception(done._return_value)
         if failed:
             lines = [f"  {' '.join(job)}: {_first_line(done._return_value)}" for job, done in failed]
             raise CommandLineError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]))
         return returns
 
     def _check(self, jobs: list[list[str]]) -> None:
-        from deepsad_pl.cli import CommandLineError, plan_job
+        from deepsad_pl.cli import CommandLineError, to_settings
 
         assert self.config is not None and self.hydra_context is not None
         problems: dict[str, None] = {}
@@ -57,7 +62,7 @@ class GridSweeper(BasicSweeper):
             with open_dict(cfg):
                 del cfg["hydra"]
             try:
-                plan_job(cfg, multirun=True)
+                make_plan(to_settings(cfg), multirun=True)
             except DeepSADError as error:
                 problems |= dict.fromkeys(error.problems)
         if problems:

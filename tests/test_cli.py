@@ -86,7 +86,15 @@ def test_a_good_run_shows_what_a_person_wants_to_read(cli: CLI, tmp_path: Path) 
         assert noise not in text
     assert record["counts"]["labeled_anomalies"] > 0
 
-    assert shlex.split(record["command"]) == ["python", "train.py", *overrides]
+    assert shlex.split(record["command"]) == ["python", str(ROOT / "train.py"), *overrides]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    again = subprocess.run(
+        record["command"], shell=True, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
+    )
+    assert again.returncode == 0, output_of(again)
+    assert "finished before" in again.stdout
+    assert [path.parent] == [found.parent for found in tmp_path.rglob("metrics.json")]
+
     log = (path.parent / "train.log").read_text()
     assert "digits" in log
     assert all(noise not in log for noise in NOISE)

@@ -155,3 +155,17 @@ def test_classes_that_only_the_test_set_tells_apart_do_not_matter_in_training() 
     swapped = replace(tiny, labels_test=np.random.default_rng(0).permutation(tiny.labels_test))
     ours, theirs = (whole(AnomalyDataModule(s, plain, batch_size=8).train_dataloader()) for s in (tiny, swapped))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("size", "batches"), [(8, 1), (256, 2)])
+def test_large_images_are_scored_in_small_batches(size: int, batches: int) -> None:
+    x = np.zeros((40, 1, size, size), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    data = AnomalyDataModule(Source(x, labels, x, labels, scale=255.0), Scenario((0,), (), 0.0, 0.0, 0.0, 0))
+    assert len(data.test_dataloader()) == batches
+
+
+def test_a_class_without_a_name_is_refused() -> None:
+    x, labels = np.zeros((6, 2), dtype=np.float32), np.arange(6) % 3
+    with pytest.raises(DeepSADError, match="hold a class 2, but there are 2 class names"):
+        AnomalyDataModule(Source(x, labels, x, labels, None), Scenario((0,), (), 0, 0, 0, 0), classes=("a", "b"))

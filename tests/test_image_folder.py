@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_data import IMAGES_PER_CLASS, write_image_folder
 
 from deepsad_pl.data import image_folder
-from deepsad_pl.data.image_folder import class_names, fingerprint, image_folder_arrays
+from deepsad_pl.data.image_folder import class_names, content_digest, image_folder_arrays
 from deepsad_pl.errors import DeepSADError
 
 SIZE = (16, 16)
@@ -244,25 +244,33 @@ def test_a_part_without_images_is_refused(root: Path, load: Any, part: str) -> N
     assert str(root / part) in str(caught.value)
 
 
-def test_the_fingerprint_does_not_tell_where_the_folder_lies(root: Path, tmp_path: Path) -> None:
+def test_the_digest_does_not_tell_where_the_folder_lies(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "copy"
     shutil.copytree(root, copy, copy_function=shutil.copyfile)
-    assert fingerprint(copy) == fingerprint(root)
+    assert content_digest(copy, tmp_path / "cache") == content_digest(root, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("change", ["grow", "rename", "add", "move"])
-def test_the_fingerprint_tells_the_content(root: Path, change: str) -> None:
-    before = fingerprint(root)
+def test_the_digest_is_kept(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = content_digest(root, tmp_path / "cache")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+    assert content_digest(root, tmp_path / "cache") == digest
+
+
+@pytest.mark.parametrize("change", ["grow", "rename", "add", "move", "overwrite"])
+def test_the_digest_tells_the_content(root: Path, tmp_path: Path, change: str) -> None:
+    before = content_digest(root, tmp_path / "cache")
     path = files_of(root, "train")[0]
     if change == "grow":
         path.write_bytes(path.read_bytes() + b"\0")
+    elif change == "overwrite":
+        path.write_bytes(path.read_bytes()[::-1])
     elif change == "rename":
         path.rename(path.with_name("renamed.png"))
     elif change == "add":
         shutil.copy(path, path.with_name("more.png"))
     else:
         path.rename(root / "train" / "zebra" / "moved.png")
-    assert fingerprint(root) != before
+    assert content_digest(root, tmp_path / "cache") != before
 
 
 def test_the_cache_can_be_read_by_whom_the_umask_lets(load: Any, tmp_path: Path) -> None:

@@ -154,8 +154,9 @@ def test_training_never_moves_the_center(tmp_path: Path) -> None:
 
 
 def test_no_sample_for_the_center_is_an_error(tmp_path: Path) -> None:
-    plan = plan_of("pretrain=none", "method.center_from=labeled_normal", "scenario.gamma_n=0.001")
+    plan = plan_of("pretrain=none", "method.center_from=labeled_normal", "scenario.gamma_n=0.1")
     (phase,) = build_phases(plan, load_data(plan))
+    phase.data._semi_y.clamp_(max=0)
     with pytest.raises(ValueError, match="no such training sample"):
         fit(phase.module, phase.data, tmp_path, 1)
 

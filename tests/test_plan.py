@@ -360,3 +360,53 @@ def test_run_folder_says_what_the_scenario_is() -> None:
 
 def test_seed_zero_is_a_seed() -> None:
     assert plan_of("seed=0").seed == plan_of("seed=0").scenario.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("scenario.gamma_l=0", "method.eta=1"), ("scenario.gamma_l=0", "method.eta=10")),
+        (
+            ("scenario.gamma_l=0", "method.center_from=all"),
+            ("scenario.gamma_l=0", "method.center_from=unlabeled_and_normal"),
+        ),
+        (("scenario.gamma_l=0", "pretrain.data=all"), ("scenario.k_l=0", "pretrain.data=unlabeled")),
+        (
+            ("method=autoencoder", "scenario.gamma_l=0", "method.sees_labeled_anomalies=true"),
+            ("method=autoencoder", "scenario.gamma_l=0"),
+        ),
+        (("method.lr=[1e-3]", "method.epochs=[5]"), ("method.lr=[1e-3,1e-3]", "method.epochs=[2,3]")),
+        (("trainer.max_epochs=5", "method.lr=[1e-3,1e-4]"), ("trainer.max_epochs=5", "method.lr=[1e-3,1e-5]")),
+    ],
+)
+def test_what_plays_no_role_is_no_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    assert plan_of(*one).run_dir == plan_of(*other).run_dir
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            ("scenario.gamma_l=0", "scenario.gamma_n=0.1"),
+            ("scenario.gamma_l=0", "scenario.gamma_n=0.1", "method.eta=2"),
+        ),
+        (("method.center_from=all",), ("method.center_from=unlabeled_and_normal",)),
+        (("pretrain.data=all",), ("pretrain.data=unlabeled",)),
+        (("method=autoencoder", "method.sees_labeled_anomalies=true"), ("method=autoencoder",)),
+    ],
+)
+def test_what_plays_a_role_is_a_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    assert plan_of(*one).run_dir != plan_of(*other).run_dir
+
+
+def test_numbers_are_checked_although_the_classes_are_unknown() -> None:
+    with pytest.raises(DeepSADError) as caught:
+        plan_of("dataset=image_folder", "dataset.root=/nowhere", "scenario.gamma_l=2", "seed=-1")
+    assert len(caught.value.problems) == 3
+
+
+def test_ddp_on_too_few_gpus_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(DeepSADError, match=r"torch sees 1 GPU"):
+        plan_of("trainer=ddp")
+    assert plan_of("trainer=ddp", "trainer.accelerator=cpu").ranks == 2

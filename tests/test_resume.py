@@ -251,3 +251,16 @@ def test_a_process_killed_in_each_phase_goes_on_to_the_same_bits(tmp_path: Path)
     log = (resumed.run_dir / "train.log").read_text()
     assert "pretrain goes on from" in log
     assert "fit goes on from" in log
+
+
+def test_a_terminated_run_says_so_and_fails(tmp_path: Path) -> None:
+    overrides = [*SHORT, f"output_dir={tmp_path}", "pretrain.epochs=[100000]", "pretrain.lr=[1e-4]"]
+    with subprocess.Popen([sys.executable, str(ROOT / "train.py"), *overrides], stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("pretrain.ckpt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    (log,) = tmp_path.rglob("train.log")
+    assert "the run was stopped" in log.read_text()
+    assert not list(tmp_path.rglob("metrics.json"))

@@ -14,6 +14,7 @@ from conftest import settings_of
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import Outcome, run_experiment
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.plan import make_plan
@@ -240,3 +241,33 @@ def test_the_reader_joins_records_over_blocks() -> None:
     _, whole, joined = wandb_file.payloads(data)
     assert whole == b"whole"
     assert joined == b"a" * (32768 - 19) + b"b" * (32768 - 7) + b"c"
+
+
+def test_a_tracker_that_fails_costs_its_reports_alone(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(CSVTracker, "losses", fail)
+    outcome = experiment("trainer.max_epochs=1", "logger=csv")
+    assert (outcome.run_dir / "metrics.json").exists()
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "no space left" in told[0]
+
+
+def test_online_without_an_account_is_told(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def refuse(**_: Any) -> None:
+        raise wandb.errors.UsageError("api_key not configured")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(DeepSADError, match=r"api_key not configured.* logger.mode=offline"):
+        experiment("trainer.max_epochs=1", "logger=wandb", "logger.mode=online")
+
+
+def test_steps_count_on_over_both_phases(tracked: wandb_file.OfflineRun) -> None:
+    # two epochs in each phase; the plots share the last step
+    assert [int(row["_step"]) for row in tracked.history] == list(range(4 * STEPS))

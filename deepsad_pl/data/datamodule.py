@@ -1,5 +1,6 @@
 """The LightningDataModule of every data set: tensors in memory, batches by index."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from deepsad_pl.data.scenario import Scenario, draw_training_set
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
 
-EVAL_BATCH_SIZE = 2000
+# Samples in a batch of scoring: as many as the memory of small images allows, fewer of large ones.
+_EVAL_SAMPLES = 2000
+_EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 
 class AnomalyDataModule(LightningDataModule):
@@ -84,13 +87,17 @@ class AnomalyDataModule(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """The training set, shuffled anew each epoch."""
-        x = self._tensor(self.source.x_train[self._rows])
+        x = torch.from_numpy(self.source.x_train[self._rows])
         return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
 
     def test_dataloader(self) -> BatchLoader:
         """The whole test set in its own order."""
         unlabeled = torch.zeros_like(self._test_y)
-        return self._loader(self._tensor(self.source.x_test), unlabeled, self._test_y, batch_size=EVAL_BATCH_SIZE)
+        # A copy: a memory-mapped array is read-only and its pages come and go.
+        x = torch.from_numpy(np.array(self.source.x_test))
+        pixels = math.prod(self.source.shape[1:])
+        batch_size = max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // pixels))
+        return self._loader(x, unlabeled, self._test_y, batch_size=batch_size)
 
     def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
         device, rank, world_size = torch.device("cpu"), 0, 1
@@ -99,8 +106,3 @@ class AnomalyDataModule(LightningDataModule):
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         tensors = (tensor.to(device) for tensor in (x, semi_y, y))
         return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
-
-    @staticmethod
-    def _tensor(array: Any) -> Tensor:
-        # A copy: a memory-mapped array is read-only and its pages come and go.
-        return torch.from_numpy(np.array(array))

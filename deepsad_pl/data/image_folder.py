@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
 
 PARTS = ("train", "test")
 
@@ -53,9 +54,31 @@ def scan(root: Path) -> dict[str, list[list[ImageFile]]]:
     return {part: [sorted(_scan_class(root, f"{part}/{c}"), key=lambda f: f.name) for c in classes] for part in PARTS}
 
 
-def fingerprint(root: Path) -> str:
-    """What identifies the content of an image folder wherever it lies: a hash of relative names and sizes."""
-    return _digest([(f.name, f.size) for part in scan(root).values() for files in part for f in files])
+def content_digest(root: Path, cache_dir: Path) -> str:
+    """What identifies the content of an image folder wherever it lies: a hash of relative names and bytes.
+
+    Files are read once; then the result is kept in the cache, keyed by the file list, sizes and modification times.
+
+    Args:
+        root: the folder.
+        cache_dir: where the result is kept.
+
+    Raises:
+        DeepSADError: if the folder has not the layout, or the cache cannot be written.
+    """
+    files = [file for groups in scan(root).values() for group in groups for file in group]
+    kept = cache_dir / f"digest-{_digest([(f.name, f.size, f.mtime_ns) for f in files])[:16]}"
+    if kept.exists():
+        return kept.read_text(encoding="utf-8")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(lambda file: hashlib.sha256((root / file.name).read_bytes()).hexdigest(), files)
+        digest = _digest([(file.name, found) for file, found in zip(files, digests, strict=True)])
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, digest)
+    except OSError as error:
+        raise DeepSADError(f"{cache_dir} cannot be written ({error}); choose another data_dir") from error
+    return digest
 
 
 def image_folder_arrays(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+from deepsad_pl.batch import Batch
 
 
 def batch_sizes(samples: int, batch_size: int) -> list[int]:

@@ -96,7 +96,8 @@ def resolve_class(wish: object, classes: Sequence[str]) -> int:
         DeepSADError: if there is no such class.
     """
     listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
-    if isinstance(wish, str | int) and not isinstance(wish, bool) and str(wish) in classes:
+    # The command line turns 7 and 1.5 into numbers, though they may be names.
+    if isinstance(wish, str | int | float) and not isinstance(wish, bool) and str(wish) in classes:
         return classes.index(str(wish))
     if isinstance(wish, str):
         folded = [_fold(name) for name in classes]
@@ -107,6 +108,25 @@ def resolve_class(wish: object, classes: Sequence[str]) -> int:
     if isinstance(wish, int) and not isinstance(wish, bool) and 0 <= wish < len(classes):
         return wish
     raise DeepSADError(f"there is no class {wish!r}; give one of these by index or name: {listed}")
+
+
+def number_problems(*, gamma_l: float, gamma_p: float, k_l: int, gamma_n: float, seed: int) -> list[str]:
+    """What is wrong with the numbers of a scenario, whatever its classes; see :func:`resolve_scenario`."""
+    problems = [
+        f"scenario.{name} is {gamma}, but it is a ratio: give a value in [0, 1)"
+        for name, gamma in (("gamma_l", gamma_l), ("gamma_p", gamma_p), ("gamma_n", gamma_n))
+        if not 0 <= gamma < 1
+    ]
+    if not problems and gamma_l + gamma_n >= 1:
+        problems.append(
+            f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
+            "let them add up to less than 1"
+        )
+    if k_l < 0:
+        problems.append(f"scenario.k_l is {k_l}; give a number of classes >= 0")
+    if not 0 <= seed < 2**32:
+        problems.append(f"seed is {seed}; give an integer in [0, 2^32)")
+    return problems
 
 
 def resolve_scenario(
@@ -136,17 +156,7 @@ def resolve_scenario(
     Raises:
         DeepSADError: with every problem found.
     """
-    problems: list[str] = []
-    for name, gamma in (("gamma_l", gamma_l), ("gamma_p", gamma_p), ("gamma_n", gamma_n)):
-        if not 0 <= gamma < 1:
-            problems.append(f"scenario.{name} is {gamma}, but it is a ratio: give a value in [0, 1)")
-    if not problems and gamma_l + gamma_n >= 1:
-        problems.append(
-            f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
-            "let them add up to less than 1"
-        )
-    if not 0 <= seed < 2**32:
-        problems.append(f"seed is {seed}; give an integer in [0, 2^32)")
+    problems = number_problems(gamma_l=gamma_l, gamma_p=gamma_p, k_l=k_l, gamma_n=gamma_n, seed=seed)
 
     def resolve(key: str, wish: object) -> int | None:
         try:
@@ -163,8 +173,6 @@ def resolve_scenario(
     if normal and not anomalous:
         problems.append("scenario.normal_class names every class, so there is no anomaly; leave at least one class out")
 
-    if k_l < 0:
-        problems.append(f"scenario.k_l is {k_l}; give a number of classes >= 0")
     known: tuple[int, ...] = ()
     if k_l > 0 and gamma_l != 0:
         given = None if anomaly_class is None else resolve("anomaly_class", anomaly_class)

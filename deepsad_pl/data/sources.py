@@ -192,7 +192,8 @@ def _download(data_dir: Path, wanted: _TorchvisionSet) -> None:
             if wanted.kind == "CIFAR10" and archive.exists():
                 shutil.copy2(archive, part)
             _read(part, wanted, download=True)
-            shutil.rmtree(final, ignore_errors=True)
+            if final.exists():
+                final.replace(part / "before")
             (part / wanted.folder).replace(final)
     except Exception as error:  # see above; and a proxy may answer anything
         raise DeepSADError(

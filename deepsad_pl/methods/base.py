@@ -9,9 +9,8 @@ import torch.distributed as dist
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from deepsad_pl.batch import Batch
 from deepsad_pl.metrics import detection_metrics
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def lr_at(epoch: int, lr: Sequence[float], epochs: Sequence[int]) -> float:

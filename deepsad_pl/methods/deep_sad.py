@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepsad_pl.batch import Batch
 from deepsad_pl.losses import at_least_float32, deep_sad_terms, squared_distance
-from deepsad_pl.methods.base import Batch, TrainedMethod
+from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.build import build_encoder
 
 CENTER_SOURCES = ("unlabeled_and_normal", "all", "labeled_normal")
