@@ -116,3 +116,16 @@ def test_ground_truth_influences_nothing_but_evaluation(
     lying = experiment(*options, "force=true")
     assert [row["score"] for row in scores_of(lying)] == scores
     assert lying.record["auroc"] == pytest.approx(1 - honest.record["auroc"])
+
+
+@pytest.mark.parametrize("name", ["mnist", "fmnist", *ODDS_FILES])
+def test_one_epoch_of_the_real_data(name: str, real_data: Path, experiment: Experiment) -> None:
+    record = experiment(f"dataset={name}", f"data_dir={real_data}", "scenario.gamma_l=0.01", *ONE_EPOCH).record
+    assert 0.3 < record["auroc"] <= 1
+    normals = record["counts"]["unlabeled_normals"]
+    assert record["counts"]["labeled_anomalies"] == normals // 99  # .01 / (1 - .01) of them
+    if name in ODDS_FILES:
+        expected = ODDS_FILES[name].rows - round(0.6 * ODDS_FILES[name].rows)
+        assert abs(record["counts"]["test"] - expected) <= 1
+    else:
+        assert record["counts"]["test"] == 10_000

@@ -36,22 +36,23 @@ def test_two_ranks_equal_one_process(cli: Callable[..., subprocess.CompletedProc
     for trainer, arguments in (("cpu", ()), ("ddp", ("trainer.devices=2", "trainer.accelerator=cpu"))):
         done = cli("train.py", f"trainer={trainer}", f"output_dir={tmp_path / trainer}", *arguments, *ARGUMENTS)
         assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
     (one,), (two,) = ((tmp_path / t).glob("digits/deep_sad/*") for t in ("cpu", "ddp"))
     assert one.name == two.name
 
     single, double = losses_of(one), losses_of(two)
     assert len(single) == 40
     assert [row[:3] for row in double] == [row[:3] for row in single]
-    assert [row[3] for row in double] == pytest.approx([row[3] for row in single], rel=1e-4)
+    assert [row[3] for row in double] == pytest.approx([row[3] for row in single], rel=1e-5)
 
     states = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for f in (one, two)]
     assert states[0].keys() == states[1].keys()
-    assert torch.allclose(states[1]["center"], states[0]["center"], rtol=1e-3, atol=1e-4)
+    assert torch.allclose(states[1]["center"], states[0]["center"], rtol=1e-5, atol=1e-5)
 
     mine, theirs = scores_of(one), scores_of(two)
     assert [row[:2] for row in theirs] == [row[:2] for row in mine]
     assert [int(row[0]) for row in theirs] == list(range(719))
-    assert [float(row[2]) for row in theirs] == pytest.approx([float(row[2]) for row in mine], rel=1e-2)
+    assert [float(row[2]) for row in theirs] == pytest.approx([float(row[2]) for row in mine], rel=1e-4)
 
 
 def test_ddp_in_a_multirun_is_refused(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:

@@ -3,8 +3,30 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import FunctionCtx
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over all ranks; its gradient is the sum over all ranks of theirs."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> Tensor:
+        grad = grad_outputs[0].clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, differentiable."""
+    total: Tensor = _SumOverRanks.apply(tensor)
+    return total
 
 
 class BatchNorm(_BatchNorm):
@@ -37,12 +59,12 @@ class BatchNorm(_BatchNorm):
         shape = [1, -1] + [1] * (input.dim() - 2)
         x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         size = x.new_tensor([x.numel() / x.shape[1]])
-        total = all_reduce(torch.cat([x.sum(dims), size]))  # type: ignore[no-untyped-call]
+        total = sum_over_ranks(torch.cat([x.sum(dims), size]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centered = x - mean.view(shape)
         # Two passes: the one-pass formula E[x^2] - E[x]^2 loses digits that one process keeps.
-        var = all_reduce(centered.square().sum(dims)) / count  # type: ignore[no-untyped-call]
+        var = sum_over_ranks(centered.square().sum(dims)) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
