@@ -13,6 +13,7 @@ from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image
 from torchvision import datasets
 
 from deepsad_pl import cli
+from deepsad_pl.data.odds import ODDS_FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -29,7 +30,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_idx(tmp_path / "data", folder)
     for key, value in expected_of_cifar10(write_cifar10(tmp_path / "data")).items():
         monkeypatch.setattr(datasets.CIFAR10, key, value)
-    for name in ("cardio", "satellite", "thyroid"):
+    for name in ODDS_FILES:
         write_odds(tmp_path / "data", name, rows=120)
     write_image_folder(tmp_path / "photos", IMAGES)
     return tmp_path

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
-from rich.progress import Progress
+from rich.progress import track
 
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
@@ -72,7 +72,8 @@ def content_digest(root: Path, cache_dir: Path) -> str:
         return kept.read_text(encoding="utf-8")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(lambda file: hashlib.sha256((root / file.name).read_bytes()).hexdigest(), files)
-        digest = _digest([(file.name, found) for file, found in zip(files, digests, strict=True)])
+        shown = track(digests, "reading images", len(files), console=console)
+        digest = _digest([(file.name, found) for file, found in zip(files, shown, strict=True)])
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, digest)
@@ -169,9 +170,7 @@ def _decode(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _decode_into(target: Path, root: Path, files: dict[str, list[list[ImageFile]]], shape: tuple[int, ...]) -> None:
-    total = sum(len(group) for groups in files.values() for group in groups)
-    with Progress(console=console) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
-        task = progress.add_task(f"decoding {total} images", total=total)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for part, groups in files.items():
             paths = [root / file.name for group in groups for file in group]
             if not paths:
@@ -179,9 +178,7 @@ def _decode_into(target: Path, root: Path, files: dict[str, list[list[ImageFile]
             array = np.lib.format.open_memmap(
                 target / f"{part}.npy", mode="w+", dtype=np.uint8, shape=(len(paths), *shape)
             )
-            for i, image in enumerate(pool.map(lambda path: _decode(path, shape), paths)):
+            images = pool.map(lambda path: _decode(path, shape), paths)
+            for i, image in enumerate(track(images, f"decoding {part} images", len(paths), console=console)):
                 array[i] = image
-                if i % 256 == 255:
-                    progress.update(task, advance=256)
             array.flush()
-        progress.update(task, completed=total)
