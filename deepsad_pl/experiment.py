@@ -138,8 +138,8 @@ def _track(plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], comma
     try:
         log.debug("%s", command)
         group = f"{plan.dataset['name']}/{plan.method['name']}"
-        batches = {phase.name: len(phase.data.train_dataloader()) * sum(phase.module.epochs) for phase in phases}
-        first_steps = {"pretrain": 0, "fit": batches.get("pretrain", 0)}
+        steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in phases}
+        first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots, first_steps=first_steps)
         record = _train_and_score(plan, phases, tracker, command)
         failed = False
@@ -167,45 +167,58 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
         seconds[phase.name], spreads[phase.name] = _fit(plan, phase, tracker)
 
     start = time.monotonic()
-    module = phases[-1].module
     trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
-    trainer.test(module, datamodule=data, verbose=False)
-    result = {key: tensor.numpy() for key, tensor in module.test_result.items()}
+    trainer.test(phases[-1].module, datamodule=data, verbose=False)
+    result = phases[-1].module.test_result
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
-    metrics = detection_metrics(module.test_result["score"], module.test_result["y"])
+    metrics = detection_metrics(result["score"], result["y"])
     seconds["score"] = time.monotonic() - start
 
     record = {
         **metrics,
+        **_what_was_done(plan),
+        "counts": {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts},
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "spread": spreads,
+        "trainer": {
+            "device": str(trainer.strategy.root_device),
+            "world_size": trainer.world_size,
+            "threads": torch.get_num_threads(),
+        },
+        "command": command,
+    }
+    if is_main_process(plan.ranks):
+        arrays = {key: tensor.numpy() for key, tensor in result.items()}
+        write_scores(plan.run_dir, **arrays)
+        tracker.result(metrics, arrays["y"], arrays["score"])
+        write_record(plan.run_dir, record)
+    return record
+
+
+def _what_was_done(plan: Plan) -> dict[str, Any]:
+    """The part of the record that the plan determines, and the versions that carried it out."""
+    scenario = plan.scenario
+    return {
         "dataset": plan.dataset["name"],
         "method": plan.method["name"],
         "seed": plan.seed,
         "scenario": {
-            "normal_class": [plan.classes[i] for i in plan.scenario.normal_classes],
-            "anomaly_class": [plan.classes[i] for i in plan.scenario.known_classes],
-            **{key: getattr(plan.scenario, key) for key in ("gamma_l", "gamma_p", "gamma_n")},
-            "k_l": len(plan.scenario.known_classes),
+            "normal_class": [plan.classes[i] for i in scenario.normal_classes],
+            "anomaly_class": [plan.classes[i] for i in scenario.known_classes],
+            "gamma_l": scenario.gamma_l,
+            "gamma_p": scenario.gamma_p,
+            "gamma_n": scenario.gamma_n,
+            "k_l": len(scenario.known_classes),
         },
-        "counts": {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts},
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "spread": spreads,
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
-        "trainer": {"device": str(trainer.strategy.root_device), "world_size": trainer.world_size}
-        | {"threads": torch.get_num_threads()},
         "versions": {
             "deepsad_pl": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         },
-        "command": command,
     }
-    if is_main_process(plan.ranks):
-        write_scores(plan.run_dir, **result)
-        tracker.result(metrics, result["y"], result["score"])
-        write_record(plan.run_dir, record)
-    return record
 
 
 def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> tuple[float, dict[str, float]]:

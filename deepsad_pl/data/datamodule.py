@@ -72,7 +72,7 @@ class AnomalyDataModule(LightningDataModule):
                 f"the test data hold {total - anomalies} normal and {anomalies} anomalous samples, but AUROC needs "
                 "both; choose another scenario.normal_class"
             )
-        smallest = len(self._rows) // -(-len(self._rows) // self.batch_size)
+        smallest = len(self._rows) // self.batches
         if smallest < 2:
             raise DeepSADError(
                 f"{len(self._rows)} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
@@ -84,6 +84,11 @@ class AnomalyDataModule(LightningDataModule):
         """How many test samples there are of each kind."""
         anomalies = int(self._test_y.sum())
         return {"test": len(self._test_y), "test_normal": len(self._test_y) - anomalies, "test_anomalous": anomalies}
+
+    @property
+    def batches(self) -> int:
+        """How many batches an epoch has."""
+        return -(-len(self._rows) // self.batch_size)
 
     def train_dataloader(self) -> BatchLoader:
         """The training set, shuffled anew each epoch."""
