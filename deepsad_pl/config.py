@@ -1,6 +1,7 @@
 """The types of the configuration: Hydra refuses what does not fit them, before any work.
 
-Each group's YAML starts from one of these (``schema/<group>: <name>``). Defaults that are no group's choice stand here.
+Each group's YAML starts from one of these (``schema/<group>: <name>``). A default stands once: in the YAML where it is
+an option's choice, here where all options share it.
 No torch in this module: ``--help`` and completion stay fast.
 """
 
@@ -37,7 +38,7 @@ class DatasetConfig:
     kind: str = MISSING
     lr: list[float] = MISSING
     epochs: list[int] = MISSING
-    batch_size: int = 200
+    batch_size: int = MISSING
 
 
 @dataclass
@@ -53,8 +54,8 @@ class ImageFolderConfig(DatasetConfig):
     """A folder of images; its classes are its sub-folders."""
 
     root: str = MISSING  # holds train/<class>/* and test/<class>/*
-    image_size: Any = 32  # H = W, or [H, W]
-    channels: int = 3  # 1 or 3
+    image_size: Any = MISSING  # H = W, or [H, W]
+    channels: int = MISSING  # 1 or 3
     network: LeNetConfig = field(default_factory=LeNetConfig)
 
 
@@ -71,12 +72,12 @@ class TableConfig(DatasetConfig):
 class ScenarioConfig:
     """Who is normal, labeled, polluting (section 4.2)."""
 
-    normal_class: Any = 0  # index, name or a list of them
-    anomaly_class: Any = 1  # the known one: index or name; null draws all k_l by the seed
-    gamma_l: float = 0.05  # labeled anomalies / all training rows
-    gamma_p: float = 0.0  # pollution / unlabeled training rows
-    k_l: int = 1  # anomaly classes among the labeled ones
-    gamma_n: float = 0.0  # labeled normals / all training rows
+    normal_class: Any = MISSING  # index, name or a list of them
+    anomaly_class: Any = MISSING  # the known one: index or name; null draws all k_l by the seed
+    gamma_l: float = MISSING  # labeled anomalies / all training rows
+    gamma_p: float = MISSING  # pollution / unlabeled training rows
+    k_l: int = MISSING  # anomaly classes among the labeled ones
+    gamma_n: float = MISSING  # labeled normals / all training rows
 
 
 @dataclass
@@ -96,7 +97,7 @@ class ScheduleConfig:
     lr: list[float] = MISSING  # of each phase
     epochs: list[int] = MISSING  # of each phase
     batch_size: int = MISSING
-    weight_decay: float = 1e-6  # lambda
+    weight_decay: float = MISSING  # lambda
 
 
 @dataclass
@@ -110,8 +111,8 @@ class PretrainConfig:
 class AutoencoderPretrainConfig(ScheduleConfig, PretrainConfig):
     """Pre-training as an autoencoder (appendix A)."""
 
-    data: str = "all"  # or unlabeled: without labeled anomalies
-    loss: str = "mse"  # or cross_entropy
+    data: str = MISSING  # all, or unlabeled: without labeled anomalies
+    loss: str = MISSING  # mse, or cross_entropy
 
 
 @dataclass
@@ -125,16 +126,16 @@ class MethodConfig(ScheduleConfig):
 class DeepSADConfig(MethodConfig):
     """Deep SAD (section 3.3)."""
 
-    eta: float = 1.0
-    center_from: str = "unlabeled_and_normal"  # or all, labeled_normal
+    eta: float = MISSING
+    center_from: str = MISSING  # unlabeled_and_normal, all or labeled_normal
 
 
 @dataclass
 class AutoencoderConfig(MethodConfig):
     """The autoencoder as a method (appendix C)."""
 
-    loss: str = "mse"  # or cross_entropy
-    sees_labeled_anomalies: bool = False
+    loss: str = MISSING  # mse, or cross_entropy
+    sees_labeled_anomalies: bool = MISSING
 
 
 @dataclass
@@ -162,7 +163,7 @@ class LoggerConfig:
 class WandbConfig(LoggerConfig):
     """Weights & Biases."""
 
-    mode: str = "offline"  # or online
+    mode: str = MISSING  # offline or online
     project: str = "deepsad-pl"
     entity: str | None = None
     group: str | None = None  # null: <dataset>/<method>
