@@ -304,7 +304,9 @@ def test_a_class_by_name_is_the_class_by_index(dataset: str, index: int, name: s
 def test_an_image_folder_is_the_same_run_wherever_it_lies(tmp_path: Path) -> None:
     def planned(where: str, **files: bytes) -> Plan:
         classes = ("scenario.normal_class=dog", "scenario.anomaly_class=cat")
-        return plan_of("dataset=image_folder", image_folder(tmp_path / where, **files), *classes)
+        return plan_of(
+            "dataset=image_folder", image_folder(tmp_path / where, **files), f"data_dir={tmp_path / 'cache'}", *classes
+        )
 
     here, there, other = planned("here"), planned("there"), planned("other", cat=b"xx")
     assert here.run_dir == there.run_dir != other.run_dir
