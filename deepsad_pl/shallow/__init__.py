@@ -1,0 +1,1 @@
+"""Shallow detectors as estimators on arrays: no torch module, no Trainer."""

@@ -1,0 +1,351 @@
+"""Fitted detectors as plain arrays: they score, are saved and are loaded without the library that fitted them.
+
+A model's file is one ``.npz`` of numeric arrays: no pickle, so that opening a stranger's file runs nobody's code and a
+new release of scikit-learn changes no score. Every computation goes over blocks, since t test rows times s training
+rows are too many to hold at once (shuttle: 4.7 GB).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from math import log, pi
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
+from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, squared_distances
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+# Raised when what the arrays of a file mean changes.
+FILE_FORMAT = 1
+
+# A block takes two float64 copies of rows and two or three tiles of distances: below 100 MB together.
+_BLOCK_BYTES = 24 * 2**20
+_TILE = (1024, 2048)
+_NODES_AT_ONCE = 2**20
+
+
+class Model(ABC):
+    """A fitted detector.
+
+    Attributes:
+        kind: its name in files.
+        width: D, the number of features.
+    """
+
+    kind: ClassVar[str]
+    width: int
+
+    def score(self, x: Rows) -> FloatArray:
+        """How anomalous rows are, with less than 100 MB of temporaries.
+
+        Args:
+            x: shape (t, D), finite.
+
+        Returns:
+            Shape (t,), higher is more anomalous.
+
+        Raises:
+            ValueError: if x has another number of columns than the training rows.
+        """
+        if x.ndim != 2 or x.shape[1] != self.width:
+            raise ValueError(f"the model scores rows of {self.width} features, but x has the shape {x.shape}")
+        return self._score(x)
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """All of the model: the arguments of its class by name."""
+
+    @abstractmethod
+    def _score(self, x: Rows) -> FloatArray: ...
+
+
+class KernelModel(Model):
+    r"""A Gaussian kernel expansion, :math:`s(x) = \rho - \sum_i c_i \exp(-\gamma \|x_i - x\|^2)`.
+
+    Args:
+        rows: the support vectors, shape (s, D).
+        coef: c, shape (s,), of any sign, finite.
+        gamma: > 0.
+        offset: rho.
+
+    Raises:
+        ValueError: if shapes or ranges are other ones.
+    """
+
+    kind = "kernel"
+
+    def __init__(self, rows: npt.NDArray[np.float32], coef: FloatArray, gamma: float, offset: float) -> None:
+        self.rows, self.coef = _rows(rows), np.asarray(coef)
+        self.gamma, self.offset = _scalar(gamma), _scalar(offset)
+        _demand(self.coef.shape == self.rows.shape[:1] and self.coef.dtype == np.float64, "one float64 coef a row")
+        _demand(bool(np.isfinite(self.coef).all()) and self.gamma > 0, "finite coef and gamma > 0")
+        self.width = self.rows.shape[1]
+
+    def arrays(self) -> Arrays:
+        """Rows, coef, gamma and offset."""
+        gamma, offset = np.asarray(self.gamma), np.asarray(self.offset)
+        return {"rows": self.rows, "coef": self.coef, "gamma": gamma, "offset": offset}
+
+    def _score(self, x: Rows) -> FloatArray:
+        score = np.full(len(x), self.offset)
+        for queries, rows in _tiles(len(x), len(self.rows), self.width):
+            kernel = squared_distances(x[queries], self.rows[rows])
+            score[queries] -= gaussian_kernel(kernel, self.gamma, out=kernel) @ self.coef[rows]
+        return score
+
+
+class DensityModel(Model):
+    r"""A Gaussian kernel density estimate, :math:`s(x) = -\log \frac1n \sum_i \mathcal N(x; x_i, h^2 I)`.
+
+    Args:
+        rows: the training rows, shape (n, D).
+        bandwidth: h, > 0.
+
+    Raises:
+        ValueError: if shapes or ranges are other ones.
+    """
+
+    kind = "density"
+
+    def __init__(self, rows: npt.NDArray[np.float32], bandwidth: float) -> None:
+        self.rows, self.bandwidth = _rows(rows), _scalar(bandwidth)
+        _demand(self.bandwidth > 0 and len(self.rows) > 0, "at least one row and bandwidth > 0")
+        self.width = self.rows.shape[1]
+
+    def arrays(self) -> Arrays:
+        """Rows and bandwidth."""
+        return {"rows": self.rows, "bandwidth": np.asarray(self.bandwidth)}
+
+    def _score(self, x: Rows) -> FloatArray:
+        log_density: FloatArray = log_densities(self.rows, x, [self.bandwidth])[0]
+        return -log_density
+
+
+class ForestModel(Model):
+    r"""An isolation forest, :math:`s(x) = 2^{-E[h(x)] / c(\psi)}` (Liu, Ting and Zhou 2008).
+
+    h is the depth of the leaf that x falls into plus c(number of training rows in that leaf), the mean depth to which
+    an unbuilt subtree of so many rows would have separated them. The nodes of all trees follow each other in one array
+    a quantity; a child's index counts from its tree's first node, a leaf has none (-1), and children come after their
+    parents.
+
+    Args:
+        children_left: shape (N,) for N nodes of all trees.
+        children_right: shape (N,).
+        feature: the column that a node splits on, shape (N,); any value at a leaf.
+        threshold: x <= threshold goes left, with x in single precision as in training, shape (N,).
+        n_node_samples: training rows in a node, shape (N,).
+        tree_start: the first node of each tree and N at the end, shape (trees + 1,).
+        psi: training rows a tree.
+        width: D.
+
+    Raises:
+        ValueError: if shapes or ranges are other ones.
+    """
+
+    kind = "forest"
+
+    def __init__(
+        self,
+        children_left: npt.NDArray[np.int64],
+        children_right: npt.NDArray[np.int64],
+        feature: npt.NDArray[np.int64],
+        threshold: FloatArray,
+        n_node_samples: npt.NDArray[np.int64],
+        tree_start: npt.NDArray[np.int64],
+        psi: int,
+        width: int,
+    ) -> None:
+        self.psi, self.width = int(_scalar(psi)), int(_scalar(width))
+        self._arrays: Arrays = {
+            "children_left": children_left,
+            "children_right": children_right,
+            "feature": feature,
+            "threshold": threshold,
+            "n_node_samples": n_node_samples,
+            "tree_start": tree_start,
+        }
+        n = len(threshold)
+        _demand(all(a.shape == (n,) for k, a in self._arrays.items() if k != "tree_start"), "one value a node")
+        _demand(all(a.dtype == np.int64 for k, a in self._arrays.items() if k != "threshold"), "indices as int64")
+        _demand(threshold.dtype == np.float64 and self.psi >= 1, "float64 thresholds and psi >= 1")
+        sizes = np.diff(tree_start)
+        _demand(len(sizes) > 0 and tree_start[0] == 0 and tree_start[-1] == n, "trees that hold all nodes")
+        _demand(bool((sizes > 0).all()), "at least one node a tree")
+        start, stop = np.repeat(tree_start[:-1], sizes), np.repeat(tree_start[1:], sizes)
+        leaf = children_left < 0
+        left, right = children_left + start, children_right + start
+        # Without this a damaged file could send the descent round in a circle.
+        for child in (left[~leaf], right[~leaf]):
+            _demand(bool(((child > np.flatnonzero(~leaf)) & (child < stop[~leaf])).all()), "children after parents")
+        inner = feature[~leaf]
+        _demand(bool(((inner >= 0) & (inner < self.width)).all()), "features that exist")
+
+        # A leaf is its own child, so that all rows can take every step.
+        own = np.arange(n)
+        self._left, self._right = np.where(leaf, own, left), np.where(leaf, own, right)
+        self._feature, self._threshold, self._roots = np.where(leaf, 0, feature), threshold, tree_start[:-1]
+        depth = np.zeros(n, dtype=np.int64)
+        for node in np.flatnonzero(~leaf):
+            depth[left[node]] = depth[right[node]] = depth[node] + 1
+        self._steps = int(depth.max())
+        self._path = depth + average_path_length(n_node_samples)
+
+    def arrays(self) -> Arrays:
+        """The nodes of all trees, psi and width."""
+        return {**self._arrays, "psi": np.asarray(self.psi), "width": np.asarray(self.width)}
+
+    def _score(self, x: Rows) -> FloatArray:
+        normalizer = len(self._roots) * float(average_path_length(np.array([self.psi]))[0])
+        if normalizer == 0:
+            # Trees of one row know nothing: scikit-learn's convention.
+            return np.full(len(x), 0.5)
+        score = np.empty(len(x))
+        step = max(1, min(_NODES_AT_ONCE // len(self._roots), _BLOCK_BYTES // (4 * self.width)))
+        for begin in range(0, len(x), step):
+            chunk = x[begin : begin + step].astype(np.float32)
+            row = np.arange(len(chunk))[:, None]
+            node = np.broadcast_to(self._roots, (len(chunk), len(self._roots)))
+            for _ in range(self._steps):
+                goes_left = chunk[row, self._feature[node]] <= self._threshold[node]
+                node = np.where(goes_left, self._left[node], self._right[node])
+            score[begin : begin + step] = 2.0 ** (-self._path[node].sum(axis=1) / normalizer)
+        return score
+
+
+def average_path_length(n: npt.NDArray[np.int64]) -> FloatArray:
+    """c(n), the mean depth of an unsuccessful search in a binary search tree of n rows (Liu et al., equation 1).
+
+    Args:
+        n: >= 1, any shape.
+
+    Returns:
+        The same shape; 0 for one row, 1 for two.
+    """
+    large = np.maximum(n, 3).astype(np.float64)
+    c = 2 * (np.log(large - 1) + np.euler_gamma) - 2 * (large - 1) / large
+    return np.where(n <= 1, 0.0, np.where(n == 2, 1.0, c))
+
+
+def log_densities(rows: Rows, x: Rows, bandwidths: Sequence[float]) -> FloatArray:
+    r"""Logarithms of Gaussian kernel density estimates, exact: a matrix product and a log-sum-exp over all rows.
+
+    With m the squared distance to the nearest row, :math:`\log \sum_i e^{-d_i^2 / 2h^2} = -m / 2h^2 + \log \sum_i
+    e^{-(d_i^2 - m) / 2h^2}`, whose sum is at least 1 for every h: nothing underflows, however large D and however small
+    h, and the distances less m serve all bandwidths.
+
+    Args:
+        rows: what the density is made of, shape (n, D), n >= 1.
+        x: where it is wanted, shape (t, D).
+        bandwidths: h, > 0 each.
+
+    Returns:
+        Nats, shape (len(bandwidths), t).
+    """
+    n, width = rows.shape
+    scales = [1 / (2 * h**2) for h in bandwidths]
+    result = np.empty((len(bandwidths), len(x)))
+    blocks: list[FloatArray] = []
+    for queries, part in _tiles(len(x), n, width):
+        distance2 = torch.from_numpy(squared_distances(x[queries], rows[part]))
+        nearest = distance2.min(dim=1, keepdim=True).values
+        distance2 -= nearest
+        buffer = torch.empty_like(distance2)
+        block = np.empty((len(bandwidths), len(distance2)))
+        for i, scale in enumerate(scales):
+            # A denormal takes six times as long as e^-700, which beside a summand of 1 is as good as 0.
+            total = torch.mul(distance2, -scale, out=buffer).clamp_(min=-700).exp_().sum(dim=1)
+            block[i] = (total.log_() - scale * nearest[:, 0]).numpy()
+        blocks.append(block)
+        if part.stop == n:
+            result[:, queries] = np.logaddexp.reduce(blocks, axis=0)
+            blocks.clear()
+    constants = [log(n) + width * (log(h) + log(2 * pi) / 2) for h in bandwidths]
+    result -= np.array(constants)[:, None]
+    return result
+
+
+KINDS: dict[str, type[Model]] = {kind.kind: kind for kind in (KernelModel, DensityModel, ForestModel)}
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write a model so that its file is there whole or not at all; it scores the same, bit for bit, when loaded."""
+    write_arrays(path, {"format": np.asarray(FILE_FORMAT), "kind": np.asarray(model.kind), **model.arrays()})
+
+
+def load_model(path: Path) -> Model:
+    """Read a model that :func:`save_model` has written.
+
+    Raises:
+        DeepSADError: if the file is missing, damaged or something else.
+    """
+    remedy = "give the model file of a finished run, or run again"
+    try:
+        arrays = read_arrays(path)
+        found = int(arrays.pop("format"))
+        if found != FILE_FORMAT:
+            raise ValueError(f"its format is {found}, this release reads {FILE_FORMAT}")
+        return KINDS[str(arrays.pop("kind"))](**arrays)
+    except FileNotFoundError:
+        raise DeepSADError(f"there is no model file {path}; {remedy}") from None
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DeepSADError(f"{path} is no readable model ({error}); {remedy}") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write an ``.npz`` file so that it is there whole or not at all, whenever the process dies."""
+    named: dict[str, Any] = dict(arrays)
+    file = BytesIO()
+    np.savez_compressed(file, **named)
+    write_atomic(path, file.getvalue())
+
+
+def read_arrays(path: Path) -> Arrays:
+    """All arrays of an ``.npz`` file; none of them may be a pickle.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged or something else.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("not an .npz archive")
+        with file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    # Damage shows as nearly anything, from BadZipFile and zlib.error to what a broken header makes the parser raise.
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _tiles(queries: int, rows: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of queries and rows; all blocks of rows follow each other for one block of queries."""
+    most = max(1, _BLOCK_BYTES // (8 * width))
+    tall, wide = (min(side, most) for side in _TILE)
+    for i in range(0, queries, tall):
+        for j in range(0, rows, wide):
+            yield slice(i, min(i + tall, queries)), slice(j, min(j + wide, rows))
+
+
+def _rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    _demand(rows.ndim == 2 and rows.dtype == np.float32 and rows.shape[1] > 0, "float32 rows of shape (n, D)")
+    return np.ascontiguousarray(rows)
+
+
+def _scalar(value: Any) -> float:
+    _demand(np.ndim(value) == 0 and bool(np.isfinite(value)), "finite scalars")
+    return float(value)
+
+
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"a model needs {what}")
