@@ -8,24 +8,53 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepsad_pl.catalog import METHODS, is_shallow
+from deepsad_pl.checks import lies_in_unit_interval
 from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.scenario import Counts
 from deepsad_pl.data.sources import Source, load_source
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.plan import Plan, image_size, lies_in_unit_interval, root_of
+from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.plan import Plan, image_size, root_of
 
 # Independent random streams of a run's seed.
-_INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT = range(100, 103)
+_INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW = range(100, 106)
+
+# Raised when what an autoencoder's settings mean changes, so that a cached one is not mistaken for another.
+_CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One training: ``pretrain``, or the method's own, ``fit``."""
+    """One training.
+
+    Attributes:
+        name: ``pretrain``, or ``fit`` for the method's own.
+        module: what is trained.
+        data: what it is trained on.
+        determined_by: all that the result depends on, if other experiments can use it; else None.
+    """
 
     name: str
     module: TrainedMethod
+    data: AnomalyDataModule
+    determined_by: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an experiment is made of.
+
+    Attributes:
+        phases: its trainings, in order; the last one is the method's own unless that is shallow.
+        data: what the method sees and is tested on.
+    """
+
+    phases: list[Phase]
     data: AnomalyDataModule
 
 
@@ -50,62 +79,119 @@ def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:
     return {**network, "in_shape": list(source.shape)}
 
 
-def build_phases(plan: Plan, source: Source) -> list[Phase]:
-    """The trainings of the plan, the method's own last.
+def build(plan: Plan, source: Source) -> Parts:
+    """The data and the trainings of the plan.
 
     Raises:
         DeepSADError: if the scenario cannot be had from the data, or the network does not fit them.
     """
-    network = network_of(plan.dataset, source)
-    sigmoid = lies_in_unit_interval(plan.dataset)
+    # The method autoencoder is the very autoencoder that others pre-train.
+    shuffle = _SHUFFLE_PRETRAIN if plan.method["name"] == "autoencoder" else _SHUFFLE_FIT
+    data = _data(plan, source, plan.method, shuffle)
+    _check_labels(plan, data.training_set.counts)
     phases: list[Phase] = []
-
-    def add(name: str, stream: int, settings: Mapping[str, Any]) -> None:
-        try:
-            with _seeded(plan.seed, _INIT):
-                module = _module(settings, network, sigmoid)
-        except ValueError as error:
-            raise DeepSADError(f"dataset.network does not fit the data: {error}") from error
-        data = AnomalyDataModule(
-            source,
-            plan.scenario,
-            classes=plan.classes,
-            batch_size=settings["batch_size"],
-            seed=_stream(plan.seed, stream),
-            labeled_anomalies=settings.get("data") != "unlabeled",
-        )
-        phases.append(Phase(name, module, data))
-
     if plan.pretrain:
-        add("pretrain", _SHUFFLE_PRETRAIN, plan.pretrain)
-    add("fit", _SHUFFLE_FIT, plan.method)
-    counts = phases[-1].data.training_set.counts
-    if plan.method.get("center_from") == "labeled_normal" and not counts.labeled_normals:
+        pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN)
+        phases.append(_phase("pretrain", plan, source, pretrain_data))
+    if not is_shallow(plan.method["name"]):
+        phases.append(_phase("fit", plan, source, data))
+    return Parts(phases, data)
+
+
+def stream(seed: int, number: int) -> int:
+    """The seed of one of a run's independent random streams."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
+
+
+def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int) -> AnomalyDataModule:
+    options = {"batch_size": settings["batch_size"]} if "batch_size" in settings else {}
+    return AnomalyDataModule(
+        source,
+        plan.scenario,
+        classes=plan.classes,
+        seed=stream(plan.seed, shuffle),
+        labeled_anomalies=settings.get("data") != "unlabeled",
+        **options,
+    )
+
+
+def _check_labels(plan: Plan, counts: Counts) -> None:
+    method, scenario = plan.method, plan.scenario
+    if method.get("center_from") == "labeled_normal" and not counts.labeled_normals:
         raise DeepSADError(
-            f"method.center_from is labeled_normal, but scenario.gamma_n={plan.scenario.gamma_n} labels none of "
+            f"method.center_from is labeled_normal, but scenario.gamma_n={scenario.gamma_n} labels none of "
             f"{counts.total} training rows; raise it or use unlabeled_and_normal"
         )
-    return phases
+    if METHODS[method["name"]].needs_labeled_anomalies and not counts.labeled_anomalies:
+        raise DeepSADError(
+            f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario.gamma_l} labels "
+            f"none of {counts.total} training rows; raise it"
+        )
 
 
-def transfer_encoder(source: TrainedMethod, target: TrainedMethod) -> None:
-    """Start phi from the pre-trained encoder, every tensor of it, and fail if one is missing (appendix A)."""
-    target.encoder.load_state_dict(source.encoder.state_dict(), strict=True)
+def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
+    settings = plan.pretrain if name == "pretrain" else plan.method
+    assert settings is not None
+    try:
+        with _seeded(plan.seed, _INIT):
+            module = _module(plan, settings, network_of(plan.dataset, source), data.training_set.counts)
+    except ValueError as error:
+        raise DeepSADError(f"dataset.network or the {name} settings do not fit the data: {error}") from error
+    determined_by = None
+    if settings["name"] in ("autoencoder", "vae"):
+        training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
+        # The rows themselves say it all.
+        training.pop("data", None)
+        determined_by = {
+            "format": _CACHE_FORMAT,
+            "dataset": plan.identity["dataset"],
+            "rows": data.digest(),
+            "training": training,
+            "seed": plan.seed,
+            "precision": plan.trainer["precision"],
+        }
+    return Phase(name, module, data, determined_by)
 
 
-def _module(settings: Mapping[str, Any], network: Mapping[str, Any], sigmoid: bool) -> TrainedMethod:
+def _module(plan: Plan, settings: Mapping[str, Any], network: Mapping[str, Any], counts: Counts) -> TrainedMethod:
+    unit_interval = lies_in_unit_interval(plan.dataset)
+    likelihood = "bernoulli" if unit_interval else "gaussian"
     schedule = {key: settings[key] for key in ("lr", "epochs", "weight_decay")}
-    if settings["name"] == "autoencoder":
-        return AutoencoderModule(network, sigmoid=sigmoid, loss=settings["loss"], **schedule)
-    return DeepSADModule(network, eta=settings["eta"], center_from=settings["center_from"], **schedule)
+    sizes = {key: settings[key] for key in ("hidden", "latent") if key in settings}
+    match settings["name"]:
+        case "autoencoder":
+            return AutoencoderModule(network, sigmoid=unit_interval, loss=settings["loss"], **schedule)
+        case "vae":
+            from deepsad_pl.methods.vae import VAEModule
 
+            noise = stream(plan.seed, _NOISE_PRETRAIN)
+            return VAEModule(network, likelihood=likelihood, seed=noise, **sizes, **schedule)
+        case "deep_sad":
+            return DeepSADModule(network, eta=settings["eta"], center_from=settings["center_from"], **schedule)
+        case "deep_svdd":
+            return DeepSVDDModule(network, **schedule)
+        case "soft_boundary_svdd":
+            return SoftBoundarySVDDModule(network, nu=settings["nu"], **schedule)
+        case "classifier":
+            return ClassifierModule(network, **schedule)
+        case "ss_dgm_m2" | "ss_dgm_m1m2":
+            from deepsad_pl.methods.ss_dgm import SSDGMModule
 
-def _stream(seed: int, stream: int) -> int:
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint32)[0])
+            m1 = plan.pretrain and {key: plan.pretrain[key] for key in ("hidden", "latent")}
+            return SSDGMModule(
+                network,
+                likelihood=likelihood,
+                labeled_share=1 - counts.unlabeled / counts.total,
+                m1=m1,
+                seed=stream(plan.seed, _NOISE_FIT),
+                **sizes,
+                **schedule,
+            )
+    raise ValueError(f"nothing is trained for {settings['name']!r}")
 
 
 @contextmanager
-def _seeded(seed: int, stream: int) -> Iterator[None]:
+def _seeded(seed: int, number: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_stream(seed, stream))
+        torch.manual_seed(stream(seed, number))
         yield

@@ -1,11 +1,12 @@
 """One experiment, from a plan to its record: build, pretrain, fit, score, write."""
 
+import io
 import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,8 +17,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from deepsad_pl import __version__
-from deepsad_pl.build import Phase, build_phases, load_data, transfer_encoder
+from deepsad_pl.build import Parts, Phase, build, load_data
+from deepsad_pl.catalog import is_shallow
 from deepsad_pl.data.scenario import Counts
+from deepsad_pl.encoder_cache import Checkpoint, locked_entry
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
 from deepsad_pl.metrics import detection_metrics
@@ -68,9 +71,9 @@ def run_experiment(
     if not plan.force and (record := read_record(plan.run_dir)):
         return Outcome(record, plan.run_dir, was_finished=True)
     torch.set_num_threads(plan.trainer["threads"] or _THREADS)
-    phases = build_phases(plan, load_data(plan))
+    parts = build(plan, load_data(plan))
     if not is_main_process(plan.ranks):
-        return Outcome(_compute_along(plan, phases, command), plan.run_dir, was_finished=False)
+        return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
 
     with _locked(plan.run_dir):
         if not plan.force and (record := read_record(plan.run_dir)):
@@ -79,7 +82,7 @@ def run_experiment(
             _forget(plan.run_dir)
         write_atomic(plan.run_dir / CONFIG, config_yaml)
         with _log_to(plan.run_dir / LOG):
-            record = _track(plan, phases, config, command, plots)
+            record = _track(plan, parts, config, command, plots)
     return Outcome(record, plan.run_dir, was_finished=False)
 
 
@@ -102,10 +105,10 @@ def _locked(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _compute_along(plan: Plan, phases: Sequence[Phase], command: str) -> dict[str, Any]:
+def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
     """The part of a further rank of a distributed run, which leaves every file to rank 0 but its own failure."""
     try:
-        return _train_and_score(plan, phases, NoTracker(), command)
+        return _train_and_score(plan, parts, NoTracker(), command)
     except Exception:
         name = f"train.rank{os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or '1'}.log"
         with _log_to(plan.run_dir / name):
@@ -133,15 +136,15 @@ def _log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _track(plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], command: str, plots: bool) -> dict[str, Any]:
+def _track(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, plots: bool) -> dict[str, Any]:
     failed, tracker = True, None
     try:
         log.debug("%s", command)
         group = f"{plan.dataset['name']}/{plan.method['name']}"
-        steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in phases}
+        steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots, first_steps=first_steps)
-        record = _train_and_score(plan, phases, tracker, command)
+        record = _train_and_score(plan, parts, tracker, command)
         failed = False
         return record
     except Exception:
@@ -155,25 +158,37 @@ def _track(plan: Plan, phases: Sequence[Phase], config: Mapping[str, Any], comma
             tracker.finish(failed)
 
 
-def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, command: str) -> dict[str, Any]:
-    data = phases[-1].data
-    counts = data.training_set.counts
+def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -> dict[str, Any]:
+    data, counts = parts.data, parts.data.training_set.counts
     log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, counts))
-    seconds = {"pretrain": 0.0}
+    seconds = {"pretrain": 0.0, "fit": 0.0}
     spreads: dict[str, dict[str, float]] = {}
-    for before, phase in zip([None, *phases], phases, strict=False):
+    reused: dict[str, str] = {}
+    for before, phase in zip([None, *parts.phases], parts.phases, strict=False):
         if before is not None:
-            transfer_encoder(before.module, phase.module)
-        seconds[phase.name], spreads[phase.name] = _fit(plan, phase, tracker)
+            phase.module.start_from(before.module)
+        trained = _fit(plan, phase, tracker)
+        seconds[phase.name], spreads[phase.name] = trained.seconds, trained.spread
+        if trained.reused_from:
+            reused[phase.name] = trained.reused_from.stem
 
-    start = time.monotonic()
-    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
-    trainer.test(phases[-1].module, datamodule=data, verbose=False)
-    result = phases[-1].module.test_result
+    device, selection = torch.device("cpu"), {}
+    if is_shallow(plan.method["name"]):
+        from deepsad_pl.estimation import score_shallow
+
+        encoder = parts.phases[0].module if parts.phases else None
+        scored = score_shallow(plan, data, encoder, plan.run_dir / CHECKPOINTS)
+        result, selection = scored.result, {"selection": scored.selection}
+        seconds |= {"fit": scored.fit_seconds, "score": scored.score_seconds}
+    else:
+        start = time.monotonic()
+        trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
+        trainer.test(parts.phases[-1].module, datamodule=data, verbose=False)
+        result, device = parts.phases[-1].module.test_result, trainer.strategy.root_device
+        seconds["score"] = time.monotonic() - start
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
     metrics = detection_metrics(result["score"], result["y"])
-    seconds["score"] = time.monotonic() - start
 
     record = {
         **metrics,
@@ -181,9 +196,11 @@ def _train_and_score(plan: Plan, phases: Sequence[Phase], tracker: Tracker, comm
         "counts": {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": spreads,
+        "reused": reused,
+        **selection,
         "trainer": {
-            "device": str(trainer.strategy.root_device),
-            "world_size": trainer.world_size,
+            "device": str(device),
+            "world_size": plan.ranks,
             "threads": torch.get_num_threads(),
         },
         "command": command,
@@ -221,9 +238,39 @@ def _what_was_done(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> tuple[float, dict[str, float]]:
-    """Train a phase from its checkpoint on, if there is one; a finished checkpoint only brings its weights."""
+@dataclass(frozen=True)
+class Trained:
+    """What became of a training: its seconds, the representation's spread, and the cached file it was taken from."""
+
+    seconds: float
+    spread: dict[str, float]
+    reused_from: Path | None = None
+
+
+def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
+    """Bring a phase's module to its trained state: finished before, trained by another experiment, or trained now."""
     path = plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+    finished, reused_from = _read_finished(path), None
+    if finished is not None:
+        log.info("%s was finished before: %s", phase.name, path)
+    elif phase.determined_by and plan.cache_dir and plan.ranks == 1:
+        with locked_entry(plan.cache_dir, phase.determined_by) as entry:
+            finished = entry.load()
+            if finished is None:
+                finished = _train(plan, phase, path, tracker)
+                entry.store(finished)
+            else:
+                reused_from = entry.path
+                log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
+                _write_finished(path, finished)
+    else:
+        finished = _train(plan, phase, path, tracker)
+    phase.module.load_state_dict(finished["state_dict"])
+    return Trained(0.0 if reused_from else finished["seconds"], finished["spread"], reused_from)
+
+
+def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint:
+    """Train a phase, from its checkpoint on if there is one; the finished module takes the checkpoint's place."""
     if is_main_process(plan.ranks):
         path.parent.mkdir(exist_ok=True)
     checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
@@ -235,7 +282,32 @@ def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> tuple[float, dict[str, f
     if resumed:
         log.info("%s goes on from %s", phase.name, path)
     trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
-    return checkpoint.seconds, {"initial": collapse.initial, "final": collapse.final}
+    finished = {
+        "state_dict": phase.module.state_dict(),
+        "hyper_parameters": dict(phase.module.hparams),
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "epoch": sum(phase.module.epochs) - 1,
+        "seconds": checkpoint.seconds,
+        "spread": {"initial": collapse.initial, "final": collapse.final},
+    }
+    if is_main_process(plan.ranks):
+        _write_finished(path, finished)
+    return finished
+
+
+def _write_finished(path: Path, finished: Checkpoint) -> None:
+    """Keep a trained module as Lightning's ``load_from_checkpoint`` reads it, without what only training needs."""
+    path.parent.mkdir(exist_ok=True)
+    content = io.BytesIO()
+    torch.save(finished, content)
+    write_atomic(path, content.getvalue())
+
+
+def _read_finished(path: Path) -> Checkpoint | None:
+    if not path.exists():
+        return None
+    checkpoint: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    return checkpoint if "spread" in checkpoint else None
 
 
 def _describe(plan: Plan, counts: Counts) -> str:

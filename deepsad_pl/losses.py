@@ -50,6 +50,42 @@ def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float, eps: float = 1
     return torch.where(semi_y == 0, distance2, torch.where(semi_y > 0, eta * distance2, inverse))
 
 
+def soft_boundary_terms(distance2: Tensor, radius: Tensor, nu: float) -> Tensor:
+    r"""The summands of the soft-boundary Deep SVDD objective (Ruff et al. 2018), without the weight decay.
+
+    .. math::
+
+        R^2 + \frac{1}{\nu} \max\{0, \|\phi(x_i) - c\|^2 - R^2\}
+
+    Args:
+        distance2: squared distances to the center, shape (B,), >= 0.
+        radius: R, a scalar.
+        nu: the share of samples that may lie outside, in (0, 1).
+
+    Returns:
+        Shape (B,).
+    """
+    radius2 = radius.square()
+    # Distances are compared, not squares: where R is a sample's own distance, as quantiles often are, rounding would
+    # decide whether that sample has a gradient.
+    outside = distance2.detach().sqrt() > radius
+    return radius2 + torch.where(outside, distance2 - radius2, 0.0) / nu
+
+
+def classifier_terms(logits: Tensor, semi_y: Tensor) -> Tensor:
+    """Binary cross-entropy with everything but labeled anomalies counted as normal (appendix C).
+
+    Args:
+        logits: of "anomaly", shape (B,).
+        semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
+
+    Returns:
+        Shape (B,).
+    """
+    target = (semi_y == -1).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
 def squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
     """Mean squared reconstruction error of each sample: the autoencoder's loss and its anomaly score (appendix C).
 

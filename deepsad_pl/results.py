@@ -50,7 +50,9 @@ def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "y", "score"))
-    rows = zip(np.asarray(idx).tolist(), np.asarray(y).tolist(), np.asarray(score), strict=True)
-    # Nine digits give a float32 back to the bit.
-    writer.writerows((i, label, f"{value:.9g}") for i, label, value in rows)
+    scores = np.asarray(score)
+    # So many digits give a number back to the bit.
+    digits = 9 if scores.dtype == np.float32 else 17
+    rows = zip(np.asarray(idx).tolist(), np.asarray(y).tolist(), scores, strict=True)
+    writer.writerows((i, label, f"{value:.{digits}g}") for i, label, value in rows)
     write_atomic(run_dir / SCORES, text.getvalue())

@@ -32,12 +32,22 @@ def scores_of(folder: Path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
-def test_two_ranks_equal_one_process(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["deep_sad", "soft_boundary_svdd"])
+def test_two_ranks_equal_one_process(
+    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, method: str
+) -> None:
     for trainer, arguments in (("cpu", ()), ("ddp", ("trainer.devices=2", "trainer.accelerator=cpu"))):
-        done = cli("train.py", f"trainer={trainer}", f"output_dir={tmp_path / trainer}", *arguments, *ARGUMENTS)
+        done = cli(
+            "train.py",
+            f"trainer={trainer}",
+            f"method={method}",
+            f"output_dir={tmp_path / trainer}",
+            *arguments,
+            *ARGUMENTS,
+        )
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr
-    (one,), (two,) = ((tmp_path / t).glob("digits/deep_sad/*") for t in ("cpu", "ddp"))
+    (one,), (two,) = ((tmp_path / t).glob(f"digits/{method}/*") for t in ("cpu", "ddp"))
     assert one.name == two.name
 
     single, double = losses_of(one), losses_of(two)
@@ -53,6 +63,16 @@ def test_two_ranks_equal_one_process(cli: Callable[..., subprocess.CompletedProc
     assert [row[:2] for row in theirs] == [row[:2] for row in mine]
     assert [int(row[0]) for row in theirs] == list(range(719))
     assert [float(row[2]) for row in theirs] == pytest.approx([float(row[2]) for row in mine], rel=1e-4)
+
+
+def test_a_generative_model_runs_on_two_ranks(
+    cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    arguments = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=none")
+    done = cli("train.py", "method=ss_dgm_m1m2", "scenario.gamma_l=0.02", "method.batch_size=8", *arguments)
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = (tmp_path / "runs").glob("digits/ss_dgm_m1m2/*")
+    assert len(scores_of(run_dir)) == 719
 
 
 def test_ddp_in_a_multirun_is_refused(cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:

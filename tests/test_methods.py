@@ -10,11 +10,14 @@ from conftest import plan_of
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from deepsad_pl.build import build_phases, load_data, transfer_encoder
+from deepsad_pl.build import Phase, build, load_data
 from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.sources import Source
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod, lr_at
-from deepsad_pl.methods.deep_sad import DeepSADModule, away_from_zero, center_mask
+from deepsad_pl.methods.deep_sad import DeepSADModule
+from deepsad_pl.methods.hypersphere import away_from_zero, center_mask
+from deepsad_pl.plan import Plan
 from deepsad_pl.training import CollapseCheck, LossRecorder, make_trainer
 
 # 112 rows in batches of 25 give 5 batches: 20 steps in 4 epochs.
@@ -26,6 +29,10 @@ SHORT = (
     "method.epochs=[2,2]",
     "pretrain.epochs=[2,2]",
 )
+
+
+def phases_of(plan: Plan, source: Source) -> list[Phase]:
+    return build(plan, source).phases
 
 
 class Sink:
@@ -80,7 +87,7 @@ def plain_loop(module: TrainedMethod, data: AnomalyDataModule, loss: Callable[[T
 def test_twenty_steps_of_deep_sad_equal_a_plain_loop(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.eta=2", "method.weight_decay=0.01", *[s for s in SHORT if "pret" not in s])
     source = load_data(plan)
-    (ours,), (theirs,) = build_phases(plan, source), build_phases(plan, source)
+    (ours,), (theirs,) = phases_of(plan, source), phases_of(plan, source)
     losses = fit(ours.module, ours.data, tmp_path)
 
     encoder = theirs.module.encoder.eval()
@@ -107,7 +114,7 @@ def test_twenty_steps_of_deep_sad_equal_a_plain_loop(tmp_path: Path) -> None:
 def test_twenty_steps_of_the_autoencoder_equal_a_plain_loop(tmp_path: Path) -> None:
     plan = plan_of("method=autoencoder", "method.weight_decay=0.01", *[s for s in SHORT if "pret" not in s])
     source = load_data(plan)
-    (ours,), (theirs,) = build_phases(plan, source), build_phases(plan, source)
+    (ours,), (theirs,) = phases_of(plan, source), phases_of(plan, source)
     losses = fit(ours.module, ours.data, tmp_path)
     network = theirs.module.reconstruct
     expected = plain_loop(theirs.module, theirs.data, lambda x, _: torch.nn.functional.mse_loss(network(x), x))
@@ -120,7 +127,7 @@ def test_twenty_steps_of_the_autoencoder_equal_a_plain_loop(tmp_path: Path) -> N
 @pytest.mark.parametrize("center_from", ["unlabeled_and_normal", "all", "labeled_normal"])
 def test_center_is_the_mean_of_the_chosen_samples(center_from: str, tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", f"method.center_from={center_from}", "method.epochs=[1,0]", "scenario.gamma_n=0.2")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     encoder = phase.module.encoder.eval()
     labels = {"all": (-1, 0, 1), "labeled_normal": (1,), "unlabeled_and_normal": (0, 1)}[center_from]
     rows = []
@@ -144,7 +151,7 @@ def test_coordinates_near_zero_move_to_a_tenth() -> None:
 
 def test_training_never_moves_the_center(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[1,0]")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     fit(phase.module, phase.data, tmp_path, 1)
     center = phase.module.center.clone()
     fit(phase.module, phase.data, tmp_path, 1)
@@ -155,17 +162,17 @@ def test_training_never_moves_the_center(tmp_path: Path) -> None:
 
 def test_no_sample_for_the_center_is_an_error(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.center_from=labeled_normal", "scenario.gamma_n=0.1")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     phase.data._semi_y.clamp_(max=0)
     with pytest.raises(ValueError, match="no such training sample"):
         fit(phase.module, phase.data, tmp_path, 1)
 
 
 def test_phi_starts_from_every_tensor_of_the_encoder() -> None:
-    pretrain, method = build_phases(plan := plan_of(), load_data(plan))
+    pretrain, method = phases_of(plan := plan_of(), load_data(plan))
     for tensor in pretrain.module.state_dict().values():
         tensor.add_(1)
-    transfer_encoder(pretrain.module, method.module)
+    method.module.start_from(pretrain.module)
     theirs, ours = pretrain.module.encoder.state_dict(), method.module.encoder.state_dict()
     assert theirs.keys() == ours.keys()
     assert len(theirs) > 3
@@ -173,17 +180,17 @@ def test_phi_starts_from_every_tensor_of_the_encoder() -> None:
 
 
 def test_a_missing_tensor_stops_the_transfer() -> None:
-    pretrain, _ = build_phases(plan := plan_of(), load_data(plan))
-    (other,) = build_phases(plan := plan_of("pretrain=none", "dataset.network.dense=[64,32]"), load_data(plan))
+    pretrain, _ = phases_of(plan := plan_of(), load_data(plan))
+    (other,) = phases_of(plan := plan_of("pretrain=none", "dataset.network.dense=[64,32]"), load_data(plan))
     with pytest.raises(RuntimeError, match="Missing key"):
-        transfer_encoder(pretrain.module, other.module)
+        other.module.start_from(pretrain.module)
 
 
 def test_ground_truth_changes_no_bit_of_training(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[2,0]", "scenario.gamma_p=0.1")
     states = []
     for scramble in (False, True):
-        (phase,) = build_phases(plan, load_data(plan))
+        (phase,) = phases_of(plan, load_data(plan))
         if scramble:
             phase.data._y = 1 - phase.data._y
         fit(phase.module, phase.data, tmp_path, 2)
@@ -204,7 +211,7 @@ def test_schedule_reaches_the_optimizer(tmp_path: Path) -> None:
             seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     plan = plan_of("pretrain=none", "method.lr=[1e-3,1e-4]", "method.epochs=[1,2]", "method.batch_size=200")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     fit(phase.module, phase.data, tmp_path, 3, Watch())
     assert seen == [1e-3, 1e-4, 1e-4]
 
@@ -242,7 +249,7 @@ def test_cross_entropy_needs_a_sigmoid() -> None:
 
 def test_a_collapse_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[1,0]", "method.batch_size=200")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     check = CollapseCheck("fit")
 
     class Collapse(Callback):
@@ -258,7 +265,7 @@ def test_a_collapse_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 def test_a_healthy_training_tells_no_collapse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[2,0]")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     check = CollapseCheck("fit")
     fit(phase.module, phase.data, tmp_path, 2, check)
     assert not check.collapsed
@@ -267,7 +274,7 @@ def test_a_healthy_training_tells_no_collapse(tmp_path: Path, caplog: pytest.Log
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[1,0]")
-    (phase,) = build_phases(plan, load_data(plan))
+    (phase,) = phases_of(plan, load_data(plan))
     with torch.no_grad():
         next(phase.module.parameters()).fill_(float("nan"))
     from deepsad_pl.errors import DeepSADError

@@ -104,8 +104,9 @@ def test_a_broken_run_goes_on_to_the_same_bits(
     assert losses(run_dir) == losses(undisturbed.run_dir)
     assert [row[:3] for row in losses(run_dir)][1:] == each_step_once(6)
     assert resumed.record["spread"] == undisturbed.record["spread"]
-    # Only a run that had no checkpoint yet starts anew.
-    assert ("goes on from" in (run_dir / "train.log").read_text()) == ((phase, epoch) != ("pretrain", 0))
+    log = (run_dir / "train.log").read_text()
+    assert ("goes on from" in log) == (epoch > 0)
+    assert ("pretrain was finished before" in log) == (phase == "fit")
 
 
 def test_resumed_training_repeats_only_the_broken_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,11 +160,9 @@ def test_seconds_count_the_time_before_the_break(tmp_path: Path, monkeypatch: py
     kept = {}
     for phase, name in CHECKPOINTS.items():
         (path,) = tmp_path.rglob(name)
-        (kept[phase],) = (
-            state["seconds"]
-            for state in torch.load(path, weights_only=True)["callbacks"].values()
-            if "seconds" in state
-        )
+        checkpoint = torch.load(path, weights_only=True)
+        states = [checkpoint, *checkpoint.get("callbacks", {}).values()]
+        (kept[phase],) = (state["seconds"] for state in states if "seconds" in state)
     seconds = run(tmp_path).record["seconds"]
     for phase in CHECKPOINTS:
         assert seconds[phase] >= round(kept[phase], 3) > 0
@@ -176,7 +175,7 @@ def test_the_center_is_restored_and_not_computed_again(tmp_path: Path, monkeypat
             run(tmp_path)
     (path,) = tmp_path.rglob("last.ckpt")
     center = torch.load(path, weights_only=True)["state_dict"]["center"]
-    monkeypatch.setattr("deepsad_pl.methods.deep_sad.sum_and_count", None)
+    monkeypatch.setattr("deepsad_pl.methods.hypersphere.sum_and_count", None)
     run(tmp_path)
     assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["center"], center)
 

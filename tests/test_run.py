@@ -203,7 +203,7 @@ def test_threads_are_set(experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 
 
 def test_transfer_copies_every_tensor_of_the_encoder() -> None:
-    pretrain, fit = build.build_phases(plan_of(), build.load_data(plan_of()))
+    pretrain, fit = build.build(plan_of(), build.load_data(plan_of())).phases
     with torch.no_grad():
         for parameter in pretrain.module.encoder.parameters():
             parameter.add_(1.0)
@@ -212,7 +212,7 @@ def test_transfer_copies_every_tensor_of_the_encoder() -> None:
     source = pretrain.module.encoder.state_dict()
     assert not any(torch.equal(source[key], tensor) for key, tensor in fit.module.encoder.state_dict().items())
 
-    build.transfer_encoder(pretrain.module, fit.module)
+    fit.module.start_from(pretrain.module)
     target = fit.module.encoder.state_dict()
     assert list(target) == list(source)
     assert len(source) > 3
@@ -220,8 +220,8 @@ def test_transfer_copies_every_tensor_of_the_encoder() -> None:
 
 
 def test_transferred_weights_are_not_shared() -> None:
-    pretrain, fit = build.build_phases(plan_of(), build.load_data(plan_of()))
-    build.transfer_encoder(pretrain.module, fit.module)
+    pretrain, fit = build.build(plan_of(), build.load_data(plan_of())).phases
+    fit.module.start_from(pretrain.module)
     pointers = {tensor.data_ptr() for tensor in pretrain.module.encoder.state_dict().values()}
     assert pointers.isdisjoint(tensor.data_ptr() for tensor in fit.module.encoder.state_dict().values())
 
@@ -230,7 +230,7 @@ def test_transferred_weights_are_not_shared() -> None:
 def test_transfer_to_another_network_fails(difference: dict[str, Any]) -> None:
     network = {"name": "lenet", "in_shape": [1, 8, 8], "filters": [4, 8], "dense": [32], "kernel_size": 3}
     with pytest.raises(RuntimeError, match="state_dict"):
-        build.transfer_encoder(AutoencoderModule(network, sigmoid=True), DeepSADModule({**network, **difference}))
+        DeepSADModule({**network, **difference}).start_from(AutoencoderModule(network, sigmoid=True))
 
 
 def test_without_pretraining_there_is_no_such_phase(experiment: Experiment) -> None:
@@ -245,7 +245,7 @@ def test_pretraining_changes_the_scores(experiment: Experiment) -> None:
 
 def test_pretraining_on_unlabeled_data_leaves_out_labeled_anomalies_only_there(experiment: Experiment) -> None:
     plan = plan_of("pretrain.data=unlabeled", "scenario.gamma_n=0.1")
-    phases = build.build_phases(plan, build.load_data(plan))
+    phases = build.build(plan, build.load_data(plan)).phases
     seen = [torch.cat([semi_y for _, semi_y, _, _ in phase.data.train_dataloader()]) for phase in phases]
     assert [sorted(set(semi_y.tolist())) for semi_y in seen] == [[0, 1], [-1, 0, 1]]
     assert experiment(ONE_EPOCH, "pretrain.data=unlabeled").record["counts"]["labeled_anomalies"] == 5

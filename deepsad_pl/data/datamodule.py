@@ -1,9 +1,11 @@
 """The LightningDataModule of every data set: tensors in memory, batches by index."""
 
+import hashlib
 import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -90,6 +92,31 @@ class AnomalyDataModule(LightningDataModule):
         """How many batches an epoch has."""
         return -(-len(self._rows) // self.batch_size)
 
+    def digest(self) -> str:
+        """A hash of what is trained on: the rows' positions and their values, no labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._rows).data)
+        digest.update(np.ascontiguousarray(self.source.x_train[self._rows]).data)
+        return digest.hexdigest()
+
+    @property
+    def semi_y(self) -> npt.NDArray[np.int64]:
+        """The semi-labels of the training rows, shape (N,)."""
+        return self._semi_y.numpy()
+
+    @property
+    def test_y(self) -> npt.NDArray[np.int64]:
+        """The ground truth of the test set, shape (n,)."""
+        return self._test_y.numpy()
+
+    def ordered_dataloader(self) -> BatchLoader:
+        """The training set in its own order, in batches as for scoring."""
+        x = torch.from_numpy(self.source.x_train[self._rows])
+        return self._loader(x, self._semi_y, self._y, batch_size=self._eval_batch_size)
+
+    @property
+    def _eval_batch_size(self) -> int:
+        return max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // math.prod(self.source.shape[1:])))
+
     def train_dataloader(self) -> BatchLoader:
         """The training set, shuffled anew each epoch."""
         x = torch.from_numpy(self.source.x_train[self._rows])
@@ -100,9 +127,7 @@ class AnomalyDataModule(LightningDataModule):
         unlabeled = torch.zeros_like(self._test_y)
         # A copy: a memory-mapped array is read-only and its pages come and go.
         x = torch.from_numpy(np.array(self.source.x_test))
-        pixels = math.prod(self.source.shape[1:])
-        batch_size = max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // pixels))
-        return self._loader(x, unlabeled, self._test_y, batch_size=batch_size)
+        return self._loader(x, unlabeled, self._test_y, batch_size=self._eval_batch_size)
 
     def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
         device, rank, world_size = torch.device("cpu"), 0, 1

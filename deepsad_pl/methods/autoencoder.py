@@ -13,7 +13,37 @@ LOSSES = ("mse", "cross_entropy")
 
 
 class AutoencoderModule(TrainedMethod):
-    """An autoencoder; the score is the mean squared reconstruction error.
+    r"""An autoencoder; the score is the mean squared reconstruction error.
+
+    .. math::
+
+        \min_{\mathcal W} \frac{1}{n} \sum_{i=1}^n \frac{1}{D} \|g(\phi(x_i)) - x_i\|^2
+        + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
+
+    phi compresses a sample to d numbers, the decoder g rebuilds it from them. What the training data have in common is
+    rebuilt well, what is foreign to them is not: the error is the anomaly score, whatever the loss in training.
+
+    Source: the "(convolutional) autoencoder" of appendix C of the Deep SAD paper, column CAE of its tables; appendix A
+    for its other use, the pre-training of phi. The hybrid methods take its bottleneck as
+    features.
+
+    The decoder mirrors phi: max-pooling becomes upsampling, convolutions become transposed ones, dense layers run
+    backwards, with batch norm and leaky ReLU between them and without bias terms. The output passes a sigmoid where the
+    data lie in [0, 1] and is linear on z-scored tables.
+
+    What it sees. As a method it is unsupervised and does not see labeled anomalies, unless
+    ``method.sees_labeled_anomalies=true``. As pre-training it sees what its method may see: all rows for Deep SAD and
+    the hybrid SSAD (``pretrain.data=unlabeled`` leaves labeled anomalies out), none of the labeled anomalies for the
+    unsupervised ones. Labels are never looked at.
+
+    It is trained once: the method ``autoencoder`` and the pre-training of others are the same training, and a finished
+    one is kept under ``<output_dir>/cache`` and reused by every experiment that would train it again
+    (``pretrain.cache=false`` trains it anew and keeps nothing).
+
+    Knobs:
+        ``loss``: ``mse``, or ``cross_entropy`` between pixels and their reconstruction, the other loss that appendix A
+        mentions. ``lr``, ``epochs``, ``batch_size``, ``weight_decay``: under ``method.`` where it is the method, under
+        ``pretrain.`` where it serves another.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`; the decoder

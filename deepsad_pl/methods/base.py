@@ -71,6 +71,14 @@ class TrainedMethod(LightningModule, ABC):
     def represent(self, x: Tensor) -> Tensor:
         """The representation phi(x), shape (B, d)."""
 
+    def start_from(self, pretrained: "TrainedMethod") -> None:
+        """Take over what pre-training has learned: every tensor of the encoder, or an error (appendix A).
+
+        Args:
+            pretrained: a trained module with an encoder of the same network.
+        """
+        self.encoder.load_state_dict(pretrained.encoder.state_dict(), strict=True)
+
     def forward(self, x: Tensor) -> Tensor:
         """The anomaly scores, shape (B,)."""
         return self.score(x)
@@ -87,7 +95,8 @@ class TrainedMethod(LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with its recommended defaults and the weight decay of the objective (appendix C)."""
-        return torch.optim.Adam(self.parameters(), lr=self.lr[0], weight_decay=self.weight_decay, fused=True)
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, lr=self.lr[0], weight_decay=self.weight_decay, fused=True)
 
     def on_test_epoch_start(self) -> None:
         """Forget an earlier test."""

@@ -1,80 +1,58 @@
 """Deep SAD (section 3.3): a center that normal data gather around and known anomalies are pushed away from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepsad_pl.batch import Batch
-from deepsad_pl.losses import at_least_float32, deep_sad_terms, squared_distance
-from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.networks.build import build_encoder
-
-CENTER_SOURCES = ("unlabeled_and_normal", "all", "labeled_normal")
+from deepsad_pl.losses import deep_sad_terms
+from deepsad_pl.methods.hypersphere import HypersphereMethod
 
 
-def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
-    """Which samples the center is the mean of (appendix A), shape (B,), bool.
+class DeepSADModule(HypersphereMethod):
+    r"""Deep SAD, equation (9): one-class Deep SVDD with a term for what is labeled.
 
-    Args:
-        semi_y: semi-labels, shape (B,).
-        center_from: ``unlabeled_and_normal`` (all but labeled anomalies, the paper's choice), ``all`` or
-            ``labeled_normal``.
-    """
-    if center_from == "all":
-        return torch.ones_like(semi_y, dtype=torch.bool)
-    return semi_y > 0 if center_from == "labeled_normal" else semi_y >= 0
+    .. math::
 
+        \min_{\mathcal W} \frac{1}{n+m} \sum_{i=1}^n \|\phi(x_i; \mathcal W) - c\|^2
+        + \frac{\eta}{n+m} \sum_{j=1}^m \left(\|\phi(\tilde x_j; \mathcal W) - c\|^2\right)^{\tilde y_j}
+        + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
 
-def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
-    """Move coordinates that are nearly 0 to +-margin, an exact 0 to +margin.
+    Unlabeled samples (most of them normal) and known normal ones (:math:`\tilde y = +1`) are drawn to the center c, so
+    that the latent distribution of normal data has low entropy. For known anomalies (:math:`\tilde y = -1`) the inverse
+    of the squared distance is penalized: they are pushed away, without being asked to lie together anywhere, since
+    nothing says that anomalies resemble each other. The score is the distance to the center, equation (4).
 
-    A coordinate of 0 could be met by zero weights, which is a part of the trivial solution phi = c.
-    """
-    near = center.abs() < margin
-    return torch.where(near, torch.where(center < 0, -margin, margin), center)
+    Source: L. Ruff, R. A. Vandermeulen, N. Goernitz, A. Binder, E. Mueller, K.-R. Mueller, M. Kloft: Deep
+    semi-supervised anomaly detection, ICLR 2020.
 
+    How it is trained (appendix A). phi starts from the encoder of an autoencoder that was trained before
+    (``pretrain=autoencoder``; what it sees: ``pretrain.data=all``, or ``unlabeled`` to leave labeled anomalies out).
+    Then the center is fixed, see :class:`~deepsad_pl.methods.hypersphere.HypersphereMethod`: coordinates nearer to 0
+    than .1 are moved to +-.1. phi has no bias term and no bounded activation, and the center is no variable of the
+    optimization: each of these would allow the trivial solution phi = c.
 
-@torch.no_grad()
-def sum_and_count(encoder: nn.Module, batches: Iterable[Batch], center_from: str) -> Tensor:
-    """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64, on the CPU.
+    Departures of the authors' code from the paper which are not followed: there the pre-trained weights are never
+    copied, labeled anomalies are a part of the center, eps is added for labeled normals too.
 
-    Args:
-        encoder: phi, in the mode it should be evaluated in.
-        batches: of ``(x, semi_y, y, idx)``.
-        center_from: see :func:`center_mask`.
-    """
-    total: Tensor | None = None
-    for x, semi_y, _, _ in batches:
-        mask = center_mask(semi_y, center_from)
-        # Summed on the CPU in float64, which not every accelerator has.
-        kept = encoder(x)[mask].cpu().double()
-        part = torch.cat([kept.sum(dim=0), torch.tensor([float(len(kept))], dtype=torch.float64)])
-        total = part if total is None else total + part
-    if total is None:
-        raise ValueError("the center cannot be computed from no batch at all")
-    return total
+    Knobs:
+        ``eta`` below 1 stresses the unlabeled, above 1 the labeled term; the paper finds AUROC flat over .01 ... 100
+        (figure 5). ``center_from`` may take labeled anomalies into the center (``all``) or labeled normals only, which
+        the paper suggests where the unlabeled data are polluted. ``lr``, ``epochs``: too long a training at a high rate
+        collapses the representation where few anomalies are labeled; a warning tells.
 
-
-class DeepSADModule(TrainedMethod):
-    """Deep SAD, equation (9); the score is the distance to the center, equation (4).
-
-    The center is fixed before the first step by one pass in evaluation mode over the training data without its labeled
-    anomalies, summed over all ranks. It is a buffer: a checkpoint restores it and training never computes it again.
+    Without labeled samples it is one-class Deep SVDD step for step.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
         eta: weight of the labeled terms, > 0.
-        center_from: which samples the center is the mean of, see :func:`center_mask`.
-        eps: in the denominator of the inverse.
+        center_from: which samples the center is the mean of, see
+            :func:`~deepsad_pl.methods.hypersphere.center_mask`.
+        eps: in the denominator of the inverse (footnote 1).
         lr: learning rate of each phase.
         epochs: length of each phase.
         weight_decay: lambda.
     """
-
-    center: Tensor
-    center_is_set: Tensor
 
     def __init__(
         self,
@@ -87,42 +65,12 @@ class DeepSADModule(TrainedMethod):
         epochs: Sequence[int] = (50, 100),
         weight_decay: float = 1e-6,
     ) -> None:
-        super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
+        super().__init__(network, center_from=center_from, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if not eta > 0:
             raise ValueError(f"eta is {eta}, but it must be greater than 0")
-        if center_from not in CENTER_SOURCES:
-            raise ValueError(f"center_from is {center_from!r}, but it must be one of {', '.join(CENTER_SOURCES)}")
         self.save_hyperparameters()
-        self.eta, self.center_from, self.eps = eta, center_from, eps
-        self.encoder = build_encoder(network)
-        width = network["dense"][-1] if "dense" in network else network["units"][-1]
-        self.register_buffer("center", torch.zeros(width))
-        self.register_buffer("center_is_set", torch.tensor(False))
-
-    def on_train_start(self) -> None:
-        """Compute the center, unless a checkpoint brought it."""
-        if self.center_is_set:
-            return
-        training = self.encoder.training
-        self.encoder.eval()
-        loader: Any = self.trainer.train_dataloader
-        total = sum_and_count(self.encoder, loader, self.center_from)
-        self.encoder.train(training)
-        if self.trainer.world_size > 1:
-            total = self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
-        if total[-1] == 0:
-            raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")
-        self.center.copy_(away_from_zero(total[:-1] / total[-1]))
-        self.center_is_set.fill_(True)
-
-    def represent(self, x: Tensor) -> Tensor:
-        """phi(x), shape (B, d)."""
-        return at_least_float32(self.encoder(x))
+        self.eta, self.eps = eta, eps
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The summands of equation (9), shape (B,)."""
-        return deep_sad_terms(squared_distance(self.encoder(x), self.center), semi_y, self.eta, self.eps)
-
-    def score(self, x: Tensor) -> Tensor:
-        """The distance to the center, equation (4), shape (B,)."""
-        return squared_distance(self.encoder(x), self.center).sqrt()
+        return deep_sad_terms(self.distance2(x), semi_y, self.eta, self.eps)

@@ -26,6 +26,11 @@ def _split(network: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, arguments
 
 
+def representation_width(network: Mapping[str, Any]) -> int:
+    """d, the width of phi's output."""
+    return int((network["dense"] if "dense" in network else network["units"])[-1])
+
+
 def build_encoder(network: Mapping[str, Any]) -> nn.Module:
     """phi, from a plain mapping: ``name`` ("lenet" or "mlp") and the arguments of that class.
 

@@ -1,0 +1,207 @@
+"""What can be wrong with a configuration: every problem in one sentence, before any work.
+
+Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from deepsad_pl.catalog import METHODS, is_shallow
+from deepsad_pl.data.odds import ODDS_FILES
+from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
+
+Settings = Mapping[str, Any]
+
+
+def setting_problems(settings: Settings, *, multirun: bool = False) -> list[str]:
+    """All that is wrong with the settings, but for the scenario's classes and numbers.
+
+    Args:
+        settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/schema.py``).
+        multirun: whether this is one job of a sweep.
+    """
+    return [
+        *_dataset_problems(settings["dataset"]),
+        *_method_problems(settings),
+        *_trainer_problems(settings, multirun),
+        *_logger_problems(settings["logger"]),
+    ]
+
+
+def lies_in_unit_interval(dataset: Settings) -> bool:
+    """Whether the inputs lie in [0, 1]: images and min-max scaled tables do, z-scored ones do not."""
+    return bool(dataset.get("scaling", "minmax") == "minmax")
+
+
+def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
+    if value not in allowed:
+        yield f"{key} is {value!r}; give one of {', '.join(map(str, allowed))}"
+
+
+def _at_least(key: str, value: float, least: float) -> Iterator[str]:
+    if not least <= value < math.inf:
+        yield f"{key} is {value}; give a number >= {least}"
+
+
+def _positive(key: str, value: float) -> Iterator[str]:
+    if not 0 < value < math.inf:
+        yield f"{key} is {value}; give a number > 0"
+
+
+def _dataset_problems(dataset: Settings) -> Iterator[str]:
+    if not re.fullmatch(r"\w[\w.-]*", dataset["name"]):
+        yield f"dataset.name is {dataset['name']!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
+    yield from _one_of("dataset.scaling", dataset.get("scaling", "zscore"), ("zscore", "minmax"))
+    yield from _one_of("dataset.channels", dataset.get("channels", 1), (1, 3))
+    yield from _one_of("dataset.kind", dataset["kind"], _kinds(dataset))
+    network = dataset["network"]
+    yield from _one_of("dataset.network.name", network["name"], ("mlp",) if "units" in network else ("lenet",))
+    for key in ("filters", "dense", "units"):
+        if key in network and (not network[key] or min(network[key]) < 1):
+            yield f"dataset.network.{key} is {network[key]}; give at least one number, each >= 1"
+    if network.get("kernel_size", 1) % 2 == 0 or network.get("kernel_size", 1) < 1:
+        yield f"dataset.network.kernel_size is {network['kernel_size']}; give an odd number >= 1"
+    if "image_size" in dataset:
+        size = dataset["image_size"]
+        sizes = size if isinstance(size, list) else [size, size]
+        least = 2 ** len(network["filters"])
+        if len(sizes) != 2 or not all(isinstance(s, int) and s >= least for s in sizes):
+            yield (
+                f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} "
+                f"(dataset.network.filters has {len(network['filters'])} modules, each halves the image)"
+            )
+
+
+def _kinds(dataset: Settings) -> Sequence[str]:
+    if "root" in dataset:
+        return ("image_folder",)
+    return tuple(ODDS_FILES) if "scaling" in dataset else ("digits", "mnist", "fmnist", "cifar10")
+
+
+def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
+    lr, epochs = phase["lr"], phase["epochs"]
+    if not lr or len(lr) != len(epochs):
+        yield f"{group}.lr has {len(lr)} phases and {group}.epochs {len(epochs)}; give both the same number, at least 1"
+    for rate in lr:
+        yield from _positive(f"{group}.lr", rate)
+    for length in epochs:
+        yield from _at_least(f"{group}.epochs", length, 0)
+    if epochs and sum(epochs) < 1:
+        yield f"{group}.epochs is {epochs}; give at least one epoch in all"
+    yield from _at_least(f"{group}.batch_size", phase["batch_size"], 2)
+    yield from _at_least(f"{group}.weight_decay", phase["weight_decay"], 0)
+    yield from _one_of(f"{group}.loss", phase.get("loss", "mse"), ("mse", "cross_entropy"))
+    yield from _one_of(f"{group}.data", phase.get("data", "all"), ("all", "unlabeled"))
+    for value in phase.get("hidden") or ():
+        yield from _at_least(f"{group}.hidden", value, 1)
+    if phase.get("latent") is not None:
+        yield from _at_least(f"{group}.latent", phase["latent"], 1)
+
+
+def _method_problems(settings: Settings) -> Iterator[str]:
+    method, pretrain = settings["method"], settings["pretrain"]
+    # A group's name stands for its option: it may not be changed on its own.
+    fitting = [name for name, kind in METHODS.items() if _has_keys(method, METHOD_CONFIGS[kind.schema])]
+    yield from _one_of("method.name", method["name"], fitting)
+    choices = [name for name, config in PRETRAIN_CONFIGS.items() if _has_keys(pretrain, config)]
+    yield from _one_of("pretrain.name", pretrain["name"], choices)
+    if method["name"] not in fitting or pretrain["name"] not in choices:
+        return
+    kind = METHODS[method["name"]]
+    if pretrain["name"] not in kind.pretrain:
+        yield (
+            f"pretrain is {pretrain['name']}, but method={method['name']} {kind.why}; use "
+            f"pretrain={' or '.join(kind.pretrain)}"
+        )
+    if pretrain["name"] != "none":
+        yield from _schedule_problems("pretrain", pretrain)
+    yield from _shallow_problems(method) if is_shallow(method["name"]) else _schedule_problems("method", method)
+    for key in ("eta", "kappa", "eta_u", "eta_l"):
+        if key in method:
+            yield from _positive(f"method.{key}", method[key])
+    for key, value in (("nu", method.get("nu", 0.5)), *(("nus", nu) for nu in method.get("nus", ()))):
+        if not 0 < value < 1:
+            yield f"method.{key} is {value}; give a share between 0 and 1"
+    yield from _label_problems(settings)
+    if not lies_in_unit_interval(settings["dataset"]):
+        for group, phase in (("method", method), ("pretrain", pretrain)):
+            if phase.get("loss") == "cross_entropy":
+                yield (
+                    f"{group}.loss is cross_entropy, but z-scored columns do not lie in [0, 1]; use mse or "
+                    "dataset.scaling=minmax"
+                )
+
+
+def _has_keys(group: Settings, config: type[Any]) -> bool:
+    return {field.name for field in fields(config)} == set(group)
+
+
+def _shallow_problems(method: Settings) -> Iterator[str]:
+    yield from _one_of(
+        "method.features", method["features"], ("bottleneck",) if "hybrid" in method["name"] else ("raw",)
+    )
+    yield from _one_of("method.selection", method.get("selection", "none"), ("test_subset", "holdout", "none"))
+    for key in ("gammas", "bandwidths"):
+        for value in method.get(key, ()):
+            yield from _positive(f"method.{key}", value)
+    for key in ("gammas", "nus", "bandwidths"):
+        if key in method and not method[key]:
+            yield f"method.{key} is empty; give at least one value"
+    for key, least in (("trees", 1), ("subsample", 2), ("folds", 2)):
+        if key in method:
+            yield from _at_least(f"method.{key}", method[key], least)
+
+
+def _label_problems(settings: Settings) -> Iterator[str]:
+    method, scenario = settings["method"], settings["scenario"]
+    center_from = method.get("center_from", "all")
+    yield from _one_of("method.center_from", center_from, ("unlabeled_and_normal", "all", "labeled_normal"))
+    if center_from == "labeled_normal" and scenario["gamma_n"] == 0:
+        yield (
+            "method.center_from is labeled_normal, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
+            "scenario.gamma_n or use unlabeled_and_normal"
+        )
+    if METHODS[method["name"]].needs_labeled_anomalies and (scenario["gamma_l"] == 0 or scenario["k_l"] == 0):
+        yield (
+            f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario['gamma_l']} and "
+            f"scenario.k_l={scenario['k_l']} leave none; raise both above 0 or choose an unsupervised method"
+        )
+
+
+def _logger_problems(logger: Settings) -> Iterator[str]:
+    yield from _one_of("logger.name", logger["name"], ("wandb",) if "mode" in logger else ("csv", "none"))
+    yield from _one_of("logger.mode", logger.get("mode", "offline"), ("offline", "online"))
+
+
+def _trainer_problems(settings: Settings, multirun: bool) -> Iterator[str]:
+    trainer, method = settings["trainer"], settings["method"]["name"]
+    yield from _one_of("trainer.accelerator", trainer["accelerator"], ("auto", "cpu", "gpu"))
+    yield from _one_of("trainer.strategy", trainer["strategy"], ("auto", "ddp"))
+    yield from _one_of("trainer.precision", trainer["precision"], ("32-true", "bf16-mixed"))
+    for key in ("devices", "num_nodes", "threads", "max_epochs"):
+        if trainer[key] is not None:
+            yield from _at_least(f"trainer.{key}", trainer[key], 1)
+    yield from _at_least("trainer.checkpoint_seconds", trainer["checkpoint_seconds"], 0)
+    ranks = trainer["devices"] * trainer["num_nodes"]
+    if ranks > 1 and trainer["strategy"] != "ddp":
+        yield f"trainer.devices is {trainer['devices']}, but one device is used without DDP; use trainer=ddp"
+    if ranks > 1 and method in METHODS and is_shallow(method):
+        yield f"trainer.devices is {trainer['devices']}, but method={method} runs in one process; use trainer=auto"
+    if ranks > 1 and multirun:
+        yield (
+            "trainer=ddp spawns its own ranks, each of which would run the whole multirun again; run one experiment "
+            "at a time, or many on one device each"
+        )
+    if trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and ranks > 1):
+        import torch
+
+        found = torch.cuda.device_count()
+        # Without any GPU, auto is the CPU, where there is room for every rank.
+        if found < trainer["devices"] and (found or trainer["accelerator"] == "gpu"):
+            yield (
+                f"trainer.accelerator is {trainer['accelerator']} with {trainer['devices']} device(s), but torch sees "
+                f"{found} GPU(s); use fewer devices or trainer.accelerator=cpu"
+            )

@@ -1,0 +1,111 @@
+"""Shallow methods on the data of an experiment: features, fit, scores, the saved model."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from deepsad_pl.build import SHALLOW, stream
+from deepsad_pl.catalog import METHODS
+from deepsad_pl.console import console
+from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.loader import BatchLoader
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.plan import Plan
+from deepsad_pl.shallow.iforest import fit_iforest
+from deepsad_pl.shallow.kde import fit_kde
+from deepsad_pl.shallow.models import save_model
+from deepsad_pl.shallow.ocsvm import fit_ocsvm
+from deepsad_pl.shallow.ssad import fit_ssad
+from deepsad_pl.shallow.task import Fitted, Task
+
+MODEL, GRID = "model.npz", "grid"
+_FIT: dict[str, Callable[..., Fitted]] = {
+    "ocsvm": fit_ocsvm,
+    "iforest": fit_iforest,
+    "kde": fit_kde,
+    "ssad": fit_ssad,
+}
+# What a method's settings hold beside the arguments of its fit.
+_NO_ARGUMENTS = ("name", "features", "sees_labeled_anomalies")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A shallow method's result.
+
+    Attributes:
+        result: ``idx``, ``y`` and ``score`` of every test sample.
+        selection: how its hyper-parameters were found and which they are.
+        fit_seconds: of the fit with its selection.
+        score_seconds: of scoring the test set.
+    """
+
+    result: dict[str, Tensor]
+    selection: dict[str, Any]
+    fit_seconds: float
+    score_seconds: float
+
+
+def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
+    """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
+
+    Args:
+        plan: of the experiment.
+        data: what the method sees and is tested on.
+        encoder: a trained autoencoder, whose bottleneck is taken; None takes the inputs.
+        folder: where the model goes, and the solutions of the grid on the way.
+    """
+    folder.mkdir(exist_ok=True)
+    start = time.monotonic()
+    with _progress("fit") as advance:
+        task = Task(
+            x=features(data.ordered_dataloader(), encoder),
+            semi_y=data.semi_y,
+            x_test=features(data.test_dataloader(), encoder),
+            y_test=data.test_y,
+            seed=stream(plan.seed, SHALLOW),
+            threads=torch.get_num_threads(),
+            grid_dir=folder / GRID,
+            advance=advance,
+        )
+        arguments = {key: value for key, value in plan.method.items() if key not in _NO_ARGUMENTS}
+        fitted = _FIT[METHODS[plan.method["name"]].schema](task, **arguments)
+    fitted_at = time.monotonic()
+    score = fitted.model.score(task.x_test)
+    save_model(folder / MODEL, fitted.model)
+    shutil.rmtree(folder / GRID, ignore_errors=True)
+    y = torch.from_numpy(task.y_test)
+    result = {"idx": torch.arange(len(y)), "y": y, "score": torch.from_numpy(score)}
+    return Scored(result, fitted.selection, fitted_at - start, time.monotonic() - fitted_at)
+
+
+@torch.no_grad()
+def features(loader: BatchLoader, encoder: TrainedMethod | None) -> npt.NDArray[np.float32]:
+    """What a shallow method works on, in the loader's order, shape (N, D).
+
+    Args:
+        loader: yields ``(x, ...)``.
+        encoder: its representation of x is taken, in evaluation mode; None takes x itself, flattened.
+    """
+    if encoder is not None:
+        encoder.eval()
+    rows = [x.flatten(1) if encoder is None else encoder.represent(x) for x, *_ in loader]
+    return torch.cat(rows).float().numpy()
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[float], None]]:
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task(name, total=1.0)
+        yield lambda share: progress.update(bar, completed=share)

@@ -1,0 +1,70 @@
+"""The supervised deep binary classifier (appendix C)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from deepsad_pl.losses import at_least_float32, classifier_terms
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.networks.build import build_encoder, representation_width
+
+
+class ClassifierModule(TrainedMethod):
+    r"""Normal against anomalous by binary cross-entropy, with all unlabeled samples counted as normal.
+
+    .. math::
+
+        \min_{\mathcal W, w, b} \frac{1}{n+m} \sum_i \left[ -t_i \log \sigma(f(x_i)) - (1 - t_i) \log(1 -
+        \sigma(f(x_i))) \right] + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2, \qquad f(x) = w^\top \phi(x; \mathcal W) +
+        b
+
+    with t = 1 for labeled anomalies and t = 0 for labeled normals and for everything unlabeled, on the assumption that
+    most of that is normal. The score is the logit f(x) of "anomaly".
+
+    Source: the competitor "supervised deep binary classifier", appendix C of the Deep SAD paper. It stands for the far
+    end of the learning spectrum: with perfect label information on what it has seen it still has no reason to call an
+    anomaly of a new class one, and where unlabeled anomalies pollute the data it learns to call those normal.
+
+    How it is trained. The network is phi, as for every deep method here, with one more linear unit (with a bias: there
+    is no hypersphere that could collapse), from uniform Glorot weights and a bias of 0; nothing is pre-trained
+    (``pretrain=autoencoder`` is allowed and starts phi from the encoder). The classes are as unbalanced as gamma_l
+    says; as in the paper the loss is not weighted. It needs at least one labeled anomaly: without, every sample is
+    normal and there is nothing to learn.
+
+    Knobs:
+        ``lr``, ``epochs``, ``batch_size``, ``weight_decay``.
+
+    Args:
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        lr: learning rate of each phase.
+        epochs: length of each phase.
+        weight_decay: lambda.
+    """
+
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        *,
+        lr: Sequence[float] = (1e-4, 1e-5),
+        epochs: Sequence[int] = (50, 100),
+        weight_decay: float = 1e-6,
+    ) -> None:
+        super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
+        self.save_hyperparameters()
+        self.encoder = build_encoder(network)
+        self.head = nn.Linear(representation_width(network), 1)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def represent(self, x: Tensor) -> Tensor:
+        """phi(x), shape (B, d)."""
+        return at_least_float32(self.encoder(x))
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        """The cross-entropy of each sample, shape (B,)."""
+        return classifier_terms(self.score(x), semi_y)
+
+    def score(self, x: Tensor) -> Tensor:
+        """The logit of "anomaly", shape (B,)."""
+        return at_least_float32(self.head(self.encoder(x)).squeeze(1))

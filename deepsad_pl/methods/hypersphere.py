@@ -1,0 +1,120 @@
+"""What Deep SAD and Deep SVDD share: a center fixed before training, the distance to it as the score."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepsad_pl.batch import Batch
+from deepsad_pl.losses import at_least_float32, squared_distance
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.networks.build import build_encoder, representation_width
+
+CENTER_SOURCES = ("unlabeled_and_normal", "all", "labeled_normal")
+
+
+def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
+    """Which samples the center is the mean of (appendix A), shape (B,), bool.
+
+    Args:
+        semi_y: semi-labels, shape (B,).
+        center_from: ``unlabeled_and_normal`` (all but labeled anomalies, the paper's choice), ``all`` or
+            ``labeled_normal``.
+    """
+    if center_from == "all":
+        return torch.ones_like(semi_y, dtype=torch.bool)
+    return semi_y > 0 if center_from == "labeled_normal" else semi_y >= 0
+
+
+def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
+    """Move coordinates that are nearly 0 to +-margin, an exact 0 to +margin.
+
+    A coordinate of 0 could be met by zero weights, which is a part of the trivial solution phi = c.
+    """
+    near = center.abs() < margin
+    return torch.where(near, torch.where(center < 0, -margin, margin), center)
+
+
+@torch.no_grad()
+def sum_and_count(encoder: nn.Module, batches: Iterable[Batch], center_from: str) -> Tensor:
+    """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64, on the CPU.
+
+    Args:
+        encoder: phi, in the mode it should be evaluated in.
+        batches: of ``(x, semi_y, y, idx)``.
+        center_from: see :func:`center_mask`.
+    """
+    total: Tensor | None = None
+    for x, semi_y, _, _ in batches:
+        mask = center_mask(semi_y, center_from)
+        # Summed on the CPU in float64, which not every accelerator has.
+        kept = encoder(x)[mask].cpu().double()
+        part = torch.cat([kept.sum(dim=0), torch.tensor([float(len(kept))], dtype=torch.float64)])
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("the center cannot be computed from no batch at all")
+    return total
+
+
+class HypersphereMethod(TrainedMethod):
+    """Representations around a center; the score is the distance to it, equation (4).
+
+    The center is fixed before the first step by one pass in evaluation mode over the chosen training data, summed over
+    all ranks. It is a buffer: a checkpoint restores it and training never computes it again.
+
+    Args:
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        center_from: which samples the center is the mean of, see :func:`center_mask`.
+        lr: learning rate of each phase.
+        epochs: length of each phase.
+        weight_decay: lambda.
+    """
+
+    center: Tensor
+    center_is_set: Tensor
+
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        *,
+        center_from: str,
+        lr: Sequence[float],
+        epochs: Sequence[int],
+        weight_decay: float,
+    ) -> None:
+        super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
+        if center_from not in CENTER_SOURCES:
+            raise ValueError(f"center_from is {center_from!r}, but it must be one of {', '.join(CENTER_SOURCES)}")
+        self.center_from = center_from
+        self.encoder = build_encoder(network)
+        self.register_buffer("center", torch.zeros(representation_width(network)))
+        self.register_buffer("center_is_set", torch.tensor(False))
+
+    def on_train_start(self) -> None:
+        """Compute the center, unless a checkpoint brought it."""
+        if self.center_is_set:
+            return
+        training = self.encoder.training
+        self.encoder.eval()
+        loader: Any = self.trainer.train_dataloader
+        total = sum_and_count(self.encoder, loader, self.center_from)
+        self.encoder.train(training)
+        if self.trainer.world_size > 1:
+            total = self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
+        if total[-1] == 0:
+            raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")
+        self.center.copy_(away_from_zero(total[:-1] / total[-1]))
+        self.center_is_set.fill_(True)
+
+    def represent(self, x: Tensor) -> Tensor:
+        """phi(x), shape (B, d)."""
+        return at_least_float32(self.encoder(x))
+
+    def distance2(self, x: Tensor) -> Tensor:
+        """The squared distances to the center, shape (B,)."""
+        return squared_distance(self.encoder(x), self.center)
+
+    def score(self, x: Tensor) -> Tensor:
+        """The distance to the center, equation (4), shape (B,)."""
+        return self.distance2(x).sqrt()

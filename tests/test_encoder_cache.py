@@ -1,0 +1,275 @@
+"""A trained autoencoder is trained once: who shares it, and what a kill, a crowd or damage does to it."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from filelock import FileLock
+
+from deepsad_pl import encoder_cache, experiment
+from deepsad_pl.encoder_cache import Entry, locked_entry
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.experiment import Outcome
+from deepsad_pl.files import write_atomic
+
+Experiment = Callable[..., Outcome]
+SHORT = "trainer.max_epochs=1"
+
+
+@pytest.fixture(autouse=True)
+def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules that were really trained, in order."""
+    names: list[str] = []
+    train = experiment._train
+
+    def note(plan: Any, phase: Any, *rest: Any) -> Any:
+        names.append(f"{plan.method['name']}/{phase.name}")
+        return train(plan, phase, *rest)
+
+    monkeypatch.setattr(experiment, "_train", note)
+    return names
+
+
+def entries(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "runs" / "cache").glob("*.bin"))
+
+
+def test_semi_supervised_methods_of_a_cell_share_one(
+    experiment: Experiment, trained: list[str], tmp_path: Path
+) -> None:
+    experiment(SHORT)
+    for eta in (0.01, 0.1, 10, 100):
+        outcome = experiment(SHORT, f"method.eta={eta}")
+    assert outcome.record["reused"] == {"pretrain": entries(tmp_path)[0].stem}
+    experiment(SHORT, "method=ssad_hybrid", "method.selection=none")
+    assert trained.count("deep_sad/pretrain") == 1
+    assert not any(name.startswith("ssad_hybrid") for name in trained)
+    assert len(entries(tmp_path)) == 1
+
+
+def test_unsupervised_methods_share_one_for_every_known_class_and_gamma_l(
+    experiment: Experiment, trained: list[str], tmp_path: Path
+) -> None:
+    experiment(SHORT, "method=deep_svdd")
+    experiment(SHORT, "method=soft_boundary_svdd", "scenario.anomaly_class=2")
+    experiment(SHORT, "method=autoencoder", "scenario.gamma_l=0.1")
+    experiment(SHORT, "method=ocsvm_hybrid", "method.selection=none", "scenario.anomaly_class=null")
+    experiment(SHORT, "method=iforest_hybrid")
+    experiment(SHORT, "method=kde_hybrid")
+    assert trained == ["deep_svdd/pretrain", "deep_svdd/fit", "soft_boundary_svdd/fit"]
+    experiment(SHORT)
+    assert trained[-2:] == ["deep_sad/pretrain", "deep_sad/fit"]
+    assert len(entries(tmp_path)) == 2
+    # Left out of the autoencoder's data, labeled anomalies make no difference.
+    experiment(SHORT, "pretrain.data=unlabeled")
+    assert trained[-1] == "deep_sad/fit"
+    assert len(entries(tmp_path)) == 2
+
+
+def test_both_generative_models_never_share_with_the_autoencoder(experiment: Experiment, trained: list[str]) -> None:
+    experiment(SHORT)
+    experiment(SHORT, "method=ss_dgm_m1m2")
+    experiment(SHORT, "method=ss_dgm_m1m2", "method.hidden=[8]")
+    assert trained.count("ss_dgm_m1m2/pretrain") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1",
+        "pretrain.epochs=[0,1]",
+        "pretrain.weight_decay=0.1",
+        "pretrain.batch_size=50",
+        "pretrain.loss=cross_entropy",
+        "dataset.network.dense=[16]",
+        "trainer.precision=bf16-mixed",
+        "scenario.normal_class=2",
+        "scenario.gamma_p=0.2",
+        "scenario.anomaly_class=2",
+    ],
+)
+def test_what_determines_it_makes_another(
+    experiment: Experiment, trained: list[str], tmp_path: Path, change: str
+) -> None:
+    experiment(SHORT)
+    experiment(SHORT, change)
+    assert trained == ["deep_sad/pretrain", "deep_sad/fit"] * 2
+    assert len(entries(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("change", ["method.eta=2", "method.weight_decay=0.1", "method.batch_size=50"])
+def test_what_does_not_determine_it_makes_none(experiment: Experiment, trained: list[str], change: str) -> None:
+    experiment(SHORT)
+    experiment(SHORT, change)
+    assert trained == ["deep_sad/pretrain", "deep_sad/fit", "deep_sad/fit"]
+
+
+@pytest.mark.parametrize("method", ["deep_sad", "deep_svdd", "autoencoder", "kde_hybrid", "ss_dgm_m1m2"])
+def test_a_warm_cache_gives_the_same_results_as_a_cold_one(
+    experiment: Experiment, trained: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    arguments = ("trainer.max_epochs=2", f"method={method}")
+    cold = experiment(*arguments, "pretrain.cache=false", f"output_dir={tmp_path / 'cold'}")
+    filled = experiment(*arguments)
+    times = len(trained)
+    assert "reused" not in caplog.text
+    warm = experiment(*arguments, "force=true")
+    assert "reused the" in caplog.text
+    phase = "fit" if method == "autoencoder" else "pretrain"
+    assert set(warm.record["reused"]) == {phase}
+    assert warm.record["seconds"][phase] == 0
+    assert f"{method}/{phase}" not in trained[times:]
+    for outcome in (filled, warm):
+        assert (outcome.run_dir / "scores.csv").read_bytes() == (cold.run_dir / "scores.csv").read_bytes()
+        assert outcome.record["auroc"] == cold.record["auroc"]
+        assert outcome.record["spread"] == cold.record["spread"]
+        for path in (cold.run_dir / "checkpoints").glob("*.ckpt"):
+            ours, theirs = (
+                torch.load(p, weights_only=True) for p in (outcome.run_dir / "checkpoints" / path.name, path)
+            )
+            assert ours["hyper_parameters"] == theirs["hyper_parameters"]
+            assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in theirs["state_dict"])
+
+
+def test_without_a_cache_nothing_is_kept_or_taken(experiment: Experiment, trained: list[str], tmp_path: Path) -> None:
+    experiment(SHORT, "pretrain.cache=false")
+    assert not (tmp_path / "runs" / "cache").exists()
+    experiment(SHORT, "force=true")
+    experiment(SHORT, "pretrain.cache=false", "force=true")
+    assert trained.count("deep_sad/pretrain") == 3
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_entry_is_told_dropped_and_rebuilt(
+    experiment: Experiment, trained: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    experiment(SHORT)
+    (path,) = entries(tmp_path)
+    good = path.read_bytes()
+    bad = bytearray(good)
+    bad[len(bad) // 2] ^= 1
+    path.write_bytes({"flip": bytes(bad), "cut": good[:-100], "empty": b""}[damage])
+    experiment(SHORT, "method.eta=2")
+    assert [record.levelname for record in caplog.records if "damaged" in record.message] == ["WARNING"]
+    assert trained.count("deep_sad/pretrain") == 2
+    experiment(SHORT, "method.eta=3")
+    assert trained.count("deep_sad/pretrain") == 2
+
+
+def test_an_entry_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: Any) -> None:
+        raise OSError("the disk is gone")
+
+    entry = Entry(tmp_path / "x.bin")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", die)
+        with pytest.raises(OSError, match="disk"):
+            entry.store({"a": torch.ones(3)})
+    assert list(tmp_path.iterdir()) == []
+    assert entry.load() is None
+    entry.store({"a": torch.ones(3)})
+    loaded = entry.load()
+    assert loaded is not None
+    assert torch.equal(loaded["a"], torch.ones(3))
+
+
+def test_a_process_killed_while_pretraining_leaves_no_entry_and_no_lock(tmp_path: Path) -> None:
+    arguments = ["pretrain.epochs=[100000]", "pretrain.lr=[1e-4]", "trainer.checkpoint_seconds=0", "logger=none"]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("pretrain.ckpt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert entries(tmp_path) == []
+    (lock,) = (tmp_path / "runs" / "cache").iterdir()
+    with FileLock(lock, timeout=0):
+        pass
+
+
+@contextmanager
+def held_elsewhere(folder: Path, what: dict[str, int], code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process holds the lock of an entry while it runs the code."""
+    with locked_entry(folder, what) as entry:
+        lock = entry.path.with_suffix(".lock")
+    program = f"import time; from filelock import FileLock\nwith FileLock({str(lock)!r}): print(flush=True); {code}"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield holder
+
+
+def test_a_process_waits_for_another_one_at_the_same_entry_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with held_elsewhere(tmp_path, {"cell": 1}, "time.sleep(0.5)") as holder:
+        with locked_entry(tmp_path, {"cell": 2}):
+            assert holder.poll() is None
+        assert "waiting" not in caplog.text
+        with locked_entry(tmp_path, {"cell": 1}):
+            assert "waiting" in caplog.text
+            assert holder.wait(10) == 0
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
+    with held_elsewhere(tmp_path, {"cell": 1}, "time.sleep(600)") as holder:
+        holder.kill()
+        with locked_entry(tmp_path, {"cell": 1}) as entry:
+            assert entry.load() is None
+
+
+def test_two_processes_train_one_autoencoder(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "logger=none", "pretrain.epochs=[300]", "pretrain.lr=[1e-4]"]
+    both = [
+        subprocess.Popen([*command, f"method.eta={eta}", "method.epochs=[1,0]"], cwd=tmp_path, stdout=subprocess.PIPE)
+        for eta in (1, 2)
+    ]
+    printed = [process.communicate(timeout=120)[0].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("reused the autoencoder" in text for text in printed) == 1
+    assert len(entries(tmp_path)) == 1
+
+
+def test_the_key_does_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
+    with locked_entry(tmp_path, {"a": 1, "b": {"c": 2, "d": 3}}) as one:
+        path = one.path
+    with locked_entry(tmp_path, {"b": {"d": 3, "c": 2}, "a": 1}) as other:
+        assert other.path == path
+    with locked_entry(tmp_path, {"b": {"d": 3, "c": 2}, "a": 2}) as third:
+        assert third.path != path
+
+
+def test_an_unwritable_cache_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DeepSADError, match=r"pretrain\.cache=false"), locked_entry(tmp_path / "cache", {}):
+        pass
+
+
+def test_an_entry_holds_no_pickled_code(tmp_path: Path) -> None:
+    entry = Entry(tmp_path / "x.bin")
+    entry.store({"a": Path("code")})
+    with pytest.raises(Exception, match="weights_only"):
+        entry.load()
+
+
+def test_the_digest_is_what_guards_it(tmp_path: Path) -> None:
+    entry = Entry(tmp_path / "x.bin")
+    write_atomic(entry.path, encoder_cache._DIGEST(b"other").digest() + b"content")
+    assert entry.load() is None
+    assert not entry.path.exists()
