@@ -19,7 +19,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
-from deepsad_pl.plan import Plan, image_size, root_of
+from deepsad_pl.plan import Plan, hides_labeled_anomalies, image_size, root_of
 
 # Independent random streams of a run's seed.
 _INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW = range(100, 106)
@@ -88,7 +88,7 @@ def build(plan: Plan, source: Source) -> Parts:
     # The method autoencoder is the very autoencoder that others pre-train.
     shuffle = _SHUFFLE_PRETRAIN if plan.method["name"] == "autoencoder" else _SHUFFLE_FIT
     data = _data(plan, source, plan.method, shuffle)
-    _check_labels(plan, data.training_set.counts)
+    _check_rows(plan, data)
     phases: list[Phase] = []
     if plan.pretrain:
         pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN)
@@ -110,13 +110,23 @@ def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int)
         plan.scenario,
         classes=plan.classes,
         seed=stream(plan.seed, shuffle),
-        labeled_anomalies=settings.get("data") != "unlabeled",
+        labeled_anomalies=settings.get("data") != "unlabeled" and not hides_labeled_anomalies(plan.method),
         **options,
     )
 
 
-def _check_labels(plan: Plan, counts: Counts) -> None:
-    method, scenario = plan.method, plan.scenario
+def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
+    """What only the number of rows tells, before anything is trained."""
+    method, scenario, counts = plan.method, plan.scenario, data.counts
+    if METHODS[method["name"]].schema == "ssad":
+        from deepsad_pl.shallow.ssad_problem import make_problem, require_feasible
+
+        weights = {key: method[key] for key in ("eta_u", "eta_l")}
+        require_feasible(make_problem(data.semi_y, counts.total, method["kappa"], **weights), **weights)
+    if counts.total < method.get("folds", 0):
+        raise DeepSADError(
+            f"method.folds is {method['folds']}, but there are {counts.total} training rows; give at most as many folds"
+        )
     if method.get("center_from") == "labeled_normal" and not counts.labeled_normals:
         raise DeepSADError(
             f"method.center_from is labeled_normal, but scenario.gamma_n={scenario.gamma_n} labels none of "
@@ -134,7 +144,7 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     assert settings is not None
     try:
         with _seeded(plan.seed, _INIT):
-            module = _module(plan, settings, network_of(plan.dataset, source), data.training_set.counts)
+            module = _module(plan, settings, network_of(plan.dataset, source), data.counts)
     except ValueError as error:
         raise DeepSADError(f"dataset.network or the {name} settings do not fit the data: {error}") from error
     determined_by = None

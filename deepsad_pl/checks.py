@@ -95,6 +95,8 @@ def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
     yield from _at_least(f"{group}.weight_decay", phase["weight_decay"], 0)
     yield from _one_of(f"{group}.loss", phase.get("loss", "mse"), ("mse", "cross_entropy"))
     yield from _one_of(f"{group}.data", phase.get("data", "all"), ("all", "unlabeled"))
+    if phase.get("hidden") == []:
+        yield f"{group}.hidden is []; give at least one layer, or null for the network's sizes"
     for value in phase.get("hidden") or ():
         yield from _at_least(f"{group}.hidden", value, 1)
     if phase.get("latent") is not None:
@@ -119,7 +121,9 @@ def _method_problems(settings: Settings) -> Iterator[str]:
     if pretrain["name"] != "none":
         yield from _schedule_problems("pretrain", pretrain)
     yield from _shallow_problems(method) if is_shallow(method["name"]) else _schedule_problems("method", method)
-    for key in ("eta", "kappa", "eta_u", "eta_l"):
+    if "kappa" in method:
+        yield from _at_least("method.kappa", method["kappa"], 0)
+    for key in ("eta", "eta_u", "eta_l"):
         if key in method:
             yield from _positive(f"method.{key}", method[key])
     for key, value in (("nu", method.get("nu", 0.5)), *(("nus", nu) for nu in method.get("nus", ()))):
@@ -144,9 +148,11 @@ def _shallow_problems(method: Settings) -> Iterator[str]:
         "method.features", method["features"], ("bottleneck",) if "hybrid" in method["name"] else ("raw",)
     )
     yield from _one_of("method.selection", method.get("selection", "none"), ("test_subset", "holdout", "none"))
-    for key in ("gammas", "bandwidths"):
-        for value in method.get(key, ()):
-            yield from _positive(f"method.{key}", value)
+    for value in method.get("gammas", ()):
+        yield from _positive("method.gammas", value)
+    for value in method.get("bandwidths", ()):
+        if not 1e-50 <= value <= 1e50:
+            yield f"method.bandwidths is {value}; give widths between 1e-50 and 1e50, beyond which densities overflow"
     for key in ("gammas", "nus", "bandwidths"):
         if key in method and not method[key]:
             yield f"method.{key} is empty; give at least one value"

@@ -48,6 +48,9 @@ class Entry:
 
     def store(self, checkpoint: Mapping[str, Any]) -> None:
         """Write the checkpoint, whole or not at all."""
+        # What a process killed in the middle of the next line has left.
+        for stale in self.path.parent.glob(f".{self.path.name}.*"):
+            stale.unlink()
         content = io.BytesIO()
         torch.save(dict(checkpoint), content)
         write_atomic(self.path, _DIGEST(content.getvalue()).digest() + content.getvalue())

@@ -1,6 +1,7 @@
 """One experiment, from a plan to its record: build, pretrain, fit, score, write."""
 
 import io
+import json
 import logging
 import os
 import platform
@@ -22,7 +23,7 @@ from deepsad_pl.catalog import is_shallow
 from deepsad_pl.data.scenario import Counts
 from deepsad_pl.encoder_cache import Checkpoint, locked_entry
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
+from deepsad_pl.files import is_whole_archive, write_atomic
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
@@ -159,18 +160,18 @@ def _track(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, pl
 
 
 def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -> dict[str, Any]:
-    data, counts = parts.data, parts.data.training_set.counts
+    data, counts = parts.data, parts.data.counts
     log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, counts))
     seconds = {"pretrain": 0.0, "fit": 0.0}
     spreads: dict[str, dict[str, float]] = {}
-    reused: dict[str, str] = {}
+    reused: dict[str, dict[str, Any]] = {}
     for before, phase in zip([None, *parts.phases], parts.phases, strict=False):
         if before is not None:
             phase.module.start_from(before.module)
         trained = _fit(plan, phase, tracker)
         seconds[phase.name], spreads[phase.name] = trained.seconds, trained.spread
-        if trained.reused_from:
-            reused[phase.name] = trained.reused_from.stem
+        if trained.reused:
+            reused[phase.name] = trained.reused
 
     device, selection = torch.device("cpu"), {}
     if is_shallow(plan.method["name"]):
@@ -240,33 +241,43 @@ def _what_was_done(plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a training: its seconds, the representation's spread, and the cached file it was taken from."""
+    """What became of a training.
+
+    Attributes:
+        seconds: spent on it in this experiment.
+        spread: of the representation, before and after.
+        reused: where another experiment's training was taken from and what it was, or None.
+    """
 
     seconds: float
     spread: dict[str, float]
-    reused_from: Path | None = None
+    reused: dict[str, Any] | None = None
 
 
 def _fit(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
     """Bring a phase's module to its trained state: finished before, trained by another experiment, or trained now."""
     path = plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
-    finished, reused_from = _read_finished(path), None
+    # A forced run has forgotten its files, which a further rank may see too early.
+    finished = None if plan.force else _read_finished(path)
     if finished is not None:
         log.info("%s was finished before: %s", phase.name, path)
-    elif phase.determined_by and plan.cache_dir and plan.ranks == 1:
+    if phase.determined_by and plan.cache_dir and plan.ranks == 1:
         with locked_entry(plan.cache_dir, phase.determined_by) as entry:
-            finished = entry.load()
+            if finished is None and not plan.force and (found := entry.load()) is not None:
+                log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
+                reused = {"entry": entry.path.stem, "seconds": found["seconds"], "trained_with": found["trained_with"]}
+                finished = {**found, "seconds": 0.0, "reused": reused}
+                _write_finished(path, finished)
             if finished is None:
                 finished = _train(plan, phase, path, tracker)
-                entry.store(finished)
-            else:
-                reused_from = entry.path
-                log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
-                _write_finished(path, finished)
-    else:
+            if plan.force or not entry.path.exists():
+                trained = (finished["reused"] or finished)["seconds"]
+                what = json.dumps(phase.determined_by, sort_keys=True)
+                entry.store({**finished, "seconds": trained, "reused": None, "determined_by": what})
+    elif finished is None:
         finished = _train(plan, phase, path, tracker)
     phase.module.load_state_dict(finished["state_dict"])
-    return Trained(0.0 if reused_from else finished["seconds"], finished["spread"], reused_from)
+    return Trained(finished["seconds"], finished["spread"], finished["reused"])
 
 
 def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint:
@@ -289,6 +300,12 @@ def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint
         "epoch": sum(phase.module.epochs) - 1,
         "seconds": checkpoint.seconds,
         "spread": {"initial": collapse.initial, "final": collapse.final},
+        "trained_with": {
+            "device": trainer.strategy.root_device.type,
+            "threads": torch.get_num_threads(),
+            "torch": version("torch"),
+        },
+        "reused": None,
     }
     if is_main_process(plan.ranks):
         _write_finished(path, finished)
@@ -304,7 +321,12 @@ def _write_finished(path: Path, finished: Checkpoint) -> None:
 
 
 def _read_finished(path: Path) -> Checkpoint | None:
+    """The checkpoint of a finished training, or None if it is not finished; a damaged one is removed with a warning."""
     if not path.exists():
+        return None
+    if not is_whole_archive(path):
+        log.warning("the checkpoint %s is damaged: it is removed and the training starts anew", path)
+        path.unlink()
         return None
     checkpoint: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     return checkpoint if "spread" in checkpoint else None

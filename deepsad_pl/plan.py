@@ -19,6 +19,8 @@ from deepsad_pl.results import identity_hash
 # Raised when what a configuration means changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
 
+_SEES = "sees_labeled_anomalies"
+
 # Hyper-parameters of shallow methods that play no role under a protocol of selection.
 _UNUSED_BY_SELECTION = {"test_subset": ("nu",), "holdout": ("nus",), "none": ("gammas", "nus")}
 
@@ -91,8 +93,8 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
     if problems or scenario is None:
         raise DeepSADError(*problems)
 
-    if not method.get("sees_labeled_anomalies", True):
-        scenario = scenario.without_labeled_anomalies()
+    if hides_labeled_anomalies(method):
+        scenario = scenario.unsupervised() or scenario
     method, pretrain = (
         phase and _sized(_capped(phase, trainer["max_epochs"]), dataset["network"]) for phase in (method, pretrain)
     )
@@ -128,6 +130,11 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
     )
 
 
+def hides_labeled_anomalies(method: Settings) -> bool:
+    """Whether a method is unsupervised and has not been told to look at labeled anomalies."""
+    return not method.get(_SEES, True)
+
+
 def image_size(dataset: Settings) -> tuple[int, int]:
     """(H, W) of an image folder; one number stands for both."""
     size = dataset["image_size"]
@@ -158,8 +165,9 @@ def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, An
 
 def _what_determines_the_result(phase: Settings, scenario: Scenario) -> dict[str, Any]:
     """The settings of a training without what plays no role, so that equal experiments have one run folder."""
-    # What a method sees is a part of the scenario; where a trained autoencoder is kept is none of the result.
-    chosen = {key: value for key, value in phase.items() if key not in ("sees_labeled_anomalies", "cache")}
+    # Where a trained autoencoder is kept is none of the result, nor who sees labels where there are none.
+    unused = ("cache",) if scenario.known_classes and hides_labeled_anomalies(phase) else ("cache", _SEES)
+    chosen = {key: value for key, value in phase.items() if key not in unused}
     for key in _UNUSED_BY_SELECTION.get(phase.get("selection", ""), ()):
         chosen.pop(key, None)
     if "lr" in phase:
@@ -200,9 +208,9 @@ def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
     if "latent" not in phase:
         return phase
     units = network.get("units") or network["dense"]
-    width = phase["latent"] or units[-1]
+    width = units[-1] if phase["latent"] is None else phase["latent"]
     by_network = units[:-1] if network.get("units", [])[:-1] else [4 * width, 2 * width]
-    return {**phase, "latent": width, "hidden": phase["hidden"] or by_network}
+    return {**phase, "latent": width, "hidden": by_network if phase["hidden"] is None else phase["hidden"]}
 
 
 def _slug(scenario: Scenario, classes: Sequence[str]) -> str:

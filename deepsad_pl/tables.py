@@ -1,8 +1,8 @@
 """What the console shows at the end: the outcome of a run, the table of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -25,6 +25,8 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
         console.print("this run was finished before: nothing was trained (force=true trains it again)")
     if compact:
         metrics = f"AUROC {record['auroc']:.4f}, average precision {record['average_precision']:.4f}"
+        if selected := _selected(record):
+            metrics += f", selected {selected}"
         console.print(f"{metrics}, run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
         return
     counts = record["counts"]
@@ -35,9 +37,18 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table.add_row("training samples", _sum(counts["train"], train))
     test = {"normal": counts["test_normal"], "anomalous": counts["test_anomalous"]}
     table.add_row("test samples", _sum(counts["test"], test))
+    if selected := _selected(record):
+        table.add_row("selected", selected)
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+
+
+def _selected(record: Mapping[str, Any]) -> str:
+    """The hyper-parameters that a shallow method was given by its protocol, and which one that was; else nothing."""
+    selection = record.get("selection", {})
+    chosen = [f"{key} {selection[key]:.4g}" for key in ("gamma", "nu", "bandwidth") if key in selection]
+    return f"{', '.join(chosen)} by {selection['protocol']}" if chosen else ""
 
 
 def _sum(total: int, parts: dict[str, int]) -> str:

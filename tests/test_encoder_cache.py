@@ -1,13 +1,16 @@
 """A trained autoencoder is trained once: who shares it, and what a kill, a crowd or damage does to it."""
 
+import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ import torch
 from conftest import ROOT
 from filelock import FileLock
 
-from deepsad_pl import encoder_cache, experiment
+from deepsad_pl import encoder_cache
+from deepsad_pl import experiment as experiment_module
 from deepsad_pl.encoder_cache import Entry, locked_entry
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import Outcome
@@ -35,13 +39,13 @@ def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that were really trained, in order."""
     names: list[str] = []
-    train = experiment._train
+    train = experiment_module._train
 
     def note(plan: Any, phase: Any, *rest: Any) -> Any:
         names.append(f"{plan.method['name']}/{phase.name}")
         return train(plan, phase, *rest)
 
-    monkeypatch.setattr(experiment, "_train", note)
+    monkeypatch.setattr(experiment_module, "_train", note)
     return names
 
 
@@ -55,7 +59,14 @@ def test_semi_supervised_methods_of_a_cell_share_one(
     experiment(SHORT)
     for eta in (0.01, 0.1, 10, 100):
         outcome = experiment(SHORT, f"method.eta={eta}")
-    assert outcome.record["reused"] == {"pretrain": entries(tmp_path)[0].stem}
+    (path,) = entries(tmp_path)
+    reused = outcome.record["reused"]["pretrain"]
+    assert reused["entry"] == path.stem
+    assert reused["seconds"] > 0
+    assert reused["trained_with"] == {"device": "cpu", "threads": torch.get_num_threads(), "torch": version("torch")}
+    entry = Entry(path).load()
+    assert entry is not None
+    assert json.loads(entry["determined_by"])["training"]["name"] == "autoencoder"
     experiment(SHORT, "method=ssad_hybrid", "method.selection=none")
     assert trained.count("deep_sad/pretrain") == 1
     assert not any(name.startswith("ssad_hybrid") for name in trained)
@@ -128,13 +139,15 @@ def test_a_warm_cache_gives_the_same_results_as_a_cold_one(
     filled = experiment(*arguments)
     times = len(trained)
     assert "reused" not in caplog.text
-    warm = experiment(*arguments, "force=true")
+    shutil.rmtree(filled.run_dir.parent)
+    warm = experiment(*arguments)
     assert "reused the" in caplog.text
     phase = "fit" if method == "autoencoder" else "pretrain"
     assert set(warm.record["reused"]) == {phase}
     assert warm.record["seconds"][phase] == 0
     assert f"{method}/{phase}" not in trained[times:]
-    for outcome in (filled, warm):
+    assert filled.record["auroc"] == cold.record["auroc"]
+    for outcome in (warm,):
         assert (outcome.run_dir / "scores.csv").read_bytes() == (cold.run_dir / "scores.csv").read_bytes()
         assert outcome.record["auroc"] == cold.record["auroc"]
         assert outcome.record["spread"] == cold.record["spread"]
@@ -149,9 +162,80 @@ def test_a_warm_cache_gives_the_same_results_as_a_cold_one(
 def test_without_a_cache_nothing_is_kept_or_taken(experiment: Experiment, trained: list[str], tmp_path: Path) -> None:
     experiment(SHORT, "pretrain.cache=false")
     assert not (tmp_path / "runs" / "cache").exists()
-    experiment(SHORT, "force=true")
-    experiment(SHORT, "pretrain.cache=false", "force=true")
+    shutil.rmtree(tmp_path / "runs" / "digits")
+    experiment(SHORT)
+    shutil.rmtree(tmp_path / "runs" / "digits")
+    experiment(SHORT, "pretrain.cache=false")
     assert trained.count("deep_sad/pretrain") == 3
+
+
+@pytest.mark.parametrize("method", ["deep_sad", "autoencoder"])
+def test_a_forced_run_trains_its_autoencoder_again_and_keeps_it(
+    experiment: Experiment, trained: list[str], tmp_path: Path, method: str
+) -> None:
+    experiment(SHORT, f"method={method}")
+    once = list(trained)
+    (path,) = entries(tmp_path)
+    before = path.stat().st_mtime_ns
+    assert experiment(SHORT, f"method={method}", "force=true").record["reused"] == {}
+    assert trained == once * 2
+    assert path.stat().st_mtime_ns > before
+
+
+def test_the_record_does_not_depend_on_a_kill(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment(SHORT)
+    expected = experiment(SHORT, "method.eta=2").record
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the power is out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment_module, "write_record", fail)
+        with pytest.raises(RuntimeError, match="power"):
+            experiment(SHORT, "method.eta=2", "force=false", "seed=0", "method.weight_decay=0.5")
+    resumed = experiment(SHORT, "method.eta=2", "method.weight_decay=0.5").record
+    assert resumed["reused"] == expected["reused"] != {}
+    assert resumed["seconds"]["pretrain"] == 0
+
+
+def test_an_autoencoder_of_an_unfinished_run_still_gets_into_the_cache(
+    experiment: Experiment, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Entry, "store", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            experiment(SHORT)
+    assert entries(tmp_path) == []
+    experiment(SHORT)
+    experiment(SHORT, "method.eta=2")
+    assert trained.count("deep_sad/pretrain") == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+@pytest.mark.parametrize("name", ["pretrain.ckpt", "last.ckpt"])
+def test_a_damaged_checkpoint_is_told_and_made_again(
+    experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    outcome = experiment(SHORT)
+    scores = (outcome.run_dir / "scores.csv").read_bytes()
+    (outcome.run_dir / "metrics.json").unlink()
+    if name == "pretrain.ckpt":
+        (outcome.run_dir / "checkpoints" / "last.ckpt").unlink()
+    path = outcome.run_dir / "checkpoints" / name
+    good = path.read_bytes()
+    weight = torch.load(path, weights_only=True)["state_dict"]["encoder.layers.0.weight"]
+    bad = bytearray(good)
+    bad[good.index(weight.permute(0, 2, 3, 1).numpy().tobytes()[:16]) + 3] ^= 64
+    path.write_bytes({"flip": bytes(bad), "cut": good[:-100], "empty": b""}[damage])
+    assert (experiment(SHORT).run_dir / "scores.csv").read_bytes() == scores
+    assert "is damaged" in caplog.text
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    entry = Entry(tmp_path / "x.bin")
+    (tmp_path / ".x.bin.abcdefgh").write_bytes(b"half")
+    entry.store({"a": torch.ones(1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])

@@ -20,6 +20,7 @@ from deepsad_pl.estimation import features
 from deepsad_pl.experiment import Outcome
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.shallow.models import load_model
+from deepsad_pl.tables import show_outcome
 
 Experiment = Callable[..., Outcome]
 SHORT = "trainer.max_epochs=2"
@@ -132,6 +133,16 @@ def test_honest_selection_never_looks_at_the_test_labels(
     honest = scores_of(experiment(*arguments))[2]
     monkeypatch.setattr(AnomalyDataModule, "test_y", property(lambda self: 1 - self._test_y.numpy()))
     assert np.array_equal(scores_of(experiment(*arguments, "force=true"))[2], honest)
+
+
+def test_the_console_tells_what_was_selected(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = experiment("method=ocsvm_raw", "method.selection=holdout")
+    gamma = outcome.record["selection"]["gamma"]
+    for compact in (False, True):
+        show_outcome(outcome, compact=compact)
+        assert f"gamma {gamma:.4g}, nu 0.5 by holdout" in capsys.readouterr().out.replace("\n", " ")
+    show_outcome(experiment("method=iforest_raw"))
+    assert "selected" not in capsys.readouterr().out
 
 
 def test_a_killed_grid_goes_on(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -145,7 +145,11 @@ WRONG_METHODS = [
     ("method=ocsvm_raw", "method.selection=best", "method.selection", "'best'"),
     ("method=ocsvm_raw", "method.features=bottleneck", "method.features", "'bottleneck'"),
     ("method=ssad_hybrid", "method.features=raw", "method.features", "'raw'"),
-    ("method=ssad_raw", "method.kappa=0", "method.kappa", "0.0"),
+    ("method=ssad_raw", "method.kappa=-1", "method.kappa", "-1.0"),
+    ("method=kde_raw", "method.bandwidths=[1e-200]", "method.bandwidths", "1e-200"),
+    ("method=kde_raw", "method.bandwidths=[1,1e200]", "method.bandwidths", "1e+200"),
+    ("method=ss_dgm_m2", "method.hidden=[]", "method.hidden", "[]"),
+    ("method=ss_dgm_m1m2", "pretrain.hidden=[]", "pretrain.hidden", "[]"),
     ("method=ssad_raw", "method.eta_u=-1", "method.eta_u", "-1.0"),
     ("method=ssad_raw", "method.eta_l=inf", "method.eta_l", "inf"),
     ("method=kde_raw", "method.bandwidths=[0]", "method.bandwidths", "0"),
@@ -211,7 +215,12 @@ def test_a_hybrid_is_a_few_lines_on_its_raw_twin() -> None:
         assert {key for key in raw if raw[key] != hybrid[key]} == {"name", "features"}
 
 
-UNSUPERVISED = ("deep_svdd", "soft_boundary_svdd", "autoencoder", "ocsvm_raw", "iforest_hybrid", "kde_raw")
+UNSUPERVISED = [
+    "deep_svdd",
+    "soft_boundary_svdd",
+    "autoencoder",
+    *(f"{name}_{features}" for name in ("ocsvm", "iforest", "kde") for features in ("raw", "hybrid")),
+]
 
 
 @pytest.mark.parametrize("method", UNSUPERVISED)
@@ -223,6 +232,19 @@ def test_an_unsupervised_method_has_one_run_for_every_known_class_and_gamma_l(me
     shown = plan_of(choice, "method.sees_labeled_anomalies=true")
     assert shown.run_dir != one.run_dir
     assert shown.scenario.gamma_l == 0.05
+
+
+def test_labeled_normals_make_no_other_experiment_of_an_unsupervised_method() -> None:
+    runs = {plan_of("method=deep_svdd", f"scenario.gamma_n={gamma}").run_dir for gamma in (0, 0.1, 0.3)}
+    assert len(runs) == 1
+    assert plan_of("method=deep_sad", "scenario.gamma_n=0.1").run_dir != plan_of("method=deep_sad").run_dir
+
+
+def test_with_pollution_and_labeled_normals_an_unsupervised_method_keeps_the_cell() -> None:
+    choice = ("method=deep_svdd", "scenario.gamma_n=0.3", "scenario.gamma_p=0.2")
+    hidden, shown = plan_of(*choice), plan_of(*choice, "method.sees_labeled_anomalies=true")
+    assert hidden.scenario == shown.scenario == plan_of(*choice[1:]).scenario
+    assert hidden.run_dir != shown.run_dir
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "classifier", "ss_dgm_m2", "ssad_raw", "ssad_hybrid"])

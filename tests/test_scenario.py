@@ -202,11 +202,23 @@ def test_pollution_comes_from_all_anomaly_classes() -> None:
     assert set(LABELS[list(pollution(drawn))].tolist()) == {1, 2, 3, 4}
 
 
-def test_without_labeled_anomalies_the_pollution_stays() -> None:
-    wish = scenario(gamma_l=0.2, gamma_p=0.2)
-    unsupervised = draw_training_set(LABELS, wish.without_labeled_anomalies())
-    assert not labeled_anomalies(unsupervised)
-    assert pollution(unsupervised) <= pollution(draw_training_set(LABELS, wish))
+@given(st.floats(0, 0.3), st.floats(0, 0.3), st.floats(0, 0.3), st.integers(0, 5))
+def test_the_unsupervised_scenario_has_the_same_rows_but_for_labeled_anomalies(
+    gamma_l: float, gamma_p: float, gamma_n: float, seed: int
+) -> None:
+    wish = scenario(gamma_l=gamma_l, gamma_p=gamma_p, gamma_n=gamma_n, seed=seed)
+    unsupervised = wish.unsupervised()
+    assert (unsupervised is None) == (gamma_p > 0 and gamma_n > 0)
+    if unsupervised is None:
+        return
+    try:
+        drawn = draw_training_set(LABELS, wish)
+    except DeepSADError:  # too few anomalies for this wish
+        return
+    rest = draw_training_set(LABELS, unsupervised)
+    assert not rest.semi_y.any()
+    # Counts are floored after exact arithmetic: not a row of difference.
+    assert rest.index.tolist() == drawn.index[drawn.semi_y != -1].tolist()
 
 
 def test_one_known_class_is_the_one_given() -> None:

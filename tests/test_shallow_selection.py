@@ -308,6 +308,43 @@ def test_a_kernel_is_computed_once_and_let_go(threads: int, monkeypatch: pytest.
     assert not any(kernel() is not None for kernel in made)
 
 
+def test_kernels_in_use_are_bounded_by_memory_and_not_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+
+    class Watched(grid._Kernels):
+        def take(self, gamma: float) -> grid.FloatArray:
+            kernel = super().take(gamma)
+            alive.append(len(self._ready))
+            time.sleep(0.005)
+            return kernel
+
+    monkeypatch.setattr(grid, "_Kernels", Watched)
+    expected = solve(task_of(threads=1), Counting())
+    for kernels in (1, 2):
+        alive.clear()
+        monkeypatch.setattr(grid, "KERNEL_BYTES", kernels * 8 * len(X) ** 2)
+        assert same(solve(task_of(threads=8), Counting()), expected)
+        assert max(alive) == kernels
+
+
+def test_only_one_model_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+    model_of = Solution.model
+
+    def watched(self: Solution, x: Matrix, gamma: float) -> Any:
+        nonlocal most
+        model = model_of(self, x, gamma)
+        alive.append(weakref.ref(model))
+        most = max(most, sum(ref() is not None for ref in alive))
+        return model
+
+    monkeypatch.setattr(Solution, "model", watched)
+    fit(task_of())
+    assert len(alive) > len(POINTS)
+    assert most == 1
+
+
 def test_rows_are_solved_where_the_kernel_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     held = fit(task_of()).model.score(X_TEST)
     monkeypatch.setattr(grid, "MAX_PRECOMPUTED_ROWS", 59)

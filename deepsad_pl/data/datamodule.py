@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class AnomalyDataModule(LightningDataModule):
         labeled_anomalies: whether labeled anomalies are part of the training data.
 
     Attributes:
-        training_set: the rows drawn, with their counts.
+        training_set: the rows drawn.
+        counts: how many training rows of each kind there are.
 
     Raises:
         DeepSADError: if the scenario cannot be had from the data, or a batch would hold a single sample.
@@ -62,6 +64,8 @@ class AnomalyDataModule(LightningDataModule):
         self.training_set = draw_training_set(source.labels_train, scenario, classes)
         keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
         self._rows = self.training_set.index[keep]
+        drawn = self.training_set.counts
+        self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0)
         self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
         self._y = torch.from_numpy(self.training_set.y[keep])
         self._test_y = torch.from_numpy((~np.isin(source.labels_test, scenario.normal_classes)).astype(np.int64))

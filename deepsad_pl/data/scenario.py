@@ -41,9 +41,15 @@ class Scenario:
     gamma_n: float
     seed: int
 
-    def without_labeled_anomalies(self) -> "Scenario":
-        """What an unsupervised method sees: the same scenario with gamma_l = 0."""
-        return Scenario(self.normal_classes, (), 0.0, self.gamma_p, self.gamma_n, self.seed)
+    def unsupervised(self) -> "Scenario | None":
+        """The scenario without labels that has the same rows but for the labeled anomalies, if there is one.
+
+        Labeled normals are drawn from the normals, which are all in use, and the pollution is a share of what is
+        unlabeled: where both are asked for, the number of rows depends on gamma_l, and there is none.
+        """
+        if self.gamma_n and self.gamma_p:
+            return None
+        return Scenario(self.normal_classes, (), 0.0, self.gamma_p, 0.0, self.seed)
 
     def as_dict(self) -> dict[str, object]:
         """Plain lists and numbers, for records."""

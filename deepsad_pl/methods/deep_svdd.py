@@ -85,7 +85,8 @@ class SoftBoundarySVDDModule(HypersphereMethod):
     several ranks the quantile is that of the global batch.
 
     Knobs:
-        ``nu``: the share of the training data that is expected outside, at least 1 / batch_size to have any effect.
+        ``nu``: the share of the training data that is expected outside. Below 1 / batch_size only the farthest sample
+        of a batch lies outside, with a weight of 1 / nu.
         ``lr``, ``epochs``, ``batch_size``, ``weight_decay``, and those of ``pretrain``.
 
     Args:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 # Above, the matrix of distances (and one kernel a thread) would take more than 0.8 GB each.
 MAX_PRECOMPUTED_ROWS = 10_000
+
+# What all kernels that are in use at once may take, but for the last one.
+KERNEL_BYTES = 640 * 2**20
 
 # Raised when what a stored solution means changes.
 _STORE_FORMAT = 1
@@ -163,6 +166,8 @@ def solve_grid(
     """
     store = _Store(task.grid_dir, machine, x, semi_y) if task.grid_dir else None
     found = {point: solution for point in points if store and (solution := store.load(point))}
+    if found:
+        log.info("%d of %d solutions of the grid are there already", len(found), len(points))
     for _ in found:
         solved()
     missing = [point for point in points if point not in found]
@@ -195,17 +200,25 @@ def solve_grid(
 def _fit_by_test_subset(
     task: Task, machine: Machine, semi_y: IntArray, gammas: Sequence[float], outers: Sequence[float | None]
 ) -> Fitted:
-    subset = select.test_subset(task.y_test, task.seed)
+    if task.x_test is None or task.y_test is None:
+        raise ValueError("selection is 'test_subset', but the task has no test set")
+    x_test, y_test = task.x_test, task.y_test
+    subset = select.test_subset(y_test, task.seed)
     points = [Point(gamma, outer) for gamma in gammas for outer in outers]
     solutions = solve_grid(task, machine, task.x, semi_y, points, _progress(task, len(points)))
-    models = {point: s.model(task.x, point.gamma) for point, s in zip(points, solutions, strict=True)}
-    x_subset, y_subset = task.x_test[subset], task.y_test[subset]
-    on_subset = {point: select.auroc(model.score(x_subset), y_subset) for point, model in models.items()}
+    found = dict(zip(points, solutions, strict=True))
+
+    # One model at a time: each holds a copy of its support vectors, at large gammas of all rows.
+    def auroc(point: Point, x: Matrix, y: IntArray) -> float:
+        return select.auroc(found[point].model(task.x, point.gamma).score(x), y)
+
+    x_subset, y_subset = x_test[subset], y_test[subset]
+    on_subset = {point: auroc(point, x_subset, y_subset) for point in points}
     final: dict[Point, float] = {}
     for outer in outers:
         # max() takes the first of equals.
         point = max((Point(gamma, outer) for gamma in gammas), key=on_subset.__getitem__)
-        final[point] = select.auroc(models[point].score(task.x_test), task.y_test)
+        final[point] = auroc(point, x_test, y_test)
     best = max(final, key=final.__getitem__)
     record = {
         "protocol": "test_subset",
@@ -218,7 +231,7 @@ def _fit_by_test_subset(
         ],
         "final": [{**_named(machine, point), "auroc": value} for point, value in final.items()],
     }
-    return Fitted(models[best], record)
+    return Fitted(found[best].model(task.x, best.gamma), record)
 
 
 def _fit_by_holdout(
@@ -269,6 +282,8 @@ class _Kernels:
         self._users = Counter(point.gamma for point in points)
         self._alone = len(self._users) == 1
         self._building = {gamma: Lock() for gamma in self._users}
+        # However many solvers: whoever would need one more kernel waits until another one is done with.
+        self._room = BoundedSemaphore(max(1, KERNEL_BYTES // (8 * len(x) ** 2)))
         self._ready: dict[float, FloatArray] = {}
         self._counting = Lock()
 
@@ -276,15 +291,20 @@ class _Kernels:
         # One lock a gamma: whoever comes second waits for that kernel, not for another one.
         with self._building[gamma]:
             if gamma not in self._ready:
-                out = self._distance2 if self._alone else None
-                self._ready[gamma] = gaussian_kernel(self._distance2, gamma, out=out)
+                self._room.acquire()
+                try:
+                    out = self._distance2 if self._alone else None
+                    self._ready[gamma] = gaussian_kernel(self._distance2, gamma, out=out)
+                except BaseException:
+                    self._room.release()
+                    raise
             return self._ready[gamma]
 
     def leave(self, gamma: float) -> None:
         with self._counting:
             self._users[gamma] -= 1
-            if self._users[gamma] == 0:
-                self._ready.pop(gamma, None)
+            if self._users[gamma] == 0 and self._ready.pop(gamma, None) is not None:
+                self._room.release()
 
 
 class _Store:

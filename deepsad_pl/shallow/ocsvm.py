@@ -60,6 +60,8 @@ from deepsad_pl.shallow.task import Fitted, Task
 
 # Of kernel rows, in all solves together: a precomputed kernel of 10,000 rows in libsvm's single precision.
 _CACHE_MB = 500.0
+# In a solve on a precomputed kernel, of which libsvm caches copies in single precision.
+_PRECOMPUTED_CACHE_MB = 100.0
 
 
 class OCSVM(Machine):
@@ -73,7 +75,7 @@ class OCSVM(Machine):
 
     def solve(self, kernel: FloatArray, semi_y: IntArray, outer: float | None) -> Solution:
         """Solve on a precomputed kernel, which stays as it is."""
-        return _solution(OneClassSVM(kernel="precomputed", nu=outer).fit(kernel))
+        return _solution(OneClassSVM(kernel="precomputed", nu=outer, cache_size=_PRECOMPUTED_CACHE_MB).fit(kernel))
 
     def solve_rows(self, x: Matrix, semi_y: IntArray, point: Point, threads: int) -> Solution:
         """Solve on rows with libsvm's own cache."""

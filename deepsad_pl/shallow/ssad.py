@@ -52,7 +52,7 @@ from typing import Any
 
 import numpy as np
 
-from deepsad_pl.shallow.grid import Machine, Matrix, Point, Solution, fit_grid
+from deepsad_pl.shallow.grid import MAX_PRECOMPUTED_ROWS, Machine, Matrix, Point, Solution, fit_grid
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
 from deepsad_pl.shallow.ssad_solver import SSADSolution, solve_ssad, solve_ssad_rows
@@ -75,7 +75,10 @@ class SSAD(Machine):
 
     def solve_rows(self, x: Matrix, semi_y: IntArray, point: Point, threads: int) -> Solution:
         """Solve on rows."""
-        return _solution(solve_ssad_rows(x, point.gamma, semi_y, **self._costs), semi_y)
+        return _solution(
+            solve_ssad_rows(x, point.gamma, semi_y, **self._costs, max_rows=int(MAX_PRECOMPUTED_ROWS / threads**0.5)),
+            semi_y,
+        )
 
     def reject_rate(self, semi_y: IntArray, outer: float | None) -> float:
         """1 / (n eta_u), the nu of the one-class SVM that SSAD is without labeled rows."""
