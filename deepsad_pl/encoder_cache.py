@@ -43,7 +43,7 @@ class Entry:
             log.warning("the cached autoencoder %s is damaged: it is removed and trained again", self.path)
             self.path.unlink()
             return None
-        checkpoint: Checkpoint = torch.load(io.BytesIO(content[_DIGEST_BYTES:]), weights_only=True)
+        checkpoint: Checkpoint = torch.load(io.BytesIO(content[_DIGEST_BYTES:]), map_location="cpu", weights_only=True)
         return checkpoint
 
     def store(self, checkpoint: Mapping[str, Any]) -> None:

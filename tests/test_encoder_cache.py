@@ -19,7 +19,7 @@ import torch
 from conftest import ROOT
 from filelock import FileLock
 
-from deepsad_pl import encoder_cache
+from deepsad_pl import encoder_cache, fitting
 from deepsad_pl import experiment as experiment_module
 from deepsad_pl.encoder_cache import Entry, locked_entry
 from deepsad_pl.errors import DeepSADError
@@ -39,13 +39,13 @@ def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that were really trained, in order."""
     names: list[str] = []
-    train = experiment_module._train
+    train = fitting._train
 
     def note(plan: Any, phase: Any, *rest: Any) -> Any:
         names.append(f"{plan.method['name']}/{phase.name}")
         return train(plan, phase, *rest)
 
-    monkeypatch.setattr(experiment_module, "_train", note)
+    monkeypatch.setattr(fitting, "_train", note)
     return names
 
 

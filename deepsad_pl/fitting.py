@@ -1,0 +1,117 @@
+"""One training of an experiment: finished before, taken from the cache, gone on with, or done from the start."""
+
+import io
+import json
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepsad_pl.build import Phase
+from deepsad_pl.encoder_cache import Checkpoint, locked_entry
+from deepsad_pl.files import is_whole_archive, write_atomic
+from deepsad_pl.plan import Plan
+from deepsad_pl.ranks import is_main_process
+from deepsad_pl.tracking import Tracker
+from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+_CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a training.
+
+    Attributes:
+        seconds: spent on it in this experiment.
+        spread: of the representation, before and after.
+        reused: where another experiment's training was taken from and what it was, or None.
+    """
+
+    seconds: float
+    spread: dict[str, float]
+    reused: dict[str, Any] | None = None
+
+
+def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
+    """Bring a phase's module to its trained state: finished before, trained by another experiment, or trained now."""
+    path = plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+    # A forced run has forgotten its files, which a further rank may see too early.
+    finished = None if plan.force else _read_finished(path)
+    if finished is not None:
+        log.info("%s was finished before: %s", phase.name, path)
+    if phase.determined_by and plan.cache_dir and plan.ranks == 1:
+        with locked_entry(plan.cache_dir, phase.determined_by) as entry:
+            if finished is None and not plan.force and (found := entry.load()) is not None:
+                log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
+                reused = {"entry": entry.path.stem, "seconds": found["seconds"], "trained_with": found["trained_with"]}
+                finished = {**found, "seconds": 0.0, "reused": reused}
+                _write_finished(path, finished)
+            if finished is None:
+                finished = _train(plan, phase, path, tracker)
+            if plan.force or not entry.path.exists():
+                trained = (finished["reused"] or finished)["seconds"]
+                what = json.dumps(phase.determined_by, sort_keys=True)
+                entry.store({**finished, "seconds": trained, "reused": None, "determined_by": what})
+    elif finished is None:
+        finished = _train(plan, phase, path, tracker)
+    phase.module.load_state_dict(finished["state_dict"])
+    return Trained(finished["seconds"], finished["spread"], finished["reused"])
+
+
+def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint:
+    """Train a phase, from its checkpoint on if there is one; the finished module takes the checkpoint's place."""
+    if is_main_process(plan.ranks):
+        path.parent.mkdir(exist_ok=True)
+    checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
+    recorder = LossRecorder(phase.name, tracker)
+    collapse = CollapseCheck(phase.name)
+    callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, checkpoint]
+    trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks)
+    resumed = path if path.exists() else None
+    if resumed:
+        log.info("%s goes on from %s", phase.name, path)
+    trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
+    finished = {
+        "state_dict": phase.module.state_dict(),
+        "hyper_parameters": dict(phase.module.hparams),
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "epoch": sum(phase.module.epochs) - 1,
+        "seconds": checkpoint.seconds,
+        "spread": {"initial": collapse.initial, "final": collapse.final},
+        "trained_with": {
+            "device": trainer.strategy.root_device.type,
+            "threads": torch.get_num_threads(),
+            "torch": version("torch"),
+        },
+        "reused": None,
+    }
+    if is_main_process(plan.ranks):
+        _write_finished(path, finished)
+    return finished
+
+
+def _write_finished(path: Path, finished: Checkpoint) -> None:
+    """Keep a trained module as Lightning's ``load_from_checkpoint`` reads it, without what only training needs."""
+    path.parent.mkdir(exist_ok=True)
+    content = io.BytesIO()
+    torch.save(finished, content)
+    write_atomic(path, content.getvalue())
+
+
+def _read_finished(path: Path) -> Checkpoint | None:
+    """The checkpoint of a finished training, or None if it is not finished; a damaged one is removed with a warning."""
+    if not path.exists():
+        return None
+    if not is_whole_archive(path):
+        log.warning("the checkpoint %s is damaged: it is removed and the training starts anew", path)
+        path.unlink()
+        return None
+    checkpoint: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    return checkpoint if "spread" in checkpoint else None
