@@ -19,10 +19,12 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.methods.ss_dgm import SSDGMModule
+from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.plan import Plan, hides_labeled_anomalies, image_size, root_of
 
 # Independent random streams of a run's seed.
-_INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW = range(100, 106)
+_INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW_STREAM = range(100, 106)
 
 # Raised when what an autoencoder's settings mean changes, so that a cached one is not mistaken for another.
 _CACHE_FORMAT = 1
@@ -119,6 +121,7 @@ def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     """What only the number of rows tells, before anything is trained."""
     method, scenario, counts = plan.method, plan.scenario, data.counts
     if METHODS[method["name"]].schema == "ssad":
+        # It brings scipy.optimize along, which no other method needs here.
         from deepsad_pl.shallow.ssad_problem import make_problem, require_feasible
 
         weights = {key: method[key] for key in ("eta_u", "eta_l")}
@@ -150,8 +153,9 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     determined_by = None
     if settings["name"] in ("autoencoder", "vae"):
         training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
-        # The rows themselves say it all.
-        training.pop("data", None)
+        # The rows themselves say who sees what.
+        for key in ("data", "sees_labeled_anomalies"):
+            training.pop(key, None)
         determined_by = {
             "format": _CACHE_FORMAT,
             "dataset": plan.identity["dataset"],
@@ -172,8 +176,6 @@ def _module(plan: Plan, settings: Mapping[str, Any], network: Mapping[str, Any],
         case "autoencoder":
             return AutoencoderModule(network, sigmoid=unit_interval, loss=settings["loss"], **schedule)
         case "vae":
-            from deepsad_pl.methods.vae import VAEModule
-
             noise = stream(plan.seed, _NOISE_PRETRAIN)
             return VAEModule(network, likelihood=likelihood, seed=noise, **sizes, **schedule)
         case "deep_sad":
@@ -185,8 +187,6 @@ def _module(plan: Plan, settings: Mapping[str, Any], network: Mapping[str, Any],
         case "classifier":
             return ClassifierModule(network, **schedule)
         case "ss_dgm_m2" | "ss_dgm_m1m2":
-            from deepsad_pl.methods.ss_dgm import SSDGMModule
-
             m1 = plan.pretrain and {key: plan.pretrain[key] for key in ("hidden", "latent")}
             return SSDGMModule(
                 network,

@@ -144,9 +144,8 @@ def _has_keys(group: Settings, config: type[Any]) -> bool:
 
 
 def _shallow_problems(method: Settings) -> Iterator[str]:
-    yield from _one_of(
-        "method.features", method["features"], ("bottleneck",) if "hybrid" in method["name"] else ("raw",)
-    )
+    hybrid = "autoencoder" in METHODS[method["name"]].pretrain
+    yield from _one_of("method.features", method["features"], ("bottleneck",) if hybrid else ("raw",))
     yield from _one_of("method.selection", method.get("selection", "none"), ("test_subset", "holdout", "none"))
     for value in method.get("gammas", ()):
         yield from _positive("method.gammas", value)

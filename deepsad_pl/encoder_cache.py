@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
+from deepsad_pl.files import locked, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +66,9 @@ def locked_entry(folder: Path, what: Mapping[str, Any]) -> Iterator[Entry]:
         DeepSADError: if the folder cannot be written.
     """
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process trains the same autoencoder: waiting for it")
-            lock.acquire()
-    except OSError as error:
-        raise DeepSADError(
-            f"the cache {folder} cannot be written ({error}); choose another output_dir or use pretrain.cache=false"
-        ) from error
-    try:
+    with locked(
+        folder / f"{key}.lock",
+        busy="another process trains the same autoencoder",
+        way_out="choose another output_dir or use pretrain.cache=false",
+    ):
         yield Entry(folder / f"{key}.bin")
-    finally:
-        lock.release()

@@ -14,7 +14,7 @@ import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from deepsad_pl.build import SHALLOW, stream
+from deepsad_pl.build import SHALLOW_STREAM, stream
 from deepsad_pl.catalog import METHODS
 from deepsad_pl.console import console
 from deepsad_pl.data.datamodule import AnomalyDataModule
@@ -80,7 +80,7 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
         task = Task(
             x=features(data.ordered_dataloader(), encoder),
             semi_y=data.semi_y,
-            seed=stream(plan.seed, SHALLOW),
+            seed=stream(plan.seed, SHALLOW_STREAM),
             x_test=features(data.test_dataloader(), encoder) if peeks else None,
             y_test=data.test_y if peeks else None,
             threads=torch.get_num_threads(),

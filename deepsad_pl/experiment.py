@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from deepsad_pl import __version__
 from deepsad_pl.build import Parts, build, load_data
 from deepsad_pl.catalog import is_shallow
 from deepsad_pl.data.scenario import Counts
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
+from deepsad_pl.files import locked, write_atomic
 from deepsad_pl.fitting import CHECKPOINTS, fit_phase
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
@@ -73,7 +71,8 @@ def run_experiment(
     if not is_main_process(plan.ranks):
         return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
 
-    with _locked(plan.run_dir):
+    busy = f"another process is at work on {plan.run_dir}"
+    with locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir"):
         if not plan.force and (record := read_record(plan.run_dir)):
             return Outcome(record, plan.run_dir, was_finished=True)
         if plan.force:
@@ -82,25 +81,6 @@ def run_experiment(
         with _log_to(plan.run_dir / LOG):
             record = _track(plan, parts, config, command, plots)
     return Outcome(record, plan.run_dir, was_finished=False)
-
-
-@contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
-    """Make the run folder and keep other processes out of it."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run_dir / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process is at work on %s: waiting for it", run_dir)
-            lock.acquire()
-    except OSError as error:
-        raise DeepSADError(f"{run_dir} cannot be written ({error}); choose another output_dir") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
@@ -172,9 +152,10 @@ def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -
 
     device, selection = torch.device("cpu"), {}
     if is_shallow(plan.method["name"]):
+        # scikit-learn and scipy.optimize load when they are needed only.
         from deepsad_pl.estimation import score_shallow
 
-        encoder = parts.phases[0].module if parts.phases else None
+        encoder = parts.phases[0].module if plan.method["features"] == "bottleneck" else None
         scored = score_shallow(plan, data, encoder, plan.run_dir / CHECKPOINTS)
         result, selection = scored.result, {"selection": scored.selection}
         seconds |= {"fit": scored.fit_seconds, "score": scored.score_seconds}

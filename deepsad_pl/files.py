@@ -1,9 +1,18 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, by one process at a time."""
 
+import logging
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from deepsad_pl.errors import DeepSADError
+
+log = logging.getLogger(__name__)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -22,6 +31,34 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path, *, busy: str, way_out: str) -> Iterator[None]:
+    """Hold a lock file, which other processes wait for and the death of this one releases.
+
+    Args:
+        path: of the lock file; its folder is made if there is none.
+        busy: what to say if another process holds it.
+        way_out: the end of the error message.
+
+    Raises:
+        DeepSADError: if the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: waiting for it", busy)
+            lock.acquire()
+    except OSError as error:
+        raise DeepSADError(f"{path.parent} cannot be written ({error}); {way_out}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_whole_archive(path: Path) -> bool:

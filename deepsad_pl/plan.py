@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.catalog import is_shallow
 from deepsad_pl.checks import Settings, setting_problems
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
@@ -109,7 +108,7 @@ def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
         "pretrain": pretrain and _what_determines_the_result(pretrain, scenario),
         "precision": trainer["precision"],
     }
-    if pretrain is None and is_shallow(method["name"]):
+    if method.get("features") == "raw":
         # No network at all.
         del identity["dataset"]["network"], identity["precision"]
     name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"

@@ -12,7 +12,7 @@ from conftest import plan_of
 from tiny_data import write_odds
 
 from deepsad_pl import estimation
-from deepsad_pl.build import SHALLOW, Parts, build, load_data, stream
+from deepsad_pl.build import SHALLOW_STREAM, Parts, build, load_data, stream
 from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.errors import DeepSADError
@@ -108,9 +108,15 @@ def test_deep_svdd_and_deep_sad_on_unlabeled_data_share_an_autoencoder_in_every_
     extra = ("scenario.gamma_p=0.2", "scenario.gamma_n=0.3")
     shared = [
         parts_of(*extra, *choice).phases[0].determined_by
-        for choice in (("pretrain.data=unlabeled",), ("method=deep_svdd",), ("method=ocsvm_hybrid",))
+        for choice in (
+            ("pretrain.data=unlabeled",),
+            ("method=deep_svdd",),
+            ("method=ocsvm_hybrid",),
+            ("method=autoencoder",),
+        )
     ]
-    assert shared[0] == shared[1] == shared[2]
+    assert shared[0] is not None
+    assert all(one == shared[0] for one in shared)
 
 
 def test_shown_labeled_anomalies_are_a_part_of_deep_svdds_center() -> None:
@@ -148,7 +154,7 @@ def test_what_a_shallow_method_is_given(
     monkeypatch.setitem(estimation._FIT, schema, spy)
     experiment(f"method={method}", "seed=3", "trainer.max_epochs=1", "trainer.threads=2")
     (task,) = seen
-    assert task.seed == stream(3, SHALLOW)
+    assert task.seed == stream(3, SHALLOW_STREAM)
     assert task.threads == 2
     assert task.grid_dir is not None
     assert task.grid_dir.parent.name == "checkpoints"

@@ -112,6 +112,7 @@ def test_inline_commands_and_settings_exist() -> None:
     from conftest import settings_of
 
     settings_of("method.lr=[1e-4,1e-5]", "method.epochs=[50,100]", "method.batch_size=200", "trainer.max_epochs=1")
+    settings_of("method.weight_decay=1e-6", "method.eta=2", "method.center_from=all", "pretrain.loss=cross_entropy")
     settings_of("recipe=paper", "logger.mode=online", "dataset=cardio", "dataset.scaling=minmax")
     settings_of("method=autoencoder", "method.sees_labeled_anomalies=true")
 

@@ -99,7 +99,7 @@ class AnomalyDataModule(LightningDataModule):
     def digest(self) -> str:
         """A hash of what is trained on: the rows' positions and their values, no labels."""
         digest = hashlib.sha256(np.ascontiguousarray(self._rows).data)
-        digest.update(np.ascontiguousarray(self.source.x_train[self._rows]).data)
+        digest.update(np.ascontiguousarray(self._x_train()).data)
         return digest.hexdigest()
 
     @property
@@ -114,8 +114,12 @@ class AnomalyDataModule(LightningDataModule):
 
     def ordered_dataloader(self) -> BatchLoader:
         """The training set in its own order, in batches as for scoring."""
-        x = torch.from_numpy(self.source.x_train[self._rows])
+        x = torch.from_numpy(self._x_train())
         return self._loader(x, self._semi_y, self._y, batch_size=self._eval_batch_size)
+
+    def _x_train(self) -> npt.NDArray[Any]:
+        rows: npt.NDArray[Any] = self.source.x_train[self._rows]
+        return rows
 
     @property
     def _eval_batch_size(self) -> int:
@@ -123,7 +127,7 @@ class AnomalyDataModule(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """The training set, shuffled anew each epoch."""
-        x = torch.from_numpy(self.source.x_train[self._rows])
+        x = torch.from_numpy(self._x_train())
         return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
 
     def test_dataloader(self) -> BatchLoader:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from deepsad_pl.losses import at_least_float32, classifier_terms
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
+from deepsad_pl.networks.glorot import glorot
 
 
 class ClassifierModule(TrainedMethod):
@@ -53,9 +54,7 @@ class ClassifierModule(TrainedMethod):
         super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
         self.save_hyperparameters()
         self.encoder = build_encoder(network)
-        self.head = nn.Linear(representation_width(network), 1)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = glorot(nn.Linear(representation_width(network), 1))
 
     def represent(self, x: Tensor) -> Tensor:
         """phi(x), shape (B, d)."""

@@ -11,6 +11,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.vae import GenerativeMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
+from deepsad_pl.networks.glorot import glorot
 from deepsad_pl.variational import alpha_weight, gaussian_kl, labeled_bound, reparameterized, ss_dgm_terms
 
 CLASSES = 2
@@ -119,9 +120,7 @@ class SSDGMModule(GenerativeMethod):
             width = m1["latent"]
             network = {"name": "mlp", "in_features": width, "units": [*hidden, latent]}
         self.encoder = build_encoder(network)
-        self.head = nn.Linear(representation_width(network), CLASSES)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = glorot(nn.Linear(representation_width(network), CLASSES))
         self.inference = GaussianEncoder(width, hidden, latent, CLASSES)
         self.decoder = Decoder(latent, hidden[::-1], width, CLASSES)
 
@@ -139,8 +138,10 @@ class SSDGMModule(GenerativeMethod):
             pretrained: a trained variational autoencoder of M1's sizes; for M2 a module with an encoder of the same
                 network.
         """
-        target = self.encoder if self.m1 is None else self.m1
-        target.load_state_dict(pretrained.encoder.state_dict(), strict=True)
+        if self.m1 is None:
+            super().start_from(pretrained)
+        else:
+            self.m1.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
     def features(self, x: Tensor, *, sampled: bool = False) -> Tensor:
         """What M2 works on: x, or z1 of shape (B, d1), a sample of q(z1|x) or its mean."""

@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from deepsad_pl.networks.glorot import glorot
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
 
 
 def _prepared(network: nn.Module) -> nn.Module:
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(module.weight)
+    glorot(network)
     # Channels-last filters draw the whole network after them: up to 1.8 times faster on CPUs, same results.
     return network.to(memory_format=torch.channels_last)
 

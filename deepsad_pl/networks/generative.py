@@ -8,6 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepsad_pl.networks.glorot import glorot
+
 
 def input_width(network: Mapping[str, Any]) -> int:
     """D, the numbers in a sample that phi takes, from the mapping of phi."""
@@ -43,13 +45,6 @@ def _hidden_layers(in_features: int, hidden: Sequence[int], classes: int) -> nn.
     return nn.Sequential(*layers)
 
 
-def _initialize(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-
-
 class GaussianEncoder(nn.Module):
     """The inference network: q(z|x), or q(z|x, y) for each class y, as a diagonal Gaussian.
 
@@ -65,7 +60,7 @@ class GaussianEncoder(nn.Module):
         self.hidden = _hidden_layers(in_features, hidden, classes)
         self.mean = nn.Linear(hidden[-1], latent)
         self.log_var = nn.Linear(hidden[-1], latent)
-        _initialize(self)
+        glorot(self)
         # The variance is exponential in this layer: at random weights a row a hundred standard deviations out would
         # begin with a loss of 1e10 and more. So every posterior starts with the variance of the prior.
         nn.init.zeros_(self.log_var.weight)
@@ -90,7 +85,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.hidden = _hidden_layers(latent, hidden, classes)
         self.out = nn.Linear(hidden[-1], out_features)
-        _initialize(self)
+        glorot(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, d) -> (B, D), or (K, B, d) -> (K, B, D) with classes."""

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # Above, the matrix of distances (and one kernel a thread) would take more than 0.8 GB each.
 MAX_PRECOMPUTED_ROWS = 10_000
 
-# What all kernels that are in use at once may take, but for the last one.
+# What the kernels that are in use at once may take; one is always allowed.
 KERNEL_BYTES = 640 * 2**20
 
 # Raised when what a stored solution means changes.
