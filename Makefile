@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Of wandb-sync.
+RUNS ?= runs
+JOBS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format clean
+.PHONY: help setup run wandb-sync test lint format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the project with its development tools
 
@@ -21,6 +24,9 @@ $(STAMP): pyproject.toml
 
 run: $(STAMP) ## Deep SAD on the embedded digits (ARGS=... goes to train.py)
 	$(BIN)/python train.py $(ARGS)
+
+wandb-sync: $(STAMP) ## upload offline W&B runs (RUNS=<output_dir>, JOBS=<uploads at a time>)
+	$(BIN)/python -m deepsad_pl.wandb_sync "$(RUNS)" --jobs "$(JOBS)" $(ARGS)
 
 test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest -n auto $(ARGS)

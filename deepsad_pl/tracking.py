@@ -1,6 +1,7 @@
 """Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, or nowhere.
 
-The only module that knows W&B. Local files are the truth; a tracker only mirrors them.
+Beside ``wandb_report.py`` and ``dashboard.py`` the only module that knows W&B. Local files are the truth; a tracker
+only mirrors them.
 """
 
 import csv
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LOSSES = "losses.csv"
 RUN_ID = "wandb_id"
+TEST = "test"
+SCORES = (f"{TEST}/scores_normal", f"{TEST}/scores_anomalous")  # by label
 
 
 class Tracker(Protocol):
@@ -129,7 +132,8 @@ class WandbTracker:
         group: of the run.
         job_type: of the run.
         tags: of the run.
-        plots: whether the ROC curve and the histogram of scores are drawn.
+        plots: whether the ROC curve is drawn. Its ``wandb.Table`` leaves a temporary folder behind for as long as the
+            process lives, which a worker with hundreds of runs does not want.
         first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
 
     Raises:
@@ -168,7 +172,8 @@ class WandbTracker:
                 config=dict(config),
                 dir=run_dir,
                 id=id_file.read_text(encoding="utf-8").strip(),
-                resume="allow" if online else None,
+                # Offline too: the upload of a second part then goes on where the first one ended.
+                resume="allow",
                 mode="online" if online else "offline",
                 reinit="create_new",
                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
@@ -191,28 +196,36 @@ class WandbTracker:
             self._run.log(row, step=self._first_steps[phase] + step)
 
     def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """Put the metrics into the run's summary, and draw."""
-        self._run.summary.update({f"test/{name}": value for name, value in metrics.items()})
+        """Put the metrics into the run's summary; log the histograms of the scores and, on demand, the ROC curve."""
+        self._run.summary.update({f"{TEST}/{name}": value for name, value in metrics.items()})
+        drawn = _histograms(y, score)
         if self._plots:
-            self._draw(y, score)
-
-    def _draw(self, y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        import wandb
-        from sklearn.metrics import roc_curve
-
-        fpr, tpr, _ = roc_curve(y, score)
-        chosen = np.unique(np.linspace(0, len(fpr) - 1, 1000).round().astype(int))
-        roc = wandb.Table(columns=["fpr", "tpr"], data=np.stack([fpr, tpr], axis=1)[chosen].tolist())
-        edges = np.histogram_bin_edges(score, bins=64)
-        histograms = {
-            f"test/scores_{name}": wandb.Histogram(np_histogram=np.histogram(score[y == label], bins=edges))
-            for label, name in ((0, "normal"), (1, "anomalous"))
-        }
-        self._run.log({"test/roc": wandb.plot.line(roc, "fpr", "tpr", title="ROC curve"), **histograms})
+            drawn[f"{TEST}/roc"] = _roc(y, score)
+        self._run.log(drawn)
 
     def finish(self, failed: bool) -> None:
         """Close the run, as failed if it did."""
         self._run.finish(exit_code=1 if failed else 0)
+
+
+def _histograms(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> dict[str, Any]:
+    import wandb
+
+    edges = np.histogram_bin_edges(score, bins=64)
+    return {
+        name: wandb.Histogram(np_histogram=np.histogram(score[y == label], bins=edges))
+        for label, name in enumerate(SCORES)
+    }
+
+
+def _roc(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> Any:
+    import wandb
+    from sklearn.metrics import roc_curve
+
+    fpr, tpr, _ = roc_curve(y, score)
+    chosen = np.unique(np.linspace(0, len(fpr) - 1, 1000).round().astype(int))
+    table = wandb.Table(columns=["fpr", "tpr"], data=np.stack([fpr, tpr], axis=1)[chosen].tolist())
+    return wandb.plot.line(table, "fpr", "tpr", title="ROC curve")
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -242,7 +255,7 @@ def make_tracker(
         run_dir: the run folder.
         config: the whole configuration, nested.
         group: W&B group where the settings name none.
-        plots: whether to draw where the settings do not say.
+        plots: whether to draw the ROC curve where the settings do not say.
         first_steps: the step of the whole run at which each phase begins.
 
     Raises:

@@ -1,0 +1,98 @@
+"""The report of a study: tables beside the paper's, tests of significance and figures, from records alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
+from deepsad_pl.report.cells import Cell, Ranking, make_cells
+from deepsad_pl.report.figures import auroc_figure
+from deepsad_pl.report.latex import latex
+from deepsad_pl.report.layout import cells_csv, tests_csv
+from deepsad_pl.report.markdown import markdown
+from deepsad_pl.report.notes import notes_of
+from deepsad_pl.report.scatter import scatter_figure
+from deepsad_pl.report.style import rendered
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        title: of the study.
+        axes: names of the axes.
+        cells: of the table.
+        rankings: best against second best, one a row of the table at most.
+        notes: sentences beneath the table.
+        files: all of them.
+    """
+
+    folder: Path
+    title: str
+    axes: tuple[str, ...]
+    cells: list[Cell]
+    rankings: list[Ranking]
+    notes: list[str]
+    files: list[Path]
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """``table`` and ``tests`` as frames, as their CSV files have them."""
+        return {name: pd.read_csv(self.folder / f"{name}.csv") for name in ("table", "tests")}
+
+
+def write_report(
+    folder: Path,
+    results: pd.DataFrame,
+    *,
+    name: str,
+    title: str,
+    axes: Sequence[str],
+    with_paper: bool = True,
+    with_figure: bool = True,
+) -> Report:
+    """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``figure`` and ``scatter`` (.png and .svg).
+
+    Args:
+        folder: for the files; made if there is none.
+        results: a row for each experiment in each cell, with the columns ``dataset``, ``column``, ``variant``, one for
+            each axis, ``normal_class``, ``anomaly_class`` (None where it plays no role), ``seed``, ``experiment`` (its
+            identity), ``auroc`` in [0, 1] (NaN while it is not finished), ``borrowed`` and ``protocol``.
+        name: of the study.
+        title: of tables and figures.
+        axes: names of the axes, the first one for the figure; none is allowed.
+        with_paper: whether the paper's figures belong beside ours.
+        with_figure: whether ``figure`` is drawn here.
+
+    Raises:
+        DeepSADError: if no experiment is finished, or the folder cannot be written.
+    """
+    if not results["auroc"].notna().any():
+        raise DeepSADError(f"no experiment of the study {name} is finished; run it first: python sweep.py study={name}")
+    cells, rankings = make_cells(results, axes, with_paper=with_paper)
+    notes = notes_of(cells, rankings, axes)
+    contents: dict[str, str | bytes] = {
+        "table.md": markdown(title, cells, axes, notes),
+        "table.csv": cells_csv(cells, axes),
+        "table.tex": latex(title, cells, axes, notes),
+        "tests.csv": tests_csv(rankings, cells, axes),
+    }
+    if with_figure:
+        contents |= rendered(auroc_figure(title, cells, axes), "figure")
+    contents |= rendered(scatter_figure(f"{title}: best against second best", cells, rankings, axes), "scatter")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in contents.items():
+            write_atomic(folder / file, content)
+    except OSError as error:
+        raise DeepSADError(
+            f"the report cannot be written into {folder} ({error}); set output_dir to a folder that can be written"
+        ) from error
+    return Report(folder, title, tuple(axes), cells, rankings, notes, [folder / file for file in contents])
+
+
+__all__ = ["Cell", "Ranking", "Report", "write_report"]

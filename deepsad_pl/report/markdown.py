@@ -1,0 +1,53 @@
+"""The table as Markdown: a table on GitHub, columns under each other in a text editor."""
+
+import re
+from collections.abc import Sequence
+
+from deepsad_pl.report.cells import Cell
+from deepsad_pl.report.columns import heading
+from deepsad_pl.report.layout import count, plus_minus, table_rows
+
+
+def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:
+    """A table, with its notes beneath it.
+
+    Each row has three lines: our figures, the paper's in brackets if there are any, and the number of experiments.
+
+    Args:
+        title: of the study.
+        cells: of the table.
+        axes: names of the axes.
+        notes: sentences.
+    """
+    columns, rows = table_rows(cells)
+    table = [["data set", *axes, *map(heading, columns)]]
+    for row in rows:
+        lines = [[_ours(cell) for cell in row.cells], [_paper(cell) for cell in row.cells]]
+        lines = [line for line in lines if any(line)] + [["" if cell is None else count(cell) for cell in row.cells]]
+        heads = [[row.dataset, *row.values], *[[""] * (1 + len(axes))] * (len(lines) - 1)]
+        table += [[*head, *line] for head, line in zip(heads, lines, strict=True)]
+    table = [[_escaped(text) for text in line] for line in table]
+    widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
+    ruler = ["-" * width for width in widths]
+    body = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |"
+        for line in (table[0], ruler, *table[1:])
+    ]
+    # An asterisk would begin a list.
+    listed = ["- " + re.sub(r"^\*", r"\\*", note).replace("_", r"\_") for note in notes]
+    return "\n".join([f"# {title}", "", *body, "", *listed, ""])
+
+
+def _ours(cell: Cell | None) -> str:
+    if cell is None or not cell.n:
+        return "" if cell is None else "-"
+    ours = plus_minus(cell.mean, cell.std)
+    return (f"**{ours}**" if cell.best else ours) + (r"\*" if cell.significant else "")
+
+
+def _paper(cell: Cell | None) -> str:
+    return f"({plus_minus(*cell.paper)})" if cell is not None and cell.paper else ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|")

@@ -1,0 +1,122 @@
+"""Best against second best, experiment by experiment (Figures 6 to 8)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from deepsad_pl.report.cells import Cell, Ranking
+from deepsad_pl.report.columns import heading, value_text
+from deepsad_pl.report.layout import grid_of
+from deepsad_pl.report.style import PAGE, look, new_figure, style_of
+
+_PANELS = 5  # side by side
+_DATASETS = 3
+_SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", "eta": r"$\eta$"}
+
+Place = tuple[str, tuple[Any, ...]]
+
+
+def scatter_figure(title: str, cells: Sequence[Cell], rankings: Sequence[Ranking], axes: Sequence[str]) -> Figure:
+    """One panel a row of the table: a line of panels for each data set, or side by side where there is no axis.
+
+    Args:
+        title: of the figure.
+        cells: of the table.
+        rankings: the two best columns of its rows; a panel without says so.
+        axes: names of the axes.
+    """
+    ranked = {(ranking.dataset, tuple(ranking.row.values())): ranking for ranking in rankings}
+    rows = list(grid_of(cells))
+    lines = _lines(rows) if axes else _chunks(rows, _DATASETS)
+    wide = max(map(len, lines))
+    if not rankings:
+        return _nothing(title)
+    with look(**{"axes.spines.top": True, "axes.spines.right": True}):
+        pitch = min(PAGE / wide, 2.6)
+        # Beneath and above a panel stand its labels and two lines of title.
+        figure = new_figure(max(pitch * wide, 3.4), (pitch + 0.3) * len(lines) + 0.3)
+        figure.set_layout_engine("compressed", w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.02)
+        grid = figure.subplots(len(lines), wide, squeeze=False)
+        for places, line in zip(grid, lines, strict=True):
+            for place, row in zip(places, line, strict=False):
+                # Panels side by side have one scale, where they are of one data set.
+                scaled = [
+                    ranked[other] for other in (rows if axes else [row]) if other[0] == row[0] and other in ranked
+                ]
+                _panel(place, _head(row, axes), ranked.get(row), _low(scaled))
+                if axes and place is not places[0]:
+                    place.tick_params(labelleft=False)
+            for unused in places[len(line) :]:
+                unused.set_axis_off()
+        figure.suptitle(title)
+        return figure
+
+
+def _nothing(title: str) -> Figure:
+    with look():
+        figure = new_figure(5.2, 1.0)
+        figure.suptitle(title)
+        figure.text(0.5, 0.4, "fewer than two methods to compare", ha="center")
+        return figure
+
+
+def _lines(rows: Sequence[Place]) -> list[list[Place]]:
+    """Each data set begins a line."""
+    datasets: Mapping[str, list[Place]] = {name: [] for name, _ in rows}
+    for row in rows:
+        datasets[row[0]].append(row)
+    return [line for found in datasets.values() for line in _chunks(found, _PANELS)]
+
+
+def _chunks(rows: Sequence[Place], wide: int) -> list[list[Place]]:
+    return [list(rows[start : start + wide]) for start in range(0, len(rows), wide)]
+
+
+def _head(row: Place, axes: Sequence[str]) -> str:
+    values = zip(axes, row[1], strict=True)
+    return ", ".join([row[0], *(f"{_SYMBOLS.get(axis, axis)} = {value_text(value)}" for axis, value in values)])
+
+
+def _low(rankings: Sequence[Ranking]) -> float:
+    """Where the scale begins, in percent."""
+    tests = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
+    lowest = min((min(test.best.min(), test.second.min()) for test in tests), default=0.5)
+    return max(0.0, math.floor(100 * lowest) - 1.0)
+
+
+def _panel(place: Axes, head: str, ranking: Ranking | None, low: float) -> None:
+    place.set_aspect("equal")
+    if ranking is None or ranking.comparison is None:
+        why = "no second method" if ranking is None else "no experiment\nin common"
+        place.text(0.5, 0.5, why, ha="center", va="center", transform=place.transAxes)
+        place.set_title(head)
+        place.set_xticks([])
+        place.set_yticks([])
+        return
+    test = ranking.comparison
+    place.set_xlabel(_label(ranking.second, "2nd"))
+    place.set_ylabel(_label(ranking.best, "1st"))
+    place.set_title(f"{head}\n{_p(test.p)}{'*' if test.significant else ''}, {len(test.best)} pairs")
+    high = 100.0 + 0.02 * (100.0 - low)
+    place.plot([low, high], [low, high], color="#555555", linewidth=0.8, zorder=1.5)
+    color = style_of(ranking.best).color
+    place.scatter(100 * test.second, 100 * test.best, s=8, color=color, alpha=0.6, edgecolors="none", zorder=2)
+    place.set_xlim(low, high)
+    place.set_ylim(low, high)
+    for axis in (place.xaxis, place.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+
+def _label(column: str, rank: str) -> str:
+    # A panel is not wider.
+    return fill(f"{heading(column)} ({rank})", 16)
+
+
+def _p(p: float) -> str:
+    """``p < .001`` or ``p = .035``."""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("= 0.", "= .")
