@@ -11,22 +11,24 @@ from typing import Any
 
 from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.data.odds import ODDS_FILES
+from deepsad_pl.ranks import started_ranks
 from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
 
 Settings = Mapping[str, Any]
 
 
-def setting_problems(settings: Settings, *, multirun: bool = False) -> list[str]:
+def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
     """All that is wrong with the settings, but for the scenario's classes and numbers.
 
     Args:
         settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/schema.py``).
         multirun: whether this is one job of a sweep.
+        tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
     """
     return [
         *_dataset_problems(settings["dataset"]),
         *_method_problems(settings),
-        *_trainer_problems(settings, multirun),
+        *_trainer_problems(settings, multirun, tasks),
         *_logger_problems(settings["logger"]),
     ]
 
@@ -78,7 +80,7 @@ def _dataset_problems(dataset: Settings) -> Iterator[str]:
 def _kinds(dataset: Settings) -> Sequence[str]:
     if "root" in dataset:
         return ("image_folder",)
-    return tuple(ODDS_FILES) if "scaling" in dataset else ("digits", "mnist", "fmnist", "cifar10")
+    return (*ODDS_FILES, "toy") if "scaling" in dataset else ("digits", "mnist", "fmnist", "cifar10")
 
 
 def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
@@ -181,7 +183,7 @@ def _logger_problems(logger: Settings) -> Iterator[str]:
     yield from _one_of("logger.mode", logger.get("mode", "offline"), ("offline", "online"))
 
 
-def _trainer_problems(settings: Settings, multirun: bool) -> Iterator[str]:
+def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> Iterator[str]:
     trainer, method = settings["trainer"], settings["method"]["name"]
     yield from _one_of("trainer.accelerator", trainer["accelerator"], ("auto", "cpu", "gpu"))
     yield from _one_of("trainer.strategy", trainer["strategy"], ("auto", "ddp"))
@@ -195,11 +197,19 @@ def _trainer_problems(settings: Settings, multirun: bool) -> Iterator[str]:
         yield f"trainer.devices is {trainer['devices']}, but one device is used without DDP; use trainer=ddp"
     if ranks > 1 and method in METHODS and is_shallow(method):
         yield f"trainer.devices is {trainer['devices']}, but method={method} runs in one process; use trainer=auto"
-    if ranks > 1 and multirun:
+    if tasks is not None and ranks != tasks:
+        yield (
+            f"trainer.devices x trainer.num_nodes is {ranks}, but hydra.launcher starts {tasks} task(s) a job; use "
+            "hydra/launcher=slurm, which follows trainer, and give one trainer to all jobs of a sweep"
+        )
+    elif ranks > 1 and multirun and tasks is None and started_ranks() != ranks:
         yield (
             "trainer=ddp spawns its own ranks, each of which would run the whole multirun again; run one experiment "
-            "at a time, or many on one device each"
+            "at a time, many on one device each, or hydra/launcher=slurm, which starts the ranks"
         )
+    if tasks is not None:
+        # The GPUs of this machine say nothing about those of the job, which looks again.
+        return
     if trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and ranks > 1):
         import torch
 

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.conf import HydraConf
@@ -24,6 +24,9 @@ from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
 from deepsad_pl.ranks import is_main_process
+
+if TYPE_CHECKING:
+    from deepsad_pl.experiment import Outcome
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a checkout conf/ stands beside the package, in an installed one inside it.
@@ -57,13 +60,31 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
 
 def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    outcome = run_configured(cfg, plots=not multirun)
+    if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
+        from deepsad_pl.tables import show_outcome
+
+        show_outcome(outcome, compact=multirun)
+    return float(outcome.record["auroc"])
+
+
+def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
+    """Run the experiment of a configuration that Hydra composed.
+
+    Args:
+        cfg: the configuration, without Hydra's own.
+        plots: whether the tracker draws where its settings do not say.
+
+    Raises:
+        CommandLineError: if the user can mend what is wrong.
+    """
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         # Python would die on the spot; this way the run is closed first. A launcher's own handler stays.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     job = HydraConfig.get()
     multirun = job.mode == RunMode.MULTIRUN
-    main = is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes)
-    set_up_logging(main)
+    set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
     if multirun:
         console.rule(Text(f"job {job.job.num}: {' '.join(job.overrides.task)}"), align="left")
     try:
@@ -71,12 +92,12 @@ def run_job(cfg: DictConfig) -> float:
         plan = make_plan(settings, multirun=multirun)
         from deepsad_pl.experiment import run_experiment
 
-        outcome = run_experiment(
+        return run_experiment(
             plan,
             config=settings,
             config_yaml=OmegaConf.to_yaml(cfg, resolve=True),
             command=repeat_command(job),
-            plots=not multirun,
+            plots=plots,
         )
     except DeepSADError as error:
         if multirun:
@@ -85,18 +106,16 @@ def run_job(cfg: DictConfig) -> float:
     except SystemExit as stop:
         # Lightning leaves with no code at SIGTERM, which would look like success.
         raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
-    if main:
-        from deepsad_pl.tables import show_outcome
-
-        show_outcome(outcome, compact=multirun)
-    return float(outcome.record["auroc"])
 
 
 def repeat_command(job: HydraConf) -> str:
     """The command that repeats the current job on its own, from the same directory."""
     script = Path(sys.argv[0])
+    if script.name not in ("train.py", "sweep.py") and not script.name.startswith("deepsad-"):
+        # The job of a launcher that starts processes of its own.
+        script = Path("train.py" if Path("train.py").exists() else "deepsad-train")
     if script.name.startswith("deepsad-"):
-        program = [str(script.with_name("deepsad-train")) if os.sep in sys.argv[0] else "deepsad-train"]
+        program = [str(script.with_name("deepsad-train"))]
     else:
         python = Path(sys.executable)
         inside = python.is_relative_to(Path.cwd())

@@ -64,24 +64,25 @@ class Plan:
         return int(self.trainer["devices"] * self.trainer["num_nodes"])
 
 
-def make_plan(settings: Settings, *, multirun: bool = False) -> Plan:
+def make_plan(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> Plan:
     """Check the settings and plan the run.
 
     Args:
         settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/schema.py``).
         multirun: whether this is one job of a sweep.
+        tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
 
     Raises:
         DeepSADError: with every problem found.
     """
     dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
     pretrain = settings["pretrain"] if settings["pretrain"]["name"] != "none" else None
-    problems = setting_problems(settings, multirun=multirun)
+    problems = setting_problems(settings, multirun=multirun, tasks=tasks)
     classes: tuple[str, ...] = ()
     scenario = None
     numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
     try:
-        classes = _classes(dataset)
+        classes = class_names(dataset)
     except DeepSADError as error:
         problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
     else:
@@ -146,7 +147,12 @@ def root_of(dataset: Settings) -> Path:
     return Path(dataset["root"]).expanduser()
 
 
-def _classes(dataset: Settings) -> tuple[str, ...]:
+def class_names(dataset: Settings) -> tuple[str, ...]:
+    """The names of a data set's classes; those of an image folder are read from it.
+
+    Raises:
+        DeepSADError: if that folder cannot be read or has none.
+    """
     if "root" in dataset:
         return tuple(image_folder.class_names(root_of(dataset)))
     return tuple(dataset["classes"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.ranks import started_ranks
 
 log = logging.getLogger(__name__)
 
@@ -305,6 +307,16 @@ def make_trainer(settings: Mapping[str, Any], run_dir: Path, max_epochs: int, ca
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        # Whoever submitted the job requeues it; Lightning would write a checkpoint of its own beside ours.
-        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        plugins=_environment(settings["devices"] * settings["num_nodes"]),
     )
+
+
+def _environment(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:
+    """Who started the ranks; None where Lightning may look for itself."""
+    if not SLURMEnvironment.detect():
+        return None
+    if 1 < ranks == started_ranks():
+        # Whoever submitted the job requeues it; Lightning would write a checkpoint of its own beside ours.
+        return SLURMEnvironment(auto_requeue=False)
+    # The tasks of this SLURM job are none of this run's: Lightning would wait for them.
+    return LightningEnvironment()

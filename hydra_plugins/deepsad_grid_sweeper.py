@@ -35,7 +35,10 @@ class GridSweeper(BasicSweeper):
         (jobs,) = self.split_arguments(overrides, None)
         self._check(jobs)
 
-        returns = list(self.launcher.launch(jobs, initial_job_idx=0))
+        try:
+            returns = list(self.launcher.launch(jobs, initial_job_idx=0))
+        except DeepSADError as error:
+            raise CommandLineError(str(error)) from None
         values = [dict(override.split("=", 1) for override in job) for job in jobs]
         rows = [
             ({key: job[key] for key in swept}, float(done._return_value) if _completed(done) else None)
@@ -62,11 +65,16 @@ class GridSweeper(BasicSweeper):
             with open_dict(cfg):
                 del cfg["hydra"]
             try:
-                make_plan(to_settings(cfg), multirun=True)
+                make_plan(to_settings(cfg), multirun=True, tasks=tasks_of(self.launcher))
             except DeepSADError as error:
                 problems |= dict.fromkeys(error.problems)
         if problems:
             raise CommandLineError(str(DeepSADError(*problems)))
+
+
+def tasks_of(launcher: object) -> int | None:
+    """How many processes a launcher starts for each job, on another machine; None if jobs run on this one."""
+    return getattr(launcher, "tasks", None)
 
 
 def _completed(done: JobReturn) -> bool:

@@ -32,6 +32,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
         overrides = [f"dataset={name}", f"data_dir={data_dir}", *ONE_EPOCH]
         if name == "digits":
             return overrides, 719
+        if name == "toy":
+            return overrides, 760
         if name in ("mnist", "fmnist"):
             write_idx(data_dir, {"mnist": "MNIST", "fmnist": "FashionMNIST"}[name], train=100, test=40)
             return [*overrides, "scenario.gamma_l=0.2"], 40
@@ -62,7 +64,7 @@ def scores_of(outcome: Outcome) -> list[dict[str, str]]:
 
 
 def test_there_is_a_config_for_every_data_set() -> None:
-    assert set(CONFIGS) >= {"digits", "mnist", "fmnist", "cifar10", "image_folder", *ODDS_FILES}
+    assert set(CONFIGS) >= {"digits", "mnist", "fmnist", "cifar10", "toy", "image_folder", *ODDS_FILES}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

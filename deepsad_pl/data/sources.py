@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from deepsad_pl.console import console
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
+from deepsad_pl.data.toy import toy_table
 from deepsad_pl.errors import DeepSADError
 
 Array = npt.NDArray[Any]
@@ -222,9 +223,9 @@ def load_source(
     """The source of a data set.
 
     Args:
-        kind: ``digits``, ``mnist``, ``fmnist``, ``cifar10``, the name of an ODDS set, or ``image_folder``.
+        kind: ``digits``, ``mnist``, ``fmnist``, ``cifar10``, ``toy``, the name of an ODDS set, or ``image_folder``.
         data_dir: where data lie and downloads go.
-        seed: of the split of sets that have none of their own.
+        seed: of the split of sets that have none of their own, and of the toy data themselves.
         scaling: of tables, see :func:`standardize`.
         root: of an image folder.
         image_size: (H, W) of an image folder.
@@ -237,6 +238,8 @@ def load_source(
         return digits_source(seed)
     if kind in ("mnist", "fmnist", "cifar10"):
         return torchvision_source(kind, data_dir)
+    if kind == "toy":
+        return table_source(*toy_table(seed), seed, scaling or "zscore")
     if kind in ODDS_FILES:
         return odds_source(kind, data_dir, seed, scaling or "zscore")
     if kind == "image_folder" and root is not None:

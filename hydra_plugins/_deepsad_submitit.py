@@ -1,0 +1,439 @@
+"""SLURM and local submitit jobs that wait for all, survive a killed one and hold several experiments.
+
+The underscore keeps Hydra's scanner away, which would run this module once more in a job: its classes would then not be
+those that pickle finds by their names.
+"""
+
+import itertools
+import math
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, LocalQueueConf, SlurmQueueConf
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+from omegaconf import OmegaConf
+
+from deepsad_pl.console import console
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import write_atomic
+
+# Where trainer.threads leaves it open.
+_CPUS = 4
+
+# States of a job that is going on, sooner or later, though submitit does not know them.
+_PAUSED = frozenset({"CONFIGURING", "REQUEUE_HOLD", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"})
+_ASK_AGAIN_S = 10.0
+# An experiment that is stopped has so many seconds to close its tracker.
+_CLOSE_S = 30
+
+Pack = list[tuple[int, list[str]]]
+
+
+class _Warning:
+    """The signal before a job's end, kept from submitit until the experiment is closed.
+
+    submitit's own answer is to queue the job again at once, upon which SLURM ends every process of it: W&B's service,
+    too, before it has written the run to its end.
+
+    Args:
+        environment: submitit's of the job.
+        delay_s: how long before the end the signal comes, in seconds.
+
+    Attributes:
+        came: whether it has come.
+    """
+
+    def __init__(self, environment: Any, delay_s: int) -> None:
+        self.came = False
+        self._number = getattr(signal, f"SIG{environment.USR_SIG}")
+        self._answer: Any = signal.getsignal(self._number)
+        self._close_s = max(1, min(_CLOSE_S, delay_s // 2))
+        if environment.global_rank == 0:
+            signal.signal(self._number, self._stop)
+
+    def _stop(self, number: int, _: object) -> None:
+        if self.came:
+            return
+        self.came = True
+        # Whatever the experiment waits for.
+        signal.signal(signal.SIGALRM, lambda *_: self.pass_on())
+        signal.alarm(self._close_s)
+        raise SystemExit(128 + number)
+
+    def pass_on(self) -> None:
+        """Let submitit queue the job again and leave.
+
+        Raises:
+            SystemExit: if the job is queued again.
+            UncompletedJobError: if not, because it ran out of time too often.
+        """
+        signal.alarm(0)
+        self._answer(self._number, None)
+
+
+class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
+    """Experiments in packs, a pack a job; a job that is killed stops nothing else.
+
+    Args:
+        experiments_per_job: how many experiments a job runs one after the other, at least 1.
+        max_array_size: how many jobs are submitted with one command at most, at least 1.
+        params: fields of submitit, as in ``hydra_plugins.hydra_submitit_launcher.config``.
+    """
+
+    # A shared file system may show a result late.
+    _RESULT_S = 15.0
+
+    def __init__(self, *, experiments_per_job: int = 1, max_array_size: int = 1000, **params: Any) -> None:
+        super().__init__(**params)
+        self._per_job, self._array = experiments_per_job, max_array_size
+        self._done: list[JobReturn] = []
+
+    @property
+    def tasks(self) -> int | None:
+        """How many processes are started for each job, on another machine; None if jobs run on this one."""
+        return None
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Submit all experiments, wait for all jobs.
+
+        Args:
+            job_overrides: of each experiment.
+            initial_job_idx: number of the first one.
+
+        Returns:
+            What became of each experiment, in their order. Those that a killed job did not finish have failed, with
+            an exception that names the job.
+
+        Raises:
+            DeepSADError: if the launcher's settings do not allow it, or the jobs cannot be submitted.
+            SystemExit: if Ctrl-C or SIGTERM interrupts it; the jobs are cancelled then.
+        """
+        if problems := self._problems():
+            raise DeepSADError(*problems)
+        numbered = list(enumerate(map(list, job_overrides), initial_job_idx))
+        packs = [numbered[i : i + self._per_job] for i in range(0, len(numbered), self._per_job)]
+        jobs: list[Any] = []
+        with _sigterm_exits():
+            try:
+                return list(itertools.chain.from_iterable(self._run(packs, jobs)))
+            except BaseException as stop:
+                # An unfinished job would go on for nobody.
+                _cancel(jobs)
+                if isinstance(stop, Exception):
+                    raise
+                console.print(f"interrupted: {_names(jobs)} cancelled; the same command goes on")
+                code = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else getattr(stop, "code", 1)
+                raise SystemExit(code) from None
+
+    def _problems(self) -> list[str]:
+        numbers = {"experiments_per_job": self._per_job, "max_array_size": self._array}
+        return [f"hydra.launcher.{key} is {value}; give a number >= 1" for key, value in numbers.items() if value < 1]
+
+    def _room(self, running: int) -> int:
+        """How many further jobs may be submitted now."""
+        return self._array
+
+    def _run(self, packs: Sequence[Pack], jobs: list[Any]) -> list[list[JobReturn]]:
+        """Submit the packs and wait for them.
+
+        Args:
+            packs: what each job runs.
+            jobs: those that were submitted are put in here, one a pack.
+
+        Returns:
+            What became of the experiments of each pack.
+        """
+        executor = self._executor()
+        found: dict[int, list[JobReturn]] = {}
+        ended: dict[int, float] = {}
+        while len(found) < len(packs):
+            while (begun := len(jobs)) < len(packs) and (room := self._room(begun - len(found))) > 0:
+                chunk = packs[begun : begun + min(room, self._array)]
+                jobs += self._submit(executor, chunk)
+                if len(jobs) == len(packs):
+                    console.print(f"{_names(jobs)} submitted; logs in {Path(self.params['submitit_folder']).parent}")
+            for index, job in enumerate(jobs):
+                if index not in found and self._has_ended(job):
+                    waited = time.monotonic() - ended.setdefault(index, time.monotonic())
+                    if job.paths.result_pickle.exists() or waited >= self._RESULT_S:
+                        found[index] = _returns(job, packs[index])
+            if len(found) < len(packs):
+                # Each look at thousands of files takes time, too.
+                time.sleep(max(0.5, 0.002 * len(jobs)))
+        return [found[index] for index in range(len(packs))]
+
+    def _has_ended(self, job: Any) -> bool:
+        """Whether a job of submitit will not write a result any more, or has."""
+        return bool(job.done())
+
+    def _executor(self) -> Any:
+        # submitit loads when jobs are submitted: every command imports this module.
+        import submitit
+
+        # The constructor takes these two, submitit's update_parameters the rest.
+        own = {"folder": self.params["submitit_folder"]}
+        if "max_num_timeout" in self.params:
+            own[f"{self._EXECUTOR}_max_num_timeout"] = self.params["max_num_timeout"]
+        shared = set(OmegaConf.structured(BaseQueueConf).keys())
+        rest = {key: value for key, value in self.params.items() if key not in ("submitit_folder", "max_num_timeout")}
+        try:
+            executor = submitit.AutoExecutor(cluster=self._EXECUTOR, **own)
+            executor.update_parameters(
+                **{key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in rest.items()}
+            )
+        except (RuntimeError, ValueError, NameError) as error:
+            raise DeepSADError(f"hydra/launcher cannot submit jobs here ({error}); choose another one") from error
+        return executor
+
+    def _submit(self, executor: Any, packs: Sequence[Pack]) -> list[Any]:
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        states = [Singleton.get_state()] * len(packs)
+        try:
+            jobs = executor.map_array(self, packs, states)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            raise DeepSADError(f"the jobs cannot be submitted ({_last_line(error)}); mend hydra.launcher") from error
+        # The first task speaks for all: it writes the record.
+        return [job.task(0) for job in jobs]
+
+    def __call__(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> list[JobReturn]:
+        """Run a pack, in the job.
+
+        Args:
+            pack: the numbers and the overrides of experiments.
+            singleton_state: Hydra's, of the submitting process.
+        """
+        import cloudpickle  # type: ignore[import-untyped]
+        from submitit import JobEnvironment
+        from submitit.core.utils import UncompletedJobError
+
+        environment = JobEnvironment()
+        warning = _Warning(environment, self.params.get("signal_delay_s", 2 * _CLOSE_S))
+        try:
+            for number, overrides in pack[len(self._done) :]:
+                done = super().__call__(overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", singleton_state)
+                if warning.came and done.status != JobStatus.COMPLETED:
+                    break
+                done._return_value = _portable(done._return_value)
+                self._done.append(done)
+                if len(pack) > 1 and environment.global_rank == 0:
+                    write_atomic(_partial(environment.paths), cloudpickle.dumps(self._done))
+                if warning.came:
+                    break
+        except SystemExit:
+            if not warning.came:
+                raise
+        if warning.came and len(self._done) < len(pack):
+            # submitit raises this where it does not queue the job again; what is left is reported as out of time.
+            with suppress(UncompletedJobError):
+                warning.pass_on()
+        return self._done
+
+    def checkpoint(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> Any:
+        """What is submitted in place of a job that ran out of time or was preempted: what is left of its pack."""
+        from submitit.helpers import DelayedSubmission
+
+        begun = len(self._done)
+        left = [(n, _goes_on(line) if i == begun else line) for i, (n, line) in enumerate(pack)]
+        return DelayedSubmission(self, left, singleton_state)
+
+
+class LocalLauncher(PackedLauncher):
+    """Jobs in processes of this machine.
+
+    Args:
+        array_parallelism: how many of them at the same time; None: as many as this process may use CPU cores.
+        params: see :class:`PackedLauncher`.
+    """
+
+    _EXECUTOR = "local"
+    # Its files are on this machine.
+    _RESULT_S = 0.0
+
+    def __init__(self, *, array_parallelism: int | None = None, **params: Any) -> None:
+        super().__init__(**params)
+        self._parallel = array_parallelism or len(os.sched_getaffinity(0))
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) != 1:
+            problems.append(
+                f"hydra.launcher starts {tasks} tasks a job, but on this machine an experiment has one; set "
+                "hydra.launcher.tasks_per_node=1 and hydra.launcher.nodes=1"
+            )
+        return problems
+
+    def _room(self, running: int) -> int:
+        return self._parallel - running
+
+
+class SlurmLauncher(PackedLauncher):
+    """Jobs of SLURM, in arrays."""
+
+    _EXECUTOR = "slurm"
+    _asked_again = -math.inf
+
+    @property
+    def tasks(self) -> int:
+        """How many processes SLURM starts for each job."""
+        return int(self.params["tasks_per_node"] * self.params["nodes"])
+
+    def _has_ended(self, job: Any) -> bool:
+        if not super()._has_ended(job):
+            return False
+        if job.paths.result_pickle.exists() or job.state.upper() not in _PAUSED:
+            return True
+        # submitit takes it for finished, and would not ask for its state again.
+        if time.monotonic() - self._asked_again > _ASK_AGAIN_S:
+            self._asked_again = time.monotonic()
+            job.watcher.clear()
+        return False
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.tasks > 1 and self._per_job > 1:
+            problems.append(
+                f"experiments_per_job is {self._per_job}, but an experiment over {self.tasks} tasks fills its job; set "
+                "experiments_per_job=1 or use one device an experiment"
+            )
+        return problems
+
+
+def _returns(job: Any, pack: Pack) -> list[JobReturn]:
+    """What became of a job's experiments.
+
+    Args:
+        job: of submitit, ended.
+        pack: what it ran.
+    """
+    try:
+        if job.paths.result_pickle.exists():
+            done = job.result()
+            error: Exception = DeepSADError(f"job {job.job_id} ran out of time; the same command goes on with it")
+        else:
+            done = pickle.loads(partial.read_bytes()) if (partial := _partial(job.paths)).exists() else []
+            error = DeepSADError(
+                f"job {job.job_id} ended without a result (state {job.state}); the same command goes on with it, and "
+                f"its log is {job.paths.stderr}"
+            )
+    except Exception as unreadable:
+        # submitit's own error with the job's traceback, or that of a result which cannot be loaded.
+        done, error = [], unreadable
+    left = [
+        JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
+        for _, overrides in pack[len(done) :]
+    ]
+    return [*done, *left]
+
+
+def _partial(paths: Any) -> Path:
+    """Where a job keeps what became of the experiments that it has finished.
+
+    Args:
+        paths: submitit's of the job.
+    """
+    return Path(paths.folder) / f"{paths.job_id}_returns.pkl"
+
+
+def _portable(value: Any) -> Any:
+    """A return value, or in place of an exception that another process could not load one with the same message."""
+    if isinstance(value, BaseException):
+        import cloudpickle
+
+        try:
+            pickle.loads(cloudpickle.dumps(value))
+        except Exception:
+            return RuntimeError(f"{type(value).__name__}: {value}")
+    return value
+
+
+def _goes_on(overrides: list[str]) -> list[str]:
+    """The overrides of an experiment that was begun by force, which need not begin it again."""
+    forced = [line for line in overrides if line.lstrip("+").startswith("force=")]
+    return [*(line for line in overrides if line not in forced), *(["force=false"] if forced else [])]
+
+
+def _cancel(jobs: Sequence[Any]) -> None:
+    """Cancel the jobs that have not ended."""
+    for job in jobs:
+        if not job.done():
+            job.cancel(check=False)
+
+
+def _names(jobs: Sequence[Any]) -> str:
+    """``3 jobs (7_0 to 7_2)`` for a message."""
+    if not jobs:
+        return "no job"
+    arrays = ", ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
+    return f"{len(jobs)} job{'s' * (len(jobs) > 1)} ({arrays})"
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, where it would end the process on the spot."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@dataclass
+class _Packing:
+    """What our launchers have beyond submitit's."""
+
+    experiments_per_job: int = 1
+    max_array_size: int = 1000
+
+
+@dataclass
+class PackedSlurmConf(_Packing, SlurmQueueConf):  # type: ignore[misc]
+    """``hydra/launcher=submitit_slurm``: the plugin's fields and ours."""
+
+    _target_: str = f"{__name__}.SlurmLauncher"
+    submitit_folder: str = "${output_dir}/submitit/%j"
+    srun_args: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PackedLocalConf(_Packing, LocalQueueConf):  # type: ignore[misc]
+    """``hydra/launcher=submitit_local``: the plugin's fields and ours."""
+
+    _target_: str = f"{__name__}.LocalLauncher"
+    submitit_folder: str = "${output_dir}/submitit/%j"
+    array_parallelism: int | None = None
+
+
+def _gpus(accelerator: str, devices: int) -> int | None:
+    """GPUs a node: as many as devices if they are asked for by name; what auto would find there nobody knows here."""
+    return devices if accelerator == "gpu" else None
+
+
+def _cpus(threads: int | None) -> int:
+    return threads or _CPUS
+
+
+OmegaConf.register_new_resolver("deepsad_gpus", _gpus, replace=True)
+OmegaConf.register_new_resolver("deepsad_cpus", _cpus, replace=True)

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# slurm.sh start|stop FOLDER: a real Slurm of one node on the loopback, for tests. Debian or Ubuntu, root; no systemd,
+# cgroups or Docker. Afterwards: . FOLDER/env
+#
+# SLURM_TEST_PORT (16917): the first of two free ports. SLURM_TEST_CPUS (8): CPUs that the node pretends to have.
+set -u
+usage="usage: $0 start|stop FOLDER"
+action=${1:?$usage}
+folder=${2:?$usage}
+port=${SLURM_TEST_PORT:-16917}
+cpus=${SLURM_TEST_CPUS:-8}
+host=$(hostname -s)
+apt_log=$folder.apt
+export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive SLURM_CONF=$folder/slurm.conf
+
+# Whether a daemon of ours runs: a process id may be taken by another program, and a zombie has no executable.
+alive() {
+  local pid
+  pid=$(cat "$folder/$1.pid" 2>/dev/null) || return 1
+  case $(readlink "/proc/$pid/exe") in
+    */"$1" | */"$1"-wlm) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+stop() {
+  local daemon pid
+  if alive slurmctld && timeout 10 scancel --user="$(id -un)" 2>/dev/null; then
+    sleep 1
+  fi
+  for daemon in slurmd slurmctld munged; do
+    alive "$daemon" || continue
+    pid=$(cat "$folder/$daemon.pid")
+    kill "$pid"
+    for _ in {1..80}; do
+      alive "$daemon" || break
+      sleep 0.1
+    done
+    alive "$daemon" && kill -9 "$pid"
+  done
+  return 0
+}
+
+fail() {
+  echo "Slurm does not start: $*" >&2
+  cat "$folder"/*.log "$apt_log" 2>/dev/null | grep -iE 'error|fatal|^E:' | grep -vi mpi | tail -n 4 >&2
+  stop
+  exit 1
+}
+
+install_packages() {
+  [[ $(command -v slurmctld slurmd munged sbatch | wc -l) == 4 ]] && return
+  command -v apt-get >/dev/null || fail "no Slurm and no apt-get here"
+  { apt-get update && apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge; } >"$apt_log" 2>&1 ||
+    fail "apt-get cannot install it (no mirror of Debian in reach?)"
+}
+
+write_configuration() {
+  local address memory
+  getent ahostsv4 "$(hostname)" >/dev/null || echo "127.0.0.1 $(hostname)" >>/etc/hosts
+  address=$(getent ahostsv4 "$(hostname)" | awk 'NR == 1 { print $1 }')
+  memory=$(awk '/MemTotal/ { print int($2 / 1100) }' /proc/meminfo)
+  # Devices that stand for GPUs: Slurm then sets CUDA_VISIBLE_DEVICES.
+  rm -f "$folder"/gpu[01]
+  mknod "$folder/gpu0" c 1 3
+  mknod "$folder/gpu1" c 1 3
+  cat >"$folder/gres.conf" <<EOF
+AutoDetect=off
+Name=gpu File=$folder/gpu[0-1]
+EOF
+  cat >"$folder/slurm.conf" <<EOF
+ClusterName=test
+SlurmctldHost=$host($address)
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmUser=root
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
+# Ids that no earlier Slurm on this machine had.
+FirstJobId=$(($(date +%s) % 50000000 + 1))
+SlurmctldPidFile=$folder/slurmctld.own
+SlurmdPidFile=$folder/slurmd.own
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+MailProg=/bin/true
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SlurmdParameters=config_overrides
+GresTypes=gpu
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+KillWait=5
+MinJobAge=36000
+ReturnToService=2
+NodeName=$host NodeAddr=$address CPUs=$cpus RealMemory=$memory Gres=gpu:2
+PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE DefMemPerCPU=100 State=UP
+EOF
+}
+
+# There is no accounting database: squeue answers what submitit asks of sacct.
+write_sacct() {
+  cat >"$folder/bin/sacct" <<'EOF'
+#!/bin/sh
+jobs=
+while [ $# -gt 0 ]; do
+  if [ "$1" = -j ]; then
+    jobs=$jobs,$2
+    shift
+  fi
+  shift
+done
+echo "JobID|State|NodeList"
+squeue --noheader --array --states=all --jobs="${jobs#,}" --format="%F_%K|%T|%N" | sed s/_N.A//
+EOF
+  chmod +x "$folder/bin/sacct"
+  echo "export SLURM_CONF=$folder/slurm.conf PATH=$folder/bin:\$PATH" >"$folder/env"
+}
+
+start() {
+  local daemon
+  mkdir -p "$folder" || exit 1
+  [[ $(id -u) == 0 ]] || fail "root is needed"
+  install_packages
+  stop
+  mkdir -p "$folder"/{munge,bin,state,spool} && chmod 755 "$folder" "$folder/munge" || fail "$folder cannot be written"
+  (umask 077 && head -c 256 /dev/urandom >"$folder/key")
+  write_configuration
+  write_sacct
+  munged --force --key-file="$folder/key" --socket="$folder/munge/socket" --pid-file="$folder/munged.pid" \
+    --log-file="$folder/munged.log" --seed-file="$folder/seed" || fail "munged"
+  for daemon in slurmctld slurmd; do
+    setsid "$daemon" -D -c </dev/null >"$folder/$daemon.out" 2>&1 &
+    echo $! >"$folder/$daemon.pid"
+  done
+  for attempt in {1..100}; do
+    sleep 0.1
+    timeout 5 sinfo --noheader --format=%T 2>/dev/null | grep -q idle && return
+    if ((attempt >= 20)) && ! { alive slurmctld && alive slurmd; }; then
+      fail "a daemon has ended (port $port or $((port + 1)) taken?)"
+    fi
+  done
+  fail "the node does not become idle"
+}
+
+case $action in
+  start | stop) "$action" ;;
+  *)
+    echo "$usage" >&2
+    exit 2
+    ;;
+esac
