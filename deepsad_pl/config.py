@@ -12,6 +12,8 @@ from deepsad_pl.schema import (
     LoggerConfig,
     RecipeConfig,
     ScenarioConfig,
+    StudyConfig,
+    SweepConfig,
     TableConfig,
     TrainConfig,
     TrainerConfig,
@@ -23,6 +25,7 @@ def register() -> None:
     """Make the types known to Hydra."""
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig)
+    store.store(group="schema", name="sweep", node=SweepConfig)
     nodes: dict[str, Mapping[str, type]] = {
         "dataset": {"images": ImagesConfig, "image_folder": ImageFolderConfig, "table": TableConfig},
         "scenario": {"base": ScenarioConfig},
@@ -30,6 +33,7 @@ def register() -> None:
         "pretrain": PRETRAIN_CONFIGS,
         "method": METHOD_CONFIGS,
         "trainer": {"base": TrainerConfig},
+        "study": {"base": StudyConfig},
         "logger": {"base": LoggerConfig, "wandb": WandbConfig},
     }
     for group, configs in nodes.items():

@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from deepsad_pl.catalog import METHODS
+
 
 @dataclass
 class LeNetConfig:
@@ -251,7 +253,7 @@ class WandbConfig(LoggerConfig):
     group: str | None = None  # null: <dataset>/<method>
     job_type: str = "train"
     tags: list[str] = field(default_factory=list)
-    plots: bool | None = None  # ROC curve and score histogram; null: in single runs, not in sweeps
+    plots: bool | None = None  # the ROC curve; null: in single runs, not in sweeps; the histograms are always drawn
 
 
 @dataclass
@@ -269,6 +271,39 @@ class TrainConfig:
     method: MethodConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
+
+
+@dataclass
+class StudyConfig:
+    """A study of sweep.py; see :class:`deepsad_pl.study.grid.Study`."""
+
+    name: str = MISSING
+    title: str = MISSING
+    datasets: list[str] = field(default_factory=lambda: ["mnist", "fmnist", "cifar10"])
+    methods: list[str] = field(default_factory=lambda: list(METHODS))
+    axes: dict[str, list[Any]] = field(default_factory=dict)  # values of each; the rows of the table
+    keys: dict[str, str] = field(default_factory=dict)  # the setting of each axis
+    depends: dict[str, Any] = field(default_factory=dict)  # whom each axis changes: all, seeing_labels, [methods]
+    fixed: dict[str, Any] = field(default_factory=dict)  # settings of all experiments
+    # For a method, settings to try in turn; the column shows the best (appendix C).
+    variants: dict[str, dict[str, list[Any]]] = field(
+        default_factory=lambda: {"soft_boundary_svdd": {"method.nu": [0.01, 0.1]}}
+    )
+    normal_classes: Any = "all"  # in turn; or a list
+    anomaly_classes: Any = "all"  # known, in turn, never the normal one; or a list; or null: drawn by the seed
+    seeds: list[int] = field(default_factory=lambda: [0])
+    paper: bool = False  # whether the paper has figures for it
+    figure: str = "auroc"  # or regions: Figure 1
+
+
+@dataclass
+class SweepConfig(TrainConfig):
+    """A study, or without one a free sweep."""
+
+    study: StudyConfig | None = None
+    action: str = "run"  # report, status or dashboard
+    dry_run: bool = False  # stop before the first experiment
+    experiments_per_job: int = 1  # of a SLURM job, one after the other
 
 
 PRETRAIN_CONFIGS: dict[str, type[PretrainConfig]] = {

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from deepsad_pl.study.study import ACTIONS
+
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 NOISE = ("GPU available", "TPU available", "Sanity", "Params", "num_workers", "ckpt_path", "Trainer.fit", "Warning")
 
@@ -29,10 +31,22 @@ def assert_refused(done: subprocess.CompletedProcess[str], where: Path) -> None:
 def test_help_names_the_choices_and_the_settings(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "--help")
     assert done.returncode == 0
-    for group in (path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "scenario"):
+    groups = {path.name: path for path in (ROOT / "conf").iterdir() if path.is_dir()}
+    for group in (path for name, path in groups.items() if name not in ("scenario", "study", "hydra")):
         for option in group.glob("*.yaml"):
             assert re.search(rf"\b{re.escape(option.stem)}\b", done.stdout)
     for key in ("gamma_l", "eta", "output_dir", "max_epochs"):
+        assert key in done.stdout
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_of_sweep_names_the_studies_and_the_launchers(cli: CLI, tmp_path: Path) -> None:
+    done = cli("sweep.py", "--help")
+    assert done.returncode == 0
+    launchers = (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml")
+    for option in [*(ROOT / "conf" / "study").glob("*.yaml"), *launchers]:
+        assert re.search(rf"\b{re.escape(option.stem)}\b", done.stdout)
+    for key in ("joblib", *ACTIONS, "dry_run", "experiments_per_job"):
         assert key in done.stdout
     assert not any(tmp_path.iterdir())
 

@@ -60,6 +60,9 @@ def test_python_command(
     command: str, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, script, *arguments = shlex.split(command)
+    if any(argument.startswith("study=") for argument in arguments):
+        run_study(arguments, fresh, monkeypatch, capsys)
+        return
     single = ("--help" in arguments) or "trainer=ddp" in arguments
     extra = [] if "--help" in arguments else ["trainer.max_epochs=1", "trainer.threads=1"]
     if not any(argument.startswith("logger=") for argument in arguments):
@@ -72,6 +75,42 @@ def test_python_command(
     SCRIPTS[script]()
     assert list((fresh / "runs").glob("*/*/*/metrics.json"))
     assert "AUROC" in capsys.readouterr().out
+
+
+def run_study(
+    arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A study in its smallest part, in this process; what is about a finished one comes after it."""
+    small = ["trainer.max_epochs=1", "trainer.threads=1", "study.normal_classes=[0]", "study.anomaly_classes=[0,1]"]
+    here = ["logger=none", "hydra/launcher=basic"]
+    given = {argument.split("=")[0] for argument in arguments}
+    narrower = [] if {"study.seeds", "seed"} & given else ["study.seeds=[0]"]
+    action = next((a for a in arguments if a.startswith("action=")), "action=run")
+    (study,) = (a for a in arguments if a.startswith("study="))
+    if "hydra/launcher=slurm" in given or "hydra/launcher" in given:
+        here, action = ["logger=none", "dry_run=true"], "action=none"
+    if action in ("action=status", "action=report"):
+        words = [study, "study.datasets=[cardio]", "study.methods=[ocsvm_raw]", *small, *narrower, *here]
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
+        cli.sweep()
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *arguments])
+    else:
+        monkeypatch.setattr(
+            sys, "argv", ["sweep.py", *arguments, *small, *narrower, *here[action == "action=dashboard" :]]
+        )
+    cli.sweep()
+    shown = capsys.readouterr().out
+    folder = fresh / "runs" / "studies" / study.removeprefix("study=")
+    if action == "action=run" and "dry_run" not in given:
+        assert (folder / "figure.png").exists()
+    expected = {
+        "action=run": "experiments",
+        "action=none": "to do",
+        "action=status": "1 finished",
+        "action=report": "AUROC",
+    }
+    assert expected.get(action, "workspace.json") in shown
 
 
 def test_make_run(tmp_path: Path) -> None:
@@ -95,7 +134,7 @@ def test_make_targets_exist(command: str) -> None:
     assert shutil.which("make")
     done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    tool = {"run": "train.py", "test": "pytest", "lint": "mypy"}[command.split()[1]]
+    tool = {"run": "train.py", "test": "pytest", "lint": "mypy", "wandb-sync": "wandb_sync"}[command.split()[1]]
     assert tool in done.stdout
 
 

@@ -1,0 +1,105 @@
+"""Many configurations from few compositions: Hydra takes a tenth of a second for each, a study has thousands."""
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from deepsad_pl.cli import to_settings
+
+Settings = dict[str, Any]
+
+# What nearly every experiment of a study sets differently; no type of its schema changes the value.
+_PLAIN = {"seed": int, "scenario.normal_class": object, "scenario.anomaly_class": object}
+
+
+class Composer:
+    """Composes ``train.yaml`` with overrides, to the settings that a job with them has.
+
+    Only the choices of groups are composed by Hydra, once each; what sets a value is applied to a copy, as Hydra does.
+
+    Args:
+        loader: Hydra's, with its search path.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self._parsed: dict[str, Override] = {}
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._settings: dict[tuple[str, ...], tuple[Settings, bool]] = {}
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """The names of the configuration's groups."""
+        return frozenset(self._loader.list_groups(""))
+
+    def parse(self, overrides: Iterable[str]) -> list[Override]:
+        """The overrides as Hydra reads them."""
+        lines = list(overrides)
+        if new := [line for line in lines if line not in self._parsed]:
+            parser = OverridesParser.create(config_loader=self._loader)
+            self._parsed.update(zip(new, parser.parse_overrides(new), strict=True))
+        return [self._parsed[line] for line in lines]
+
+    def is_choice(self, override: Override) -> bool:
+        """Whether an override is a matter of composition: the choice of a group, an addition or a removal."""
+        key = override.key_or_group
+        return (
+            key in self.groups
+            or "/" in key
+            or override.package is not None
+            or (override.type is not None and (override.is_add() or override.is_delete() or override.is_force_add()))
+        )
+
+    def has_key(self, choices: Sequence[str], key: str) -> bool:
+        """Whether there is a setting of that name under these choices."""
+        group, _, name = key.rpartition(".")
+        cfg = self._base(tuple(choices))
+        parent = OmegaConf.select(cfg, group) if group else cfg
+        # A mandatory value that is not given yet is not "in" its parent.
+        return isinstance(parent, DictConfig) and name in list(parent.keys())
+
+    def settings(self, overrides: Sequence[str]) -> Settings:
+        """The configuration with these overrides as plain dictionaries; do not change them.
+
+        Raises:
+            DeepSADError: if a mandatory value is missing.
+            ConfigCompositionException: if there is no such choice or key, or the value does not fit.
+        """
+        parsed = self.parse(overrides)
+        plain = [o for o in parsed if o.key_or_group in _PLAIN and isinstance(o.value(), _PLAIN[o.key_or_group])]
+        rest = [o for o in parsed if o not in plain]
+        settings, refers = self._without(rest)
+        if refers:
+            return self._without(parsed)[0]
+        settings = {**settings, "scenario": dict(settings["scenario"])}
+        for override in plain:
+            group, _, key = override.key_or_group.rpartition(".")
+            (settings[group] if group else settings)[key] = override.value()
+        return settings
+
+    def _without(self, overrides: Sequence[Override]) -> tuple[Settings, bool]:
+        """The settings, and whether any of them is made from one that :meth:`settings` would put in afterwards."""
+        lines = tuple(str(override.input_line) for override in overrides)
+        if lines not in self._settings:
+            cfg = copy.deepcopy(self._base(tuple(str(o.input_line) for o in overrides if self.is_choice(o))))
+            ConfigLoaderImpl._apply_overrides_to_config([o for o in overrides if not self.is_choice(o)], cfg)
+            refers = re.search(r"\$\{[^}]*\b(seed|normal_class|anomaly_class)\b", OmegaConf.to_yaml(cfg))
+            self._settings[lines] = to_settings(cfg), refers is not None
+        return self._settings[lines]
+
+    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._composed:
+            cfg = self._loader.load_configuration("train", list(choices), run_mode=RunMode.RUN)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            self._composed[choices] = cfg
+        return self._composed[choices]

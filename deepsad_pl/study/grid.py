@@ -1,0 +1,247 @@
+"""The grid of a study: its experiments, and the cells of its table that each of them stands in. No torch, no Hydra."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepsad_pl.catalog import METHODS
+from deepsad_pl.errors import DeepSADError
+
+Value = str | int | float | None
+
+# Who an axis changes, where the study does not list the methods.
+ALL, SEEING_LABELS = "all", "seeing_labels"
+_KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as ``conf/study/*.yaml`` states it.
+
+    Attributes:
+        name: of its YAML and its folder.
+        title: in words.
+        datasets: choices of ``dataset``.
+        methods: choices of ``method``.
+        axes: the values of each axis; the rows of the table are their product.
+        keys: the setting that each axis sets.
+        depends: whom each axis changes: ``all``, ``seeing_labels`` or a list of methods. The others have no such axis:
+            they are run once and shown in every row.
+        fixed: settings that all experiments share.
+        variants: for a method, settings that are tried in turn; its column shows the best.
+        normal_classes: names or indices; ``all`` for each class in turn.
+        anomaly_classes: the known classes in turn, never the normal one; ``all``; or None, drawn by the seed.
+        seeds: in turn.
+        paper: whether the paper has figures for it.
+        figure: ``auroc``, or ``regions`` for the decision regions of the paper's Figure 1.
+    """
+
+    name: str
+    title: str
+    datasets: Sequence[str]
+    methods: Sequence[str]
+    axes: Mapping[str, Sequence[Value]]
+    keys: Mapping[str, str]
+    depends: Mapping[str, str | Sequence[str]]
+    fixed: Mapping[str, Value]
+    variants: Mapping[str, Mapping[str, Sequence[Value]]]
+    normal_classes: str | Sequence[str | int]
+    anomaly_classes: str | Sequence[str | int] | None
+    seeds: Sequence[int]
+    paper: bool = False
+    figure: str = "auroc"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method on a data set, as far as the grid must know it.
+
+    Attributes:
+        dataset: choice of ``dataset``.
+        method: choice of ``method``.
+        classes: names of the data set's classes.
+        sees_labels: whether labeled anomalies change what the method does.
+        scenario: the scenario's settings before the study sets any.
+        chosen: settings that the command line fixes for every experiment.
+    """
+
+    dataset: str
+    method: str
+    classes: Sequence[str]
+    sees_labels: bool
+    scenario: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment, by what the study sets.
+
+    Attributes:
+        dataset: choice of ``dataset``.
+        method: choice of ``method``.
+        settings: key and value, in the order of the command line.
+    """
+
+    dataset: str
+    method: str
+    settings: tuple[tuple[str, Value], ...]
+
+    def overrides(self) -> list[str]:
+        """What follows ``python train.py``."""
+        settings = [f"{key}={quoted(value)}" for key, value in self.settings]
+        return [f"dataset={self.dataset}", f"method={self.method}", *settings]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An experiment in a cell of the table; one without the axis stands in every row.
+
+    Attributes:
+        experiment: the experiment.
+        column: of the table.
+        variant: what was run, where a column is the best of several.
+        row: the value of each axis.
+        normal_class: its name.
+        anomaly_class: name of the known class; None where the experiment does not depend on it, or the seed draws it.
+        seed: of the experiment.
+        borrowed: the column whose experiment it is, if that is another one.
+    """
+
+    experiment: Experiment
+    column: str
+    variant: str
+    row: tuple[Value, ...]
+    normal_class: str
+    anomaly_class: str | None
+    seed: int
+    borrowed: str | None
+
+
+def study_problems(study: Study) -> list[str]:
+    """What is wrong with a study, whatever its data sets."""
+    problems = [
+        f"study.{name} is empty; give at least one"
+        for name in ("datasets", "methods", "seeds", "normal_classes")
+        if not getattr(study, name)
+    ]
+    problems += [f"study.axes.{axis} is empty; give at least one value" for axis in study.axes if not study.axes[axis]]
+    problems += [
+        f"study.{part} has no entry for the axis {axis}; {what}"
+        for part, what in (("keys", "name the setting that it sets"), ("depends", "give all, seeing_labels or methods"))
+        for axis in study.axes
+        if axis not in getattr(study, part)
+    ]
+    problems += [
+        f"method={method} is unknown; choose from {', '.join(METHODS)}"
+        for method in dict.fromkeys([*study.methods, *study.variants])
+        if method not in METHODS
+    ]
+    for axis, who in study.depends.items():
+        if isinstance(who, str) and who not in (ALL, SEEING_LABELS):
+            problems.append(f"study.depends.{axis} is {who}; give {ALL}, {SEEING_LABELS} or a list of methods")
+    for key in ("datasets", "methods", "seeds", *(f"axes.{axis}" for axis in study.axes)):
+        values = study.axes[key[5:]] if key.startswith("axes.") else getattr(study, key)
+        if twice := sorted({str(value) for value in values if list(values).count(value) > 1}):
+            problems.append(f"study.{key} has {', '.join(twice)} more than once; give each value once")
+    if study.figure not in ("auroc", "regions"):
+        problems.append(f"study.figure is {study.figure}; give auroc or regions")
+    return problems
+
+
+def places(study: Study, subject: Subject) -> list[Place]:
+    """All cells that a method can have on a data set, each with its experiments.
+
+    Args:
+        study: the study.
+        subject: one of its methods on one of its data sets.
+
+    Raises:
+        DeepSADError: if a class does not exist.
+    """
+    found: list[Place] = []
+    for row in itertools.product(*study.axes.values()):
+        found += _cell(study, subject, dict(zip(study.axes, row, strict=True)))
+    return found
+
+
+def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[Place]:
+    kind = METHODS[subject.method]
+    set_by_row = {study.keys[axis]: value for axis, value in row.items()}
+    scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
+    labeled = scenario["gamma_l"] != 0 and scenario["k_l"] != 0
+    if not labeled and kind.needs_labeled_anomalies:
+        return
+    method, sees_labels = subject.method, subject.sees_labels
+    if not labeled and kind.without_labels:
+        method, sees_labels = kind.without_labels, False
+    column = METHODS[subject.method].column or subject.method
+    borrowed = None if method == subject.method else METHODS[method].column or method
+
+    axes = {
+        study.keys[axis]: value for axis, value in row.items() if _depends(study.depends[axis], method, sees_labels)
+    }
+    for variant in _variants(study, method, subject.chosen):
+        label = ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in variant.items())])
+        shared = {**study.fixed, **axes, **variant}
+        for normal, seed in itertools.product(_normal_classes(study, subject), study.seeds):
+            known: Sequence[str | None] = (None,)
+            if sees_labels and labeled and study.anomaly_classes is not None:
+                known = [c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal]
+            for anomaly in known:
+                settings = {**shared, _NORMAL_CLASS: normal, _KNOWN_CLASS: anomaly, _SEED: seed}
+                kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
+                experiment = Experiment(subject.dataset, method, kept)
+                yield Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)
+
+
+def _scenario_part(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix("scenario."): value for key, value in settings.items() if key.startswith("scenario.")}
+
+
+def _depends(who: str | Sequence[str], method: str, sees_labels: bool) -> bool:
+    if isinstance(who, str):
+        return who == ALL or sees_labels
+    return method in who
+
+
+def _variants(study: Study, method: str, chosen: Mapping[str, Any]) -> Iterator[dict[str, Value]]:
+    tried = {key: values for key, values in study.variants.get(method, {}).items() if key not in chosen}
+    for values in itertools.product(*tried.values()):
+        yield dict(zip(tried, values, strict=True))
+
+
+def _normal_classes(study: Study, subject: Subject) -> list[str]:
+    return _classes(study.normal_classes, subject, "normal_classes")
+
+
+def _classes(wishes: str | Sequence[str | int], subject: Subject, key: str) -> list[str]:
+    # numpy loads when it is needed only.
+    from deepsad_pl.data.scenario import resolve_class
+
+    if wishes == ALL:
+        return list(subject.classes)
+    if isinstance(wishes, str):
+        raise DeepSADError(f"study.{key} is {wishes!r}; give all or a list of classes")
+    try:
+        return list(dict.fromkeys(subject.classes[resolve_class(wish, subject.classes)] for wish in wishes))
+    except DeepSADError as error:
+        raise DeepSADError(f"study.{key} on dataset={subject.dataset}: {error}") from None
+
+
+def quoted(value: Value) -> str:
+    """A value as Hydra's override grammar reads it back."""
+    if value is None:
+        return "null"
+    if not isinstance(value, str):
+        return repr(value)
+    words = ("null", "true", "false", "inf", "nan", "on", "off", "yes", "no", "y", "n")
+    plain = re.fullmatch(r"[A-Za-z_][\w-]*", value, re.ASCII) and value.lower() not in words
+    if plain or re.fullmatch(r"0|[1-9]\d{0,8}", value):
+        return value
+    # A backslash escapes only where it stands before a quote.
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f"'{escaped}'"

@@ -1,0 +1,111 @@
+"""From a study's records to its report, on disk, on the console and in W&B."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepsad_pl.console import console
+from deepsad_pl.dashboard import upload_dashboard, write_dashboard
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.plan import Plan
+from deepsad_pl.report import write_report
+from deepsad_pl.report.show import show_report
+from deepsad_pl.study.grid import Place, Study
+from deepsad_pl.study.jobs import Planned
+from deepsad_pl.study.results import results_frame
+from deepsad_pl.wandb_report import log_report
+
+
+def report_study(
+    folder: Path,
+    study: Study,
+    planned: Sequence[Planned],
+    *,
+    records: Mapping[Path, dict[str, Any]],
+    whole: Sequence[Place],
+    with_paper: bool,
+    logger: Mapping[str, Any],
+    overrides: Sequence[str],
+) -> None:
+    """Write the report, show it, and log it where the experiments were logged.
+
+    Args:
+        folder: of the study.
+        study: the whole of it.
+        planned: what was asked for.
+        records: of the finished experiments, by run folder.
+        whole: all places of the study.
+        with_paper: whether the experiments are the paper's.
+        logger: settings of the logger.
+        overrides: what all experiments have.
+
+    Raises:
+        DeepSADError: if nothing is finished.
+    """
+    axes = list(study.axes)
+    regions = study.figure == "regions"
+    report = write_report(
+        folder,
+        results_frame(planned, records, whole, axes),
+        name=study.name,
+        title=study.title,
+        axes=axes,
+        with_paper=study.paper and with_paper,
+        with_figure=not regions,
+    )
+    files = report.files
+    if regions:
+        # torch loads with it: the trained models are asked about every point of the plane.
+        from deepsad_pl.toy_figure import draw_study
+
+        files = [*files, *draw_study(folder, _finished(planned, records))]
+    show_report(report)
+    if logger["name"] == "wandb":
+        log_report(
+            folder,
+            mode=logger["mode"],
+            project=logger["project"],
+            entity=logger["entity"],
+            group=logger["group"] or study.name,
+            tags=logger["tags"],
+            tables=report.frames(),
+            files=files,
+            config={"study.name": study.name, "study.overrides": list(overrides)},
+        )
+
+
+def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> None:
+    """Write the specification of the study's W&B workspace, and upload it when somebody is logged in.
+
+    Args:
+        folder: of the study.
+        study: as it was asked for.
+        logger: settings of the logger.
+
+    Raises:
+        DeepSADError: if the experiments are not logged to W&B, the workspace library is missing, or W&B refuses.
+    """
+    if logger["name"] != "wandb":
+        raise DeepSADError(f"action=dashboard is about W&B, but logger is {logger['name']}; use logger=wandb")
+    what: dict[str, Any] = {
+        "name": study.title,
+        "project": logger["project"],
+        "entity": logger["entity"],
+        "group": logger["group"] or study.name,
+        "axes": [study.keys[axis] for axis in study.axes],
+        "datasets": list(study.datasets),
+    }
+    path = write_dashboard(folder, **what)
+    console.print(f"dashboard: {path}", markup=False, soft_wrap=True)
+    url = upload_dashboard(**what)
+    told = (
+        f"uploaded: {url}"
+        if url
+        else "not uploaded, since nobody is logged in: wandb login, make wandb-sync, and again"
+    )
+    console.print(told, markup=False, soft_wrap=True)
+
+
+def _finished(planned: Sequence[Planned], records: Mapping[Path, object]) -> list[Plan]:
+    plans = {job.plan.run_dir: job.plan for part in planned for job in part.unique}
+    return [plan for run_dir, plan in plans.items() if run_dir in records]

@@ -1,0 +1,156 @@
+"""What has become of a study's experiments: finished, failed, at work or waiting; and how long the rest will take."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from deepsad_pl.files import write_atomic
+from deepsad_pl.results import RECORD, read_record
+from deepsad_pl.study.effect import is_decisive
+from deepsad_pl.study.jobs import Job
+
+STOPPED = "it was stopped before it was finished"
+
+
+class Failures:
+    """Notes about experiments that began and did not finish, one file each.
+
+    An experiment leaves a note when it begins and takes it away when it is finished, so that one that was killed is
+    known as well.
+
+    Args:
+        folder: of the notes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def versions(self) -> dict[str, int]:
+        """The name of each note, and when it was written."""
+        found: dict[str, int] = {}
+        for path in self.folder.glob("*.json"):
+            # Whoever has finished takes his note away.
+            with suppress(FileNotFoundError):
+                found[path.name] = path.stat().st_mtime_ns
+        return found
+
+    def name_of(self, overrides: Iterable[str]) -> str:
+        """The name of an experiment's note: the same wherever it runs."""
+        lines = "\n".join(sorted(filter(is_decisive, overrides)))
+        return f"{hashlib.sha256(lines.encode()).hexdigest()[:16]}.json"
+
+    def _path(self, overrides: Iterable[str]) -> Path:
+        return self.folder / self.name_of(overrides)
+
+    def note(self, overrides: Sequence[str], error: str, traceback: str = "") -> None:
+        """Keep what went wrong."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        note = {"error": error, "overrides": list(overrides), "traceback": traceback}
+        write_atomic(self._path(overrides), json.dumps(note, indent=2) + "\n")
+
+    def forget(self, overrides: Sequence[str]) -> None:
+        """Remove the note, if there is one."""
+        self._path(overrides).unlink(missing_ok=True)
+
+    def error(self, overrides: Sequence[str]) -> str | None:
+        """What went wrong, or None."""
+        try:
+            return str(json.loads(self._path(overrides).read_text(encoding="utf-8"))["error"])
+        except FileNotFoundError:
+            return None
+
+
+@dataclass(frozen=True)
+class State:
+    """A study's experiments by what has become of them.
+
+    Attributes:
+        records: of the finished ones, by run folder.
+        working: those that a process is at work on.
+        failed: those that began and ended without a record, each with the first line of its error.
+        waiting: those that have not begun.
+    """
+
+    records: Mapping[Path, dict[str, Any]]
+    working: list[Job]
+    failed: list[tuple[Job, str]]
+    waiting: list[Job]
+
+    @property
+    def missing(self) -> list[Job]:
+        """All that is not finished."""
+        return [*self.working, *(job for job, _ in self.failed), *self.waiting]
+
+
+def state_of(jobs: Sequence[Job], failures: Failures) -> State:
+    """Look at the run folders.
+
+    Raises:
+        DeepSADError: if a record cannot be read.
+    """
+    state = State({}, [], [], [])
+    records = dict(state.records)
+    for job in jobs:
+        if (record := read_record(job.plan.run_dir)) is not None:
+            records[job.plan.run_dir] = record
+        elif _is_locked(job.plan.run_dir):
+            state.working.append(job)
+        elif (error := failures.error(job.overrides)) is not None:
+            state.failed.append((job, error))
+        else:
+            state.waiting.append(job)
+    return State(records, state.working, state.failed, state.waiting)
+
+
+def is_finished(job: Job) -> bool:
+    """Whether there is a record."""
+    return (job.plan.run_dir / RECORD).exists()
+
+
+def forget_forced(jobs: Sequence[Job]) -> None:
+    """Remove the records of the experiments that are to be done again (``force=true``)."""
+    for job in jobs:
+        if job.plan.force:
+            (job.plan.run_dir / RECORD).unlink(missing_ok=True)
+
+
+def _is_locked(run_dir: Path) -> bool:
+    path = run_dir / ".lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the missing experiments will take.
+
+    Attributes:
+        seconds: of all of which anything is known, one after the other.
+        unknown: how many there are of a data set and method of which none is finished.
+    """
+
+    seconds: float
+    unknown: int
+
+
+def estimate(jobs: Sequence[Job], records: Iterable[Mapping[str, Any]]) -> Estimate:
+    """From the mean seconds of finished experiments of the same data set and method."""
+    spent: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        spent.setdefault((record["dataset"], record["method"]), []).append(sum(record["seconds"].values()))
+    keys = [(job.plan.dataset["name"], job.plan.method["name"]) for job in jobs]
+    return Estimate(sum(mean(spent[key]) for key in keys if key in spent), sum(key not in spent for key in keys))

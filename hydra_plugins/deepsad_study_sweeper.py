@@ -1,0 +1,121 @@
+"""Hydra's side of a study: hands exactly the missing experiments to whichever launcher is configured."""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from hydra_plugins.deepsad_grid_sweeper import GridSweeper, tasks_of
+
+if TYPE_CHECKING:
+    from deepsad_pl.study.study import StudyRun
+
+_LAUNCHER = "hydra/launcher"
+
+
+class StudySweeper(GridSweeper):
+    """Runs what is missing of a study and reports it; without a study it sweeps the product of comma lists."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Let the jobs be those of ``train.py``, and silent where a study shows its own progress."""
+        from deepsad_pl.study.job import run_study_job
+        from deepsad_pl.study.study import study_folder
+
+        self._asked = config
+        master = copy.deepcopy(config)
+        with open_dict(master):
+            hydra = master.hydra
+            hydra.job.config_name = "train"
+            chosen = any(line.startswith(f"{_LAUNCHER}=") for line in hydra.overrides.hydra)
+            if not chosen and config.study is None:
+                # One after the other, each with its own progress, as train.py -m.
+                hydra.launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+            elif not chosen:
+                hydra.overrides.hydra.insert(0, f"{_LAUNCHER}={hydra.runtime.choices[_LAUNCHER]}")
+            hydra.overrides.hydra.append("hydra.mode=MULTIRUN")
+        if config.study is not None:
+            failures = study_folder(config.output_dir, config.study.name) / "failures"
+            task_function = partial(run_study_job, failures.absolute())
+        self.hydra_context, self.config = hydra_context, master
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=master
+        )
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Do what ``action`` says.
+
+        Raises:
+            CommandLineError: before any work if the command is wrong; at the end if an experiment is not finished.
+        """
+        from deepsad_pl.cli import CommandLineError
+        from deepsad_pl.errors import DeepSADError
+        from deepsad_pl.study.words import is_own
+
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides(arguments)
+        if self._asked.study is None:
+            if self._asked.action != "run" or self._asked.dry_run:
+                raise CommandLineError(
+                    f"action={self._asked.action} dry_run={self._asked.dry_run} is for a study, but none is named; add "
+                    "study=..."
+                )
+            return super().sweep([str(o.input_line) for o in overrides if not is_own(o)])
+        try:
+            self._study(arguments).act(self._asked.action, dry_run=self._asked.dry_run)
+        except DeepSADError as error:
+            raise CommandLineError(str(error)) from None
+        return []
+
+    def _study(self, arguments: Sequence[str]) -> "StudyRun":
+        from deepsad_pl.composer import Composer
+        from deepsad_pl.study.study import StudyRun
+
+        assert self.hydra_context is not None and self.launcher is not None
+        loader = self.hydra_context.config_loader
+        asked = OmegaConf.to_container(self._asked.study, resolve=True)
+        whole = loader.load_configuration(
+            "sweep", [f"study={self._asked.hydra.runtime.choices['study']}"], run_mode=self._asked.hydra.mode
+        )
+        assert isinstance(asked, dict)
+        return StudyRun(
+            asked={str(key): value for key, value in asked.items()},
+            whole=OmegaConf.to_container(whole.study, resolve=True),  # type: ignore[arg-type]
+            arguments=arguments,
+            composer=Composer(loader),
+            output_dir=self._asked.output_dir,
+            logger=OmegaConf.to_container(self._asked.logger, resolve=True),  # type: ignore[arg-type]
+            processes=self._processes(),
+            tasks=tasks_of(self.launcher),
+            launch=self._launch,
+        )
+
+    def _processes(self) -> int | None:
+        """How many experiments run side by side on this machine; None if somebody else decides that."""
+        target = str(self._asked.hydra.launcher._target_)
+        if target.endswith("JoblibLauncher"):
+            import joblib
+
+            return int(joblib.effective_n_jobs(self._asked.hydra.launcher.n_jobs))
+        return 1 if target.endswith("BasicLauncher") else None
+
+    def _launch(self, jobs: Sequence[Sequence[str]]) -> list[Any]:
+        """Run the jobs; what each returned, or the exception it ended with."""
+        assert self.launcher is not None
+        returns = self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)
+        return [done._return_value for done in returns]
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="study",
+    node={"_target_": "hydra_plugins.deepsad_study_sweeper.StudySweeper"},
+    provider="deepsad_pl",
+)

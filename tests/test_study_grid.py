@@ -1,0 +1,195 @@
+"""The grids of the studies: the paper's numbers of experiments, and nothing that cannot be or is there twice."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from studies import DIGITS, STUDIES, planner, study_of
+
+from deepsad_pl.catalog import METHODS
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.study.grid import Place, Study, Subject, places, quoted, study_problems
+
+SCENARIO = {"normal_class": 0, "anomaly_class": 1, "gamma_l": 0.05, "gamma_p": 0.0, "k_l": 1, "gamma_n": 0.0}
+UNSUPERVISED = (
+    "deep_svdd",
+    "autoencoder",
+    *(f"{m}_{on}" for m in ("ocsvm", "iforest", "kde") for on in ("raw", "hybrid")),
+)
+
+
+def subject_of(method: str, classes: Sequence[str] = DIGITS, **chosen: Any) -> Subject:
+    sees = method not in (*UNSUPERVISED, "soft_boundary_svdd")
+    return Subject("digits", method, classes, sees, SCENARIO, chosen)
+
+
+def experiments(found: Sequence[Place]) -> int:
+    return len({place.experiment for place in found})
+
+
+def in_rows(found: Sequence[Place]) -> list[int]:
+    """How many experiments stand in each row of the table."""
+    return list(Counter(place.row for place in found).values())
+
+
+@pytest.mark.parametrize(
+    ("study", "method", "once", "rows"),
+    [
+        ("labeled_anomalies", "deep_sad", 370, [10, 90, 90, 90, 90]),
+        ("labeled_anomalies", "classifier", 360, [90, 90, 90, 90]),
+        ("labeled_anomalies", "ss_dgm_m2", 360, [90, 90, 90, 90]),
+        ("labeled_anomalies", "ssad_raw", 370, [10, 90, 90, 90, 90]),
+        ("labeled_anomalies", "ocsvm_hybrid", 10, [10] * 5),
+        ("labeled_anomalies", "soft_boundary_svdd", 20, [20] * 5),
+        ("pollution", "deep_sad", 450, [90] * 5),
+        ("pollution", "autoencoder", 50, [10] * 5),
+        ("anomaly_classes", "deep_sad", 500, [100] * 5),
+        ("anomaly_classes", "classifier", 400, [100] * 4),
+        ("anomaly_classes", "kde_raw", 100, [100] * 5),
+        ("eta", "deep_sad", 450, [90] * 5),
+        ("eta", "ssad_raw", 90, [90] * 5),
+        ("eta", "deep_svdd", 10, [10] * 5),
+    ],
+)
+def test_the_papers_numbers_of_experiments(study: str, method: str, once: int, rows: list[int]) -> None:
+    found = places(study_of(study), subject_of(method))
+    assert experiments(found) == once
+    assert in_rows(found) == rows
+
+
+@pytest.mark.parametrize("method", ["deep_sad", "ocsvm_raw", "classifier"])
+def test_classic_has_ten_seeds(method: str) -> None:
+    found = places(study_of("classic"), subject_of(method, ("normal", "anomaly")))
+    assert [place.seed for place in found] == list(range(10))
+    assert {place.normal_class for place in found} == {"normal"}
+    assert {place.anomaly_class for place in found} == {None if method == "ocsvm_raw" else "anomaly"}
+    assert all(dict(place.experiment.settings)["scenario.gamma_l"] == 0.01 for place in found)
+
+
+def test_without_labels_ssad_is_the_ocsvm() -> None:
+    ssad = places(study_of("labeled_anomalies"), subject_of("ssad_raw"))
+    ocsvm = places(study_of("labeled_anomalies"), subject_of("ocsvm_raw"))
+    borrowed = [place for place in ssad if place.row == (0.0,)]
+    assert {place.experiment for place in borrowed} == {place.experiment for place in ocsvm}
+    assert {(place.column, place.borrowed) for place in borrowed} == {("ssad_raw", "ocsvm_raw")}
+    assert all(place.borrowed is None for place in [*ocsvm, *(p for p in ssad if p.row != (0.0,))])
+
+
+def test_columns_that_are_the_best_of_variants() -> None:
+    variants = {
+        place.variant: place.column
+        for method in ("deep_svdd", "soft_boundary_svdd", "ss_dgm_m2", "ss_dgm_m1m2", "autoencoder")
+        for place in places(study_of("pollution"), subject_of(method))
+    }
+    assert variants == {
+        "deep_svdd": "deep_svdd",
+        "soft_boundary_svdd, nu 0.01": "deep_svdd",
+        "soft_boundary_svdd, nu 0.1": "deep_svdd",
+        "ss_dgm_m2": "ss_dgm",
+        "ss_dgm_m1m2": "ss_dgm",
+        "autoencoder": "cae",
+    }
+
+
+def test_what_the_command_line_sets_the_study_does_not() -> None:
+    chosen = {"scenario.gamma_p": 0.2, "method.nu": 0.5}
+    found = places(study_of("labeled_anomalies"), subject_of("soft_boundary_svdd", **chosen))
+    assert {place.variant for place in found} == {"soft_boundary_svdd"}
+    assert all(not {*chosen} & {key for key, _ in place.experiment.settings} for place in found)
+
+
+def test_a_scenario_without_labels_by_the_command_line_has_no_known_class() -> None:
+    study = study_of("pollution", fixed={"scenario.k_l": 1})
+    assert places(study, subject_of("classifier", **{"scenario.gamma_l": 0.0})) == []
+    assert in_rows(places(study, subject_of("deep_sad", **{"scenario.gamma_l": 0.0}))) == [10] * 5
+
+
+@given(
+    study=st.sampled_from([name for name in STUDIES if name not in ("toy", "classic")]),
+    method=st.sampled_from(list(METHODS)),
+    classes=st.integers(2, 7),
+    normal=st.lists(st.integers(0, 1), min_size=1, max_size=2, unique=True),
+    known=st.one_of(st.just("all"), st.none(), st.lists(st.integers(0, 1), min_size=1, max_size=2, unique=True)),
+    seeds=st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True),
+)
+def test_every_pair_is_valid_and_every_place_is_there_once(
+    study: str, method: str, classes: int, normal: list[int], known: Any, seeds: list[int]
+) -> None:
+    asked = study_of(study, normal_classes=normal, anomaly_classes=known, seeds=seeds)
+    found = places(asked, subject_of(method, DIGITS[:classes]))
+    keys = [(p.variant, p.row, p.normal_class, p.anomaly_class, p.seed) for p in found]
+    assert len(keys) == len(set(keys))
+    assert {p.normal_class for p in found} <= {DIGITS[i] for i in normal}
+    assert all(p.normal_class != p.anomaly_class for p in found)
+    for place in found:
+        settings = dict(place.experiment.settings)
+        assert (settings["scenario.normal_class"], settings["seed"]) == (place.normal_class, place.seed)
+        assert settings["scenario.anomaly_class"] == place.anomaly_class
+        unlabeled = study in ("labeled_anomalies", "anomaly_classes") and place.row[0] == 0
+        depends = known is not None and subject_of(method).sees_labels and not unlabeled
+        assert (place.anomaly_class is not None) == depends
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12))
+def test_a_quoted_class_name_is_read_back(name: str) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"scenario.normal_class={quoted(name)}"])
+    assert not override.is_sweep_override()
+    assert str(override.value()) == name
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-05, 100.0, 3, None, True])
+def test_a_quoted_number_is_read_back(value: Any) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"x={quoted(value)}"])
+    assert override.value() == value
+    assert type(override.value()) is type(value)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_shipped_studies_have_no_problems(name: str) -> None:
+    assert study_problems(study_of(name)) == []
+
+
+def test_all_problems_of_a_study_are_told_at_once() -> None:
+    study = study_of(
+        "labeled_anomalies",
+        datasets=[],
+        methods=["deep_sad", "deep_bad", "deep_sad"],
+        axes={"gamma_l": [], "gamma_x": [0.1]},
+        depends={"gamma_l": "some"},
+        figure="pie",
+    )
+    told = "\n".join(study_problems(study))
+    for part in ("datasets", "deep_bad", "axes.gamma_l", "keys", "gamma_x", "some", "deep_sad more", "pie"):
+        assert part in told
+
+
+def test_a_class_that_is_not_there_is_named_with_its_key() -> None:
+    with pytest.raises(DeepSADError, match=r"study.normal_classes on dataset=digits: there is no class 'cat'"):
+        places(study_of("pollution", normal_classes=["cat"]), subject_of("deep_sad"))
+    with pytest.raises(DeepSADError, match=r"study.anomaly_classes is 'some'"):
+        places(study_of("pollution", anomaly_classes="some"), subject_of("deep_sad"))
+
+
+def test_plans_of_different_experiments_have_different_folders() -> None:
+    study: Study = study_of(
+        "labeled_anomalies", datasets=["digits"], axes={"gamma_l": [0.0, 0.05]}, normal_classes=[0, 1]
+    )
+    with planner() as plan:
+        planned = plan.plan(study, {})
+    assert len(planned.unique) == len(planned.jobs) == len({place.experiment for place in planned.places})
+
+
+def test_what_a_method_does_not_see_is_no_other_experiment() -> None:
+    """A method that the grid runs once has the same plan in every row."""
+    study = study_of("labeled_anomalies", datasets=["digits"], methods=["ocsvm_raw", "deep_svdd"], normal_classes=[3])
+    everywhere = {**study.depends, "gamma_l": "all"}
+    with planner() as plan:
+        once = plan.plan(study, {})
+        always = plan.plan(replace(study, depends=everywhere), {})
+    assert len(always.jobs) == 5 * len(once.jobs)
+    assert {j.plan.run_dir for j in always.unique} == {j.plan.run_dir for j in once.unique}

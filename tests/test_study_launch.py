@@ -1,0 +1,165 @@
+"""What a study makes of launchers that give up, of jobs that die and of interruptions."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from studies import fields_of
+
+from deepsad_pl.cli import CONF
+from deepsad_pl.composer import Composer
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.plan import make_plan
+from deepsad_pl.study.state import STOPPED, Failures
+from deepsad_pl.study.study import Launch, StudyRun
+
+WORDS = ("trainer.max_epochs=1",)
+NARROWED = {"datasets": ["digits"], "methods": ["deep_sad"], "normal_classes": [0], "axes": {"gamma_l": [0.05]}}
+
+
+class Bench:
+    """A study of nine experiments, run by a function in place of a launcher."""
+
+    def __init__(self, composer: Composer, where: Path) -> None:
+        self.composer, self.where = composer, where
+        self.launched: list[list[str]] = []
+        self.failures = Failures(where / "studies" / "labeled_anomalies" / "failures")
+
+    def run(self, launch: Launch, *more: str, logger: Mapping[str, Any] | None = None) -> None:
+        whole = fields_of("labeled_anomalies")
+        StudyRun(
+            asked={**whole, **NARROWED},
+            whole=whole,
+            arguments=[*WORDS, f"output_dir={self.where}", *more],
+            composer=self.composer,
+            output_dir=str(self.where),
+            logger=logger or {"name": "none"},
+            processes=2,
+            tasks=None,
+            launch=launch,
+        ).act("run", dry_run=False)
+
+    def known(self, overrides: Sequence[str]) -> str:
+        return next(word.split("=")[1] for word in overrides if word.startswith("scenario.anomaly_class"))
+
+    def begin(self, overrides: Sequence[str]) -> None:
+        self.launched.append(list(overrides))
+        self.failures.note(list(overrides), STOPPED)
+
+    def finish(self, overrides: Sequence[str]) -> None:
+        plan = make_plan(self.composer.settings(overrides))
+        plan.run_dir.mkdir(parents=True, exist_ok=True)
+        record = {"dataset": "digits", "method": "deep_sad", "auroc": 0.5, "seconds": {"fit": 1.0}}
+        (plan.run_dir / "metrics.json").write_text(json.dumps(record))
+        self.failures.forget(list(overrides))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    fields_of("labeled_anomalies")
+    with initialize_config_dir(CONF, version_base="1.3"):
+        yield Bench(Composer(GlobalHydra.instance().config_loader()), tmp_path)
+
+
+def test_a_launcher_that_gives_up_does_not_stop_the_others(bench: Bench) -> None:
+    """The process of class 3 dies each time and takes the launcher and its neighbour down."""
+
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        deadly = [job for job in jobs if bench.known(job) == "3"]
+        for job in jobs:
+            bench.begin(job)
+            if job in deadly:
+                raise RuntimeError("a worker was killed")
+            if not (deadly and bench.known(job) == "2"):
+                bench.finish(job)
+        return [0.5] * len(jobs)
+
+    with pytest.raises(DeepSADError) as caught:
+        bench.run(launch)
+    (text,) = caught.value.problems
+    assert "1 of 9 experiments are not finished" in text
+    assert "scenario.anomaly_class=3" in text
+    assert "a worker was killed" in text
+    assert sorted(map(bench.known, bench.launched)) == [*"12233456789"]
+    assert (bench.where / "studies" / "labeled_anomalies" / "table.md").exists()
+
+
+def test_a_launcher_that_cannot_begin_is_told_once(bench: Bench) -> None:
+    calls = []
+
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        calls.append(len(jobs))
+        raise RuntimeError("there is no sbatch")
+
+    with pytest.raises(DeepSADError, match=r"cannot run the experiments \(RuntimeError: there is no sbatch\)"):
+        bench.run(launch)
+    assert calls == [9]
+
+
+def test_the_launchers_own_error_is_shown_as_it_is(bench: Bench) -> None:
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        raise DeepSADError("experiments_per_job is 0; give a number >= 1")
+
+    with pytest.raises(DeepSADError, match=r"^experiments_per_job is 0; give a number >= 1$"):
+        bench.run(launch)
+
+
+def test_a_job_that_was_killed_is_named_with_what_the_launcher_says(bench: Bench) -> None:
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        for job in jobs:
+            bench.begin(job)
+        for job in jobs[1:]:
+            bench.finish(job)
+        return [RuntimeError("job 7 was cancelled\nand more"), *[0.5] * (len(jobs) - 1)]
+
+    with pytest.raises(DeepSADError, match=r"RuntimeError: job 7 was cancelled$"):
+        bench.run(launch)
+    assert bench.failures.error(bench.launched[0]) == "RuntimeError: job 7 was cancelled"
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interruption_ends_with_its_exit_code(bench: Bench, stop: BaseException, code: int) -> None:
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        bench.begin(jobs[0])
+        raise stop
+
+    with pytest.raises(SystemExit) as caught:
+        bench.run(launch)
+    assert caught.value.code == code
+    assert bench.failures.error(bench.launched[0]) == STOPPED
+
+
+def test_force_does_everything_again(bench: Bench) -> None:
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        for job in jobs:
+            bench.begin(job)
+            bench.finish(job)
+        return [0.5] * len(jobs)
+
+    bench.run(launch)
+    bench.run(launch)
+    assert len(bench.launched) == 9
+    bench.run(launch, "force=true")
+    assert len(bench.launched) == 18
+
+
+def test_experiments_share_a_group_of_wandb_and_the_cores(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepsad_pl.study.study._cores", lambda: 8)
+
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        for job in jobs:
+            bench.begin(job)
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        bench.run(launch, logger={"name": "wandb", "group": None})
+    assert {"logger.group=labeled_anomalies", "trainer.threads=4"} <= set(bench.launched[0])
+    bench.launched.clear()
+    with pytest.raises(SystemExit):
+        bench.run(launch, "logger.group=mine", "trainer.threads=1", logger={"name": "wandb", "group": "mine"})
+    assert {"logger.group=mine", "trainer.threads=1"} <= set(bench.launched[0])
+    assert len([word for word in bench.launched[0] if word.startswith(("logger.group", "trainer.threads"))]) == 2
