@@ -113,7 +113,11 @@ def repeat_command(job: HydraConf) -> str:
     script = Path(sys.argv[0])
     if script.name not in ("train.py", "sweep.py") and not script.name.startswith("deepsad-"):
         # The job of a launcher that starts processes of its own.
-        script = Path("train.py" if Path("train.py").exists() else "deepsad-train")
+        script = _CHECKOUT_CONF.with_name("train.py")
+        if not script.exists():
+            script = Path("deepsad-train")
+        elif script.is_relative_to(Path.cwd()):
+            script = script.relative_to(Path.cwd())
     if script.name.startswith("deepsad-"):
         program = [str(script.with_name("deepsad-train"))]
     else:
@@ -149,6 +153,19 @@ def train() -> None:
     hydra.main(version_base="1.3", config_path=CONF, config_name="train")(run_job)()
 
 
+# Words of a study that Hydra has not seen: it would try them on the one method and data set of its own configuration.
+held_back: list[str] = []
+
+
+def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
+    """A command line without the settings that only some of a study's methods or data sets have, and these."""
+    held = [w for w in words if w.startswith(("method.", "pretrain.", "dataset."))]
+    if not any(word.startswith("study=") for word in words):
+        return words, []
+    return [word for word in words if word not in held], held
+
+
 def sweep() -> None:
     """``python sweep.py`` and ``deepsad-sweep``."""
+    sys.argv[1:], held_back[:] = hold_back(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=CONF, config_name="sweep")(run_job)()

@@ -10,10 +10,12 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deepsad_pl.cli import to_settings
+from deepsad_pl.errors import DeepSADError
 
 Settings = dict[str, Any]
 
@@ -42,11 +44,18 @@ class Composer:
         return frozenset(self._loader.list_groups(""))
 
     def parse(self, overrides: Iterable[str]) -> list[Override]:
-        """The overrides as Hydra reads them."""
+        """The overrides as Hydra reads them.
+
+        Raises:
+            DeepSADError: if one of them cannot be read.
+        """
         lines = list(overrides)
         if new := [line for line in lines if line not in self._parsed]:
             parser = OverridesParser.create(config_loader=self._loader)
-            self._parsed.update(zip(new, parser.parse_overrides(new), strict=True))
+            try:
+                self._parsed.update(zip(new, parser.parse_overrides(new), strict=True))
+            except OverrideParseException as error:
+                raise DeepSADError(f"{error.override}: {' '.join(str(error.message).split())}") from error
         return [self._parsed[line] for line in lines]
 
     def is_choice(self, override: Override) -> bool:

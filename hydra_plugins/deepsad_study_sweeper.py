@@ -75,6 +75,7 @@ class StudySweeper(GridSweeper):
         return []
 
     def _study(self, arguments: Sequence[str]) -> "StudyRun":
+        from deepsad_pl.cli import held_back
         from deepsad_pl.composer import Composer
         from deepsad_pl.study.study import StudyRun
 
@@ -88,7 +89,7 @@ class StudySweeper(GridSweeper):
         return StudyRun(
             asked={str(key): value for key, value in asked.items()},
             whole=OmegaConf.to_container(whole.study, resolve=True),  # type: ignore[arg-type]
-            arguments=arguments,
+            arguments=[*arguments, *held_back],
             composer=Composer(loader),
             output_dir=self._asked.output_dir,
             logger=OmegaConf.to_container(self._asked.logger, resolve=True),  # type: ignore[arg-type]

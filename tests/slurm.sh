@@ -51,7 +51,9 @@ fail() {
 install_packages() {
   [[ $(command -v slurmctld slurmd munged sbatch | wc -l) == 4 ]] && return
   command -v apt-get >/dev/null || fail "no Slurm and no apt-get here"
-  { apt-get update && apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge; } >"$apt_log" 2>&1 ||
+  local -a apt=(apt-get -o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20)
+  { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends slurmctld slurmd slurm-client munge; } \
+    >"$apt_log" 2>&1 ||
     fail "apt-get cannot install it (no mirror of Debian in reach?)"
 }
 
@@ -136,7 +138,7 @@ start() {
     setsid "$daemon" -D -c </dev/null >"$folder/$daemon.out" 2>&1 &
     echo $! >"$folder/$daemon.pid"
   done
-  for attempt in {1..100}; do
+  for attempt in {1..600}; do
     sleep 0.1
     timeout 5 sinfo --noheader --format=%T 2>/dev/null | grep -q idle && return
     if ((attempt >= 20)) && ! { alive slurmctld && alive slurmd; }; then

@@ -152,6 +152,9 @@ def test_the_preset_follows_the_trainer() -> None:
     launcher = launcher_of("hydra/launcher=slurm", *ddp, "output_dir=elsewhere", "hydra.launcher.partition=fast")
     assert launcher._target_ == SLURM_TARGET
     assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node, launcher.cpus_per_task) == (2, 4, 4, 6)
+    # srun does not take it from the job, and torch not from srun.
+    assert "--cpus-per-task=6" in launcher.srun_args
+    assert list(launcher.setup) == ["export OMP_NUM_THREADS=6"]
     assert launcher.submitit_folder == "elsewhere/submitit/%j"
     assert launcher.max_num_timeout > 0
     assert launcher.partition == "fast"

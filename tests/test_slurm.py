@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 from wandb_file import read, run_files
-
-# Under pytest-xdist one worker has them all, and with them the one Slurm.
-pytestmark = pytest.mark.xdist_group("slurm")
 
 SLURM = ("hydra/launcher=slurm", "trainer.threads=1", "hydra.launcher.cpus_per_task=1")
 SMALL = ("trainer.max_epochs=1", "logger=none", "pretrain=none")
@@ -24,6 +22,7 @@ SMALL = ("trainer.max_epochs=1", "logger=none", "pretrain=none")
 LONG = ("pretrain=none", "method.epochs=[400]", "method.lr=[1e-3]", "trainer.checkpoint_seconds=0.1")
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +30,31 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Slurm of one node, whose commands are then on the PATH."""
     if os.environ.get("DEEPSAD_TEST_SLURM") != "1":
         pytest.skip("DEEPSAD_TEST_SLURM=1 is not set, so no Slurm is installed and started here")
-    script, folder = str(ROOT / "tests" / "slurm.sh"), str(tmp_path_factory.mktemp("slurm"))
-    environment = {**os.environ, "SLURM_TEST_PORT": str(two_free_ports())}
+    # The workers of pytest-xdist share one.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    change_users(shared, +1)
     try:
-        subprocess.run(["bash", script, "start", folder], env=environment, check=True, timeout=300)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
-            patch.setenv("PATH", f"{folder}/bin", prepend=os.pathsep)
+            patch.setenv("SLURM_CONF", f"{shared}/slurm/slurm.conf")
+            patch.setenv("PATH", f"{shared}/slurm/bin", prepend=os.pathsep)
             yield
     finally:
-        subprocess.run(["bash", script, "stop", folder], env=environment, check=True, timeout=60)
+        change_users(shared, -1)
+
+
+def change_users(shared: Path, change: int) -> None:
+    """Start Slurm for the first user, stop it after the last one."""
+    count, folder = shared / "slurm.users", str(shared / "slurm")
+    command = ["bash", str(ROOT / "tests" / "slurm.sh")]
+    with FileLock(shared / "slurm.lock"):
+        users = int(count.read_text()) if count.exists() else 0
+        if users == 0:
+            environment = {**os.environ, "SLURM_TEST_PORT": str(two_free_ports())}
+            subprocess.run([*command, "start", folder], env=environment, check=True, timeout=300)
+        count.write_text(str(users + change))
+        if users + change == 0:
+            subprocess.run([*command, "stop", folder], check=True, timeout=60)
 
 
 def two_free_ports() -> int:
@@ -68,29 +82,36 @@ def job_folders(where: Path) -> list[str]:
     return sorted(path.parent.name for path in (where / "runs" / "submitit").glob("*/*_submitted.pkl"))
 
 
-def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
-    """A sweep in the background."""
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *SLURM, *words]
-    return subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+@pytest.fixture
+def start(slurm: None, tmp_path: Path) -> Iterator[Start]:
+    """Starts a sweep in the background, which does not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def sweep(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "train.py"), "-m", *SLURM, *words]
+        process = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        started.append(process)
+        return process
+
+    yield sweep
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def end_of(process: subprocess.Popen[str]) -> str:
     """What it printed."""
-    try:
-        return process.communicate(timeout=240)[0]
-    finally:
-        process.kill()
+    return process.communicate(timeout=300)[0]
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], what: str) -> Any:
     """The first true value of a condition while a sweep runs."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         if value := condition():
             return value
         assert process.poll() is None, f"ended before {what}: {end_of(process)}"
         time.sleep(0.1)
-    process.kill()
     raise AssertionError(f"no {what} in time")
 
 
@@ -133,9 +154,9 @@ def test_a_failing_experiment_stops_no_other_of_its_job(slurm: None, cli: CLI, t
     assert len(job_folders(tmp_path)) == 1
 
 
-def test_a_job_that_is_killed_stops_no_other_and_goes_on(slurm: None, cli: CLI, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_stops_no_other_and_goes_on(start: Start, cli: CLI, tmp_path: Path) -> None:
     words = ("seed=0,1", "logger=none", *LONG)
-    sweep = start(tmp_path, *words)
+    sweep = start(*words)
     wait_for(checkpoint_of(tmp_path, 1), sweep, "a checkpoint")
     victim = job_folders(tmp_path)[1]
     subprocess.run(["scancel", victim], check=True)
@@ -155,8 +176,8 @@ def test_a_job_that_is_killed_stops_no_other_and_goes_on(slurm: None, cli: CLI, 
     assert "goes on from" not in log_of(tmp_path, 0)
 
 
-def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(slurm: None, tmp_path: Path) -> None:
-    sweep = start(tmp_path, "seed=0", "logger=wandb", *LONG)
+def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(start: Start, tmp_path: Path) -> None:
+    sweep = start("seed=0", "logger=wandb", *LONG)
     (checkpoint,) = wait_for(checkpoint_of(tmp_path, 0), sweep, "a checkpoint")
     (job,) = job_folders(tmp_path)
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
@@ -177,11 +198,11 @@ def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(slurm: Non
     assert second.exit_codes == [0]
 
 
-def test_a_job_that_times_out_is_queued_again_and_goes_on(slurm: None, tmp_path: Path) -> None:
+def test_a_job_that_times_out_is_queued_again_and_goes_on(start: Start, tmp_path: Path) -> None:
     # Slurm's shortest limit is a minute; its warning comes some ten seconds after the start.
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50", "hydra.launcher.max_num_timeout=5")
     packed = "hydra.launcher.experiments_per_job=2"
-    sweep = start(tmp_path, "seed=0,1", "logger=none", *LONG, "trainer.max_epochs=150", *limits, packed)
+    sweep = start("seed=0,1", "logger=none", *LONG, "trainer.max_epochs=150", *limits, packed)
     wait_for(checkpoint_of(tmp_path, 0), sweep, "a checkpoint")
     (job,) = job_folders(tmp_path)
     # However fast this machine is, the job is not done by then: Slurm wakes it with the warning. A job that stands
@@ -202,8 +223,8 @@ def log_out(where: Path, job: str) -> str:
     return "".join(path.read_text() for path in (where / "runs" / "submitit" / job).glob(f"{job}_0_log.*"))
 
 
-def test_an_interrupted_sweep_cancels_its_jobs(slurm: None, tmp_path: Path) -> None:
-    sweep = start(tmp_path, "seed=0,1", "logger=none", "pretrain=none", "method.epochs=[100000]", "method.lr=[1e-3]")
+def test_an_interrupted_sweep_cancels_its_jobs(start: Start, tmp_path: Path) -> None:
+    sweep = start("seed=0,1", "logger=none", "pretrain=none", "method.epochs=[100000]", "method.lr=[1e-3]")
     wait_for(lambda: list(tmp_path.rglob("train.log")), sweep, "a running job")
     first, second = job_folders(tmp_path)
     sweep.send_signal(signal.SIGINT)
