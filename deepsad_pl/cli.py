@@ -153,13 +153,17 @@ def train() -> None:
     hydra.main(version_base="1.3", config_path=CONF, config_name="train")(run_job)()
 
 
+# Those of Hydra that say what to do in place of, or how to do, a multirun.
+_INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
+_FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
+
 # Words of a study that Hydra has not seen: it would try them on the one method and data set of its own configuration.
 held_back: list[str] = []
 
 
 def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
     """A command line without the settings that only some of a study's methods or data sets have, and these."""
-    held = [w for w in words if w.startswith(("method.", "pretrain.", "dataset."))]
+    held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
     if not any(word.startswith("study=") for word in words):
         return words, []
     return [word for word in words if word not in held], held
@@ -168,4 +172,7 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
 def sweep() -> None:
     """``python sweep.py`` and ``deepsad-sweep``."""
     sys.argv[1:], held_back[:] = hold_back(sys.argv[1:])
+    if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
+        # The configuration says so as well, but where it has an error Hydra would complain about comma lists instead.
+        sys.argv.insert(1, "--multirun")
     hydra.main(version_base="1.3", config_path=CONF, config_name="sweep")(run_job)()

@@ -84,7 +84,7 @@ class Composer:
             ConfigCompositionException: if there is no such choice or key, or the value does not fit.
         """
         parsed = self.parse(overrides)
-        plain = [o for o in parsed if o.key_or_group in _PLAIN and isinstance(o.value(), _PLAIN[o.key_or_group])]
+        plain = [o for o in parsed if o.key_or_group in _PLAIN and _is_plain(o)]
         rest = [o for o in parsed if o not in plain]
         settings, refers = self._without(rest)
         if refers:
@@ -112,3 +112,9 @@ class Composer:
                 del cfg["hydra"]
             self._composed[choices] = cfg
         return self._composed[choices]
+
+
+def _is_plain(override: Override) -> bool:
+    """Whether the value is what the setting will be; one with an interpolation is not."""
+    fits = isinstance(override.value(), _PLAIN[override.key_or_group])
+    return fits and "$" not in str(override.input_line)

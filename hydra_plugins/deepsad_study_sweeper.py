@@ -33,11 +33,11 @@ class StudySweeper(GridSweeper):
         with open_dict(master):
             hydra = master.hydra
             hydra.job.config_name = "train"
-            chosen = any(line.startswith(f"{_LAUNCHER}=") for line in hydra.overrides.hydra)
+            chosen = any(line.startswith((f"{_LAUNCHER}=", "hydra.launcher.")) for line in hydra.overrides.hydra)
             if not chosen and config.study is None:
                 # One after the other, each with its own progress, as train.py -m.
                 hydra.launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
-            elif not chosen:
+            elif not any(line.startswith(f"{_LAUNCHER}=") for line in hydra.overrides.hydra):
                 hydra.overrides.hydra.insert(0, f"{_LAUNCHER}={hydra.runtime.choices[_LAUNCHER]}")
             hydra.overrides.hydra.append("hydra.mode=MULTIRUN")
         if config.study is not None:

@@ -1,5 +1,6 @@
 """What a study makes of launchers that give up, of jobs that die and of interruptions."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,19 +30,26 @@ class Bench:
         self.launched: list[list[str]] = []
         self.failures = Failures(where / "studies" / "labeled_anomalies" / "failures")
 
-    def run(self, launch: Launch, *more: str, logger: Mapping[str, Any] | None = None) -> None:
+    def run(
+        self,
+        launch: Launch,
+        *more: str,
+        logger: Mapping[str, Any] | None = None,
+        action: str = "run",
+        narrowed: Mapping[str, Any] = NARROWED,
+    ) -> None:
         whole = fields_of("labeled_anomalies")
         StudyRun(
-            asked={**whole, **NARROWED},
+            asked={**whole, **narrowed},
             whole=whole,
-            arguments=[*WORDS, f"output_dir={self.where}", *more],
+            arguments=[*(WORDS if action == "run" else ()), f"output_dir={self.where}", *more],
             composer=self.composer,
             output_dir=str(self.where),
             logger=logger or {"name": "none"},
             processes=2,
             tasks=None,
             launch=launch,
-        ).act("run", dry_run=False)
+        ).act(action, dry_run=False)
 
     def known(self, overrides: Sequence[str]) -> str:
         return next(word.split("=")[1] for word in overrides if word.startswith("scenario.anomaly_class"))
@@ -53,9 +61,21 @@ class Bench:
     def finish(self, overrides: Sequence[str]) -> None:
         plan = make_plan(self.composer.settings(overrides))
         plan.run_dir.mkdir(parents=True, exist_ok=True)
-        record = {"dataset": "digits", "method": "deep_sad", "auroc": 0.5, "seconds": {"fit": 1.0}}
+        auroc = len(self.launched) / 1000
+        record = {"dataset": "digits", "method": "deep_sad", "auroc": auroc, "seconds": {"fit": 1.0}}
         (plan.run_dir / "metrics.json").write_text(json.dumps(record))
         self.failures.forget(list(overrides))
+
+    def all(self, jobs: Sequence[Sequence[str]]) -> list[Any]:
+        """A launcher that finishes everything."""
+        for job in jobs:
+            self.begin(job)
+            self.finish(job)
+        return [0.5] * len(jobs)
+
+    def table(self) -> list[dict[str, str]]:
+        with (self.where / "studies" / "labeled_anomalies" / "table.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -133,18 +153,96 @@ def test_an_interruption_ends_with_its_exit_code(bench: Bench, stop: BaseExcepti
     assert bench.failures.error(bench.launched[0]) == STOPPED
 
 
-def test_force_does_everything_again(bench: Bench) -> None:
+def test_notes_of_an_earlier_sweep_are_no_news(bench: Bench) -> None:
+    """8 and 9 failed and 7 was killed before: all are tried again, though a worker dies at the first experiment."""
+
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        known = [bench.known(job) for job in jobs]
+        if not bench.launched:
+            for job in jobs:
+                if bench.known(job) in ("8", "9"):
+                    bench.failures.note(list(job), "the disk is full")
+                elif bench.known(job) == "7":
+                    bench.failures.note(list(job), STOPPED)
+            bench.launched.append([])
+            raise KeyboardInterrupt
         for job in jobs:
             bench.begin(job)
+            if len(bench.launched) == 2:
+                raise RuntimeError("a worker was killed")
             bench.finish(job)
-        return [0.5] * len(jobs)
+        return [0.5] * len(known)
 
+    with pytest.raises(SystemExit):
+        bench.run(launch)
     bench.run(launch)
-    bench.run(launch)
+    assert sorted(bench.known(job) for job in bench.launched[1:]) == sorted(
+        [bench.known(bench.launched[1]), *"123456789"]
+    )
+
+
+def test_force_does_everything_again(bench: Bench) -> None:
+    bench.run(bench.all)
+    bench.run(bench.all)
     assert len(bench.launched) == 9
-    bench.run(launch, "force=true")
+    bench.run(bench.all, "force=true")
     assert len(bench.launched) == 18
+    assert not list(bench.where.rglob("*.before"))
+
+
+def test_force_costs_nothing_where_nothing_can_run(bench: Bench) -> None:
+    bench.run(bench.all)
+    files = {path: path.read_text() for path in bench.where.rglob("metrics.json")}
+
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        raise RuntimeError("there is no sbatch")
+
+    with pytest.raises(DeepSADError, match="there is no sbatch"):
+        bench.run(launch, "force=true")
+    assert {path: path.read_text() for path in bench.where.rglob("metrics.json")} == files
+
+
+def test_what_a_study_fixes_keeps_requests_apart(bench: Bench) -> None:
+    bench.run(bench.all)
+    (before,) = bench.table()
+    fixed = {**fields_of("labeled_anomalies")["fixed"], "scenario.gamma_p": 0.2}
+    bench.run(bench.all, narrowed={**NARROWED, "fixed": fixed})
+    (after,) = bench.table()
+    assert len(bench.launched) == 18
+    assert float(after["mean"]) > float(before["mean"])
+    assert after["n"] == before["n"] == "9"
+
+
+def test_a_value_that_the_yaml_does_not_have_is_as_incomplete(bench: Bench) -> None:
+    bench.run(bench.all, narrowed={**NARROWED, "axes": {"gamma_l": [0.05, 0.3]}})
+    assert [(line["gamma_l"], line["n"], line["expected"]) for line in bench.table()] == [
+        ("0.05", "9", "90"),
+        ("0.3", "9", "90"),
+    ]
+
+
+def test_an_earlier_request_that_cannot_be_had_any_more_is_left_out(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = bench.where / "studies" / "labeled_anomalies" / "requests.json"
+    memory.parent.mkdir(parents=True)
+    memory.write_text(json.dumps([{"passed_on": list(WORDS), "narrowed": {"datasets": ["gone"]}}]))
+    bench.run(bench.all)
+    assert "an earlier request (datasets=['gone']) is left out" in capsys.readouterr().out
+    assert [line["n"] for line in bench.table()] == ["9"]
+
+
+def test_a_command_about_finished_experiments_recalls_how_they_were_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(bench.all, "recipe=paper", "logger=none")
+    seen: list[Any] = []
+    monkeypatch.setattr("deepsad_pl.study.reporting.log_report", lambda *_, **__: seen.append(1))
+    for narrowed in ({}, {"normal_classes": [0]}):
+        bench.run(bench.all, action="report", narrowed=narrowed)
+        assert {line["n"] for line in bench.table() if line["column"] == "deep_sad"} >= {"9"}
+    assert len(bench.launched) == 9
+    assert seen == [], "nothing was logged to W&B, and so is not the report"
 
 
 def test_experiments_share_a_group_of_wandb_and_the_cores(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,8 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
         folder.mkdir()
     command = [sys.executable, str(ROOT / "sweep.py"), *words]
     for number in range(3):
-        kill_after(command, killed, new_checkpoints=1 + number)
+        # The second time the workers survive, and hold on to their experiments.
+        kill_after(command, killed, new_checkpoints=1 + number, workers=number != 1)
     assert len(records(killed)) < 8
     for folder in (killed, undisturbed):
         done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=300, check=False)
@@ -124,8 +125,8 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
     assert not list(killed.rglob("failures/*.json"))
 
 
-def kill_after(command: list[str], cwd: Path, new_checkpoints: int) -> None:
-    """Start a sweep and kill it and its workers as soon as so many trainings have been saved or gone on with."""
+def kill_after(command: list[str], cwd: Path, new_checkpoints: int, workers: bool) -> None:
+    """Start a sweep and kill it (and its workers) as soon as so many trainings have been saved or gone on with."""
     seen = {path: path.stat().st_mtime_ns for path in cwd.rglob("*.ckpt")}
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -144,7 +145,7 @@ def kill_after(command: list[str], cwd: Path, new_checkpoints: int) -> None:
     while process.poll() is None and changed() < new_checkpoints:
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    (os.killpg if workers else os.kill)(process.pid, signal.SIGKILL)
     process.wait(60)
     assert process.returncode == -signal.SIGKILL
 
@@ -183,7 +184,13 @@ def test_a_study_of_the_users_own_is_one_more_yaml(cli: CLI, tmp_path: Path) -> 
     ("words", "told"),
     [
         (("study=labeled_anomalies", "action=fly"), "action is 'fly'"),
-        (("study=labelled",), "labelled"),
+        (("study=labelled", "method=deep_sad,ocsvm_raw"), "labelled"),
+        (("study=eta", "dataset=digits,mnist", "study.sedes=[0]"), "sedes"),
+        (("study=eta", "dataset=digits", "study.anomaly_classes=1"), "study.anomaly_classes is 1"),
+        (
+            ("study=eta", "dataset=digits", "study.normal_classes=[0]", "study.anomaly_classes=[0]"),
+            "no experiment left",
+        ),
         (("study=eta", "scenario.gamma_p=0.1,0.2"), "comma lists"),
         (("study=pollution", "scenario.gamma_p=0.1"), "study.axes.gamma_p"),
         (("study=pollution", "study.axes.gamma_x=[1]"), "gamma_x"),

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ class Subject:
         sees_labels: whether labeled anomalies change what the method does.
         scenario: the scenario's settings before the study sets any.
         chosen: settings that the command line fixes for every experiment.
+        has: whether a method has a setting; the study sets no others.
     """
 
     dataset: str
@@ -73,6 +74,7 @@ class Subject:
     sees_labels: bool
     scenario: Mapping[str, Any]
     chosen: Mapping[str, Any]
+    has: Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def study_problems(study: Study) -> list[str]:
     """What is wrong with a study, whatever its data sets."""
     problems = [
         f"study.{name} is empty; give at least one"
-        for name in ("datasets", "methods", "seeds", "normal_classes")
+        for name in ("datasets", "methods", "seeds")
         if not getattr(study, name)
     ]
     problems += [f"study.axes.{axis} is empty; give at least one value" for axis in study.axes if not study.axes[axis]]
@@ -140,8 +142,12 @@ def study_problems(study: Study) -> list[str]:
         if method not in METHODS
     ]
     for axis, who in study.depends.items():
-        if isinstance(who, str) and who not in (ALL, SEEING_LABELS):
+        if who not in (ALL, SEEING_LABELS) and not isinstance(who, list | tuple):
             problems.append(f"study.depends.{axis} is {who}; give {ALL}, {SEEING_LABELS} or a list of methods")
+    for name in ("normal_classes", "anomaly_classes"):
+        wish = getattr(study, name)
+        if wish is not None and wish != ALL and not (isinstance(wish, list | tuple) and wish):
+            problems.append(f"study.{name} is {wish!r}; give all or a list of classes, such as [0]")
     for key in ("datasets", "methods", "seeds", *(f"axes.{axis}" for axis in study.axes)):
         values = study.axes[key[5:]] if key.startswith("axes.") else getattr(study, key)
         if twice := sorted({str(value) for value in values if list(values).count(value) > 1}):
@@ -183,9 +189,10 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     axes = {
         study.keys[axis]: value for axis, value in row.items() if _depends(study.depends[axis], method, sees_labels)
     }
+    set_by_study = {key: value for key, value in {**study.fixed, **axes}.items() if subject.has(method, key)}
     for variant in _variants(study, method, subject.chosen):
         label = ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in variant.items())])
-        shared = {**study.fixed, **axes, **variant}
+        shared = {**set_by_study, **variant}
         for normal, seed in itertools.product(_normal_classes(study, subject), study.seeds):
             known: Sequence[str | None] = (None,)
             if sees_labels and labeled and study.anomaly_classes is not None:
@@ -223,8 +230,6 @@ def _classes(wishes: str | Sequence[str | int], subject: Subject, key: str) -> l
 
     if wishes == ALL:
         return list(subject.classes)
-    if isinstance(wishes, str):
-        raise DeepSADError(f"study.{key} is {wishes!r}; give all or a list of classes")
     try:
         return list(dict.fromkeys(subject.classes[resolve_class(wish, subject.classes)] for wish in wishes))
     except DeepSADError as error:
@@ -241,6 +246,7 @@ def quoted(value: Value) -> str:
     plain = re.fullmatch(r"[A-Za-z_][\w-]*", value, re.ASCII) and value.lower() not in words
     if plain or re.fullmatch(r"0|[1-9]\d{0,8}", value):
         return value
+    value = value.replace("${", r"\${")
     # A backslash escapes only where it stands before a quote.
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)

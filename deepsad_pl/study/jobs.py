@@ -1,7 +1,7 @@
 """From a study and what the command line passes on to planned experiments, each with its overrides of train.py."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,12 @@ class Planner:
         for dataset in study.datasets:
             for method in study.methods:
                 try:
-                    subject, fixed = self._subject(study, dataset, method)
-                    found += places(replace(study, fixed=fixed), subject)
+                    found += places(study, self._subject(study, dataset, method))
                 except DeepSADError as error:
                     problems |= dict.fromkeys(error.problems)
         if problems:
             raise DeepSADError(*problems)
-        self._check_that_all_are_taken()
+        self._check_that_all_are_taken(study)
         return found
 
     def plan(self, study: Study, extra: Mapping[str, str], *, tasks: int | None = None) -> Planned:
@@ -115,20 +114,27 @@ class Planner:
                 jobs[experiment] = by_run_dir.setdefault(plan.run_dir, Job(tuple(overrides), plan))
         if problems:
             raise DeepSADError(*problems)
+        if not jobs:
+            raise DeepSADError(
+                f"study={study.name} has no experiment left, since no method has a cell with these axes or each known "
+                "class is the normal one; narrow it less"
+            )
         return Planned(found, jobs)
 
-    def _subject(self, study: Study, dataset: str, method: str) -> tuple[Subject, dict[str, Any]]:
-        """A method on a data set, and those of the study's fixed settings that it has."""
+    def _subject(self, study: Study, dataset: str, method: str) -> Subject:
+        """A method on a data set."""
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
         settings = self._settings([f"dataset={dataset}", f"method={method}", *_lines(accepted)])
-        fixed = {key: value for key, value in study.fixed.items() if self._has(dataset, method, accepted, key)}
         scenario = settings["scenario"]
-        gamma_n = chosen.get("scenario.gamma_n", fixed.get("scenario.gamma_n", scenario["gamma_n"]))
+        gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario["gamma_n"]))
         # The number of polluting rows then depends on gamma_l for every method.
         sees_labels = not hides_labeled_anomalies(settings["method"]) or gamma_n > 0
-        subject = Subject(dataset, method, class_names(settings["dataset"]), sees_labels, scenario, chosen)
-        return subject, fixed
+
+        def has(name: str, key: str) -> bool:
+            return self._has(dataset, name, self._of(dataset, name), key)
+
+        return Subject(dataset, method, class_names(settings["dataset"]), sees_labels, scenario, chosen, has)
 
     def _of(self, dataset: str, method: str) -> list[Override]:
         """The overrides passed on to a method."""
@@ -154,7 +160,12 @@ class Planner:
         except (HydraException, OmegaConfBaseException) as error:
             raise DeepSADError(_in_one_line(error)) from error
 
-    def _check_that_all_are_taken(self) -> None:
+    def _check_that_all_are_taken(self, study: Study) -> None:
+        for key in (*study.fixed, *study.keys.values()):
+            if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in study.methods):
+                raise DeepSADError(
+                    f"study={study.name} sets {key}, which none of its methods has; choose one that has it"
+                )
         taken = [o for accepted in self._accepted.values() for o in accepted]
         if unused := [o for o in self._passed_on if o not in taken]:
             methods = ", ".join(dict.fromkeys(method for _, method in self._accepted))

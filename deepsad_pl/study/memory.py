@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
+from deepsad_pl.files import locked, write_atomic
 from deepsad_pl.study.effect import is_decisive
+
+# Fields of a study that say which of its experiments; the others say what these are.
+_SELECTING = ("datasets", "methods", "axes", "normal_classes", "anomaly_classes", "seeds")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Request:
     def decisive(self) -> frozenset[str]:
         """Those of the overrides that change what comes out."""
         return frozenset(filter(is_decisive, self.passed_on))
+
+    @property
+    def changed(self) -> Mapping[str, Any]:
+        """What the command made of the study beyond choosing among its experiments."""
+        return {field: value for field, value in self.narrowed.items() if field not in _SELECTING}
 
 
 class Memory:
@@ -57,12 +65,14 @@ class Memory:
 
     def add(self, request: Request) -> None:
         """Remember a request as the latest one."""
-        requests = [*(known for known in self.all() if known != request), request]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        entries = [{"passed_on": list(r.passed_on), "narrowed": dict(r.narrowed)} for r in requests]
-        write_atomic(self._path, json.dumps(entries, indent=2) + "\n")
+        busy = f"another command writes {self._path}"
+        with locked(self._path.with_suffix(".lock"), busy=busy, way_out="choose another output_dir"):
+            requests = [*(known for known in self.all() if known != request), request]
+            entries = [{"passed_on": list(r.passed_on), "narrowed": dict(r.narrowed)} for r in requests]
+            write_atomic(self._path, json.dumps(entries, indent=2) + "\n")
 
 
 def alike(requests: Sequence[Request], request: Request) -> list[Request]:
     """The requests whose experiments belong into one table with those of a request, which is the last of them."""
-    return [*(r for r in requests if r.decisive == request.decisive and r != request), request]
+    what = (request.decisive, request.changed)
+    return [*(r for r in requests if (r.decisive, r.changed) == what and r != request), request]

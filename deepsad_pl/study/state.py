@@ -32,6 +32,11 @@ class Failures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def news(self, overrides: Sequence[str], before: Mapping[str, int]) -> str | None:
+        """What has gone wrong since the notes had these versions, or None."""
+        name = self.name_of(overrides)
+        return None if self.versions().get(name) == before.get(name) else self.error(overrides)
+
     def versions(self) -> dict[str, int]:
         """The name of each note, and when it was written."""
         found: dict[str, int] = {}
@@ -114,11 +119,31 @@ def is_finished(job: Job) -> bool:
     return (job.plan.run_dir / RECORD).exists()
 
 
-def forget_forced(jobs: Sequence[Job]) -> None:
-    """Remove the records of the experiments that are to be done again (``force=true``)."""
+_BEFORE = f"{RECORD}.before"
+
+
+def set_aside(jobs: Sequence[Job]) -> list[Job]:
+    """Put the records away of the experiments that are to be done again (``force=true``), and tell which."""
+    aside = []
     for job in jobs:
-        if job.plan.force:
-            (job.plan.run_dir / RECORD).unlink(missing_ok=True)
+        record = job.plan.run_dir / RECORD
+        if job.plan.force and record.exists() and not _is_locked(job.plan.run_dir):
+            record.replace(job.plan.run_dir / _BEFORE)
+            aside.append(job)
+    return aside
+
+
+def put_back(jobs: Sequence[Job]) -> None:
+    """Undo :func:`set_aside` for experiments that were not begun."""
+    for job in jobs:
+        if not is_finished(job):
+            (job.plan.run_dir / _BEFORE).replace(job.plan.run_dir / RECORD)
+
+
+def throw_away(jobs: Sequence[Job]) -> None:
+    """Remove what :func:`set_aside` has put away."""
+    for job in jobs:
+        (job.plan.run_dir / _BEFORE).unlink(missing_ok=True)
 
 
 def _is_locked(run_dir: Path) -> bool:

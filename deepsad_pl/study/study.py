@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
@@ -18,10 +18,13 @@ from deepsad_pl.study.jobs import Job, Planned, Planner
 from deepsad_pl.study.memory import Memory, Request, alike
 from deepsad_pl.study.progress import StudyProgress
 from deepsad_pl.study.show import show_state
-from deepsad_pl.study.state import STOPPED, Failures, State, forget_forced, is_finished, state_of
+from deepsad_pl.study.state import STOPPED, Failures, State, is_finished, put_back, set_aside, state_of, throw_away
 from deepsad_pl.study.words import sort_words
 
 ACTIONS = ("run", "status", "report", "dashboard")
+T = TypeVar("T")
+# Fields of a study that are neither experiments nor what these are.
+_NAMING = ("name", "title", "figure", "paper")
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
 
 
@@ -63,7 +66,8 @@ class StudyRun:
         self._processes, self._tasks, self._launch = processes, tasks, launch
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
         words = sort_words(composer.parse(arguments), asked["keys"])
-        changed = {key: value for key, value in asked.items() if value != whole[key]}
+        self._named = {field: asked[field] for field in _NAMING}
+        changed = {key: value for key, value in asked.items() if value != whole[key] and key not in _NAMING}
         self._request = Request(words.passed_on, {**changed, **words.narrowed})
 
     def act(self, action: str, *, dry_run: bool) -> None:
@@ -86,38 +90,48 @@ class StudyRun:
             self._dashboard()
 
     def _recall(self) -> None:
-        """Without words of its own, a command is about what was asked last."""
-        remembered = self._memory.all()
-        if remembered and not self._request.narrowed and not self._request.decisive:
+        """What a command about finished experiments does not say, it says as the latest one did."""
+        remembered, request = self._memory.all(), self._request
+        if not remembered:
+            return
+        last = next((r for r in reversed(remembered) if _is_like(r, request)), remembered[-1])
+        if not request.narrowed and not request.decisive:
             last = remembered[-1]
-            passed_on = [*self._request.passed_on, *(line for line in last.passed_on if line in last.decisive)]
-            self._request = Request(tuple(passed_on), last.narrowed)
+        elif request.decisive:
+            last = last if _is_like(last, request) else request
+        missing = [word for word in last.passed_on if word in last.decisive - request.decisive]
+        if not any(map(_is_about_logging, request.passed_on)):
+            missing += filter(_is_about_logging, last.passed_on)
+        self._request = Request((*request.passed_on, *missing), request.narrowed or last.narrowed)
 
     def _run(self, dry_run: bool) -> None:
         planned = self._plan(self._study(self._request))
-        if not dry_run:
-            forget_forced(planned.unique)
+        aside = [] if dry_run else set_aside(planned.unique)
         state = self._show(planned)
         if dry_run:
             return
         self._memory.add(self._request)
+        if state.working:
+            console.print(f"another process is at work on {len(state.working)} of them: they are waited for")
         if state.missing:
-            with StudyProgress(state.missing, self._failures), _ends_with_a_word():
-                self._launch_all(state.missing)
+            try:
+                with StudyProgress(state.missing, self._failures), _ends_with_a_word():
+                    self._launch_all(state.missing)
+            except DeepSADError:
+                # Nothing was begun.
+                put_back(aside)
+                raise
             state = state_of(planned.unique, self._failures)
+        throw_away(aside)
         if state.records:
             self._report()
         if state.missing:
-            # Whatever it is that has no record: it is not done, and the exit code says so.
-            lines = [f"  {' '.join(job.overrides)}: {error}" for job, error in state.failed]
-            lines += [f"  {' '.join(job.overrides)}: it was not run" for job in state.waiting]
-            lines += [f"  {' '.join(job.overrides)}: another process is at work on it" for job in state.working]
-            many = f"{len(state.missing)} of {len(planned.unique)} experiments are not finished"
-            raise DeepSADError("\n".join([f"{many}; the same command tries them again:", *lines]))
+            raise DeepSADError(_what_is_missing(state, len(planned.unique), forced=bool(aside)))
 
     def _launch_all(self, jobs: Sequence[Job]) -> None:
         """Launch the jobs, and again those that a launcher which gave up has left."""
         while jobs:
+            before = self._failures.versions()
             try:
                 returned = self._launch([job.overrides for job in jobs])
             except DeepSADError:
@@ -130,20 +144,20 @@ class StudyRun:
                     if isinstance(value, BaseException) and self._failures.error(job.overrides) in (None, STOPPED):
                         self._failures.note(job.overrides, first_line(value))
                 return
-            left = [job for job in jobs if not is_finished(job)]
-            begun = [job for job in left if self._failures.error(job.overrides) == STOPPED]
+            left = [(job, self._failures.news(job.overrides, before)) for job in jobs if not is_finished(job)]
+            begun = [job for job, news in left if news == STOPPED]
+            if len(left) == len(jobs) and not any(news for _, news in left):
+                raise DeepSADError(f"the launcher cannot run the experiments ({crash}); choose another hydra/launcher")
             if len(jobs) == 1:
                 self._failures.note(jobs[0].overrides, crash)
                 return
-            if not begun and len(left) == len(jobs):
-                raise DeepSADError(f"the launcher cannot run the experiments ({crash}); choose another hydra/launcher")
             # Whoever was at work may be to blame: these go on alone, so that it shows.
-            jobs = [job for job in left if self._failures.error(job.overrides) is None]
+            jobs = [job for job, news in left if news is None]
             for job in begun:
                 self._launch_all([job])
 
     def _study(self, request: Request) -> Study:
-        return Study(**{**self._whole, **request.narrowed})
+        return Study(**{**self._whole, **request.narrowed, **self._named})
 
     def _planner(self) -> Planner:
         return Planner(self._composer, self._request.passed_on)
@@ -160,41 +174,66 @@ class StudyRun:
 
     def _show(self, planned: Planned) -> State:
         state = state_of(planned.unique, self._failures)
-        show_state(self._request.narrowed.get("name", self._whole["name"]), state, self._processes)
+        show_state(self._named["name"], state, self._processes)
         return state
 
     def _report(self) -> None:
         # pandas and matplotlib load when they are needed only.
         from deepsad_pl.study.reporting import report_study
 
-        requests = alike(self._memory.all(), self._request)
-        studies = [self._study(request) for request in requests]
-        planned = [self._plan(study) for study in studies]
+        studies: list[Study] = []
+        planned: list[Planned] = []
+        # The latest first: it says what is to be believed.
+        for request in reversed(alike(self._memory.all(), self._request)):
+            study = self._study(request)
+            try:
+                planned.append(self._plan(study))
+            except DeepSADError as error:
+                if request == self._request:
+                    raise
+                asked = ", ".join(f"{field}={value}" for field, value in request.narrowed.items())
+                told = f"an earlier request ({asked}) is left out of the report: {error}"
+                console.print(told, style="yellow", markup=False, soft_wrap=True)
+            else:
+                studies.append(study)
         report_study(
             self.folder,
             self._everything(studies),
             planned,
             records={path: r for part in planned for path, r in state_of(part.unique, self._failures).records.items()},
             whole=self._planner().cells(self._everything(studies)),
-            with_paper=not any(line.startswith("scenario") for line in self._request.decisive),
-            logger=self._logger,
+            with_paper=not self._request.changed and not any(w.startswith("scenario") for w in self._request.decisive),
+            logger=self._logger_of(self._request),
             overrides=self._request.passed_on,
         )
 
+    def _logger_of(self, request: Request) -> Mapping[str, Any]:
+        """The settings of the logger that the experiments have."""
+        logger: Mapping[str, Any] = self._composer.settings([*filter(_is_about_logging, request.passed_on)])["logger"]
+        return logger
+
     def _everything(self, studies: Sequence[Study]) -> Study:
-        """The study with nothing narrowed but its data sets and methods, those in its own order."""
-        whole = Study(**self._whole)
+        """The study with all its classes and seeds, and the data sets, methods and values that were asked for."""
+        whole, latest = Study(**{**self._whole, **self._named}), studies[0]
+        axes = {
+            axis: _in_order((value for study in studies for value in study.axes[axis]), whole.axes.get(axis, ()))
+            for axis in latest.axes
+        }
         return replace(
-            whole,
+            latest,
+            normal_classes=whole.normal_classes,
+            anomaly_classes=whole.anomaly_classes,
+            seeds=whole.seeds,
             datasets=_in_order((name for study in studies for name in study.datasets), whole.datasets),
             methods=_in_order((name for study in studies for name in study.methods), whole.methods),
+            axes=axes,
         )
 
     def _dashboard(self) -> None:
         from deepsad_pl.study.reporting import dashboard_of
 
         study = self._study(self._request)
-        dashboard_of(self.folder, study, logger=self._logger)
+        dashboard_of(self.folder, study, logger=self._logger_of(self._request))
 
 
 @contextmanager
@@ -212,10 +251,29 @@ def _ends_with_a_word() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
-    """Each name once, those of the order first and in it."""
-    found = dict.fromkeys(names)
-    return [*(name for name in order if name in found), *(name for name in found if name not in order)]
+def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
+    """Whatever it is that has no record: it is not done, and the exit code says so."""
+    lines = [f"  {' '.join(job.overrides)}: {error}" for job, error in state.failed]
+    lines += [f"  {' '.join(job.overrides)}: it was not run" for job in state.waiting]
+    lines += [f"  {' '.join(job.overrides)}: another process is at work on it" for job in state.working]
+    again = "the same command without force=true" if forced else "the same command"
+    return "\n".join(
+        [f"{len(state.missing)} of {total} experiments are not finished; {again} tries them again:", *lines]
+    )
+
+
+def _is_like(one: Request, other: Request) -> bool:
+    return alike([one], other)[0] == one
+
+
+def _is_about_logging(override: str) -> bool:
+    return override.lstrip("+").startswith(("logger=", "logger."))
+
+
+def _in_order(found: Iterable[T], order: Sequence[T]) -> list[T]:
+    """Each once, those of the order first and in it."""
+    once = list(dict.fromkeys(found))
+    return [*(one for one in order if one in once), *(one for one in once if one not in order)]
 
 
 def _cores() -> int:
