@@ -10,7 +10,9 @@ from conftest import settings_of
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from studies import planner, study_of
+from tiny_data import write_image_folder
 
+from deepsad_pl.data import image_folder
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
 from deepsad_pl.study.grid import Study
@@ -209,3 +211,19 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
     assert set(borrowed.column) == {"ssad_raw"}
     assert set(borrowed.experiment) >= set(ocsvm.experiment)
     assert set(pd.unique(ocsvm.protocol)) == {"test_subset"}
+
+
+def test_an_image_folder_is_walked_once_for_all_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_image_folder(tmp_path / "photos")
+    walks = []
+    scan = image_folder.scan
+    monkeypatch.setattr(image_folder, "scan", lambda root: walks.append(root) or scan(root))
+    words = (f"dataset.root={root}", "dataset.image_size=8", f"data_dir={tmp_path}", "dataset.name=photos")
+    with planner(*words) as made:
+        study = small(datasets=["image_folder"], normal_classes=["zebra"], methods=["deep_sad"])
+        jobs = made.plan(study, {}).unique
+        assert len(jobs) == 2
+        assert len(walks) == 1
+        (root / "train" / "zebra" / "000.png").unlink()
+        assert {job.plan.run_dir for job in made.plan(study, {}).unique}.isdisjoint(job.plan.run_dir for job in jobs)
+    assert {job.plan.dataset["name"] for job in jobs} == {"photos"}

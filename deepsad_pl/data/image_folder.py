@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,20 @@ def scan(root: Path) -> dict[str, list[list[ImageFile]]]:
     return {part: [sorted(_scan_class(root, f"{part}/{c}"), key=lambda f: f.name) for c in classes] for part in PARTS}
 
 
+_digests: dict[tuple[Path, Path], str] | None = None
+
+
+@contextmanager
+def looked_at_once() -> Iterator[None]:
+    """Within the block a folder counts as unchanged: only its first digest walks through it."""
+    global _digests
+    _digests = {}
+    try:
+        yield
+    finally:
+        _digests = None
+
+
 def content_digest(root: Path, cache_dir: Path) -> str:
     """What identifies the content of an image folder wherever it lies: a hash of relative names and bytes.
 
@@ -66,6 +81,14 @@ def content_digest(root: Path, cache_dir: Path) -> str:
     Raises:
         DeepSADError: if the folder has not the layout, or the cache cannot be written.
     """
+    if _digests is None:
+        return _content_digest(root, cache_dir)
+    if (root, cache_dir) not in _digests:
+        _digests[root, cache_dir] = _content_digest(root, cache_dir)
+    return _digests[root, cache_dir]
+
+
+def _content_digest(root: Path, cache_dir: Path) -> str:
     files = [file for groups in scan(root).values() for group in groups for file in group]
     kept = cache_dir / f"digest-{_digest([(f.name, f.size, f.mtime_ns) for f in files])[:16]}"
     if kept.exists():

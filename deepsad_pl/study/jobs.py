@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from deepsad_pl.composer import Composer
+from deepsad_pl.data import image_folder
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan, class_names, hides_labeled_anomalies, make_plan
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
@@ -93,6 +94,10 @@ class Planner:
         Raises:
             DeepSADError: with every problem found, before any work.
         """
+        with image_folder.looked_at_once():
+            return self._plan(study, extra, tasks)
+
+    def _plan(self, study: Study, extra: Mapping[str, str], tasks: int | None) -> Planned:
         found = self.cells(study)
         jobs: dict[Experiment, Job] = {}
         by_run_dir: dict[Path, Job] = {}
