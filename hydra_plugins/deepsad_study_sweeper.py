@@ -92,7 +92,6 @@ class StudySweeper(GridSweeper):
             arguments=[*arguments, *held_back],
             composer=Composer(loader),
             output_dir=self._asked.output_dir,
-            logger=OmegaConf.to_container(self._asked.logger, resolve=True),  # type: ignore[arg-type]
             processes=self._processes(),
             tasks=tasks_of(self.launcher),
             launch=self._launch,

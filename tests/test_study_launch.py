@@ -18,7 +18,7 @@ from deepsad_pl.plan import make_plan
 from deepsad_pl.study.state import STOPPED, Failures
 from deepsad_pl.study.study import Launch, StudyRun
 
-WORDS = ("trainer.max_epochs=1",)
+WORDS = ("trainer.max_epochs=1", "logger=none")
 NARROWED = {"datasets": ["digits"], "methods": ["deep_sad"], "normal_classes": [0], "axes": {"gamma_l": [0.05]}}
 
 
@@ -34,7 +34,6 @@ class Bench:
         self,
         launch: Launch,
         *more: str,
-        logger: Mapping[str, Any] | None = None,
         action: str = "run",
         narrowed: Mapping[str, Any] = NARROWED,
     ) -> None:
@@ -42,14 +41,17 @@ class Bench:
         StudyRun(
             asked={**whole, **narrowed},
             whole=whole,
-            arguments=[*(WORDS if action == "run" else ()), f"output_dir={self.where}", *more],
+            arguments=[*self.words(action, more), f"output_dir={self.where}", *more],
             composer=self.composer,
             output_dir=str(self.where),
-            logger=logger or {"name": "none"},
             processes=2,
             tasks=None,
             launch=launch,
         ).act(action, dry_run=False)
+
+    def words(self, action: str, more: Sequence[str]) -> list[str]:
+        given = {word.split("=")[0] for word in more}
+        return [word for word in WORDS if word.split("=")[0] not in given] if action == "run" else []
 
     def known(self, overrides: Sequence[str]) -> str:
         return next(word.split("=")[1] for word in overrides if word.startswith("scenario.anomaly_class"))
@@ -235,7 +237,7 @@ def test_an_earlier_request_that_cannot_be_had_any_more_is_left_out(
 def test_a_command_about_finished_experiments_recalls_how_they_were_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.run(bench.all, "recipe=paper", "logger=none")
+    bench.run(bench.all, "recipe=paper")
     seen: list[Any] = []
     monkeypatch.setattr("deepsad_pl.study.reporting.log_report", lambda *_, **__: seen.append(1))
     for narrowed in ({}, {"normal_classes": [0]}):
@@ -254,10 +256,10 @@ def test_experiments_share_a_group_of_wandb_and_the_cores(bench: Bench, monkeypa
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit):
-        bench.run(launch, logger={"name": "wandb", "group": None})
+        bench.run(launch, "logger=wandb")
     assert {"logger.group=labeled_anomalies", "trainer.threads=4"} <= set(bench.launched[0])
     bench.launched.clear()
     with pytest.raises(SystemExit):
-        bench.run(launch, "logger.group=mine", "trainer.threads=1", logger={"name": "wandb", "group": "mine"})
+        bench.run(launch, "logger=wandb", "logger.group=mine", "trainer.threads=1")
     assert {"logger.group=mine", "trainer.threads=1"} <= set(bench.launched[0])
     assert len([word for word in bench.launched[0] if word.startswith(("logger.group", "trainer.threads"))]) == 2

@@ -77,10 +77,10 @@ def test_a_study_is_run_reported_and_not_run_again(cli: CLI, tmp_path: Path) -> 
 
     # Another part of the same study comes into the same table.
     wider = [word for word in SMALL if not word.startswith(("method", "study.axes"))]
-    more = cli("sweep.py", *wider, *QUICK, "method=ssad_raw", "study.axes.gamma_l=[0.05]")
+    more = cli("sweep.py", *wider, *QUICK, "method=deep_svdd", "study.axes.gamma_l=[0.05]")
     assert more.returncode == 0, output_of(more)
     lines = (tmp_path / "runs" / "studies" / "labeled_anomalies" / "table.csv").read_text().splitlines()
-    assert {line.split(",")[2] for line in lines[1:]} == {"deep_sad", "classifier", "ocsvm_raw", "ssad_raw"}
+    assert {line.split(",")[2] for line in lines[1:]} == {"deep_sad", "classifier", "ocsvm_raw", "deep_svdd"}
 
 
 def test_a_failing_experiment_stops_no_other_and_is_tried_again(cli: CLI, tmp_path: Path) -> None:

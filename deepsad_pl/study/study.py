@@ -42,7 +42,6 @@ class StudyRun:
         arguments: the overrides of the command line, without Hydra's own.
         composer: makes the settings of experiments.
         output_dir: of the experiments and of the report.
-        logger: settings of the logger.
         processes: how many experiments run side by side on this machine; None if somebody else decides that.
         tasks: how many processes the launcher starts for each experiment, on another machine; None on this one.
         launch: runs jobs given by their overrides and returns what became of each.
@@ -56,13 +55,12 @@ class StudyRun:
         arguments: Sequence[str],
         composer: Composer,
         output_dir: str,
-        logger: Mapping[str, Any],
         processes: int | None,
         tasks: int | None,
         launch: Launch,
     ) -> None:
         self.folder = study_folder(output_dir, asked["name"])
-        self._whole, self._composer, self._logger = whole, composer, logger
+        self._whole, self._composer = whole, composer
         self._processes, self._tasks, self._launch = processes, tasks, launch
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
         words = sort_words(composer.parse(arguments), asked["keys"])
@@ -166,7 +164,8 @@ class StudyRun:
         if problems := study_problems(study):
             raise DeepSADError(*problems)
         extra = {}
-        if self._logger["name"] == "wandb" and self._logger["group"] is None:
+        logger = self._logger_of(self._request)
+        if logger["name"] == "wandb" and logger["group"] is None:
             extra["logger.group"] = study.name
         if self._processes is not None and self._processes > 1:
             extra["trainer.threads"] = str(max(1, _cores() // self._processes))
