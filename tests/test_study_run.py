@@ -112,7 +112,7 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
         folder.mkdir()
     command = [sys.executable, str(ROOT / "sweep.py"), *words]
     for number in range(3):
-        # The second time the workers survive, and hold on to their experiments.
+        # The second time only the sweep is killed, and its workers end by themselves.
         kill_after(command, killed, new_checkpoints=1 + number, workers=number != 1)
     assert len(records(killed)) < 8
     for folder in (killed, undisturbed):
@@ -148,6 +148,22 @@ def kill_after(command: list[str], cwd: Path, new_checkpoints: int, workers: boo
     (os.killpg if workers else os.kill)(process.pid, signal.SIGKILL)
     process.wait(60)
     assert process.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while processes_in(cwd):
+        assert time.monotonic() < deadline, "a worker has survived its sweep"
+        time.sleep(0.2)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Processes of Python that have this working directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder and b"python" in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
 
 
 def test_a_study_of_the_users_own_is_one_more_yaml(cli: CLI, tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """One experiment of a study, as a launcher runs it: silent, with a note about what went wrong."""
 
+import multiprocessing
+import os
+import threading
+import time
 import traceback
+from functools import cache
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +26,7 @@ def run_study_job(failures: Path, cfg: DictConfig) -> float:
     Raises:
         CommandLineError: whatever went wrong, in one line; the note and the run's log have the traceback.
     """
+    _end_with_the_sweep()
     overrides, notes = list(HydraConfig.get().overrides.task), Failures(failures)
     notes.note(overrides, STOPPED)
     # Several jobs share the terminal, which the study's own progress bar has.
@@ -36,6 +42,22 @@ def run_study_job(failures: Path, cfg: DictConfig) -> float:
         console.quiet = quiet
     notes.forget(overrides)
     return float(outcome.record["auroc"])
+
+
+@cache
+def _end_with_the_sweep() -> None:
+    """Let a worker of joblib die with a sweep that was killed; it would keep its experiment's lock, and its memory."""
+    if not multiprocessing.current_process().name.startswith("Loky"):
+        return
+    sweep = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == sweep:
+            time.sleep(2)
+        # Every file is written whole or not at all.
+        os._exit(1)
+
+    threading.Thread(target=watch, name="sweep-watch", daemon=True).start()
 
 
 def first_line(error: object) -> str:
