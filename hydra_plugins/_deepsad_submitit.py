@@ -371,7 +371,7 @@ def _cancel(jobs: Sequence[Any]) -> None:
 
 
 def _names(jobs: Sequence[Any]) -> str:
-    """``3 jobs (7_0 to 7_2)`` for a message."""
+    """``3 jobs (7)`` for a message: how many, and the numbers of their arrays."""
     if not jobs:
         return "no job"
     arrays = ", ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
