@@ -32,10 +32,10 @@ class Failures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def news(self, overrides: Sequence[str], before: Mapping[str, int]) -> str | None:
-        """What has gone wrong since the notes had these versions, or None."""
-        name = self.name_of(overrides)
-        return None if self.versions().get(name) == before.get(name) else self.error(overrides)
+    def news(self, jobs: Iterable[Job], before: Mapping[str, int]) -> list[tuple[Job, str | None]]:
+        """What has gone wrong with each job since the notes had these versions; None where nothing has."""
+        new = {name for name, version in self.versions().items() if before.get(name) != version}
+        return [(job, self.error(job.overrides) if self.name_of(job.overrides) in new else None) for job in jobs]
 
     def versions(self) -> dict[str, int]:
         """The name of each note, and when it was written."""
@@ -100,18 +100,20 @@ def state_of(jobs: Sequence[Job], failures: Failures) -> State:
     Raises:
         DeepSADError: if a record cannot be read.
     """
-    state = State({}, [], [], [])
-    records = dict(state.records)
+    records: dict[Path, dict[str, Any]] = {}
+    working: list[Job] = []
+    failed: list[tuple[Job, str]] = []
+    waiting: list[Job] = []
     for job in jobs:
         if (record := read_record(job.plan.run_dir)) is not None:
             records[job.plan.run_dir] = record
         elif _is_locked(job.plan.run_dir):
-            state.working.append(job)
+            working.append(job)
         elif (error := failures.error(job.overrides)) is not None:
-            state.failed.append((job, error))
+            failed.append((job, error))
         else:
-            state.waiting.append(job)
-    return State(records, state.working, state.failed, state.waiting)
+            waiting.append(job)
+    return State(records, working, failed, waiting)
 
 
 def is_finished(job: Job) -> bool:

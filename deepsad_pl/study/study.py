@@ -112,12 +112,12 @@ class StudyRun:
         if state.working:
             console.print(f"another process is at work on {len(state.working)} of them: they are waited for")
         if state.missing:
+            before = self._failures.versions()
             try:
                 with StudyProgress(state.missing, self._failures), _ends_with_a_word():
                     self._launch_all(state.missing)
             except DeepSADError:
-                # Nothing was begun.
-                put_back(aside)
+                put_back([job for job, news in self._failures.news(aside, before) if news is None])
                 raise
             state = state_of(planned.unique, self._failures)
         throw_away(aside)
@@ -142,7 +142,7 @@ class StudyRun:
                     if isinstance(value, BaseException) and self._failures.error(job.overrides) in (None, STOPPED):
                         self._failures.note(job.overrides, first_line(value))
                 return
-            left = [(job, self._failures.news(job.overrides, before)) for job in jobs if not is_finished(job)]
+            left = self._failures.news([job for job in jobs if not is_finished(job)], before)
             begun = [job for job, news in left if news == STOPPED]
             if len(left) == len(jobs) and not any(news for _, news in left):
                 raise DeepSADError(f"the launcher cannot run the experiments ({crash}); choose another hydra/launcher")
