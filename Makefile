@@ -8,7 +8,7 @@ RUNS ?= runs
 JOBS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test lint format clean
+.PHONY: help setup run wandb-sync test bench bench-gpu lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,17 @@ wandb-sync: $(STAMP) ## upload offline W&B runs (RUNS=<output_dir>, JOBS=<upload
 
 test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+bench: $(STAMP) ## all benchmarks, one after the other (ARGS=... goes to each of them)
+	$(BIN)/python -m benchmarks.step $(ARGS)
+	$(BIN)/python -m benchmarks.sweep $(ARGS)
+	$(BIN)/python -m benchmarks.shallow $(ARGS)
+	$(BIN)/python -m benchmarks.score $(ARGS)
+
+bench-gpu: $(STAMP) ## the benchmarks that a GPU changes, on it (ARGS=... likewise)
+	$(BIN)/python -m benchmarks.step --device cuda $(ARGS)
+	$(BIN)/python -m benchmarks.sweep --device cuda $(ARGS)
+	$(BIN)/python -m benchmarks.score --device cuda $(ARGS)
 
 lint: $(STAMP) ## ruff (check and format) and mypy
 	$(BIN)/ruff check .

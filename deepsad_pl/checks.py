@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from deepsad_pl.catalog import METHODS, is_shallow
+from deepsad_pl.compiling import missing_for_compiling
 from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
@@ -207,9 +208,16 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
             "trainer=ddp spawns its own ranks, each of which would run the whole multirun again; run one experiment "
             "at a time, many on one device each, or hydra/launcher=slurm, which starts the ranks"
         )
+    if trainer["compile"] and ranks > 1:
+        yield (
+            f"trainer.compile is true with {ranks} devices, but batch norm over several ranks cannot be compiled; use "
+            "one device or trainer.compile=false"
+        )
     if tasks is not None:
-        # The GPUs of this machine say nothing about those of the job, which looks again.
+        # The compilers and GPUs of this machine say nothing about those of the job, which looks again.
         return
+    if trainer["compile"]:
+        yield from _compile_problems(trainer["accelerator"])
     if trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and ranks > 1):
         import torch
 
@@ -220,3 +228,16 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
                 f"trainer.accelerator is {trainer['accelerator']} with {trainer['devices']} device(s), but torch sees "
                 f"{found} GPU(s); use fewer devices or trainer.accelerator=cpu"
             )
+
+
+def _compile_problems(accelerator: str) -> Iterator[str]:
+    on_gpu = accelerator == "gpu"
+    if accelerator == "auto":
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+    if missing := missing_for_compiling(on_gpu):
+        yield (
+            f"trainer.compile is true, but torch.compile needs {missing}, which this machine lacks; install it or use "
+            "trainer.compile=false"
+        )

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
 from deepsad_pl.ranks import is_main_process
+from deepsad_pl.signals import sigterm_exits
 
 if TYPE_CHECKING:
     from deepsad_pl.experiment import Outcome
@@ -42,6 +44,14 @@ register()
 
 class CommandLineError(CompactHydraException):
     """An error that Hydra prints without a traceback."""
+
+
+def first_line(error: object) -> str:
+    """What a person reads first: the first line, with the second one if that only announces a list."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, Exception) and not isinstance(error, CommandLineError | DeepSADError) and str(error).strip():
+        lines[0] = f"{type(error).__name__}: {lines[0]}"
+    return f"{lines[0]} {lines[1].strip()}" if len(lines) > 1 and lines[0].endswith("problems:") else lines[0]
 
 
 def to_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -79,9 +89,6 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
     Raises:
         CommandLineError: if the user can mend what is wrong.
     """
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        # Python would die on the spot; this way the run is closed first. A launcher's own handler stays.
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     job = HydraConfig.get()
     multirun = job.mode == RunMode.MULTIRUN
     set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
@@ -90,15 +97,16 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
     try:
         settings = to_settings(cfg)
         plan = make_plan(settings, multirun=multirun)
-        from deepsad_pl.experiment import run_experiment
+        with sigterm_exits():
+            from deepsad_pl.experiment import run_experiment
 
-        return run_experiment(
-            plan,
-            config=settings,
-            config_yaml=OmegaConf.to_yaml(cfg, resolve=True),
-            command=repeat_command(job),
-            plots=plots,
-        )
+            return run_experiment(
+                plan,
+                config=settings,
+                config_yaml=OmegaConf.to_yaml(cfg, resolve=True),
+                command=repeat_command(job.overrides.task, job),
+                plots=plots,
+            )
     except DeepSADError as error:
         if multirun:
             console.print(str(error), style="red", markup=False, soft_wrap=True)
@@ -108,8 +116,13 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
         raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
 
 
-def repeat_command(job: HydraConf) -> str:
-    """The command that repeats the current job on its own, from the same directory."""
+def repeat_command(overrides: Sequence[str], hydra_conf: HydraConf) -> str:
+    """The command that repeats a job on its own, from the same directory.
+
+    Args:
+        overrides: of the job.
+        hydra_conf: Hydra's own configuration, for its search path.
+    """
     script = Path(sys.argv[0])
     if script.name not in ("train.py", "sweep.py") and not script.name.startswith("deepsad-"):
         # The job of a launcher that starts processes of its own.
@@ -124,9 +137,9 @@ def repeat_command(job: HydraConf) -> str:
         python = Path(sys.executable)
         inside = python.is_relative_to(Path.cwd())
         program = [str(python.relative_to(Path.cwd())) if inside else "python", str(script.with_name("train.py"))]
-    extra = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
+    extra = [source.path for source in hydra_conf.runtime.config_sources if source.provider == "command-line"]
     options = [word for path in extra for word in ("--config-dir", path)]
-    return shlex.join([*program, *options, *job.overrides.task])
+    return shlex.join([*program, *options, *overrides])
 
 
 class ConsoleHandler(logging.Handler):

@@ -16,6 +16,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,11 @@ _GROUP = "group"
 _GROUPS = 200
 
 
-def workspace_spec(
-    *, name: str, project: str, entity: str | None, group: str, axes: Sequence[str], datasets: Sequence[str]
-) -> dict[str, Any]:
-    """The workspace as W&B's own library would send it; the same arguments give the same specification.
+@dataclass(frozen=True)
+class Dashboard:
+    """What a dashboard shows, and where.
 
-    Args:
+    Attributes:
         name: of the workspace.
         project: where the runs are.
         entity: whose project it is; None for the account's default.
@@ -51,36 +51,34 @@ def workspace_spec(
         axes: the settings that the study varies, by their keys in the configuration, such as ``scenario.gamma_l``;
             none is allowed.
         datasets: names of the study's data sets.
+    """
+
+    name: str
+    project: str
+    entity: str | None
+    group: str
+    axes: Sequence[str]
+    datasets: Sequence[str]
+
+
+def workspace_spec(dashboard: Dashboard) -> dict[str, Any]:
+    """The workspace as W&B's own library would send it; the same dashboard gives the same specification.
 
     Raises:
         DeepSADError: if the library is not installed.
     """
-    view = _workspace(name, project, entity, group, axes, datasets)._to_model()
+    view = _workspace(dashboard)._to_model()
     spec: dict[str, Any] = view.model_dump(mode="json", by_alias=True, exclude_none=True)
     # Id and name are given out by W&B, and so is the default entity.
     return {key: value for key, value in spec.items() if value != ""}
 
 
-def write_dashboard(
-    folder: Path,
-    *,
-    name: str,
-    project: str,
-    entity: str | None,
-    group: str,
-    axes: Sequence[str],
-    datasets: Sequence[str],
-) -> Path:
+def write_dashboard(folder: Path, dashboard: Dashboard) -> Path:
     """Write :func:`workspace_spec` as ``workspace.json``.
 
     Args:
         folder: of the study's report; made if there is none.
-        name: see :func:`workspace_spec`, like all others.
-        project: as there.
-        entity: as there.
-        group: as there.
-        axes: as there.
-        datasets: as there.
+        dashboard: of the study.
 
     Returns:
         The file.
@@ -88,25 +86,15 @@ def write_dashboard(
     Raises:
         DeepSADError: if the library is not installed.
     """
-    spec = workspace_spec(name=name, project=project, entity=entity, group=group, axes=axes, datasets=datasets)
+    spec = workspace_spec(dashboard)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / WORKSPACE
     write_atomic(path, json.dumps(spec, indent=2, sort_keys=True) + "\n")
     return path
 
 
-def upload_dashboard(
-    *, name: str, project: str, entity: str | None, group: str, axes: Sequence[str], datasets: Sequence[str]
-) -> str | None:
+def upload_dashboard(dashboard: Dashboard) -> str | None:
     """Save the workspace in W&B, as a new one each time.
-
-    Args:
-        name: see :func:`workspace_spec`, like all others.
-        project: as there.
-        entity: as there.
-        group: as there.
-        axes: as there.
-        datasets: as there.
 
     Returns:
         Its address, or None if nobody is logged in: W&B is not asked then.
@@ -120,14 +108,15 @@ def upload_dashboard(
     try:
         if not logged_in():
             return None
-        owner = entity or wandb.Api().default_entity
-        workspace = _workspace(name, project, owner, group, axes, datasets)
+        owner = dashboard.entity or wandb.Api().default_entity
+        workspace = _workspace(replace(dashboard, entity=owner))
         workspace.save()
         return str(workspace.url)
     except Exception as error:
         raise DeepSADError(
-            f"W&B does not take the workspace {name} for the project {project} ({type(error).__name__}: {error}); "
-            "upload the runs first with make wandb-sync, and see that logger.project and logger.entity are right"
+            f"W&B does not take the workspace {dashboard.name} for the project {dashboard.project} "
+            f"({type(error).__name__}: {error}); upload the runs first with make wandb-sync, and see that "
+            "logger.project and logger.entity are right"
         ) from error
 
 
@@ -153,22 +142,21 @@ def _library() -> tuple[Any, Any]:
     return workspaces, panels
 
 
-def _workspace(
-    name: str, project: str, entity: str | None, group: str, axes: Sequence[str], datasets: Sequence[str]
-) -> Any:
+def _workspace(dashboard: Dashboard) -> Any:
     ws, _ = _library()
     base = ws.Workspace
+    axes, datasets = dashboard.axes, dashboard.datasets
     keys = [METHOD, *([DATASET] if len(datasets) > 1 else []), *axes]
 
     # The library saves what this method returns.
     class Workspace(base):  # type: ignore[misc, valid-type]
         def _to_model(self) -> Any:
-            return _mended(super()._to_model(), [DATASET, *keys], group)
+            return _mended(super()._to_model(), [DATASET, *keys], dashboard.group)
 
     return Workspace(
-        entity=entity or "",
-        project=project,
-        name=name,
+        entity=dashboard.entity or "",
+        project=dashboard.project,
+        name=dashboard.name,
         sections=[
             ws.Section(name="AUROC", is_open=True, pinned=True, panels=_auroc_panels(axes, datasets)),
             ws.Section(name="Report", is_open=True, panels=_report_panels()),

@@ -54,6 +54,11 @@ class Entry:
         write_atomic(self.path, _DIGEST(content.getvalue()).digest() + content.getvalue())
 
 
+def entry_key(what: Mapping[str, Any]) -> str:
+    """The name of an autoencoder: a hash of all that determines it, as JSON has it."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @contextmanager
 def locked_entry(folder: Path, what: Mapping[str, Any]) -> Iterator[Entry]:
     """The entry of an autoencoder, with every other process kept from it until the block ends.
@@ -65,7 +70,7 @@ def locked_entry(folder: Path, what: Mapping[str, Any]) -> Iterator[Entry]:
     Raises:
         DeepSADError: if the folder cannot be written.
     """
-    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    key = entry_key(what)
     with locked(
         folder / f"{key}.lock",
         busy="another process trains the same autoencoder",

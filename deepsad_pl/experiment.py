@@ -5,21 +5,26 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deepsad_pl import __version__
 from deepsad_pl.build import Parts, build, load_data
 from deepsad_pl.catalog import is_shallow
+from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts
 from deepsad_pl.files import locked, write_atomic
-from deepsad_pl.fitting import CHECKPOINTS, fit_phase
+from deepsad_pl.fitting import CHECKPOINTS, Trained, fit_phase
+from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
@@ -32,6 +37,10 @@ log = logging.getLogger(__name__)
 CONFIG, LOG = "config.yaml", "train.log"
 _THREADS = torch.get_num_threads()
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
+
+
+# Scores a test set: ``idx``, ``y`` and ``score`` of every sample, and the device that did it.
+Score = Callable[[Plan, TrainedMethod, AnomalyDataModule], tuple[Mapping[str, Tensor], torch.device]]
 
 
 @dataclass(frozen=True)
@@ -64,23 +73,51 @@ def run_experiment(
     Raises:
         DeepSADError: if the plan cannot be carried out; before the run folder is made, where the data say so.
     """
-    if not plan.force and (record := read_record(plan.run_dir)):
-        return Outcome(record, plan.run_dir, was_finished=True)
-    torch.set_num_threads(plan.trainer["threads"] or _THREADS)
+    if (finished := finished_outcome(plan)) is not None:
+        return finished
+    use_threads(plan)
     parts = build(plan, load_data(plan))
     if not is_main_process(plan.ranks):
         return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
-
-    busy = f"another process is at work on {plan.run_dir}"
-    with locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir"):
-        if not plan.force and (record := read_record(plan.run_dir)):
-            return Outcome(record, plan.run_dir, was_finished=True)
-        if plan.force:
-            _forget(plan.run_dir)
-        write_atomic(plan.run_dir / CONFIG, config_yaml)
-        with _log_to(plan.run_dir / LOG):
-            record = _track(plan, parts, config, command, plots)
+    with locked_run(plan):
+        if (finished := finished_outcome(plan)) is not None:
+            return finished
+        with begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=plots) as tracker:
+            record = _train_and_score(plan, parts, tracker, command)
     return Outcome(record, plan.run_dir, was_finished=False)
+
+
+def finished_outcome(plan: Plan) -> Outcome | None:
+    """The outcome of an experiment that is not to be run any more, or None."""
+    record = None if plan.force else read_record(plan.run_dir)
+    return None if record is None else Outcome(record, plan.run_dir, was_finished=True)
+
+
+def use_threads(plan: Plan) -> None:
+    """Compute with as many threads as the plan says."""
+    torch.set_num_threads(plan.trainer["threads"] or _THREADS)
+
+
+def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]:
+    """Keep every other process from an experiment.
+
+    Raises:
+        BusyError: if another one has it and it is not to be waited for.
+    """
+    busy = f"another process is at work on {plan.run_dir}"
+    return locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait)
+
+
+@contextmanager
+def begun(
+    plan: Plan, parts: Parts, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
+) -> Iterator[Tracker]:
+    """An experiment's files and its tracker, while it is at work; whatever ends it early is logged there."""
+    if plan.force:
+        _forget(plan.run_dir)
+    write_atomic(plan.run_dir / CONFIG, config_yaml)
+    with _log_to(plan.run_dir / LOG), _tracked(plan, parts, config, command, plots) as tracker:
+        yield tracker
 
 
 def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
@@ -101,10 +138,25 @@ def _forget(run_dir: Path) -> None:
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
 
+# Whose log the messages of this thread are for, where many experiments are at work at once; None: everybody's.
+_speaks_for: ContextVar[Path | None] = ContextVar("_speaks_for", default=None)
+
+
+@contextmanager
+def speaking_for(plan: Plan) -> Iterator[None]:
+    """Let messages go to the log of this experiment alone, while many are at work."""
+    token = _speaks_for.set(plan.run_dir)
+    try:
+        yield
+    finally:
+        _speaks_for.reset(token)
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda _: _speaks_for.get() in (None, path.parent))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
@@ -114,17 +166,18 @@ def _log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _track(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, plots: bool) -> dict[str, Any]:
+@contextmanager
+def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, plots: bool) -> Iterator[Tracker]:
     failed, tracker = True, None
     try:
         log.debug("%s", command)
+        log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
         group = f"{plan.dataset['name']}/{plan.method['name']}"
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots, first_steps=first_steps)
-        record = _train_and_score(plan, parts, tracker, command)
+        yield tracker
         failed = False
-        return record
     except Exception:
         log.exception("the run failed")
         raise
@@ -137,20 +190,42 @@ def _track(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, pl
 
 
 def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -> dict[str, Any]:
-    data, counts = parts.data, parts.data.counts
-    log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, counts))
-    seconds = {"pretrain": 0.0, "fit": 0.0}
-    spreads: dict[str, dict[str, float]] = {}
-    reused: dict[str, dict[str, Any]] = {}
+    trained: dict[str, Trained] = {}
     for before, phase in zip([None, *parts.phases], parts.phases, strict=False):
         if before is not None:
             phase.module.start_from(before.module)
-        trained = fit_phase(plan, phase, tracker)
-        seconds[phase.name], spreads[phase.name] = trained.seconds, trained.spread
-        if trained.reused:
-            reused[phase.name] = trained.reused
+        trained[phase.name] = fit_phase(plan, phase, tracker)
+    return score_and_record(plan, parts, trained, tracker, command)
 
+
+def score_and_record(
+    plan: Plan,
+    parts: Parts,
+    trained: Mapping[str, Trained],
+    tracker: Tracker,
+    command: str,
+    *,
+    replicas: int = 1,
+    score: Score | None = None,
+) -> dict[str, Any]:
+    """Score the test set with what was trained, and write the scores and the record.
+
+    Args:
+        plan: of the experiment.
+        parts: with trained modules.
+        trained: what became of each training.
+        tracker: takes the result.
+        command: repeats the run.
+        replicas: how many experiments were trained at once.
+        score: scores the test set with a deep method; None for the Trainer.
+
+    Returns:
+        The record.
+    """
+    data = parts.data
+    seconds = {"pretrain": 0.0, "fit": 0.0} | {name: done.seconds for name, done in trained.items()}
     device, selection = torch.device("cpu"), {}
+    result: Mapping[str, Tensor]
     if is_shallow(plan.method["name"]):
         # scikit-learn and scipy.optimize load when they are needed only.
         from deepsad_pl.estimation import score_shallow
@@ -161,9 +236,7 @@ def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -
         seconds |= {"fit": scored.fit_seconds, "score": scored.score_seconds}
     else:
         start = time.monotonic()
-        trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
-        trainer.test(parts.phases[-1].module, datamodule=data, verbose=False)
-        result, device = parts.phases[-1].module.test_result, trainer.strategy.root_device
+        result, device = (score or _score_by_trainer)(plan, parts.phases[-1].module, data)
         seconds["score"] = time.monotonic() - start
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
@@ -172,15 +245,17 @@ def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -
     record = {
         **metrics,
         **_what_was_done(plan),
-        "counts": {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts},
+        "counts": _counts(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "spread": spreads,
-        "reused": reused,
+        "spread": {name: done.spread for name, done in trained.items()},
+        "reused": {name: done.reused for name, done in trained.items() if done.reused},
         **selection,
         "trainer": {
             "device": str(device),
             "world_size": plan.ranks,
             "threads": torch.get_num_threads(),
+            "compile": plan.trainer["compile"],
+            "replicas": replicas,
         },
         "command": command,
     }
@@ -190,6 +265,19 @@ def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -
         tracker.result(metrics, arrays["y"], arrays["score"])
         write_record(plan.run_dir, record)
     return record
+
+
+def _score_by_trainer(
+    plan: Plan, module: TrainedMethod, data: AnomalyDataModule
+) -> tuple[Mapping[str, Tensor], torch.device]:
+    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
+    trainer.test(module, datamodule=data, verbose=False)
+    return module.test_result, trainer.strategy.root_device
+
+
+def _counts(data: AnomalyDataModule) -> dict[str, int]:
+    counts = data.counts
+    return {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts}
 
 
 def _what_was_done(plan: Plan) -> dict[str, Any]:
@@ -209,12 +297,14 @@ def _what_was_done(plan: Plan) -> dict[str, Any]:
         },
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
-        "versions": {
-            "deepsad_pl": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
-        },
+        "versions": dict(_versions()),
     }
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    found = {name: version(name) for name in _PACKAGES}
+    return {"deepsad_pl": __version__, "python": platform.python_version(), **found}
 
 
 def _describe(plan: Plan, counts: Counts) -> str:

@@ -33,17 +33,23 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+class BusyError(Exception):
+    """Another process, or another place of this one, holds a lock."""
+
+
 @contextmanager
-def locked(path: Path, *, busy: str, way_out: str) -> Iterator[None]:
+def locked(path: Path, *, busy: str, way_out: str, wait: bool = True) -> Iterator[None]:
     """Hold a lock file, which other processes wait for and the death of this one releases.
 
     Args:
         path: of the lock file; its folder is made if there is none.
         busy: what to say if another process holds it.
         way_out: the end of the error message.
+        wait: whether to wait for it then.
 
     Raises:
         DeepSADError: if the folder cannot be written.
+        BusyError: if it is held and not waited for.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +57,8 @@ def locked(path: Path, *, busy: str, way_out: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise BusyError(busy) from None
             log.info("%s: waiting for it", busy)
             lock.acquire()
     except OSError as error:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 
 from deepsad_pl.build import Phase
-from deepsad_pl.encoder_cache import Checkpoint, locked_entry
+from deepsad_pl.compiling import compiled
+from deepsad_pl.encoder_cache import Checkpoint, Entry, locked_entry
 from deepsad_pl.files import is_whole_archive, write_atomic
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
@@ -22,6 +24,11 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 _CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+
+
+def checkpoint_path(plan: Plan, phase: Phase) -> Path:
+    """Where a training is saved, on the way and at its end."""
+    return plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
 
 
 @dataclass(frozen=True)
@@ -41,32 +48,66 @@ class Trained:
 
 def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
     """Bring a phase's module to its trained state: finished before, trained by another experiment, or trained now."""
-    path = plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+    finished = finished_before(plan, phase)
+    if shares(plan, phase):
+        assert plan.cache_dir is not None and phase.determined_by is not None
+        with locked_entry(plan.cache_dir, phase.determined_by) as entry:
+            finished = finished or take(plan, phase, entry) or train(plan, phase, tracker)
+            give(plan, phase, entry, finished)
+    elif finished is None:
+        finished = train(plan, phase, tracker)
+    return settle(phase, finished)
+
+
+def shares(plan: Plan, phase: Phase) -> bool:
+    """Whether a training may be taken from other experiments and given to them."""
+    return phase.determined_by is not None and plan.cache_dir is not None and plan.ranks == 1
+
+
+def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
+    """The checkpoint of a training that the experiment has finished, or None."""
     # A forced run has forgotten its files, which a further rank may see too early.
+    path = checkpoint_path(plan, phase)
     finished = None if plan.force else _read_finished(path)
     if finished is not None:
         log.info("%s was finished before: %s", phase.name, path)
-    if phase.determined_by and plan.cache_dir and plan.ranks == 1:
-        with locked_entry(plan.cache_dir, phase.determined_by) as entry:
-            if finished is None and not plan.force and (found := entry.load()) is not None:
-                log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
-                reused = {"entry": entry.path.stem, "seconds": found["seconds"], "trained_with": found["trained_with"]}
-                finished = {**found, "seconds": 0.0, "reused": reused}
-                _write_finished(path, finished)
-            if finished is None:
-                finished = _train(plan, phase, path, tracker)
-            if plan.force or not entry.path.exists():
-                trained = (finished["reused"] or finished)["seconds"]
-                what = json.dumps(phase.determined_by, sort_keys=True)
-                entry.store({**finished, "seconds": trained, "reused": None, "determined_by": what})
-    elif finished is None:
-        finished = _train(plan, phase, path, tracker)
+    return finished
+
+
+def take(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
+    """A training that another experiment has finished, as this one's, or None."""
+    if plan.force or (found := entry.load()) is None:
+        return None
+    assert phase.determined_by is not None
+    log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
+    return reuse(plan, phase, found, entry)
+
+
+def reuse(plan: Plan, phase: Phase, found: Checkpoint, entry: Entry) -> Checkpoint:
+    """Make another experiment's training this one's; returns what is kept of it."""
+    reused = {"entry": entry.path.stem, "seconds": found["seconds"], "trained_with": found["trained_with"]}
+    finished = {**found, "seconds": 0.0, "reused": reused}
+    write_finished(checkpoint_path(plan, phase), finished)
+    return finished
+
+
+def give(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
+    """Let other experiments have a training; a forced one renews theirs."""
+    if plan.force or not entry.path.exists():
+        trained = (finished["reused"] or finished)["seconds"]
+        what = json.dumps(phase.determined_by, sort_keys=True)
+        entry.store({**finished, "seconds": trained, "reused": None, "determined_by": what})
+
+
+def settle(phase: Phase, finished: Checkpoint) -> Trained:
+    """Load a finished training into its module."""
     phase.module.load_state_dict(finished["state_dict"])
     return Trained(finished["seconds"], finished["spread"], finished["reused"])
 
 
-def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint:
+def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     """Train a phase, from its checkpoint on if there is one; the finished module takes the checkpoint's place."""
+    path = checkpoint_path(plan, phase)
     if is_main_process(plan.ranks):
         path.parent.mkdir(exist_ok=True)
     checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
@@ -77,7 +118,11 @@ def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint
     resumed = path if path.exists() else None
     if resumed:
         log.info("%s goes on from %s", phase.name, path)
-    trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
+    device = trainer.strategy.root_device
+    if plan.trainer["compile"]:
+        log.info("%s: its step is compiled first, which can take a minute", phase.name)
+    with compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
+        trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
     finished = {
         "state_dict": phase.module.state_dict(),
         "hyper_parameters": dict(phase.module.hparams),
@@ -86,18 +131,19 @@ def _train(plan: Plan, phase: Phase, path: Path, tracker: Tracker) -> Checkpoint
         "seconds": checkpoint.seconds,
         "spread": {"initial": collapse.initial, "final": collapse.final},
         "trained_with": {
-            "device": trainer.strategy.root_device.type,
+            "device": device.type,
             "threads": torch.get_num_threads(),
             "torch": version("torch"),
+            **({"compile": True} if plan.trainer["compile"] else {}),
         },
         "reused": None,
     }
     if is_main_process(plan.ranks):
-        _write_finished(path, finished)
+        write_finished(path, finished)
     return finished
 
 
-def _write_finished(path: Path, finished: Checkpoint) -> None:
+def write_finished(path: Path, finished: Checkpoint) -> None:
     """Keep a trained module as Lightning's ``load_from_checkpoint`` reads it, without what only training needs."""
     path.parent.mkdir(exist_ok=True)
     content = io.BytesIO()
@@ -113,5 +159,13 @@ def _read_finished(path: Path) -> Checkpoint | None:
         log.warning("the checkpoint %s is damaged: it is removed and the training starts anew", path)
         path.unlink()
         return None
+    checkpoint = unfinished(path)
+    return checkpoint if checkpoint is not None and "spread" in checkpoint else None
+
+
+def unfinished(path: Path) -> Checkpoint | None:
+    """The checkpoint of a training, or None if it has not come that far."""
+    if not path.exists():
+        return None
     checkpoint: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    return checkpoint if "spread" in checkpoint else None
+    return checkpoint

@@ -23,10 +23,10 @@ def squared_distance(z: Tensor, center: Tensor) -> Tensor:
     Returns:
         Shape (B,), in float32 or float64.
     """
-    return (at_least_float32(z) - at_least_float32(center)).square().sum(dim=1)
+    return (at_least_float32(z) - at_least_float32(center)).square().sum(dim=-1)
 
 
-def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float, eps: float = 1e-6) -> Tensor:
+def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float | Tensor, eps: float = 1e-6) -> Tensor:
     r"""The summands of the Deep SAD objective, equation (9), without the weight decay (the optimizer's business).
 
     .. math::
@@ -40,7 +40,7 @@ def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float, eps: float = 1
     Args:
         distance2: squared distances to the center, shape (B,), >= 0.
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
-        eta: weight of the labeled terms, > 0.
+        eta: weight of the labeled terms, > 0; a tensor that broadcasts for one a replica.
         eps: added to the squared distance of labeled anomalies before it is inverted.
 
     Returns:

@@ -224,13 +224,17 @@ class SSADConfig(ShallowConfig):
 
 @dataclass
 class TrainerConfig:
-    """Where and how to compute; of these only max_epochs and precision are a part of the run's identity."""
+    """Where and how to compute; of these only max_epochs and precision are a part of the run's identity.
+
+    What ``precision`` and ``compile`` gain and what they do to AUROC: ``docs/precision.md``.
+    """
 
     accelerator: str = "auto"  # auto, cpu, gpu
     devices: int = 1
     num_nodes: int = 1
     strategy: str = "auto"  # auto, ddp
     precision: str = "32-true"  # or bf16-mixed
+    compile: bool = False  # torch.compile of the loss terms; on a GPU with CUDA graphs
     threads: int | None = None  # CPU threads; null: torch's choice
     max_epochs: int | None = None  # caps each training, for a trial run
     checkpoint_seconds: float = 30.0  # at most one checkpoint in that time, at the end of an epoch
@@ -303,7 +307,7 @@ class SweepConfig(TrainConfig):
     study: StudyConfig | None = None
     action: str = "run"  # report, status or dashboard
     dry_run: bool = False  # stop before the first experiment
-    experiments_per_job: int = 1  # of a SLURM job, one after the other
+    experiments_per_job: int = 1  # of a job that is submitted, trained as one where that is possible
 
 
 PRETRAIN_CONFIGS: dict[str, type[PretrainConfig]] = {

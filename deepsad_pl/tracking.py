@@ -1,7 +1,6 @@
 """Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, or nowhere.
 
-Beside ``wandb_report.py`` and ``dashboard.py`` the only module that knows W&B. Local files are the truth; a tracker
-only mirrors them.
+Local files are the truth; a tracker only mirrors them.
 """
 
 import csv
@@ -15,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
+from deepsad_pl.wandb_run import Destination, destination_of, open_run
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +124,9 @@ class WandbTracker:
 
     Args:
         run_dir: the run folder, which keeps the run's id and its offline files.
+        destination: of the run.
         config: flat keys.
-        mode: ``offline`` or ``online``.
-        project: of the run.
-        entity: of the run; None for the account's default.
-        group: of the run.
         job_type: of the run.
-        tags: of the run.
         plots: whether the ROC curve is drawn. Its ``wandb.Table`` leaves a temporary folder behind for as long as the
             process lives, which a worker with hundreds of runs does not want.
         first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
@@ -143,48 +138,25 @@ class WandbTracker:
     def __init__(
         self,
         run_dir: Path,
-        config: Mapping[str, Any],
+        destination: Destination,
         *,
-        mode: str,
-        project: str,
-        entity: str | None,
-        group: str,
+        config: Mapping[str, Any],
         job_type: str,
-        tags: Sequence[str],
         plots: bool,
         first_steps: Mapping[str, int],
     ) -> None:
-        import wandb
-
         id_file = run_dir / RUN_ID
         if not id_file.exists():
             write_atomic(id_file, secrets.token_hex(4))
         self._plots, self._first_steps = plots, first_steps
-        online = mode == "online"
-        try:
-            self._run = wandb.init(
-                project=project,
-                entity=entity,
-                group=group,
-                job_type=job_type,
-                name="/".join(run_dir.parts[-3:]),
-                tags=list(tags),
-                config=dict(config),
-                dir=run_dir,
-                id=id_file.read_text(encoding="utf-8").strip(),
-                # Offline too: the upload of a second part then goes on where the first one ended.
-                resume="allow",
-                mode="online" if online else "offline",
-                reinit="create_new",
-                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-            )
-        except wandb.errors.Error as error:
-            raise DeepSADError(
-                f"logger.mode is {mode}, but W&B cannot start a run ({error}); run `wandb login`, or use "
-                "logger.mode=offline"
-            ) from error
-        if online:
-            log.info("W&B run: %s", self._run.url)
+        self._run = open_run(
+            run_dir,
+            destination,
+            name="/".join(run_dir.parts[-3:]),
+            job_type=job_type,
+            config=config,
+            run_id=id_file.read_text(encoding="utf-8").strip(),
+        )
         for phase in ("pretrain", "fit"):
             self._run.define_metric(f"{phase}/step", hidden=True)
             self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
@@ -267,13 +239,9 @@ def make_tracker(
         return NoTracker()
     tracker = WandbTracker(
         run_dir,
-        flatten(config),
-        mode=logger["mode"],
-        project=logger["project"],
-        entity=logger["entity"],
-        group=logger["group"] or group,
+        destination_of(logger, group=group),
+        config=flatten(config),
         job_type=logger["job_type"],
-        tags=logger["tags"],
         plots=plots if logger["plots"] is None else logger["plots"],
         first_steps=first_steps,
     )

@@ -35,6 +35,13 @@ class LossSink(Protocol):
         """Take the loss of each step of an epoch."""
 
 
+def loss_error(phase: str, epoch: int, loss: float) -> DeepSADError:
+    """What a loss that is not finite means."""
+    return DeepSADError(
+        f"the {phase} loss is {loss} in epoch {epoch}; lower {GROUPS[phase]}.lr or look for extreme values in the data"
+    )
+
+
 class LossRecorder(Callback):
     """Hands the loss of every step on, once an epoch, so that the loop itself never waits for the device.
 
@@ -67,10 +74,7 @@ class LossRecorder(Callback):
         values = losses.float().tolist()
         self.last = sum(values) / len(values)
         if not math.isfinite(self.last):
-            raise DeepSADError(
-                f"the {self.phase} loss is {self.last} in epoch {trainer.current_epoch}; lower "
-                f"{GROUPS[self.phase]}.lr or look for extreme values in the data"
-            )
+            raise loss_error(self.phase, trainer.current_epoch, self.last)
         if trainer.is_global_zero:
             self.sink.losses(self.phase, trainer.current_epoch, trainer.global_step - len(values), values)
 
@@ -116,6 +120,12 @@ class EpochCheckpoint(Checkpoint):
         self._saved = time.monotonic()
 
 
+class KnowsLoss(Protocol):
+    """What tells the loss of the last epoch."""
+
+    last: float
+
+
 class PhaseProgress(Callback):
     """A progress bar over the epochs of a training, or over the batches of a test.
 
@@ -126,7 +136,7 @@ class PhaseProgress(Callback):
 
     _EVERY_S = 0.1
 
-    def __init__(self, phase: str, recorder: LossRecorder | None = None) -> None:
+    def __init__(self, phase: str, recorder: KnowsLoss | None = None) -> None:
         self.phase, self.recorder = phase, recorder
         self._progress: Progress | None = None
         self._drawn = 0.0
@@ -260,18 +270,25 @@ class CollapseCheck(Callback):
         if trainer.current_epoch + 1 != trainer.max_epochs:
             return
         self.final = spread(pl_module, trainer.train_dataloader)
-        if self.collapsed and trainer.is_global_zero:
-            log.warning(
-                "the representation has collapsed in %s: its spread over the training data fell from %.3g to %.3g, so "
-                "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer "
-                "epochs, use pretrain=autoencoder or add labeled anomalies",
-                *(self.phase, self.initial, self.final, GROUPS[self.phase]),
-            )
+        if trainer.is_global_zero:
+            warn_of_collapse(self.phase, self.initial, self.final)
 
-    @property
-    def collapsed(self) -> bool:
-        """Whether next to nothing is left of the initial spread."""
-        return self.final <= COLLAPSE_RATIO * self.initial
+
+def has_collapsed(initial: float, final: float) -> bool:
+    """Whether next to nothing is left of the initial spread."""
+    return final <= COLLAPSE_RATIO * initial
+
+
+def warn_of_collapse(phase: str, initial: float, final: float) -> None:
+    """Say so if the representation has collapsed in a training."""
+    if not has_collapsed(initial, final):
+        return
+    log.warning(
+        "the representation has collapsed in %s: its spread over the training data fell from %.3g to %.3g, so "
+        "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer "
+        "epochs, use pretrain=autoencoder or add labeled anomalies",
+        *(phase, initial, final, GROUPS[phase]),
+    )
 
 
 def quiet_lightning() -> None:

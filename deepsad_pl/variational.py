@@ -78,7 +78,9 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor) -> Tensor:
     return -0.5 * squares.flatten(1).sum(dim=1)
 
 
-LIKELIHOODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+# The decoder's output and x, shape (B, ...) each -> log p(x), shape (B,).
+Likelihood = Callable[[Tensor, Tensor], Tensor]
+LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": bernoulli_log_likelihood,
     "gaussian": gaussian_log_likelihood,
 }
@@ -140,7 +142,7 @@ def alpha_weight(labeled_share: float) -> float:
     return 0.1 * (1 - labeled_share) / labeled_share
 
 
-def ss_dgm_terms(bounds: Tensor, logits: Tensor, semi_y: Tensor, alpha: float) -> Tensor:
+def ss_dgm_terms(bounds: Tensor, logits: Tensor, semi_y: Tensor, alpha: float | Tensor) -> Tensor:
     r"""The summands of the objective, equations (8) and (9), without the weight decay (the optimizer's business).
 
     .. math::
@@ -154,7 +156,7 @@ def ss_dgm_terms(bounds: Tensor, logits: Tensor, semi_y: Tensor, alpha: float) -
         bounds: -L(x, y) of the labels normal and anomaly, shape (B, 2).
         logits: of q(y|x), shape (B, 2).
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
-        alpha: weight of the cross-entropy, >= 0, see :func:`alpha_weight`.
+        alpha: weight of the cross-entropy, >= 0, see :func:`alpha_weight`; or one for each sample, shape (B,).
 
     Returns:
         Shape (B,).

@@ -1,13 +1,12 @@
-"""The report of a study in W&B: its tables, figures and files as one run, offline or online.
-
-Beside :mod:`deepsad_pl.tracking` and :mod:`deepsad_pl.dashboard` the only room that knows W&B.
-"""
+"""The report of a study in W&B: its tables, figures and files as one run, offline or online."""
 
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from deepsad_pl.wandb_run import Destination, open_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +23,8 @@ def report_key(name: str) -> str:
 
 def log_report(
     folder: Path,
+    destination: Destination,
     *,
-    mode: str,
-    project: str,
-    entity: str | None,
-    group: str,
-    tags: Sequence[str],
     tables: Mapping[str, "pd.DataFrame"],
     files: Sequence[Path],
     config: Mapping[str, Any],
@@ -40,11 +35,7 @@ def log_report(
 
     Args:
         folder: of the report; W&B's files go into ``wandb`` in it.
-        mode: ``offline`` or ``online``.
-        project: of the run.
-        entity: of the run; None for the account's default.
-        group: of the run: the group of the study's experiments.
-        tags: of the run.
+        destination: of the run, in the group of the study's experiments.
         tables: each is logged as a table, :func:`report_key` of its name.
         files: those that end in ``.png`` are logged as images, :func:`report_key` of their stem; all others are kept
             with the run as they are now.
@@ -54,7 +45,10 @@ def log_report(
         Whether all of it was logged.
     """
     try:
-        _log(folder, mode, project, entity, group, tags, tables, files, config)
+        name = "/".join(folder.parts[-2:])
+        # Leaving the context closes the run, as failed if something went wrong.
+        with open_run(folder, destination, name=name, job_type=JOB_TYPE, config=config) as run:
+            _fill(run, tables, files)
     except Exception as error:
         log.debug("the report was not logged", exc_info=True)
         log.warning("W&B has no run of this report (%s: %s); its files are in %s", type(error).__name__, error, folder)
@@ -62,44 +56,18 @@ def log_report(
     return True
 
 
-def _log(
-    folder: Path,
-    mode: str,
-    project: str,
-    entity: str | None,
-    group: str,
-    tags: Sequence[str],
-    tables: Mapping[str, "pd.DataFrame"],
-    files: Sequence[Path],
-    config: Mapping[str, Any],
-) -> None:
+def _fill(run: Any, tables: Mapping[str, "pd.DataFrame"], files: Sequence[Path]) -> None:
     import wandb
 
-    # Leaving the context closes the run, as failed if something went wrong.
-    with wandb.init(
-        project=project,
-        entity=entity,
-        group=group,
-        job_type=JOB_TYPE,
-        name="/".join(folder.parts[-2:]),
-        tags=list(tags),
-        config=dict(config),
-        dir=folder,
-        mode="online" if mode == "online" else "offline",
-        reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-    ) as run:
-        shown: dict[str, Any] = {report_key(name): _table(frame) for name, frame in tables.items()}
-        pictures = [path for path in files if path.suffix == ".png"]
-        shown |= {report_key(path.stem): wandb.Image(str(path)) for path in pictures}
-        run.log(shown)
-        for path in files:
-            if path not in pictures:
-                # A mere link would show what a later report has made of the file.
-                copy = shutil.copy(path, run.dir)
-                run.save(str(copy), base_path=run.dir, policy="now")
-        if mode == "online":
-            log.info("W&B run: %s", run.url)
+    shown: dict[str, Any] = {report_key(name): _table(frame) for name, frame in tables.items()}
+    pictures = [path for path in files if path.suffix == ".png"]
+    shown |= {report_key(path.stem): wandb.Image(str(path)) for path in pictures}
+    run.log(shown)
+    for path in files:
+        if path not in pictures:
+            # A mere link would show what a later report has made of the file.
+            copy = shutil.copy(path, run.dir)
+            run.save(str(copy), base_path=run.dir, policy="now")
 
 
 def _table(frame: "pd.DataFrame") -> Any:

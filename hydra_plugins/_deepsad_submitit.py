@@ -6,26 +6,25 @@ those that pickle finds by their names.
 
 import itertools
 import math
-import os
 import pickle
 import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, LocalQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
-from omegaconf import OmegaConf
+from omegaconf import II, OmegaConf
 
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
+from deepsad_pl.signals import sigterm_exits
 
 # Where trainer.threads leaves it open.
 _CPUS = 4
@@ -85,18 +84,25 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
     """Experiments in packs, a pack a job; a job that is killed stops nothing else.
 
     Args:
-        experiments_per_job: how many experiments a job runs one after the other, at least 1.
+        experiments_per_job: how many experiments a job runs, at least 1.
+        stack: whether a job trains those of its experiments as one that can be; else one after the other.
         max_array_size: how many jobs are submitted with one command at most, at least 1.
         params: fields of submitit, as in ``hydra_plugins.hydra_submitit_launcher.config``.
     """
 
+    # Says so to the sweepers: experiments_per_job is heeded.
+    packs = True
     # A shared file system may show a result late.
     _RESULT_S = 15.0
 
-    def __init__(self, *, experiments_per_job: int = 1, max_array_size: int = 1000, **params: Any) -> None:
+    def __init__(
+        self, *, experiments_per_job: int = 1, stack: bool = True, max_array_size: int = 1000, **params: Any
+    ) -> None:
         super().__init__(**params)
-        self._per_job, self._array = experiments_per_job, max_array_size
-        self._done: list[JobReturn] = []
+        self._per_job, self._stack, self._array = experiments_per_job, stack, max_array_size
+        # By the experiments' numbers: what became of them, and which ones were begun and have not ended.
+        self._done: dict[int, JobReturn] = {}
+        self._begun: set[int] = set()
 
     @property
     def tasks(self) -> int | None:
@@ -123,7 +129,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         numbered = list(enumerate(map(list, job_overrides), initial_job_idx))
         packs = [numbered[i : i + self._per_job] for i in range(0, len(numbered), self._per_job)]
         jobs: list[Any] = []
-        with _sigterm_exits():
+        with sigterm_exits():
             try:
                 return list(itertools.chain.from_iterable(self._run(packs, jobs)))
             except BaseException as stop:
@@ -206,28 +212,32 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         # The first task speaks for all: it writes the record.
         return [job.task(0) for job in jobs]
 
-    def __call__(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> list[JobReturn]:
+    def __call__(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> dict[int, JobReturn]:
         """Run a pack, in the job.
 
         Args:
             pack: the numbers and the overrides of experiments.
             singleton_state: Hydra's, of the submitting process.
+
+        Returns:
+            What became of each experiment, by its number.
         """
-        import cloudpickle  # type: ignore[import-untyped]
         from submitit import JobEnvironment
         from submitit.core.utils import UncompletedJobError
 
         environment = JobEnvironment()
         warning = _Warning(environment, self.params.get("signal_delay_s", 2 * _CLOSE_S))
+        partial = _partial(environment.paths) if len(pack) > 1 and environment.global_rank == 0 else None
+        left = [(number, overrides) for number, overrides in pack if number not in self._done]
         try:
-            for number, overrides in pack[len(self._done) :]:
+            if self._stack and len(left) > 1:
+                left = self._run_stacks(left, singleton_state, warning, partial)
+            for number, overrides in left:
+                self._begun = {number}
                 done = super().__call__(overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", singleton_state)
                 if warning.came and done.status != JobStatus.COMPLETED:
                     break
-                done._return_value = _portable(done._return_value)
-                self._done.append(done)
-                if len(pack) > 1 and environment.global_rank == 0:
-                    write_atomic(_partial(environment.paths), cloudpickle.dumps(self._done))
+                self._keep({number: done}, partial)
                 if warning.came:
                     break
         except SystemExit:
@@ -239,12 +249,44 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                 warning.pass_on()
         return self._done
 
+    def _run_stacks(
+        self, pack: Pack, singleton_state: Mapping[type, Singleton], warning: _Warning, partial: Path | None
+    ) -> Pack:
+        """Train as one what can be; returns the experiments that cannot, if there is time left for them."""
+        from deepsad_pl.stacked.launch import Stacker, job_return
+
+        Singleton.set_state(singleton_state)
+        setup_globals()
+        stacker = Stacker(
+            self.hydra_context.config_loader, self.config.hydra, self.task_function, max_replicas=None, processes=1
+        )
+        stacks, rest = stacker.plan([overrides for _, overrides in pack])
+        for stack in stacks:
+            self._begun = {pack[item.index][0] for item in stack}
+            results = stacker.run([stack])
+            if warning.came:
+                return []
+            self._keep({pack[i][0]: job_return(pack[i][1], result) for i, result in results.items()}, partial)
+        return [pack[i] for i in rest]
+
+    def _keep(self, returns: Mapping[int, JobReturn], partial: Path | None) -> None:
+        """Remember what became of experiments, also in a file for the case that the job is killed."""
+        import cloudpickle  # type: ignore[import-untyped]
+
+        from deepsad_pl.stacked.worker import portable
+
+        for done in returns.values():
+            done._return_value = portable(done._return_value)
+        self._done |= returns
+        self._begun -= returns.keys()
+        if partial is not None:
+            write_atomic(partial, cloudpickle.dumps(self._done))
+
     def checkpoint(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> Any:
         """What is submitted in place of a job that ran out of time or was preempted: what is left of its pack."""
         from submitit.helpers import DelayedSubmission
 
-        begun = len(self._done)
-        left = [(n, _goes_on(line) if i == begun else line) for i, (n, line) in enumerate(pack)]
+        left = [(number, _goes_on(line) if number in self._begun else line) for number, line in pack]
         return DelayedSubmission(self, left, singleton_state)
 
 
@@ -262,7 +304,15 @@ class LocalLauncher(PackedLauncher):
 
     def __init__(self, *, array_parallelism: int | None = None, **params: Any) -> None:
         super().__init__(**params)
-        self._parallel = array_parallelism or len(os.sched_getaffinity(0))
+        self._parallel = array_parallelism
+
+    @property
+    def processes(self) -> int:
+        """How many experiments run side by side on this machine."""
+        # Hydra imports this module for each command, also for --help.
+        import joblib
+
+        return self._parallel or int(joblib.cpu_count())
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -274,7 +324,7 @@ class LocalLauncher(PackedLauncher):
         return problems
 
     def _room(self, running: int) -> int:
-        return self._parallel - running
+        return self.processes - running
 
 
 class SlurmLauncher(PackedLauncher):
@@ -316,24 +366,25 @@ def _returns(job: Any, pack: Pack) -> list[JobReturn]:
         job: of submitit, ended.
         pack: what it ran.
     """
+    done: dict[int, JobReturn] = {}
     try:
         if job.paths.result_pickle.exists():
             done = job.result()
             error: Exception = DeepSADError(f"job {job.job_id} ran out of time; the same command goes on with it")
         else:
-            done = pickle.loads(partial.read_bytes()) if (partial := _partial(job.paths)).exists() else []
+            if (partial := _partial(job.paths)).exists():
+                done = pickle.loads(partial.read_bytes())
             error = DeepSADError(
                 f"job {job.job_id} ended without a result (state {job.state}); the same command goes on with it, and "
                 f"its log is {job.paths.stderr}"
             )
     except Exception as unreadable:
         # submitit's own error with the job's traceback, or that of a result which cannot be loaded.
-        done, error = [], unreadable
-    left = [
-        JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
-        for _, overrides in pack[len(done) :]
+        error = unreadable
+    return [
+        done.get(number) or JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
+        for number, overrides in pack
     ]
-    return [*done, *left]
 
 
 def _partial(paths: Any) -> Path:
@@ -343,18 +394,6 @@ def _partial(paths: Any) -> Path:
         paths: submitit's of the job.
     """
     return Path(paths.folder) / f"{paths.job_id}_returns.pkl"
-
-
-def _portable(value: Any) -> Any:
-    """A return value, or in place of an exception that another process could not load one with the same message."""
-    if isinstance(value, BaseException):
-        import cloudpickle
-
-        try:
-            pickle.loads(cloudpickle.dumps(value))
-        except Exception:
-            return RuntimeError(f"{type(value).__name__}: {value}")
-    return value
 
 
 def _goes_on(overrides: list[str]) -> list[str]:
@@ -382,29 +421,13 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-@contextmanager
-def _sigterm_exits() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, where it would end the process on the spot."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 @dataclass
 class _Packing:
     """What our launchers have beyond submitit's."""
 
-    experiments_per_job: int = 1
+    # That of sweep.py; train.py has none.
+    experiments_per_job: int = II("oc.select:experiments_per_job,1")
+    stack: bool = True
     max_array_size: int = 1000
 
 

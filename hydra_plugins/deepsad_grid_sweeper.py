@@ -1,13 +1,12 @@
 """Hydra's grid sweep with what experiments need: all jobs checked before the first starts, a table at the end."""
 
 import traceback
-from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import open_dict
+from omegaconf import OmegaConf
 
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
@@ -25,10 +24,11 @@ class GridSweeper(BasicSweeper):
         Raises:
             CommandLineError: before any work if a job's configuration is wrong; at the end if a job failed.
         """
-        from deepsad_pl.cli import CommandLineError
+        from deepsad_pl.cli import CommandLineError, first_line
         from deepsad_pl.tables import show_sweep
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        self._check_packing()
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(arguments)
         swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
@@ -51,21 +51,35 @@ class GridSweeper(BasicSweeper):
             if not isinstance(done._return_value, CommandLineError):  # not the user's fault: show where
                 traceback.print_exception(done._return_value)
         if failed:
-            lines = [f"  {' '.join(job)}: {_first_line(done._return_value)}" for job, done in failed]
+            lines = [f"  {' '.join(job)}: {first_line(done._return_value)}" for job, done in failed]
             raise CommandLineError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]))
         return returns
 
-    def _check(self, jobs: list[list[str]]) -> None:
-        from deepsad_pl.cli import CommandLineError, to_settings
+    def _check_packing(self) -> None:
+        """Refuse ``experiments_per_job`` where the launcher would ignore it.
 
-        assert self.config is not None and self.hydra_context is not None
+        Raises:
+            CommandLineError: if it is not 1 and the launcher does not put several experiments into a job.
+        """
+        from deepsad_pl.cli import CommandLineError
+
+        asked = OmegaConf.select(self.config, "experiments_per_job", default=1)  # type: ignore[arg-type]
+        if asked != 1 and not getattr(self.launcher, "packs", False):
+            raise CommandLineError(
+                f"experiments_per_job is {asked}, but this hydra/launcher submits no jobs that could hold several; "
+                "leave it out, or use hydra/launcher=slurm, submitit_slurm or submitit_local"
+            )
+
+    def _check(self, jobs: list[list[str]]) -> None:
+        from deepsad_pl.cli import CommandLineError
+        from deepsad_pl.composer import Composer
+
+        assert self.hydra_context is not None
+        composer = Composer(self.hydra_context.config_loader)
         problems: dict[str, None] = {}
         for job in jobs:
-            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, job)
-            with open_dict(cfg):
-                del cfg["hydra"]
             try:
-                make_plan(to_settings(cfg), multirun=True, tasks=tasks_of(self.launcher))
+                make_plan(composer.settings(job), multirun=True, tasks=tasks_of(self.launcher))
             except DeepSADError as error:
                 problems |= dict.fromkeys(error.problems)
         if problems:
@@ -79,11 +93,6 @@ def tasks_of(launcher: object) -> int | None:
 
 def _completed(done: JobReturn) -> bool:
     return bool(done.status == JobStatus.COMPLETED)
-
-
-def _first_line(error: Any) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[1].strip()}"
 
 
 ConfigStore.instance().store(

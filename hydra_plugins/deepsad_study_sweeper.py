@@ -68,6 +68,8 @@ class StudySweeper(GridSweeper):
                     "study=..."
                 )
             return super().sweep([str(o.input_line) for o in overrides if not is_own(o)])
+        if self._asked.action == "run":
+            self._check_packing()
         try:
             self._study(arguments).act(self._asked.action, dry_run=self._asked.dry_run)
         except DeepSADError as error:
@@ -99,6 +101,9 @@ class StudySweeper(GridSweeper):
 
     def _processes(self) -> int | None:
         """How many experiments run side by side on this machine; None if somebody else decides that."""
+        if (told := getattr(self.launcher, "processes", None)) is not None:
+            return int(told)
+        # Hydra's own launchers do not tell.
         target = str(self._asked.hydra.launcher._target_)
         if target.endswith("JoblibLauncher"):
             import joblib

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from deepsad_pl.cli import CommandLineError, first_line
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.study.study import ACTIONS
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
@@ -65,6 +67,20 @@ def test_hydra_refuses_what_is_misspelt_or_of_the_wrong_type(
     done = cli("train.py", override)
     assert told in output_of(done)
     assert_refused(done, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DeepSADError("job 7 ran out of time"), "job 7 ran out of time"),
+        (CommandLineError(str(DeepSADError("eta is 0", "seed is -1"))), "2 problems: - eta is 0"),
+        (ValueError("a worker was killed\nand more"), "ValueError: a worker was killed"),
+        (MemoryError(), "MemoryError"),
+        (SystemExit(143), "143"),
+    ],
+)
+def test_of_an_error_the_first_line_says_what_it_is(error: BaseException, told: str) -> None:
+    assert first_line(error) == told
 
 
 def test_wrong_values_are_told_all_at_once(cli: CLI, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,19 +15,19 @@ import wandb
 from conftest import ROOT, settings_of
 from omegaconf import OmegaConf
 
-from deepsad_pl.dashboard import AUROC, logged_in, upload_dashboard, workspace_spec, write_dashboard
+from deepsad_pl.dashboard import AUROC, Dashboard, logged_in, upload_dashboard, workspace_spec, write_dashboard
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.tracking import flatten
 
 STUDIES = {path.stem: OmegaConf.load(path) for path in (ROOT / "conf" / "study").glob("*.yaml")}
-ARGUMENTS: dict[str, Any] = {
-    "name": "Scenario (i)",
-    "project": "deepsad-pl",
-    "entity": None,
-    "group": "labeled_anomalies",
-    "axes": ["scenario.gamma_l"],
-    "datasets": ["digits"],
-}
+DASHBOARD = Dashboard(
+    name="Scenario (i)",
+    project="deepsad-pl",
+    entity=None,
+    group="labeled_anomalies",
+    axes=["scenario.gamma_l"],
+    datasets=["digits"],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 
 
 def spec_of(**changed: Any) -> dict[str, Any]:
-    return workspace_spec(**{**ARGUMENTS, **changed})
+    return workspace_spec(replace(DASHBOARD, **changed))
 
 
 def panels(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -176,14 +177,15 @@ def test_panels_have_ids_of_their_own() -> None:
 
 
 def test_the_file_is_the_same_each_time(tmp_path: Path) -> None:
-    path = write_dashboard(tmp_path / "studies" / "labeled_anomalies", **ARGUMENTS)
+    path = write_dashboard(tmp_path / "studies" / "labeled_anomalies", DASHBOARD)
     assert path.name == "workspace.json"
     assert json.loads(path.read_text()) == spec_of()
     code = (
-        "import sys, json, pathlib as p, deepsad_pl.dashboard as d; d.write_dashboard(p.Path(), **json.load(sys.stdin))"
+        "import sys, json, pathlib as p, deepsad_pl.dashboard as d; "
+        "d.write_dashboard(p.Path(), d.Dashboard(**json.load(sys.stdin)))"
     )
     call = [sys.executable, "-c", code]
-    subprocess.run(call, cwd=tmp_path, input=json.dumps(ARGUMENTS), text=True, check=True, capture_output=True)
+    subprocess.run(call, cwd=tmp_path, input=json.dumps(asdict(DASHBOARD)), text=True, check=True, capture_output=True)
     assert (tmp_path / "workspace.json").read_bytes() == path.read_bytes()
 
 
@@ -197,7 +199,7 @@ def test_name_project_and_entity_are_told() -> None:
 def test_a_missing_library_is_told_with_the_way_out(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     with pytest.raises(DeepSADError, match=r"action=dashboard needs .* run pip install 'deepsad-pl\[dashboard\]'"):
-        call(**ARGUMENTS)
+        call(DASHBOARD)
 
 
 class Server:
@@ -226,7 +228,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_without_an_account_nothing_is_sent(server: Server) -> None:
     assert not logged_in()
-    assert upload_dashboard(**ARGUMENTS) is None
+    assert upload_dashboard(DASHBOARD) is None
     assert server.views == []
 
 
@@ -236,7 +238,7 @@ def test_what_is_uploaded_is_what_is_written(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert logged_in()
-    assert upload_dashboard(**{**ARGUMENTS, "entity": entity}) == f"https://wandb.example/{owner}/deepsad-pl?nw=abc"
+    assert upload_dashboard(replace(DASHBOARD, entity=entity)) == f"https://wandb.example/{owner}/deepsad-pl?nw=abc"
     (view,) = server.views
     assert view.entity == owner
     assert json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True)) == spec_of()["spec"]
@@ -246,4 +248,4 @@ def test_a_refusal_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     server.error = ValueError("project not found")
     with pytest.raises(DeepSADError, match=r"W&B does not take .*project not found.* make wandb-sync"):
-        upload_dashboard(**ARGUMENTS)
+        upload_dashboard(DASHBOARD)

@@ -39,13 +39,13 @@ def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that were really trained, in order."""
     names: list[str] = []
-    train = fitting._train
+    train = fitting.train
 
     def note(plan: Any, phase: Any, *rest: Any) -> Any:
         names.append(f"{plan.method['name']}/{phase.name}")
         return train(plan, phase, *rest)
 
-    monkeypatch.setattr(fitting, "_train", note)
+    monkeypatch.setattr(fitting, "train", note)
     return names
 
 

@@ -18,7 +18,8 @@ from hydra import compose, initialize_config_dir
 from deepsad_pl.cli import CONF
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
-from hydra_plugins._deepsad_submitit import SlurmLauncher, _goes_on, _portable
+from deepsad_pl.stacked.worker import portable
+from hydra_plugins._deepsad_submitit import LocalLauncher, SlurmLauncher, _goes_on
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 LOCAL = ("hydra/launcher=submitit_local", "trainer.threads=1")
@@ -26,10 +27,10 @@ SMALL = ("trainer.max_epochs=1", "logger=none", "pretrain=none")
 SLURM_TARGET = "hydra_plugins._deepsad_submitit.SlurmLauncher"
 
 
-def launcher_of(*overrides: str) -> Any:
+def launcher_of(*overrides: str, script: str = "train") -> Any:
     """The resolved settings of the launcher."""
     with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("train", list(overrides), return_hydra_config=True).hydra.launcher
+        return compose(script, list(overrides), return_hydra_config=True).hydra.launcher
 
 
 def records(where: Path) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def output_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_pack_runs_in_one_process_and_a_failure_stops_nothing(cli: CLI, tmp_path: Path) -> None:
     gammas = "scenario.gamma_l=0.9,0.05,0.01"
-    done = cli("train.py", "-m", *LOCAL, *SMALL, gammas, "hydra.launcher.experiments_per_job=2")
+    done = cli("sweep.py", *LOCAL, *SMALL, gammas, "experiments_per_job=2")
     text = output_of(done)
     assert done.returncode == 1, text
     assert "Traceback" not in text
@@ -178,6 +179,23 @@ def test_the_plugins_names_give_our_launchers_with_its_fields(name: str) -> None
         assert launcher[key] == getattr(plain, key)
 
 
+@pytest.mark.parametrize("name", ["slurm", "submitit_slurm", "submitit_local"])
+def test_all_that_submit_jobs_pack_as_the_command_line_says(name: str) -> None:
+    words = (f"hydra/launcher={name}", "experiments_per_job=3")
+    assert launcher_of(*words, script="sweep").experiments_per_job == 3
+    own = "hydra.launcher.experiments_per_job=2"
+    assert launcher_of(*words, own, script="sweep").experiments_per_job == 2
+    assert launcher_of(f"hydra/launcher={name}").experiments_per_job == 1
+
+
+@pytest.mark.parametrize(("asked", "processes"), [(3, 3), (None, 5)])
+def test_a_local_launcher_tells_how_many_run_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, processes: int
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 5)
+    assert LocalLauncher(array_parallelism=asked, submitit_folder="x").processes == processes
+
+
 def test_a_launcher_that_starts_the_ranks_may_sweep_ddp_without_a_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -245,9 +263,9 @@ class OddError(Exception):
 
 
 def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
-    told = _portable(OddError("this", "that"))
+    told = portable(OddError("this", "that"))
     assert isinstance(told, RuntimeError)
     assert str(told) == "OddError: this and that"
     fine = ValueError("fine")
-    assert _portable(fine) is fine
-    assert _portable(0.5) == 0.5
+    assert portable(fine) is fine
+    assert portable(0.5) == 0.5

@@ -248,7 +248,7 @@ def test_a_command_about_finished_experiments_recalls_how_they_were_run(
 
 
 def test_experiments_share_a_group_of_wandb_and_the_cores(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepsad_pl.study.study._cores", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
 
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         for job in jobs:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from conftest import ROOT
+from omegaconf import OmegaConf
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 # Sixteen experiments: two normal classes with one known class each, at two ratios, three methods.
@@ -102,6 +104,20 @@ def test_a_failing_experiment_stops_no_other_and_is_tried_again(cli: CLI, tmp_pa
     assert again.returncode == 1
     assert "2 experiments, 1 finished, 1 to do, about" in again.stdout
     assert len(list(tmp_path.rglob("failures/*.json"))) == 1
+
+
+def test_the_processes_of_the_launcher_share_the_cores(cli: CLI, tmp_path: Path) -> None:
+    words = ["study=labeled_anomalies", "dataset=digits", "method=kde_raw", "study.normal_classes=[0]"]
+    words += ["study.anomaly_classes=[1]", "study.axes.gamma_l=[0.05]", "logger=none"]
+    for n_jobs, seeds, threads in ((1, "0", None), (3, "0,1", max(1, joblib.cpu_count() // 3))):
+        done = cli("sweep.py", *words, f"seed={seeds}", f"hydra.launcher.n_jobs={n_jobs}")
+        assert done.returncode == 0, output_of(done)
+        (config,) = tmp_path.rglob(f"*seed_{seeds[-1]}*/config.yaml")
+        assert OmegaConf.load(config).trainer.threads == threads
+    assert re.search(r"2 experiments, 1 finished, 1 to do, about .* on 3 processes", done.stdout)
+    local = ("hydra/launcher=submitit_local", "hydra.launcher.array_parallelism=4")
+    done = cli("sweep.py", *words, "seed=0,1,2", *local, "dry_run=true")
+    assert re.search(r"3 experiments, 2 finished, 1 to do, about .* on 4 processes", done.stdout), output_of(done)
 
 
 def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> None:
@@ -214,6 +230,7 @@ def test_a_study_of_the_users_own_is_one_more_yaml(cli: CLI, tmp_path: Path) -> 
         (("study=pollution", "dataset=digits", "method=deep_sad", "trainer=ddp"), "ddp"),
         (("study=pollution", "dataset=digits", "study.normal_classes=[cat]"), "cat"),
         (("study=pollution", "method=deep_bad"), "deep_bad"),
+        (("study=pollution", "dataset=digits", "method=kde_raw", "experiments_per_job=3"), "experiments_per_job is 3"),
         (("study=pollution", "dataset=digits", "method=ssad_raw,kde_raw", "method.eta=2"), "none of the methods"),
         (("study=pollution", "dataset=digits", "method=deep_sad", "method.lr=[1"), "method.lr=[1"),
         (("action=report",), "study="),

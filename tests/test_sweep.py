@@ -1,13 +1,22 @@
 """Many experiments in one command: checked before any work, none stopped by another, a table at the end."""
 
 import json
+import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
 
+from deepsad_pl.cli import CONF
 from deepsad_pl.tables import show_sweep
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
@@ -76,6 +85,34 @@ def test_a_wrong_value_in_one_job_stops_the_sweep_before_any_work(cli: CLI, tmp_
     assert text.count("method.eta is 0") == 1
     assert text.count("scenario.anomaly_class") == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_jobs_that_hold_several_experiments_are_refused_where_none_are_submitted(cli: CLI, tmp_path: Path) -> None:
+    done = cli("sweep.py", "seed=0,1", "experiments_per_job=3", *SMALL)
+    assert done.returncode != 0
+    assert "experiments_per_job is 3, but this hydra/launcher submits no jobs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_n_jobs_alone_lets_a_free_sweep_run_side_by_side(tmp_path: Path) -> None:
+    def wait_for_the_other(cfg: DictConfig) -> float:
+        (tmp_path / str(cfg.seed)).touch()
+        end = time.monotonic() + 60
+        while not all((tmp_path / seed).exists() for seed in ("0", "1")):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return float(os.getpid())
+
+    with initialize_config_dir(CONF, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("sweep", ["hydra.launcher.n_jobs=2"], run_mode=RunMode.MULTIRUN)
+        context = HydraContext(config_loader=loader, callbacks=Callbacks())
+        sweeper = Plugins.instance().instantiate_sweeper(
+            hydra_context=context, task_function=wait_for_the_other, config=config
+        )
+        returns = sweeper.sweep(["seed=0,1"])
+    assert len({done.return_value for done in returns} - {float(os.getpid())}) == 2
 
 
 def test_a_misspelt_key_in_a_sweep_is_hydras_short_error(cli: CLI, tmp_path: Path) -> None:

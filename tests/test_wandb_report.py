@@ -14,6 +14,7 @@ from PIL import Image
 from wandb.proto import wandb_internal_pb2 as pb
 
 from deepsad_pl.wandb_report import log_report, report_key
+from deepsad_pl.wandb_run import Destination
 from deepsad_pl.wandb_sync import offline_runs
 
 TABLE = pd.DataFrame(
@@ -52,17 +53,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logged(report: Path, **changed: Any) -> bool:
+    destination = Destination(
+        mode=changed.pop("mode", "offline"), project="mine", entity=None, group="classic", tags=("a", "b")
+    )
     settings: dict[str, Any] = {
-        "mode": "offline",
-        "project": "mine",
-        "entity": None,
-        "group": "classic",
-        "tags": ["a", "b"],
         "tables": {"table": TABLE, "tests": TESTS},
         "files": sorted(path for path in report.iterdir() if path.is_file()),
         "config": {"study.name": "classic", "study.seeds": [0, 1]},
     }
-    return log_report(report, **{**settings, **changed})
+    return log_report(report, destination, **{**settings, **changed})
 
 
 @pytest.fixture(scope="module")

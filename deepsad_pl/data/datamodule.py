@@ -16,8 +16,8 @@ from deepsad_pl.data.scenario import Scenario, draw_training_set
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
 
-# Samples in a batch of scoring: as many as the memory of small images allows, fewer of large ones.
-_EVAL_SAMPLES = 2000
+# Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
+_EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 

@@ -77,7 +77,8 @@ class BatchLoader:
         return torch.randperm(len(self.x), generator=generator)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.order().to(self.x.device)
+        # The one transfer of an epoch; the device is not waited for.
+        order = self.order().to(self.x.device, non_blocking=True)
         for part in torch.split(order, batch_sizes(len(self.x), self.batch_size)):
             if self.world_size > 1:
                 part = part.tensor_split(self.world_size)[self.rank]

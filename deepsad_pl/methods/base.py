@@ -50,6 +50,8 @@ class TrainedMethod(LightningModule, ABC):
     """
 
     encoder: nn.Module
+    # The method that torch.compile takes: terms, or what of it follows once chance has been drawn.
+    graph = "terms"
 
     def __init__(self, *, lr: Sequence[float], epochs: Sequence[int], weight_decay: float) -> None:
         super().__init__()
@@ -58,6 +60,14 @@ class TrainedMethod(LightningModule, ABC):
         self.lr, self.epochs, self.weight_decay = list(lr), list(epochs), weight_decay
         self.test_result: dict[str, Tensor] = {}
         self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As for every module, but at once where torch need not look whether it is a parameter."""
+        if name == "_current_fx_name":
+            # Lightning sets it some 45 times a step, through torch a twentieth of the step of a small MLP.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @abstractmethod
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What Deep SAD and Deep SVDD share: a center fixed before training, the distance to it as the score."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,15 +93,31 @@ class HypersphereMethod(TrainedMethod):
 
     def on_train_start(self) -> None:
         """Compute the center, unless a checkpoint brought it."""
-        if self.center_is_set:
-            return
+        if not self.center_is_set:
+            batches: Any = self.trainer.train_dataloader
+            self.set_center(batches, self._over_ranks)
+
+    def _over_ranks(self, total: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return total
+        return self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
+
+    def set_center(
+        self, batches: Iterable[Batch], over_ranks: Callable[[Tensor], Tensor] = lambda total: total
+    ) -> None:
+        """Put the center at the mean of the chosen samples, away from 0 (appendix A).
+
+        Args:
+            batches: the training set, ``(x, semi_y, y, idx)`` each.
+            over_ranks: sums a tensor over all processes.
+
+        Raises:
+            ValueError: if no sample is chosen.
+        """
         training = self.encoder.training
         self.encoder.eval()
-        loader: Any = self.trainer.train_dataloader
-        total = sum_and_count(self.encoder, loader, self.center_from)
+        total = over_ranks(sum_and_count(self.encoder, batches, self.center_from))
         self.encoder.train(training)
-        if self.trainer.world_size > 1:
-            total = self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
         if total[-1] == 0:
             raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")
         self.center.copy_(away_from_zero(total[:-1] / total[-1]))

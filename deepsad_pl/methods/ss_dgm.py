@@ -12,9 +12,31 @@ from deepsad_pl.methods.vae import GenerativeMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
 from deepsad_pl.networks.glorot import glorot
-from deepsad_pl.variational import alpha_weight, gaussian_kl, labeled_bound, reparameterized, ss_dgm_terms
+from deepsad_pl.variational import (
+    Likelihood,
+    alpha_weight,
+    gaussian_kl,
+    labeled_bound,
+    reparameterized,
+    ss_dgm_terms,
+)
 
 CLASSES = 2
+
+
+def class_bounds(log_likelihood: Likelihood, features: Tensor, mean: Tensor, log_var: Tensor, out: Tensor) -> Tensor:
+    """-L(x, y) of the classes normal and anomaly, shape (B, 2).
+
+    Args:
+        log_likelihood: of the features.
+        features: what is rebuilt, shape (B, ...).
+        mean: of q(z|x, y), shape (2, B, d).
+        log_var: logarithm of its variances, of the same shape.
+        out: the decoder's output at a sample of each, shape (2, B, D).
+    """
+    flat = features.flatten(1)
+    of_class = [labeled_bound(log_likelihood(out[y], flat), gaussian_kl(mean[y], log_var[y])) for y in range(CLASSES)]
+    return torch.stack(of_class, dim=1)
 
 
 class SSDGMModule(GenerativeMethod):
@@ -110,7 +132,10 @@ class SSDGMModule(GenerativeMethod):
         weight_decay: float = 1e-6,
     ) -> None:
         of_features = likelihood if m1 is None else "gaussian"
-        super().__init__(likelihood=of_features, seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay)
+        widths = [latent] if m1 is None else [m1["latent"], latent]
+        super().__init__(
+            likelihood=of_features, noise_widths=widths, seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay
+        )
         self.alpha = alpha_weight(labeled_share)
         self.save_hyperparameters()
         width = input_width(network)
@@ -143,35 +168,32 @@ class SSDGMModule(GenerativeMethod):
         else:
             self.m1.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
-    def features(self, x: Tensor, *, sampled: bool = False) -> Tensor:
-        """What M2 works on: x, or z1 of shape (B, d1), a sample of q(z1|x) or its mean."""
+    def features(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What M2 works on: x, or z1 of shape (B, d1), the mean of q(z1|x) or the sample of it that noise gives."""
         if self.m1 is None:
             return x
         mean, log_var = self.m1(x)
-        return reparameterized(mean, log_var, self.noise(*mean.shape)) if sampled else at_least_float32(mean)
+        return at_least_float32(mean) if noise is None else reparameterized(mean, log_var, noise)
 
     def logits(self, features: Tensor) -> Tensor:
         """Of q(y|x) for the classes normal and anomaly, shape (B, 2)."""
         return at_least_float32(self.head(self.encoder(features)))
 
-    def bounds(self, features: Tensor) -> Tensor:
-        """-L(x, y) at one sample of z for the classes normal and anomaly, shape (B, 2)."""
+    def bounds(self, features: Tensor, noise: Tensor) -> Tensor:
+        """-L(x, y) at one sample of z for the classes normal and anomaly, shape (B, 2); noise of shape (B, d)."""
         mean, log_var = self.inference(features)
-        out = self.decoder(reparameterized(mean, log_var, self.noise(*mean.shape[1:])))
-        flat = features.flatten(1)
-        of_class = [
-            labeled_bound(self.log_likelihood(out[y], flat), gaussian_kl(mean[y], log_var[y])) for y in range(CLASSES)
-        ]
-        return torch.stack(of_class, dim=1)
+        out = self.decoder(reparameterized(mean, log_var, noise))
+        return class_bounds(self.log_likelihood, features, mean, log_var, out)
 
     def represent(self, x: Tensor) -> Tensor:
         """phi of x or of the mean of q(z1|x), shape (B, d)."""
         return at_least_float32(self.encoder(self.features(x)))
 
-    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+    def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:
         """The summands of the objective, shape (B,)."""
-        features = self.features(x, sampled=True)
-        return ss_dgm_terms(self.bounds(features), self.logits(features), semi_y, self.alpha)
+        *of_z1, of_z = noise
+        features = self.features(x, *of_z1)
+        return ss_dgm_terms(self.bounds(features, of_z), self.logits(features), semi_y, self.alpha)
 
     def score(self, x: Tensor) -> Tensor:
         """The logit of "anomaly", shape (B,)."""

@@ -1,5 +1,6 @@
 """The variational autoencoder, M1 of the semi-supervised deep generative models, and their common randomness."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class GenerativeMethod(TrainedMethod):
 
     Args:
         likelihood: ``bernoulli`` for data in [0, 1], else ``gaussian``.
+        noise_widths: how many numbers of noise a sample needs for each thing that is drawn, in their order.
         seed: of the noise, >= 0.
         lr: learning rate of each phase.
         epochs: length of each phase.
@@ -44,26 +46,54 @@ class GenerativeMethod(TrainedMethod):
         ValueError: if there is no such likelihood.
     """
 
+    graph = "terms_given"
+
     def __init__(
-        self, *, likelihood: str, seed: int, lr: Sequence[float], epochs: Sequence[int], weight_decay: float
+        self,
+        *,
+        likelihood: str,
+        noise_widths: Sequence[int],
+        seed: int,
+        lr: Sequence[float],
+        epochs: Sequence[int],
+        weight_decay: float,
     ) -> None:
         super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood is {likelihood!r}, but it must be one of {', '.join(LIKELIHOODS)}")
         self.log_likelihood = LIKELIHOODS[likelihood]
+        self.noise_widths = tuple(noise_widths)
         self.seed = seed
         self._generator: torch.Generator | None = None
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate, start the noise of this epoch."""
         super().on_train_epoch_start()
-        self._generator = noise_generator(self.seed, self.current_epoch, self.global_rank, self.device)
+        self.start_noise(self.current_epoch, self.global_rank)
+
+    def start_noise(self, epoch: int, rank: int = 0) -> None:
+        """Let the next noise be the first of an epoch.
+
+        Args:
+            epoch: from 0.
+            rank: of this process.
+        """
+        self._generator = noise_generator(self.seed, epoch, rank, self.device)
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal noise, float32; outside a Trainer that of the first epoch."""
         if self._generator is None or self._generator.device != self.device:
             self._generator = noise_generator(self.seed, 0, 0, self.device)
         return torch.randn(shape, generator=self._generator, device=self.device)
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        """The loss of each sample at noise drawn for it, shape (B,)."""
+        # No compiled graph can draw from a generator of its own.
+        return self.terms_given(x, semi_y, *(self.noise(len(x), width) for width in self.noise_widths))
+
+    @abstractmethod
+    def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:
+        """The loss of each sample, shape (B,), at the noise of shape (B, width) for each of ``noise_widths``."""
 
 
 class VAEModule(GenerativeMethod):
@@ -138,7 +168,9 @@ class VAEModule(GenerativeMethod):
         epochs: Sequence[int] = (50, 100),
         weight_decay: float = 1e-6,
     ) -> None:
-        super().__init__(likelihood=likelihood, seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay)
+        super().__init__(
+            likelihood=likelihood, noise_widths=[latent], seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay
+        )
         self.save_hyperparameters()
         width = input_width(network)
         self.encoder = GaussianEncoder(width, hidden, latent)
@@ -149,10 +181,11 @@ class VAEModule(GenerativeMethod):
         mean, _ = self.encoder(x)
         return at_least_float32(mean)
 
-    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+    def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:
         """The negative bound of each sample at one sample of z, whatever its label, shape (B,)."""
+        (of_z,) = noise
         mean, log_var = self.encoder(x)
-        z = reparameterized(mean, log_var, self.noise(*mean.shape))
+        z = reparameterized(mean, log_var, of_z)
         return gaussian_kl(mean, log_var) - self.log_likelihood(self.decoder(z), x.flatten(1))
 
     def score(self, x: Tensor) -> Tensor:

@@ -5,13 +5,15 @@ import os
 import threading
 import time
 import traceback
-from functools import cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from deepsad_pl.cli import CommandLineError, run_configured
+from deepsad_pl.cli import CommandLineError, first_line, run_configured
 from deepsad_pl.console import console
 from deepsad_pl.study.state import STOPPED, Failures
 
@@ -26,26 +28,47 @@ def run_study_job(failures: Path, cfg: DictConfig) -> float:
     Raises:
         CommandLineError: whatever went wrong, in one line; the note and the run's log have the traceback.
     """
-    _end_with_the_sweep()
-    overrides, notes = list(HydraConfig.get().overrides.task), Failures(failures)
-    notes.note(overrides, STOPPED)
+    end_with_the_sweep()
     # Several jobs share the terminal, which the study's own progress bar has.
     quiet, console.quiet = console.quiet, True
     try:
-        outcome = run_configured(cfg, plots=False)
+        with noted(failures, list(HydraConfig.get().overrides.task)):
+            outcome = run_configured(cfg, plots=False)
     except Exception as error:
-        first = first_line(error)
-        notes.note(overrides, first, traceback.format_exc())
         # An exception of any library may not survive the way to another process.
-        raise CommandLineError(first) from None
+        raise CommandLineError(first_line(error)) from None
     finally:
         console.quiet = quiet
-    notes.forget(overrides)
     return float(outcome.record["auroc"])
 
 
+@contextmanager
+def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Keep a note about an experiment while it is at work, and what went wrong if it fails.
+
+    Args:
+        failures: folder of the notes.
+        overrides: of the experiment.
+    """
+    notes = Failures(failures)
+    notes.note(overrides, STOPPED)
+    try:
+        yield
+    except Exception as error:
+        notes.note(overrides, first_line(error), traceback.format_exc())
+        raise
+    notes.forget(overrides)
+
+
+def failures_of(task: object) -> Path | None:
+    """Where a task function that runs the jobs of a study leaves its notes; None of any other."""
+    if isinstance(task, partial) and task.func is run_study_job:
+        return Path(task.args[0])
+    return None
+
+
 @cache
-def _end_with_the_sweep() -> None:
+def end_with_the_sweep() -> None:
     """Let a worker of joblib die with a sweep that was killed; it would keep its experiment's lock, and its memory."""
     if not multiprocessing.current_process().name.startswith("Loky"):
         return
@@ -58,11 +81,3 @@ def _end_with_the_sweep() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="sweep-watch", daemon=True).start()
-
-
-def first_line(error: object) -> str:
-    """What a person reads first: the first line, with the second one if that only announces a list."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if isinstance(error, Exception) and not isinstance(error, CommandLineError):
-        lines[0] = f"{type(error).__name__}: {lines[0]}" if str(error).strip() else lines[0]
-    return f"{lines[0]} {lines[1].strip()}" if len(lines) > 1 and lines[0].endswith("problems:") else lines[0]

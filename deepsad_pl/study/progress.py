@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deepsad_pl.stacked.at_work import forget_stacks, stacks_at_work, stacks_folder
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.state import STOPPED, Failures, is_finished
 
@@ -23,6 +24,7 @@ class StudyProgress:
     def __init__(self, jobs: Sequence[Job], failures: Failures, every_s: float = 2.0) -> None:
         self._open = list(jobs)
         self._failures, self._every_s = failures, every_s
+        self._stacks = stacks_folder(failures.folder)
         self._by_note = {failures.name_of(job.overrides): job for job in jobs}
         # What an earlier attempt has left is no news.
         self._seen = failures.versions()
@@ -38,14 +40,16 @@ class StudyProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[stacks]}"),
             console=Console(highlight=False),
             # Hundreds of short experiments: a rate over the last minutes says more than one over the last seconds.
             speed_estimate_period=600,
         )
-        self._task = self._progress.add_task("", total=len(jobs), failed="")
+        self._task = self._progress.add_task("", total=len(jobs), failed="", stacks="")
 
     def __enter__(self) -> "StudyProgress":
         """Show it."""
+        forget_stacks(self._stacks)
         self._progress.start()
         self._thread.start()
         return self
@@ -76,4 +80,4 @@ class StudyProgress:
             self._progress.console.print(line, style="red", markup=False, soft_wrap=True)
             self._failed += 1
         failed = f"{self._failed} failed" if self._failed else ""
-        self._progress.update(self._task, advance=done, failed=failed)
+        self._progress.update(self._task, advance=done, failed=failed, stacks=stacks_at_work(self._stacks))

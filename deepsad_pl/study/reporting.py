@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsad_pl.console import console
-from deepsad_pl.dashboard import upload_dashboard, write_dashboard
+from deepsad_pl.dashboard import Dashboard, upload_dashboard, write_dashboard
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan
 from deepsad_pl.report import write_report
@@ -14,6 +14,7 @@ from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
 from deepsad_pl.study.results import results_frame
 from deepsad_pl.wandb_report import log_report
+from deepsad_pl.wandb_run import destination_of
 
 
 def report_study(
@@ -63,11 +64,7 @@ def report_study(
     if logger["name"] == "wandb":
         log_report(
             folder,
-            mode=logger["mode"],
-            project=logger["project"],
-            entity=logger["entity"],
-            group=logger["group"] or study.name,
-            tags=logger["tags"],
+            destination_of(logger, group=study.name),
             tables=report.frames(),
             files=files,
             config={"study.name": study.name, "study.overrides": list(overrides)},
@@ -87,17 +84,17 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
     """
     if logger["name"] != "wandb":
         raise DeepSADError(f"action=dashboard is about W&B, but logger is {logger['name']}; use logger=wandb")
-    what: dict[str, Any] = {
-        "name": study.title,
-        "project": logger["project"],
-        "entity": logger["entity"],
-        "group": logger["group"] or study.name,
-        "axes": [study.keys[axis] for axis in study.axes],
-        "datasets": list(study.datasets),
-    }
-    path = write_dashboard(folder, **what)
+    dashboard = Dashboard(
+        name=study.title,
+        project=logger["project"],
+        entity=logger["entity"],
+        group=logger["group"] or study.name,
+        axes=[study.keys[axis] for axis in study.axes],
+        datasets=list(study.datasets),
+    )
+    path = write_dashboard(folder, dashboard)
     console.print(f"dashboard: {path}", markup=False, soft_wrap=True)
-    url = upload_dashboard(**what)
+    url = upload_dashboard(dashboard)
     told = (
         f"uploaded: {url}"
         if url

@@ -1,19 +1,18 @@
 """A study from the command line to its report: plan, run what is missing, tell how it stands."""
 
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepsad_pl.cli import first_line
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.signals import sigterm_exits
 from deepsad_pl.study.grid import Study, study_problems
-from deepsad_pl.study.job import first_line
 from deepsad_pl.study.jobs import Job, Planned, Planner
 from deepsad_pl.study.memory import Memory, Request, alike
 from deepsad_pl.study.progress import StudyProgress
@@ -168,7 +167,9 @@ class StudyRun:
         if logger["name"] == "wandb" and logger["group"] is None:
             extra["logger.group"] = study.name
         if self._processes is not None and self._processes > 1:
-            extra["trainer.threads"] = str(max(1, _cores() // self._processes))
+            import joblib
+
+            extra["trainer.threads"] = str(max(1, joblib.cpu_count() // self._processes))
         return self._planner().plan(study, extra, tasks=self._tasks)
 
     def _show(self, planned: Planned) -> State:
@@ -238,16 +239,12 @@ class StudyRun:
 @contextmanager
 def _ends_with_a_word() -> Iterator[None]:
     """Ctrl-C and SIGTERM end in a message and an exit code, after the launcher has ended its processes."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        yield
+        with sigterm_exits():
+            yield
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on")
         raise SystemExit(128 + signal.SIGINT) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
@@ -273,8 +270,3 @@ def _in_order(found: Iterable[T], order: Sequence[T]) -> list[T]:
     """Each once, those of the order first and in it."""
     once = list(dict.fromkeys(found))
     return [*(one for one in order if one in once), *(one for one in once if one not in order)]
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

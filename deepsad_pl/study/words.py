@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from deepsad_pl.errors import DeepSADError
 
 # Settings of sweep.py that train.py does not have.
-OWN = ("study", "action", "dry_run", "experiments_per_job")
+_OWN = ("study", "action", "dry_run", "experiments_per_job")
 _NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
 _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_class": "anomaly_classes"}
 
@@ -29,7 +29,7 @@ class Words:
 
 def is_own(override: Override) -> bool:
     """Whether an override is for sweep.py itself."""
-    return override.key_or_group.split(".")[0] in OWN
+    return override.key_or_group.split(".")[0] in _OWN
 
 
 def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:

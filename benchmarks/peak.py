@@ -1,0 +1,87 @@
+"""The peak of memory while samples are scored, beyond what is there before: one case in a process of its own.
+
+It prints one number, in MB; without the files of Linux that tell it, and on the CPU, "unknown".
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.options import parse, parser
+from benchmarks.scoring import FULL, QUICK, Case, Sizes
+from benchmarks.subjects import cases
+
+_TOP = Path(__file__).resolve().parent.parent
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+# For libraries that load when they are used first.
+_WARMUP = replace(QUICK, tests=10)
+
+
+def peak(subject: str, case: str, *, device: str, quick: bool) -> float | None:
+    """Measure in a fresh process, with as many threads as this one has.
+
+    Args:
+        subject: what scores, see :func:`~benchmarks.subjects.cases`.
+        case: how.
+        device: "cpu" (its resident memory) or "cuda" (what torch has allocated).
+        quick: whether tiny sizes are meant.
+
+    Returns:
+        MB, or None where it cannot be told.
+
+    Raises:
+        subprocess.CalledProcessError: if that process fails; its error message is on stderr.
+    """
+    arguments = [subject, case, "--device", device, "--threads", str(torch.get_num_threads())]
+    command = [sys.executable, "-m", "benchmarks.peak", *arguments, *(["--quick"] if quick else [])]
+    told = subprocess.run(command, cwd=_TOP, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
+    return None if told == "unknown" else float(told)
+
+
+def rise(case: Case, device: str) -> float | None:
+    """Run a case in this process; by how many MB its peak exceeds what was there before, None where unknown."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        case.run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    if not _CLEAR.exists():
+        return None
+    # Linux's way to forget the peak so far.
+    _CLEAR.write_text("5")
+    before = _resident("VmRSS")
+    case.run()
+    # Linux counts in batches, so that nothing may seem to be less than nothing.
+    return max(0, _resident("VmHWM") - before) / 2**10
+
+
+def _resident(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the peak of one case.
+
+    Args:
+        arguments: of the command line; None for those of this process.
+    """
+    made = parser("peak", __doc__)
+    made.add_argument("subject")
+    made.add_argument("case")
+    options, parsed = parse(made, arguments)
+    sizes: tuple[Sizes, Sizes] = (_WARMUP, QUICK if options.quick else FULL)
+    small, measured = (cases(parsed.subject, options.device, size)[parsed.case] for size in sizes)
+    small.run()
+    found = rise(measured, options.device)
+    print("unknown" if found is None else f"{found:.3f}")
+
+
+if __name__ == "__main__":
+    main()

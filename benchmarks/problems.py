@@ -1,0 +1,82 @@
+"""The training sets that shallow methods are measured on: a table, and one class of MNIST with another one in it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from deepsad_pl.data.sources import load_source
+from deepsad_pl.errors import DeepSADError
+
+Matrix = npt.NDArray[np.float32]
+
+# Of the rows, as in the paper's experiments: labeled anomalies, and unlabeled rows that are anomalies in truth.
+_LABELED, _POLLUTION = 0.05, 0.05
+_QUERIES = 500
+_TABLE_WIDTH, _IMAGE_WIDTH = 21, 784
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fitted, and rows that fits are compared on.
+
+    Attributes:
+        name: of the data.
+        x: shape (n, D).
+        semi_y: 0 unlabeled, -1 known anomaly, shape (n,).
+        queries: shape (500, D).
+    """
+
+    name: str
+    x: Matrix
+    semi_y: npt.NDArray[np.int64]
+    queries: Matrix
+
+
+def table(n: int) -> Problem:
+    """Correlated normals in D = 21, as many columns as cardio has, and wider ones as anomalies."""
+    return _problem(f"table, D={_TABLE_WIDTH}", n, *_drawn(n, _TABLE_WIDTH))
+
+
+def images(n: int) -> Problem:
+    """MNIST's zeros with ones as anomalies, D = 784; where there is no MNIST below the data folder, random pixels."""
+    folder = Path(os.environ.get("DEEPSAD_DATA_DIR", "data"))
+    if not (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        return random_images(n)
+    source = load_source("mnist", data_dir=folder, seed=0)
+    x = (source.x_train.reshape(len(source.x_train), -1) / np.float32(255)).astype(np.float32)
+    normal, anomalous = (x[source.labels_train == label] for label in (0, 1))
+    return _problem("MNIST, D=784", n, normal, anomalous)
+
+
+def random_images(n: int) -> Problem:
+    """Correlated rows in [0, 1] of MNIST's size."""
+    normal, anomalous = _drawn(n, _IMAGE_WIDTH)
+    return _problem(f"random, D={_IMAGE_WIDTH}", n, expit(normal), expit(anomalous))
+
+
+def _drawn(n: int, width: int) -> tuple[Matrix, Matrix]:
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(width // 3, width)) / (width // 3) ** 0.5
+    size = (n + _QUERIES, len(mixing))
+    normal, anomalous = (rng.normal(scale=scale, size=size) @ mixing for scale in (1.0, 2.0))
+    noise = rng.normal(scale=0.1, size=normal.shape)
+    return (normal + noise).astype(np.float32), (anomalous + noise).astype(np.float32)
+
+
+def _problem(name: str, n: int, normal: Matrix, anomalous: Matrix) -> Problem:
+    labeled, pollution = max(2, round(_LABELED * n)), round(_POLLUTION * n)
+    own, others = n - labeled - pollution, labeled + pollution
+    x = np.concatenate([anomalous[:labeled], anomalous[labeled:others], normal[:own]])
+    semi_y = np.where(np.arange(n) < labeled, -1, 0).astype(np.int64)
+    half = _QUERIES // 2
+    if len(normal) < own + half or len(anomalous) < others + half:
+        raise DeepSADError(
+            f"--sizes has {n}, but {name} has {len(normal)} normal and {len(anomalous)} anomalous rows of which "
+            f"{own + half} and {others + half} are needed; give a smaller one"
+        )
+    queries = np.concatenate([normal[own:][:half], anomalous[others:][:half]])
+    return Problem(f"{name}, n={n}", x.astype(np.float32), semi_y, queries.astype(np.float32))

@@ -1,0 +1,77 @@
+"""ms a step of training a network: per-sample data set and DataLoader, a bare loop, the Trainer, compiled, bf16."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.deep_training import BARE, CASES, FULL, OURS, PHASES, QUICK, training_cases
+from benchmarks.harness import Row, alternate, rows
+from benchmarks.options import Options, parse, parser
+from benchmarks.report import report
+from deepsad_pl.compiling import missing_for_compiling
+from deepsad_pl.console import console
+
+NOTES = (
+    "bare loop: the same network, index batches and losses, fused Adam, no Lightning. ours: through the Trainer, with "
+    "the callbacks of an experiment.",
+    "per-sample data set: what is common, as we would write it: an image through PIL and ToTensor at a time, "
+    "DataLoader without workers, Adam not fused, filters not channels-last, loss.item() after each step.",
+    "pretrain: the autoencoder. fit: Deep SAD. Batches of at most 200; random samples; the first step is not counted.",
+)
+
+
+def measure(options: Options, datasets: Sequence[str], cases: Sequence[str]) -> list[Row]:
+    """All networks and phases, one after the other.
+
+    Args:
+        options: of the command line.
+        datasets: whose networks.
+        cases: beside the bare loop.
+    """
+    lengths = QUICK if options.quick else FULL
+    missing = missing_for_compiling(options.device == "cuda")
+    found: list[Row] = []
+    for dataset in datasets:
+        for phase in PHASES:
+            with _quiet(), ExitStack() as keep:
+                names = [name for name in CASES if name == BARE or name in cases]
+                can = [name for name in names if not (missing and "trainer.compile=true" in OURS.get(name, ()))]
+                runs = training_cases(dataset, phase, options.device, lengths[dataset], can, keep)
+                measured = alternate(runs, repeats=options.repeats, title=f"{dataset} {phase}")
+            notes = {name: f"not run: torch.compile needs {missing}" for name in names if name not in can}
+            every = {name: measured.get(name, []) for name in names}
+            found += rows(f"{dataset} {phase}", every, baseline=BARE, unit="ms", notes=notes)
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Our progress bars are drawn, as in an experiment, but not shown beside that of the benchmark."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Run the benchmark.
+
+    Args:
+        arguments: of the command line; None for those of this process.
+
+    Returns:
+        The JSON file.
+    """
+    made = parser("step", __doc__)
+    made.add_argument("--datasets", nargs="+", choices=FULL, metavar="NAME", help=f"of {', '.join(FULL)} (all)")
+    made.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=f"of {'; '.join(CASES)} (all)")
+    options, chosen = parse(made, arguments)
+    datasets = chosen.datasets or (QUICK if options.quick else FULL)
+    if options.quick and not set(datasets) <= set(QUICK):
+        made.error(f"--quick has {', '.join(QUICK)} only; leave --datasets out")
+    return report("step", measure(options, list(datasets), chosen.cases or CASES), options=options, notes=NOTES)
+
+
+if __name__ == "__main__":
+    main()

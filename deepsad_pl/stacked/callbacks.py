@@ -1,0 +1,196 @@
+"""What is recorded, checked and saved of each replica while a stack is trained."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.stacked.loader import StackedLoader
+from deepsad_pl.stacked.module import StackedModule
+from deepsad_pl.training import LossSink, loss_error, spread, warn_of_collapse
+
+
+@dataclass
+class Replica:
+    """A training's place in a stack.
+
+    Attributes:
+        path: of its checkpoint.
+        sink: takes its losses.
+        batches: of its epochs.
+        speaking: while its context is entered, messages are about this replica alone.
+        seconds: that earlier attempts have taken.
+        spread: of its representation, before and after.
+        error: why it failed, or None.
+    """
+
+    path: Path
+    sink: LossSink
+    batches: int
+    speaking: Callable[[], AbstractContextManager[None]] = nullcontext
+    seconds: float = 0.0
+    spread: dict[str, float] = field(default_factory=lambda: {"initial": math.nan, "final": math.nan})
+    error: DeepSADError | None = None
+
+
+class ReplicaCallback(Callback):
+    """A callback that knows the replicas.
+
+    Args:
+        phase: name of the training.
+        replicas: in the order of the stack.
+    """
+
+    def __init__(self, phase: str, replicas: Sequence[Replica]) -> None:
+        self.phase, self.stack = phase, replicas
+
+
+class ReplicaLosses(ReplicaCallback):
+    """Hands the losses of every replica on, once an epoch in one transfer; one that is not finite fails its replica.
+
+    Attributes:
+        last: the mean loss of the last epoch over all replicas that go on.
+    """
+
+    last = math.nan
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fetch the epoch's losses."""
+        assert isinstance(pl_module, StackedModule)
+        steps = torch.zeros(len(pl_module.losses), len(self.stack), device=pl_module.device)
+        for row, losses in zip(steps, pl_module.losses, strict=True):
+            row[: len(losses)] = losses
+        pl_module.losses.clear()
+        means: list[float] = []
+        for replica, column in zip(self.stack, steps.T.float().tolist(), strict=True):
+            if replica.error is not None:
+                continue
+            values = column[: replica.batches]
+            mean = sum(values) / len(values)
+            if not math.isfinite(mean):
+                replica.error = loss_error(self.phase, trainer.current_epoch, mean)
+                continue
+            means.append(mean)
+            with replica.speaking():
+                replica.sink.losses(self.phase, trainer.current_epoch, trainer.current_epoch * replica.batches, values)
+        self.last = sum(means) / len(means) if means else math.nan
+        if not means:
+            trainer.should_stop = True
+
+
+class ReplicaSpreads(ReplicaCallback):
+    """Compares the spread of each representation after training with that before it, as for a single training."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step."""
+        if trainer.current_epoch == 0:
+            self._measure("initial", trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after the last step."""
+        if trainer.current_epoch + 1 != trainer.max_epochs:
+            return
+        assert isinstance(pl_module, StackedModule)
+        pl_module.unstack()
+        self._measure("final", trainer, pl_module)
+        for replica in self.stack:
+            if replica.error is None:
+                with replica.speaking():
+                    warn_of_collapse(self.phase, **replica.spread)
+
+    def _measure(self, when: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, StackedModule)
+        loaders = cast(StackedLoader, trainer.train_dataloader).loaders
+        for replica, module, loader in zip(self.stack, pl_module.replicas, loaders, strict=True):
+            if replica.error is None:
+                replica.spread[when] = spread(module, loader)
+
+
+class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
+    """Saves every replica at the end of an epoch, at most once in ``every_seconds``, never after the last one.
+
+    A replica's checkpoint is what Lightning would have saved of it, trained alone: any other stack can go on with it,
+    and so can a single run.
+
+    Args:
+        phase: name of the training.
+        replicas: in the order of the stack.
+        every_seconds: least time between two.
+    """
+
+    def __init__(self, phase: str, replicas: Sequence[Replica], every_seconds: float) -> None:
+        super().__init__(phase, replicas)
+        self.every_seconds = every_seconds
+        self._start = self._saved = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """The seconds that this attempt has taken for each replica."""
+        return (time.monotonic() - self._start) / len(self.stack)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is time."""
+        due = time.monotonic() - self._saved >= self.every_seconds
+        if not due or trainer.current_epoch + 1 == trainer.max_epochs:
+            return
+        assert isinstance(pl_module, StackedModule)
+        pl_module.unstack()
+        for index, replica in enumerate(self.stack):
+            if replica.error is None:
+                part = replica.path.with_suffix(".part")
+                torch.save(self._checkpoint(trainer, pl_module, index), part)
+                part.replace(replica.path)
+        self._saved = time.monotonic()
+
+    def _checkpoint(self, trainer: Trainer, stack: StackedModule, index: int) -> dict[str, Any]:
+        replica, module = self.stack[index], stack.replicas[index]
+        optimizer = module.configure_optimizers().state_dict()
+        optimizer["state"] = stack.optimizer_state(index)
+        epoch = trainer.current_epoch
+        for group in optimizer["param_groups"]:
+            group["lr"] = float(stack.adam.lr[index])
+        return {
+            "epoch": epoch,
+            "global_step": (epoch + 1) * replica.batches,
+            "pytorch-lightning_version": version("pytorch-lightning"),
+            "state_dict": module.state_dict(),
+            "loops": {"fit_loop": _loop_of(trainer.fit_loop.state_dict(), replica.batches, epoch + 1)},
+            "callbacks": {
+                "EpochCheckpoint": {"seconds": replica.seconds + self.share},
+                "CollapseCheck": dict(replica.spread),
+            },
+            "optimizer_states": [optimizer],
+            "lr_schedulers": [],
+            "hparams_name": "kwargs",
+            "hyper_parameters": dict(module.hparams),
+        }
+
+
+def _loop_of(stack: Mapping[str, Any], batches: int, epochs: int) -> dict[str, Any]:
+    """The progress of a training loop after some epochs of so many batches, as a single training would have it.
+
+    Args:
+        stack: that of the stack's loop, with manual optimization.
+        batches: of an epoch of the replica.
+        epochs: how many are finished.
+    """
+    loop = copy.deepcopy(dict(stack))
+    steps = {"total": batches * epochs, "current": batches}
+    single = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+    manual = loop["epoch_loop.manual_optimization.optim_step_progress"]
+    for when, count in steps.items():
+        for progress in (single["step"], single["zero_grad"], loop["epoch_loop.batch_progress"]):
+            progress[when] = dict.fromkeys(progress[when], count)
+        manual[when] = dict.fromkeys(manual[when], 0)
+    loop["epoch_loop.state_dict"] = {"_batches_that_stepped": steps["total"]}
+    return loop

@@ -1,0 +1,392 @@
+"""Many experiments side by side in one process: each leaves what it would leave alone."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepsad_pl.build import Parts, Phase, build, load_data
+from deepsad_pl.data.sources import Source
+from deepsad_pl.encoder_cache import Checkpoint, Entry, entry_key, locked_entry
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.experiment import (
+    Outcome,
+    begun,
+    finished_outcome,
+    locked_run,
+    score_and_record,
+    speaking_for,
+    use_threads,
+)
+from deepsad_pl.files import BusyError
+from deepsad_pl.fitting import (
+    Trained,
+    checkpoint_path,
+    finished_before,
+    give,
+    reuse,
+    settle,
+    shares,
+    take,
+    train,
+    unfinished,
+    write_finished,
+)
+from deepsad_pl.plan import Plan
+from deepsad_pl.stacked.module import signature
+from deepsad_pl.stacked.objectives import kind_of
+from deepsad_pl.stacked.scoring import score_test_set
+from deepsad_pl.stacked.training import Training, train_stack
+from deepsad_pl.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+# All other kinds of data are divided into training and test set by the seed.
+_OWN_TEST_SET = frozenset({"mnist", "fmnist", "cifar10", "image_folder"})
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An experiment that is to be run.
+
+    Attributes:
+        plan: what to do.
+        config: the configuration, nested, for the tracker.
+        config_yaml: the same as the run folder keeps it.
+        command: repeats the run.
+    """
+
+    plan: Plan
+    config: Mapping[str, Any]
+    config_yaml: str
+    command: str
+
+
+Result = Outcome | Exception
+# What surrounds the work on an experiment, given its place in the list: notes of a study.
+Around = Callable[[int], AbstractContextManager[None]]
+
+
+@dataclass
+class _Member:
+    """An experiment at work.
+
+    Attributes:
+        index: its place in the list.
+        assignment: what it is.
+        parts: its data and modules.
+        tracker: its reports.
+        work: closes everything.
+        trained: what became of its trainings.
+        result: what became of it, as soon as it has ended.
+    """
+
+    index: int
+    assignment: Assignment
+    parts: Parts
+    tracker: Tracker
+    work: ExitStack
+    trained: dict[str, Trained] = field(default_factory=dict)
+    result: Result | None = None
+
+    @property
+    def plan(self) -> Plan:
+        return self.assignment.plan
+
+    def end(self, result: Result) -> None:
+        """Close the experiment as finished or failed."""
+        self.result = result
+        with speaking_for(self.plan):
+            _close(self.work, result if isinstance(result, Exception) else None)
+
+
+def run_together(
+    assignments: Sequence[Assignment], *, watch: Path | None = None, around: Around = lambda _: nullcontext()
+) -> list[Result]:
+    """Run experiments of one trainer configuration, trainings of one kind as one.
+
+    Finished ones are not repeated, unfinished ones go on where they stopped, alone or in whatever stack that was. One
+    that another process has is waited for when all others have ended. One that fails stops no other.
+
+    Args:
+        assignments: the experiments.
+        watch: folder in which the process tells how far it is; None tells nobody.
+        around: entered with an experiment's place in the list before its work and left after it.
+
+    Returns:
+        What became of each, in their order.
+    """
+    results: dict[int, Result] = {}
+    sources: dict[str, Source] = {}
+    todo = list(range(len(assignments)))
+    while todo:
+        members, busy = _begin_all(todo, assignments, around, sources, results)
+        _train_and_score(members, watch)
+        results |= {member.index: member.result for member in members if member.result is not None}
+        if busy and (error := _wait_for(assignments[busy[0]].plan)) is not None:
+            results[busy.pop(0)] = error
+        # Whoever had the first one may have had them all, and have left them unfinished.
+        todo = busy
+    return [results[index] for index in range(len(assignments))]
+
+
+def _begin_all(
+    todo: Sequence[int],
+    assignments: Sequence[Assignment],
+    around: Around,
+    sources: dict[str, Source],
+    results: dict[int, Result],
+) -> tuple[list[_Member], list[int]]:
+    """Open the experiments; those of other processes are told, results of others that are no work are put in."""
+    members: list[_Member] = []
+    busy: list[int] = []
+    try:
+        for index in todo:
+            try:
+                begin = _begin(index, assignments[index], around, sources)
+            except BusyError:
+                busy.append(index)
+            except Exception as error:
+                results[index] = error
+            else:
+                if isinstance(begin, _Member):
+                    members.append(begin)
+                else:
+                    results[index] = begin
+    except BaseException as stop:
+        _stop(members, stop)
+        raise
+    return members, busy
+
+
+def _train_and_score(members: Sequence[_Member], watch: Path | None) -> None:
+    """Do the work on open experiments and close them."""
+    try:
+        for number in range(max((len(member.parts.phases) for member in members), default=0)):
+            _train([member for member in _alive(members) if number < len(member.parts.phases)], number, watch)
+        for member in _alive(members):
+            _finish(member, len(members))
+    except Exception as error:
+        # What is no experiment's own, such as a full disk.
+        for member in _alive(members):
+            member.end(error)
+    except BaseException as stop:
+        _stop(members, stop)
+        raise
+
+
+def _stop(members: Sequence[_Member], stop: BaseException) -> None:
+    for member in _alive(members):
+        with speaking_for(member.plan):
+            _close(member.work, stop)
+
+
+def _wait_for(plan: Plan) -> DeepSADError | None:
+    """Wait until no other process has an experiment; what keeps it from being locked."""
+    try:
+        with locked_run(plan):
+            return None
+    except DeepSADError as error:
+        return error
+
+
+def _alive(members: Sequence[_Member]) -> list[_Member]:
+    return [member for member in members if member.result is None]
+
+
+def _close(work: ExitStack, error: BaseException | None) -> None:
+    """Leave the contexts as an exception would, without raising it."""
+    if error is None:
+        work.close()
+        return
+    try:
+        with work:
+            raise error
+    except BaseException as raised:
+        if raised is not error:
+            raise
+
+
+def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str, Source]) -> _Member | Outcome:
+    """Open an experiment: its notes, its lock, its files, its tracker.
+
+    Raises:
+        BusyError: if another process has it.
+    """
+    plan = assignment.plan
+    if (finished := finished_outcome(plan)) is not None:
+        return finished
+    with ExitStack() as work:
+        work.enter_context(around(index))
+        use_threads(plan)
+        parts = build(plan, _source_of(plan, sources))
+        work.enter_context(locked_run(plan, wait=False))
+        if (finished := finished_outcome(plan)) is not None:
+            return finished
+        with speaking_for(plan):
+            tracker = work.enter_context(
+                begun(
+                    plan,
+                    parts,
+                    config=assignment.config,
+                    config_yaml=assignment.config_yaml,
+                    command=assignment.command,
+                )
+            )
+        return _Member(index, assignment, parts, tracker, work.pop_all())
+
+
+def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
+    """The plan's data, read once for all experiments that have the same."""
+    seed = None if plan.dataset["kind"] in _OWN_TEST_SET else plan.seed
+    key = json.dumps([plan.dataset, str(plan.data_dir), seed], sort_keys=True)
+    if key not in known:
+        known[key] = load_data(plan)
+    return known[key]
+
+
+def _train(members: Sequence[_Member], number: int, watch: Path | None) -> None:
+    """Bring the phase of that number to its trained state in every experiment."""
+    for member in members:
+        if number:
+            member.parts.phases[number].module.start_from(member.parts.phases[number - 1].module)
+    with ExitStack() as locks:
+        entries = _locked_entries(members, number, locks)
+        # Whoever is the first to need a training does it for all.
+        first: dict[str, _Member] = {}
+        shared: list[tuple[_Member, _Member]] = []
+        finished: dict[int, Checkpoint] = {}
+        for member in members:
+            plan, phase = member.plan, member.parts.phases[number]
+            entry = entries.get(member.index)
+            with speaking_for(plan):
+                found = finished_before(plan, phase) or (entry and take(plan, phase, entry))
+            if found:
+                finished[member.index] = found
+            elif entry is not None and entry.path.stem in first:
+                shared.append((member, first[entry.path.stem]))
+            else:
+                first[entry.path.stem if entry is not None else f"{member.index} alone"] = member
+        for member, result in _train_all(list(first.values()), number, watch):
+            if isinstance(result, Exception):
+                member.end(result)
+            else:
+                write_finished(checkpoint_path(member.plan, member.parts.phases[number]), result)
+                finished[member.index] = result
+        for member, trainer in shared:
+            if isinstance(trainer.result, Exception):
+                member.end(trainer.result)
+            else:
+                entry = entries[member.index]
+                found = finished[trainer.index]
+                finished[member.index] = reuse(member.plan, member.parts.phases[number], found, entry)
+        for member in _alive(members):
+            phase, done = member.parts.phases[number], finished[member.index]
+            if member.index in entries:
+                give(member.plan, phase, entries[member.index], done)
+            member.trained[phase.name] = settle(phase, done)
+
+
+def _locked_entries(members: Sequence[_Member], number: int, locks: ExitStack) -> dict[int, Entry]:
+    """The cache entry of each experiment whose training may be shared, locked until the block ends."""
+    keys: dict[str, list[_Member]] = {}
+    for member in members:
+        phase = member.parts.phases[number]
+        if shares(member.plan, phase):
+            assert phase.determined_by is not None
+            keys.setdefault(entry_key(phase.determined_by), []).append(member)
+    entries: dict[int, Entry] = {}
+    # In one order everywhere: two stacks that want the same entries cannot wait for each other.
+    for _, sharing in sorted(keys.items()):
+        plan, phase = sharing[0].plan, sharing[0].parts.phases[number]
+        assert plan.cache_dir is not None and phase.determined_by is not None
+        entry = locks.enter_context(locked_entry(plan.cache_dir, phase.determined_by))
+        entries |= {member.index: entry for member in sharing}
+    return entries
+
+
+def _train_all(
+    members: Sequence[_Member], number: int, watch: Path | None
+) -> list[tuple[_Member, Checkpoint | Exception]]:
+    """Train the phase of that number in all of them, in stacks of one kind."""
+    stacks: dict[object, list[tuple[_Member, Training]]] = {}
+    alone: list[_Member] = []
+    for member in members:
+        phase = member.parts.phases[number]
+        kind = kind_of(phase.module)
+        if kind is None:
+            alone.append(member)
+            continue
+        path = checkpoint_path(member.plan, phase)
+        training = Training(phase, path, member.tracker, unfinished(path), partial(speaking_for, member.plan))
+        source = phase.data.source
+        key = (
+            kind,
+            signature(phase.module),
+            training.epoch,
+            source.x_train.shape[1:],
+            source.x_train.dtype,
+            source.scale,
+        )
+        stacks.setdefault(key, []).append((member, training))
+    done: list[tuple[_Member, Checkpoint | Exception]] = []
+    for stack in stacks.values():
+        plan = stack[0][0].plan
+        results = _train_within_memory([training for _, training in stack], plan, watch)
+        done += zip([member for member, _ in stack], results, strict=True)
+    for member in alone:
+        done.append((member, _train_alone(member, member.parts.phases[number])))
+    return done
+
+
+def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path | None) -> list[Checkpoint | Exception]:
+    """Train a stack; one that does not fit the memory of a GPU in two halves."""
+    try:
+        return train_stack(trainings, plan.trainer, plan.run_dir, watch=watch)
+    except torch.cuda.OutOfMemoryError as error:
+        if len(trainings) == 1:
+            return [error]
+    except Exception as error:
+        log.exception("the stack failed")
+        return [error] * len(trainings)
+    log.warning("a stack of %d does not fit the memory of the GPU: it is trained in two halves", len(trainings))
+    torch.cuda.empty_cache()
+    half = len(trainings) // 2
+    return [
+        result for part in (trainings[:half], trainings[half:]) for result in _train_within_memory(part, plan, watch)
+    ]
+
+
+def _train_alone(member: _Member, phase: Phase) -> Checkpoint | Exception:
+    """A training that has no stacked form."""
+    try:
+        with speaking_for(member.plan):
+            return train(member.plan, phase, member.tracker)
+    except Exception as error:
+        return error
+
+
+def _finish(member: _Member, replicas: int) -> None:
+    """Score, record and close an experiment."""
+    plan = member.plan
+    try:
+        with speaking_for(plan):
+            record = score_and_record(
+                plan,
+                member.parts,
+                member.trained,
+                member.tracker,
+                member.assignment.command,
+                replicas=replicas,
+                score=score_test_set,
+            )
+    except Exception as error:
+        member.end(error)
+    else:
+        member.end(Outcome(record, plan.run_dir, was_finished=False))

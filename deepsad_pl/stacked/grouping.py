@@ -1,0 +1,62 @@
+"""Which experiments are trained as one, and how many of them."""
+
+import json
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from deepsad_pl.catalog import is_shallow
+from deepsad_pl.plan import Plan
+
+T = TypeVar("T")
+
+# Methods that differ in their loss alone.
+_FAMILIES = dict.fromkeys(("deep_sad", "deep_svdd", "soft_boundary_svdd"), "hypersphere")
+# Settings of a phase that change its network or its kind of loss.
+_SHAPES = ("loss", "hidden", "latent")
+# On CPUs the cost of a replica stops falling there; what a GPU can take is a matter of its memory.
+MOST_ON_CPU, MOST_ON_GPU = 32, 256
+
+
+def stack_key(plan: Plan) -> Hashable | None:
+    """What experiments of one stack agree in; None for an experiment that is run on its own.
+
+    They share the data set, the network, the family of methods, the number of epochs of each phase and the trainer.
+    They may differ in classes, gammas, k_l, eta, seed, learning rates, weight decay, batch size and number of samples.
+    """
+    method, pretrain = plan.method, plan.pretrain
+    if is_shallow(method["name"]) or plan.ranks > 1 or plan.trainer["compile"]:
+        return None
+    agree: list[Any] = [
+        plan.dataset,
+        _FAMILIES.get(method["name"], method["name"]),
+        pretrain and pretrain["name"],
+        [phase and [sum(phase["epochs"]), *map(phase.get, _SHAPES)] for phase in (method, pretrain)],
+        plan.trainer,
+    ]
+    return json.dumps(agree, sort_keys=True, default=str)
+
+
+def packs_of(items: Iterable[tuple[Hashable, T]], *, most: int, workers: int) -> list[list[T]]:
+    """Items of one key together, in as few packs as allowed, of sizes that differ by at most one.
+
+    Args:
+        items: each with its key; items of one key stay in their order.
+        most: items of a pack, >= 1.
+        workers: that take packs side by side, >= 1: each gets as many of a key, if there are enough.
+    """
+    groups: dict[Hashable, list[T]] = {}
+    for key, item in items:
+        groups.setdefault(key, []).append(item)
+    packs: list[list[T]] = []
+    for group in groups.values():
+        count = -(-len(group) // most)
+        count = min(len(group), -(-count // workers) * workers)
+        packs += _split(group, count)
+    return packs
+
+
+def _split(group: Sequence[T], count: int) -> list[list[T]]:
+    size, larger = divmod(len(group), count)
+    starts = [i * size + min(i, larger) for i in range(count + 1)]
+    return [list(group[a:b]) for a, b in pairwise(starts)]

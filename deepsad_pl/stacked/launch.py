@@ -1,0 +1,175 @@
+"""The jobs of a sweep as stacks: which, how large, and where they run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from hydra.conf import HydraConf
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from rich.text import Text
+
+from deepsad_pl.build import load_data, network_of
+from deepsad_pl.cli import CommandLineError, repeat_command
+from deepsad_pl.composer import Composer
+from deepsad_pl.console import console
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.stacked.at_work import stacks_folder
+from deepsad_pl.stacked.experiments import Result
+from deepsad_pl.stacked.grouping import MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
+from deepsad_pl.stacked.memory import free_bytes, replica_bytes
+from deepsad_pl.stacked.progress import StackProgress
+from deepsad_pl.stacked.worker import PackedJob, run_pack, workers_are_told
+from deepsad_pl.study.job import failures_of
+from deepsad_pl.tables import show_outcome
+
+
+@dataclass(frozen=True)
+class Stackable:
+    """A job that can be trained with others.
+
+    Attributes:
+        index: its place in the list.
+        job: what a worker needs of it.
+        plan: what is to be done.
+    """
+
+    index: int
+    job: PackedJob
+    plan: Plan
+
+
+class Stacker:
+    """Plans and runs the stacks of a sweep.
+
+    Args:
+        loader: Hydra's.
+        hydra_conf: Hydra's own configuration.
+        task: what a single job runs.
+        max_replicas: of a stack; None: what the memory allows.
+        processes: that take stacks side by side.
+
+    Raises:
+        DeepSADError: if one of the numbers is too small.
+    """
+
+    def __init__(
+        self, loader: ConfigLoader, hydra_conf: HydraConf, task: object, *, max_replicas: int | None, processes: int
+    ) -> None:
+        if max_replicas is not None and not (isinstance(max_replicas, int) and max_replicas >= 1):
+            raise DeepSADError(f"hydra.launcher.max_replicas is {max_replicas}; give a whole number >= 1, or null")
+        self._composer, self._hydra = Composer(loader), hydra_conf
+        self._failures = failures_of(task)
+        self._most, self._processes = max_replicas, processes
+
+    def plan(self, jobs: Sequence[list[str]]) -> tuple[list[list[Stackable]], list[int]]:
+        """Divide jobs into stacks and others.
+
+        Args:
+            jobs: the overrides of each.
+
+        Returns:
+            The stacks; the places of those that cannot be stacked, or whose data cannot be had, each of which says so.
+        """
+        stackable: list[tuple[object, Stackable]] = []
+        rest: list[int] = []
+        for index, overrides in enumerate(jobs):
+            settings = self._composer.settings(overrides)
+            plan = make_plan(settings, multirun=True)
+            if (key := stack_key(plan)) is None:
+                rest.append(index)
+                continue
+            job = PackedJob(overrides, settings, repeat_command(overrides, self._hydra))
+            stackable.append((key, Stackable(index, job, plan)))
+        # Experiments that can share an autoencoder come into one stack.
+        stackable.sort(key=lambda item: json.dumps([item[1].plan.identity["scenario"], item[1].plan.seed], default=str))
+        packs: list[list[Stackable]] = []
+        for key in dict.fromkeys(key for key, _ in stackable):
+            group = [item for item in stackable if item[0] == key]
+            try:
+                most = self._most or self._most_by_memory(group[0][1].plan)
+            except DeepSADError:
+                rest += [item.index for _, item in group]
+                continue
+            packs += packs_of(group, most=most, workers=self._processes)
+        return packs, sorted(rest)
+
+    def _most_by_memory(self, plan: Plan) -> int:
+        device = _device_of(plan.trainer)
+        source = load_data(plan)
+        phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
+        each = replica_bytes(
+            network_of(plan.dataset, source),
+            source.shape,
+            batch_size=max(phase["batch_size"] for phase in phases),
+            samples=len(source.x_train),
+        )
+        fitting = free_bytes(device) // self._processes // each
+        return max(1, min(fitting, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU))
+
+    def run(self, packs: Sequence[Sequence[Stackable]]) -> dict[int, Result]:
+        """Run the stacks and show what becomes of them, unless a study does.
+
+        Returns:
+            The result of each job by its place.
+        """
+        import joblib
+
+        alone = self._processes == 1 or len(packs) < 2
+        threads = None if alone else max(1, joblib.cpu_count() // self._processes)
+        show = alone and self._failures is None
+        results: dict[int, Result] = {}
+        parallel = joblib.Parallel(n_jobs=1 if alone else self._processes, return_as="generator")
+        with ExitStack() as open_:
+            if not alone:
+                open_.enter_context(workers_are_told())
+            watch, bar = None, None
+            if self._failures is not None:
+                watch = stacks_folder(self._failures)
+            elif not show:
+                watch = Path(open_.enter_context(TemporaryDirectory()))
+                bar = open_.enter_context(StackProgress(sum(map(len, packs)), watch))
+            calls = (
+                joblib.delayed(run_pack)(
+                    [item.job for item in pack], failures=self._failures, watch=watch, threads=threads, show=show
+                )
+                for pack in packs
+            )
+            for pack, done in zip(packs, parallel(calls), strict=True):
+                for item, result in zip(pack, done, strict=True):
+                    results[item.index] = result
+                    if self._failures is None:
+                        _show(item.index, item.job.overrides, result)
+                    if bar is not None:
+                        bar.advance()
+        return results
+
+
+def job_return(overrides: Sequence[str], result: Result) -> JobReturn:
+    """What Hydra is told of an experiment: its AUROC, or the exception it failed with, as a single job would."""
+    if isinstance(result, DeepSADError):
+        result = CommandLineError(str(result))
+    return JobReturn(
+        overrides=list(overrides),
+        status=JobStatus.FAILED if isinstance(result, Exception) else JobStatus.COMPLETED,
+        _return_value=result if isinstance(result, Exception) else float(result.record["auroc"]),
+    )
+
+
+def _device_of(trainer: Mapping[str, Any]) -> str:
+    on_gpu = trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and torch.cuda.is_available())
+    return "cuda" if on_gpu else "cpu"
+
+
+def _show(index: int, overrides: Sequence[str], result: Result) -> None:
+    console.rule(Text(f"job {index}: {' '.join(overrides)}"), align="left")
+    if isinstance(result, Exception):
+        console.print(str(result), style="red", markup=False, soft_wrap=True)
+    else:
+        show_outcome(result, compact=True)

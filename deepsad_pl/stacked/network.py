@@ -1,0 +1,180 @@
+"""The forward pass of many replicas of one network at once."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
+
+# A layer's tensors and the activations -> activations. Images are (B, K * C, H, W), all else is (K, B, features).
+Layer = Callable[["Replicas", Tensor], Tensor]
+
+
+class Replicas:
+    """The parameters and running statistics of K replicas, or of some of them, taken one after the other by layers.
+
+    Args:
+        weights: of each layer that has some, shape (K, ...).
+        statistics: running mean and variance of each batch norm, shape (K, 1, C) each.
+        rows: which rows of the batch count.
+        momentum: of the running statistics.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        statistics: Sequence[tuple[Tensor, Tensor]],
+        rows: Rows,
+        momentum: float = 0.1,
+    ) -> None:
+        self.count = len(rows.sizes)
+        self.rows, self.momentum = rows, momentum
+        self._weights, self._statistics = iter(weights), iter(statistics)
+
+    def weight(self) -> Tensor:
+        """The next one."""
+        return next(self._weights)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """The next ones."""
+        return next(self._statistics)
+
+
+def stack_layers(network: nn.Module) -> list[Layer]:
+    """The layers of a network of ours for many replicas.
+
+    Args:
+        network: has ``layers``, as :class:`~deepsad_pl.networks.lenet.LeNetEncoder` does, or is one linear layer.
+
+    Raises:
+        ValueError: if there is a layer that cannot be stacked.
+    """
+    layers = [network] if isinstance(network, nn.Linear) else list(_layers_of(network))
+    if layers and isinstance(layers[0], nn.Conv2d):
+        stacked: list[Layer] = [_to_maps]
+    else:
+        stacked = []
+    for layer, following in pairwise([*layers, None]):
+        if isinstance(layer, nn.LeakyReLU):
+            continue  # part of the batch norm before it
+        slope = float(following.negative_slope) if isinstance(following, nn.LeakyReLU) else 1.0
+        assert layer is not None
+        stacked.append(_stack(layer, slope))
+    if layers and isinstance(layers[-1], nn.ConvTranspose2d):
+        stacked.append(_from_maps)
+    return stacked
+
+
+def run_whole(network: nn.Module, replicas: Replicas, *inputs: Tensor) -> Any:
+    """The output of a network without running statistics, all of it vectorized over the replicas.
+
+    Args:
+        network: of one of the replicas.
+        replicas: whose next weights are those of the network.
+        inputs: shape (K, B, ...) each.
+    """
+    return vectorized(network, {name: replicas.weight() for name, _ in network.named_parameters()}, *inputs)
+
+
+def vectorized(network: nn.Module, weights: Mapping[str, Tensor], *inputs: Tensor) -> Any:
+    """As :func:`run_whole`, with the weights by their names, shape (K, ...) each."""
+
+    def alone(weights: dict[str, Tensor], *inputs: Tensor) -> Any:
+        return torch.func.functional_call(network, weights, inputs)
+
+    return torch.func.vmap(alone)(dict(weights), *inputs)
+
+
+def run(layers: Sequence[Layer], replicas: Replicas, x: Tensor) -> Tensor:
+    """The output of the layers for x of shape (K, B, ...), of shape (K, B, ...)."""
+    for layer in layers:
+        x = layer(replicas, x)
+    return x
+
+
+def _layers_of(network: nn.Module) -> Iterator[nn.Module]:
+    layers = getattr(network, "layers", None)
+    if not isinstance(layers, nn.Sequential):
+        raise ValueError(f"{type(network).__name__} is no plain sequence of layers")
+    yield from layers
+
+
+def _to_maps(replicas: Replicas, x: Tensor) -> Tensor:
+    _, batch, channels, height, width = x.shape
+    maps = x.permute(1, 3, 4, 0, 2).reshape(batch, height, width, replicas.count * channels)
+    return maps.permute(0, 3, 1, 2)  # (B, K * C, H, W), channels last
+
+
+def _from_maps(replicas: Replicas, x: Tensor) -> Tensor:
+    batch, _, height, width = x.shape
+    return x.view(batch, replicas.count, -1, height, width).transpose(0, 1)  # (K, B, C, H, W)
+
+
+def _stack(layer: nn.Module, slope: float) -> Layer:
+    match layer:
+        case nn.Linear():
+            return _linear_with_bias if layer.bias is not None else _linear
+        case BatchNorm():
+            return lambda replicas, x: _norm(replicas, x, layer.eps, slope)
+        case nn.Conv2d(bias=None) | nn.ConvTranspose2d(bias=None) if layer.stride == (1, 1):
+            return _Convolution(layer)
+        case nn.MaxPool2d(kernel_size=int(size)):
+            return lambda _, x: F.max_pool2d(x, size)  # type: ignore[arg-type]
+        case nn.Upsample(mode="nearest", size=size):
+            return lambda _, x: F.interpolate(x, size=size)
+        case nn.Flatten():
+            return lambda replicas, x: _from_maps(replicas, x).flatten(2)
+        case nn.Unflatten(unflattened_size=shape):
+            return lambda replicas, x: _to_maps(replicas, x.view(*x.shape[:2], *shape))
+    raise ValueError(f"{layer} has no stacked form")
+
+
+def _linear(replicas: Replicas, x: Tensor) -> Tensor:
+    return torch.bmm(x, replicas.weight().transpose(1, 2))
+
+
+def _linear_with_bias(replicas: Replicas, x: Tensor) -> Tensor:
+    weight, bias = replicas.weight(), replicas.weight()
+    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+
+
+def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
+    mean, var = replicas.statistics()
+    if x.dim() == 3:
+        rows, flat = replicas.rows, x
+    else:
+        batch, _, height, width = x.shape
+        rows = replicas.rows.repeated(height * width)
+        # A view of channels-last maps.
+        flat = x.permute(0, 2, 3, 1).reshape(batch * height * width, replicas.count, -1).transpose(0, 1)
+    y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows, eps=eps, slope=slope)
+    with torch.no_grad():
+        mean.lerp_(batch_mean, replicas.momentum)
+        var.lerp_(batch_var * rows.unbiased, replicas.momentum)
+    if x.dim() == 3:
+        return y
+    return y.transpose(0, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class _Convolution:
+    """A convolution with a group for each replica."""
+
+    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        assert isinstance(layer.padding, tuple)
+        self._padding = layer.padding
+        self._transposed = isinstance(layer, nn.ConvTranspose2d)
+        if self._transposed:
+            self._padding = tuple(size - 1 - pad for size, pad in zip(layer.kernel_size, layer.padding, strict=True))
+
+    def __call__(self, replicas: Replicas, x: Tensor) -> Tensor:
+        filters = replicas.weight()
+        if self._transposed:
+            # At stride 1 it is a convolution with mirrored filters, for which CPUs have faster code.
+            filters = filters.transpose(1, 2).flip(3, 4)
+        filters = filters.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, filters, padding=self._padding, groups=replicas.count)

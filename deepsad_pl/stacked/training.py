@@ -1,0 +1,145 @@
+"""One training of many experiments as one: from where each stands to what a single training leaves."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningDataModule
+
+from deepsad_pl.build import Phase
+from deepsad_pl.encoder_cache import Checkpoint
+from deepsad_pl.stacked.callbacks import Replica, ReplicaCheckpoints, ReplicaLosses, ReplicaSpreads
+from deepsad_pl.stacked.loader import StackedLoader
+from deepsad_pl.stacked.module import StackedModule, joined_state
+from deepsad_pl.stacked.progress import StackWatch
+from deepsad_pl.training import LossSink, PhaseProgress, make_trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of an experiment that is to be done in a stack.
+
+    Attributes:
+        phase: what is trained on what.
+        path: of its checkpoint.
+        sink: takes its losses.
+        resumed: the checkpoint that it goes on from, or None.
+        speaking: while its context is entered, messages are about this training alone.
+    """
+
+    phase: Phase
+    path: Path
+    sink: LossSink
+    resumed: Checkpoint | None = None
+    speaking: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it goes on with; a stack's trainings agree in it."""
+        return 0 if self.resumed is None else int(self.resumed["epoch"]) + 1
+
+
+class _StackedData(LightningDataModule):
+    """The training sets of the replicas."""
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        super().__init__()
+        self._phases = phases
+
+    def train_dataloader(self) -> StackedLoader:
+        """All of them, on the device of the Trainer."""
+        for phase in self._phases:
+            phase.data.trainer = self.trainer
+        return StackedLoader([phase.data.train_dataloader() for phase in self._phases])
+
+
+def train_stack(
+    trainings: Sequence[Training],
+    settings: Mapping[str, Any],
+    folder: Path,
+    *,
+    side_by_side: int | None = None,
+    watch: Path | None = None,
+) -> list[Checkpoint | Exception]:
+    """Train modules of one kind as one; each as it would be trained alone.
+
+    Args:
+        trainings: with one kind of module, one number of epochs, at the same epoch.
+        settings: the trainer group of the configuration.
+        folder: where stray files would go.
+        side_by_side: how many replicas are computed at the same time; None for all.
+        watch: folder in which the process tells how far it is; None tells nobody.
+
+    Returns:
+        For each training what a single one ends with (see :func:`~deepsad_pl.fitting.fit_phase`), or the exception it
+        failed with. Nothing is written but checkpoints on the way.
+    """
+    # Those with fewer batches drop out of an epoch's last steps, which must be the last ones.
+    order = sorted(range(len(trainings)), key=lambda index: -trainings[index].phase.data.batches)
+    ordered = [trainings[index] for index in order]
+    results = dict(zip(order, _train(ordered, settings, folder, side_by_side, watch), strict=True))
+    return [results[index] for index in range(len(trainings))]
+
+
+def _train(
+    trainings: Sequence[Training],
+    settings: Mapping[str, Any],
+    folder: Path,
+    side_by_side: int | None,
+    watch: Path | None,
+) -> list[Checkpoint | Exception]:
+    modules = [training.phase.module for training in trainings]
+    epochs, phase = sum(modules[0].epochs), trainings[0].phase.name
+    replicas = [
+        Replica(training.path, training.sink, training.phase.data.batches, training.speaking) for training in trainings
+    ]
+    for training, replica in zip(trainings, replicas, strict=True):
+        training.path.parent.mkdir(exist_ok=True)
+        if training.resumed is not None:
+            with training.speaking():
+                log.info("%s goes on from %s", phase, training.path)
+            training.phase.module.load_state_dict(training.resumed["state_dict"])
+            replica.seconds = training.resumed["callbacks"]["EpochCheckpoint"]["seconds"]
+            replica.spread = dict(training.resumed["callbacks"]["CollapseCheck"])
+
+    losses = ReplicaLosses(phase, replicas)
+    checkpoints = ReplicaCheckpoints(phase, replicas, settings["checkpoint_seconds"])
+    callbacks: list[Callback] = [losses, PhaseProgress(phase, losses), ReplicaSpreads(phase, replicas), checkpoints]
+    if watch is not None:
+        callbacks.append(StackWatch(watch, phase, len(trainings)))
+    trainer = make_trainer(settings, folder, epochs, callbacks)
+    data = _StackedData([training.phase for training in trainings])
+    stack = StackedModule(modules, side_by_side)
+    if trainings[0].epoch:
+        stack.resume([joined_state(training.resumed["optimizer_states"][0]["state"]) for training in trainings])  # type: ignore[index]
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.load_state_dict(dict.fromkeys(progress.state_dict(), trainings[0].epoch))
+    trainer.fit(stack, datamodule=data)
+
+    trained_with = {
+        "device": trainer.strategy.root_device.type,
+        "threads": torch.get_num_threads(),
+        "torch": version("torch"),
+        "replicas": len(trainings),
+    }
+    return [
+        replica.error
+        or {
+            "state_dict": module.state_dict(),
+            "hyper_parameters": dict(module.hparams),
+            "pytorch-lightning_version": version("pytorch-lightning"),
+            "epoch": epochs - 1,
+            "seconds": replica.seconds + checkpoints.share,
+            "spread": dict(replica.spread),
+            "trained_with": dict(trained_with),
+            "reused": None,
+        }
+        for replica, module in zip(replicas, modules, strict=True)
+    ]
