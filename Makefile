@@ -40,6 +40,7 @@ bench: $(STAMP) ## all benchmarks, one after the other (ARGS=... goes to each of
 bench-gpu: $(STAMP) ## the benchmarks that a GPU changes, on it (ARGS=... likewise)
 	$(BIN)/python -m benchmarks.step --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.sweep --device cuda $(ARGS)
+	$(BIN)/python -m benchmarks.scenario --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.score --device cuda $(ARGS)
 
 lint: $(STAMP) ## ruff (check and format) and mypy

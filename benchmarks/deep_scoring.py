@@ -19,6 +19,7 @@ from deepsad_pl.training import make_trainer
 # Shape of a sample, what pixels are divided by, and how many test samples there are.
 DATASETS: dict[str, tuple[tuple[int, ...], float | None, int]] = {
     "cardio": ((21,), None, 733),
+    "thyroid": ((6,), None, 1509),
     "digits": ((1, 8, 8), 16.0, 719),
     "mnist": ((1, 28, 28), 255.0, 10_000),
     "cifar10": ((3, 32, 32), 255.0, 10_000),

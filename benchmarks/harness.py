@@ -6,13 +6,16 @@ turn, in an order that moves on by one each round, and what is reported first is
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deepsad_pl.console import console
 
 Measured = dict[str, list[float]]
 
@@ -143,6 +146,16 @@ def rows(
         )
         for case, values in measured.items()
     ]
+
+
+@contextmanager
+def quiet_console() -> Iterator[None]:
+    """The progress bars of trainings are drawn, as in an experiment, but not shown beside that of the benchmark."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def _progress() -> Progress:

@@ -107,4 +107,4 @@ def _shown(value: float | str | None) -> str:
 
 def _number(value: float) -> str:
     digits = f"{value:.3g}"
-    return f"{float(digits):,.0f}" if abs(value) >= 1000 else digits
+    return f"{float(digits):,.0f}" if abs(value) >= 999.5 else digits

@@ -18,7 +18,7 @@ from deepsad_pl.tracking import NoTracker
 
 def stacked_case(
     dataset: str, phase: str, device: str, length: Length, replicas: int, keep: ExitStack, columns: int | None = None
-) -> Callable[[], float]:
+) -> tuple[Callable[[], float], int]:
     """Train as many experiments as one; each call returns ms a step of one of them, set-up included.
 
     Args:
@@ -29,6 +29,9 @@ def stacked_case(
         replicas: K; they differ in their seeds.
         keep: holds the folder until the measuring is over.
         columns: of a table in place of the data set's own number.
+
+    Returns:
+        What is to be called; how many steps an epoch has.
     """
     folder = Path(keep.enter_context(tempfile.TemporaryDirectory()))
     source = source_of(dataset, length.rows)
@@ -42,7 +45,7 @@ def stacked_case(
         took = seconds(lambda: train_stack(trainings, plans[0].trainer, folder), device)
         return 1e3 * took / (length.epochs * phases[0].data.batches) / replicas
 
-    return run
+    return run, phases[0].data.batches
 
 
 def _training(phase: Phase, folder: Path) -> Training:

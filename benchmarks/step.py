@@ -1,15 +1,14 @@
 """ms a step of training a network: per-sample data set and DataLoader, a bare loop, the Trainer, compiled, bf16."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.deep_training import BARE, CASES, FULL, OURS, PHASES, QUICK, training_cases
-from benchmarks.harness import Row, alternate, rows
+from benchmarks.harness import Row, alternate, quiet_console, rows
 from benchmarks.options import Options, parse, parser
 from benchmarks.report import report
 from deepsad_pl.compiling import missing_for_compiling
-from deepsad_pl.console import console
 
 NOTES = (
     "bare loop: the same network, index batches and losses, fused Adam, no Lightning. ours: through the Trainer, with "
@@ -33,7 +32,7 @@ def measure(options: Options, datasets: Sequence[str], cases: Sequence[str]) -> 
     found: list[Row] = []
     for dataset in datasets:
         for phase in PHASES:
-            with _quiet(), ExitStack() as keep:
+            with quiet_console(), ExitStack() as keep:
                 names = [name for name in CASES if name == BARE or name in cases]
                 can = [name for name in names if not (missing and "trainer.compile=true" in OURS.get(name, ()))]
                 runs = training_cases(dataset, phase, options.device, lengths[dataset], can, keep)
@@ -42,16 +41,6 @@ def measure(options: Options, datasets: Sequence[str], cases: Sequence[str]) -> 
             every = {name: measured.get(name, []) for name in names}
             found += rows(f"{dataset} {phase}", every, baseline=BARE, unit="ms", notes=notes)
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Our progress bars are drawn, as in an experiment, but not shown beside that of the benchmark."""
-    before, console.quiet = console.quiet, True
-    try:
-        yield
-    finally:
-        console.quiet = before
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

@@ -24,16 +24,19 @@ _PLAIN = {"seed": int, "scenario.normal_class": object, "scenario.anomaly_class"
 
 
 class Composer:
-    """Composes ``train.yaml`` with overrides, to the settings that a job with them has.
+    """Composes a configuration with overrides, to the settings that a job with them has.
 
     Only the choices of groups are composed by Hydra, once each; what sets a value is applied to a copy, as Hydra does.
 
     Args:
         loader: Hydra's, with its search path.
+        config_name: of the configuration; None and that of ``sweep.py``, whose jobs are those of ``train.py``, stand
+            for ``train``.
     """
 
-    def __init__(self, loader: ConfigLoader) -> None:
+    def __init__(self, loader: ConfigLoader, config_name: str | None = None) -> None:
         self._loader = loader
+        self._name = "train" if config_name in (None, "sweep") else config_name
         self._parsed: dict[str, Override] = {}
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._settings: dict[tuple[str, ...], tuple[Settings, bool]] = {}
@@ -107,7 +110,7 @@ class Composer:
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._composed:
-            cfg = self._loader.load_configuration("train", list(choices), run_mode=RunMode.RUN)
+            cfg = self._loader.load_configuration(self._name, list(choices), run_mode=RunMode.RUN)
             with open_dict(cfg):
                 del cfg["hydra"]
             self._composed[choices] = cfg

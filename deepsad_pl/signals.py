@@ -27,4 +27,6 @@ def sigterm_exits() -> Iterator[None]:
 
 
 def _leave(number: int, _: object) -> None:
+    # A second one, of whoever stops the whole group, must not cut the closing short.
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -62,13 +62,13 @@ class CSVTracker(NoTracker):
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / LOSSES
-        self._begun: set[str] = set()
+        self._last: dict[str, int] = {}
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
         """Append one row a step; a resumed training first drops the rows that it is about to repeat."""
-        if phase not in self._begun:
-            self._begun.add(phase)
+        if epoch <= self._last.get(phase, epoch):
             self._drop(phase, epoch)
+        self._last[phase] = epoch
         with self._path.open("a", newline="", encoding="utf-8") as file:
             rows = ((phase, epoch, first_step + i, repr(value)) for i, value in enumerate(values))
             csv.writer(file, lineterminator="\n").writerows(rows)

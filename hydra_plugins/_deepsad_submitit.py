@@ -24,6 +24,7 @@ from omegaconf import II, OmegaConf
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
+from deepsad_pl.results import RECORD
 from deepsad_pl.signals import sigterm_exits
 
 # Where trainer.threads leaves it open.
@@ -103,6 +104,8 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         # By the experiments' numbers: what became of them, and which ones were begun and have not ended.
         self._done: dict[int, JobReturn] = {}
         self._begun: set[int] = set()
+        # The run folders of those in the stack that is being trained.
+        self._folders: dict[int, Path] = {}
 
     @property
     def tasks(self) -> int | None:
@@ -263,10 +266,13 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         stacks, rest = stacker.plan([overrides for _, overrides in pack])
         for stack in stacks:
             self._begun = {pack[item.index][0] for item in stack}
-            results = stacker.run([stack])
+            self._folders = {pack[item.index][0]: item.plan.run_dir for item in stack}
+            returns = {pack[i][0]: job_return(pack[i][1], result) for i, result in stacker.run([stack]).items()}
             if warning.came:
+                # What it has stopped is not over.
+                self._keep({n: done for n, done in returns.items() if done.status == JobStatus.COMPLETED}, partial)
                 return []
-            self._keep({pack[i][0]: job_return(pack[i][1], result) for i, result in results.items()}, partial)
+            self._keep(returns, partial)
         return [pack[i] for i in rest]
 
     def _keep(self, returns: Mapping[int, JobReturn], partial: Path | None) -> None:
@@ -286,8 +292,13 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         """What is submitted in place of a job that ran out of time or was preempted: what is left of its pack."""
         from submitit.helpers import DelayedSubmission
 
-        left = [(number, _goes_on(line) if number in self._begun else line) for number, line in pack]
+        left = [(number, _goes_on(line) if self._has_begun(number) else line) for number, line in pack]
         return DelayedSubmission(self, left, singleton_state)
+
+    def _has_begun(self, number: int) -> bool:
+        """Whether an experiment was begun; one of a stack that still has the record it is to renew was not."""
+        folder = self._folders.get(number)
+        return number in self._begun and (folder is None or not (folder / RECORD).exists())
 
 
 class LocalLauncher(PackedLauncher):

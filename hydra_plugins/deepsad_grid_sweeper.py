@@ -74,8 +74,8 @@ class GridSweeper(BasicSweeper):
         from deepsad_pl.cli import CommandLineError
         from deepsad_pl.composer import Composer
 
-        assert self.hydra_context is not None
-        composer = Composer(self.hydra_context.config_loader)
+        assert self.hydra_context is not None and self.config is not None
+        composer = Composer(self.hydra_context.config_loader, self.config.hydra.job.config_name)
         problems: dict[str, None] = {}
         for job in jobs:
             try:

@@ -52,6 +52,12 @@ class StackedLauncher(Launcher):
 
             if accelerator == "gpu" or torch.cuda.is_available():
                 return 1
+        return self._on_cpu
+
+    @property
+    def _on_cpu(self) -> int:
+        if self._n_jobs is not None:
+            return self.processes
         import joblib
 
         return int(joblib.cpu_count())
@@ -69,6 +75,9 @@ class StackedLauncher(Launcher):
         Raises:
             DeepSADError: if the launcher's settings do not allow it.
         """
+        from deepsad_pl.lean import import_lightning
+
+        import_lightning()
         from deepsad_pl.stacked.launch import Stacker, job_return
 
         assert self.config is not None and self.hydra_context is not None
@@ -83,10 +92,19 @@ class StackedLauncher(Launcher):
         packs, rest = stacker.plan([list(job) for job in job_overrides])
         done = stacker.run(packs)
         returns = {index: job_return(job_overrides[index], result) for index, result in done.items()}
-        returns |= self._launch_usual({index: job_overrides[index] for index in rest}, initial_job_idx)
+        # Shallow methods leave a GPU alone.
+        on_cpu = [index for index in rest if index in stacker.shallow]
+        others = [index for index in rest if index not in stacker.shallow]
+        for indices, processes in ((on_cpu, self._on_cpu), (others, self.processes)):
+            jobs = {index: job_overrides[index] for index in indices}
+            # In a study an experiment may be under suspicion of having killed a process: never this one then.
+            processes = processes if stacker.of_study else min(processes, len(jobs))
+            returns |= self._launch_usual(jobs, initial_job_idx, processes)
         return [returns[index] for index in range(len(job_overrides))]
 
-    def _launch_usual(self, jobs: Mapping[int, Sequence[str]], initial_job_idx: int) -> dict[int, JobReturn]:
+    def _launch_usual(
+        self, jobs: Mapping[int, Sequence[str]], initial_job_idx: int, processes: int
+    ) -> dict[int, JobReturn]:
         """Run jobs that cannot be stacked, each under its own number, which a launcher of Hydra's would not keep."""
         if not jobs:
             return {}
@@ -95,7 +113,7 @@ class StackedLauncher(Launcher):
 
         shared = (self.hydra_context, self.config, self.task_function, Singleton.get_state())
         run = joblib.delayed(execute_job)
-        returns = joblib.Parallel(n_jobs=min(self.processes, len(jobs)))(
+        returns = joblib.Parallel(n_jobs=processes)(
             run(initial_job_idx + index, overrides, *shared) for index, overrides in jobs.items()
         )
         return dict(zip(jobs, returns, strict=True))

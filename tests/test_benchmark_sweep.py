@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import commands, sweep
+from benchmarks import commands, precision, scenario, sweep
 from benchmarks.stacking import doublings
 
 
@@ -41,3 +41,44 @@ def test_numbers_of_replicas_double() -> None:
     assert list(doublings(1)) == [1]
     assert list(doublings(20)) == [1, 2, 4, 8, 16]
     assert list(doublings(32)) == [1, 2, 4, 8, 16, 32]
+
+
+def test_a_quick_run_tells_how_far_auroc_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--quick", "--ways", "bf16", "stacked", "--extra", "pretrain=none", "--out", str(tmp_path)]
+    found = json.loads(precision.main(given).read_text())["rows"]
+    assert [(row["what"], row["case"]) for row in found] == [("digits, 2 cells", way) for way in ("stacked", "bf16")]
+    stacked, bf16 = found
+    # In points: one swapped pair of test samples is about .002 of them.
+    assert 0 <= stacked["more"]["mean"] < 0.1
+    assert 0 < bf16["more"]["mean"] < 20
+    for row in found:
+        assert row["more"]["mean"] == pytest.approx(sum(row["values"]) / 2)
+        assert abs(row["more"]["shift"]) <= row["more"]["mean"] + 1e-12
+    assert "bf16" in capsys.readouterr().out
+
+
+def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        precision.main(["--quick", "--extra", "scenario.gamma_l=7", "--out", str(tmp_path)])
+
+
+def test_a_quick_scenario_tells_what_a_gpu_would_be_asked(tmp_path: Path) -> None:
+    given = ["--quick", "--repeats", "1", "--singles", "1", "--peak", "0.5", "--out", str(tmp_path)]
+    found = json.loads(scenario.main(given).read_text())["rows"]
+    assert [(row["what"], row["case"], row["unit"]) for row in found] == [
+        ("digits, 2 experiments", "one by one", "s"),
+        ("digits, 2 experiments", "stacked", "s"),
+        ("digits, scenario (i)", "stacked", "min"),
+        *((f"digits {phase}, extrapolated", f"K = {k}", "min") for phase in ("pretrain", "fit") for k in (1, 2)),
+    ]
+    assert all(row["median"] > 0 and row["ratio"] > 0 for row in found)
+    for row in found[3:]:
+        assert 0 < row["more"]["TFLOP/s"] < 1
+        assert row["more"]["% of peak"] == pytest.approx(200 * row["more"]["TFLOP/s"])
+
+
+def test_flop_are_those_of_the_layers() -> None:
+    """The first convolution needs no gradient of its input; each other layer costs its forward pass three times."""
+    flop, batches = scenario.flop_of_step("cardio", "fit", scenario.Length(190, 1))
+    assert batches == 1
+    assert flop == 2 * 200 * (2 * 21 * 32 + 3 * (32 * 16 + 16 * 8))

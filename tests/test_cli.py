@@ -30,6 +30,20 @@ def assert_refused(done: subprocess.CompletedProcess[str], where: Path) -> None:
     assert not any(where.iterdir())
 
 
+@pytest.mark.parametrize("launcher", ["basic", "stacked"])
+def test_a_script_imports_nothing_for_metrics_that_nobody_computes(launcher: str, tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+        "print([name for name in ('torchvision', 'scipy.signal', 'matplotlib') if name in sys.modules])"
+    )
+    words = ["-m", f"hydra/launcher={launcher}", "dataset=toy", "trainer.max_epochs=1", "logger=none"]
+    command = [sys.executable, "-c", code, *words, f"output_dir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_help_names_the_choices_and_the_settings(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "--help")
     assert done.returncode == 0

@@ -21,11 +21,10 @@ from deepsad_pl.errors import DeepSADError
 from deepsad_pl.losses import soft_boundary_terms
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.plan import Plan
-from deepsad_pl.stacked.adam import StackedAdam
 from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
 from deepsad_pl.stacked.grouping import packs_of, stack_key
 from deepsad_pl.stacked.loader import StackedLoader
-from deepsad_pl.stacked.memory import free_bytes, replica_bytes
+from deepsad_pl.stacked.memory import _left_in_groups, free_bytes, replica_bytes
 from deepsad_pl.stacked.scoring import score_test_set
 from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.tracking import NoTracker
@@ -81,7 +80,7 @@ def alone(parts: Parts, number: int, trainer_settings: dict[str, Any], folder: P
 
 
 def together(
-    experiments: Sequence[Parts], number: int, trainer_settings: dict[str, Any], folder: Path, **kwargs: Any
+    experiments: Sequence[Parts], number: int, trainer_settings: dict[str, Any], folder: Path
 ) -> tuple[list[Losses], list[Any]]:
     losses = [Losses() for _ in experiments]
     paths = [folder / str(i) / "checkpoints" / "x.ckpt" for i in range(len(experiments))]
@@ -90,10 +89,10 @@ def together(
         path.parent.mkdir(parents=True, exist_ok=True)
         resumed = torch.load(path, weights_only=True) if path.exists() else None
         trainings.append(Training(parts.phases[number], path, sink, resumed))
-    return losses, train_stack(trainings, trainer_settings, folder, **kwargs)
+    return losses, train_stack(trainings, trainer_settings, folder)
 
 
-def compare(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 13, **kwargs: Any) -> list[tuple[Plan, Parts]]:
+def compare(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 17) -> list[tuple[Plan, Parts]]:
     """Train the cells alone and as one, and demand the same of both in each phase; returns those trained as one."""
     plan, _ = made(*cells[0])
     singles, stacked = ([made(f"trainer.max_epochs={epochs}", *cell) for cell in cells] for _ in range(2))
@@ -102,7 +101,7 @@ def compare(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 13, **kw
             for _, parts in (*singles, *stacked):
                 parts.phases[number].module.start_from(parts.phases[number - 1].module)
         expected = [alone(parts, number, plan.trainer, folder) for _, parts in singles]
-        losses, results = together([parts for _, parts in stacked], number, plan.trainer, folder, **kwargs)
+        losses, results = together([parts for _, parts in stacked], number, plan.trainer, folder)
         for i, (single, check) in enumerate(expected):
             assert losses[i].first_steps == single.first_steps
             np.testing.assert_allclose(losses[i].values, single.values, rtol=1e-6)
@@ -116,12 +115,7 @@ def compare(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 13, **kw
 
 
 def test_lenets_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) -> None:
-    compare(DIGITS, tmp_path)  # 39 to 91 steps a phase
-
-
-@pytest.mark.parametrize("side_by_side", [1, 3])
-def test_replicas_may_be_computed_a_few_at_a_time(tmp_path: Path, side_by_side: int) -> None:
-    compare(DIGITS, tmp_path, epochs=3, side_by_side=side_by_side)
+    compare(DIGITS, tmp_path)  # 51 to 119 steps a phase
 
 
 def test_methods_that_differ_in_their_loss_are_one_stack(tmp_path: Path) -> None:
@@ -254,8 +248,10 @@ def test_each_replica_gets_the_batches_of_its_own_loader(counts: list[tuple[int,
     expected = [list(loader) for loader in single]
     stacked = StackedLoader(loaders())
     stacked.sampler.set_epoch(epoch)
-    batches = list(stacked)
-    assert len(batches) == len(stacked) == max(map(len, expected))
+    chunks = [list(chunk) for chunk in stacked]
+    batches = [batch for chunk in chunks for batch in chunk]
+    assert len(chunks) == len(stacked)
+    assert len(batches) == stacked.steps == max(map(len, expected))
     for step, (x, semi_y, rows) in enumerate(batches):
         active = [replica for replica in expected if step < len(replica)]
         assert len(x) == len(semi_y) == len(rows.sizes) == len(active)
@@ -314,34 +310,6 @@ def test_batch_norm_passes_gradcheck() -> None:
     torch.autograd.gradcheck(loss, (x,))
 
 
-def test_adam_moves_each_row_as_torch_s_adam_would_move_it_alone() -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(3, 7, generator=generator, dtype=torch.float64)
-    rates, decay = [1e-2, 3e-3, 1e-1], [0.0, 1e-2, 1e-6]
-    stacked = torch.nn.Parameter(start.clone())
-    adam = StackedAdam(stacked, weight_decay=decay)
-    adam.lr = torch.tensor(rates, dtype=torch.float64)
-    rows = [torch.nn.Parameter(row.clone()) for row in start]
-    single = [torch.optim.Adam([row], lr=lr, weight_decay=wd) for row, lr, wd in zip(rows, rates, decay, strict=True)]
-    for step in range(30):
-        active = 3 if step % 3 else 2
-        gradients = torch.randn(3, 7, generator=generator, dtype=torch.float64)
-        adam.gradient = gradients[:active].clone()
-        adam.step()
-        for row, optimizer, gradient in list(zip(rows, single, gradients, strict=True))[:active]:
-            row.grad = gradient.clone()
-            optimizer.step()
-        if step == 10:
-            # The state survives the way out and in.
-            other = StackedAdam(stacked, weight_decay=decay)
-            other.lr = adam.lr
-            for k in range(3):
-                other.load_row(k, adam.row(k))
-            adam = other
-    assert adam.steps == [30, 30, 20]
-    torch.testing.assert_close(stacked.detach(), torch.stack([row.detach() for row in rows]))
-
-
 @given(keys=st.lists(st.sampled_from("abc"), max_size=60), most=st.integers(1, 12), workers=st.integers(1, 5))
 def test_packs_hold_each_item_once_with_its_like(keys: list[str], most: int, workers: int) -> None:
     items = [(key, (key, i)) for i, key in enumerate(keys)]
@@ -363,7 +331,8 @@ def test_what_stacks_with_what() -> None:
     assert base is not None
     alike = (
         "scenario.normal_class=5", "scenario.gamma_l=0.2", "scenario.gamma_p=0.1", "seed=4", "method.eta=3",
-        "method.lr=[1,2]", "method.weight_decay=0", "method=deep_svdd", "method=soft_boundary_svdd",
+        "method.lr=[1,2]", "dataset.batch_size=20", "recipe=paper", "method.weight_decay=0", "method=deep_svdd",
+        "method=soft_boundary_svdd",
     )  # fmt: skip
     assert all(key(word) == base for word in alike)
     others = (
@@ -377,11 +346,66 @@ def test_what_stacks_with_what() -> None:
 
 def test_memory_grows_with_the_batch_and_the_image() -> None:
     network = {"name": "lenet", "in_shape": [1, 28, 28], "filters": [8, 4], "dense": [32]}
-    small = replica_bytes(network, (1, 28, 28), batch_size=100, samples=1000)
-    assert replica_bytes(network, (1, 28, 28), batch_size=200, samples=1000) > 1.5 * small
+    small = replica_bytes(network, (1, 28, 28), batch_size=100, data=784_000)
+    assert replica_bytes(network, (1, 28, 28), batch_size=200, data=784_000) > 1.5 * small
+    assert replica_bytes(network, (1, 28, 28), batch_size=100, data=10_784_000) - small == 20_000_000
     # The first convolution alone has 8 x 28 x 28 outputs a sample.
     assert small > 4 * 100 * 8 * 28 * 28
     assert 0 < small < free_bytes("cpu")
+
+
+def test_the_memory_is_that_of_the_control_groups(tmp_path: Path) -> None:
+    def write(folder: str, **files: object) -> None:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (tmp_path / folder / name.replace("__", ".")).write_text(f"{content}\n")
+
+    own = tmp_path / "own"
+    own.write_text("4:memory:/slurm/job\n3:cpuset:/other\n0::/system/task\n")
+    assert _left_in_groups(tmp_path, own) == [2**63]
+    write("memory/slurm/job", memory__limit_in_bytes=900, memory__usage_in_bytes=300)
+    write("memory/slurm", memory__limit_in_bytes=500, memory__usage_in_bytes=400)
+    write("system/task", memory__max="max", memory__current=7)
+    write("system", memory__max=2000, memory__current=2500)
+    assert sorted(_left_in_groups(tmp_path, own)) == [0, 100, 600, 2**63]
+    assert _left_in_groups(tmp_path, tmp_path / "nothing") == [2**63]
+
+
+def test_bf16_is_the_same_in_a_stack(tmp_path: Path) -> None:
+    """Within what its rounding leaves: 8 bits of a factor."""
+    words = ("trainer.precision=bf16-mixed", "trainer.max_epochs=3", "logger=none", "trainer.accelerator=cpu")
+    for cells in (DIGITS, [("dataset=toy", f"seed={seed}") for seed in range(3)]):
+        plans = [plan_of(*words, *cell) for cell in cells]
+        single, stacked = ([build(plan, load_data(plan)) for plan in plans] for _ in range(2))
+        expected = [alone(parts, 0, plans[0].trainer, tmp_path)[0].values for parts in single]
+        losses, results = together(stacked, 0, plans[0].trainer, tmp_path / str(cells[0][0]))
+        for replica, values, result in zip(losses, expected, results, strict=True):
+            np.testing.assert_allclose(replica.values, values, rtol=2e-2)
+            assert {tensor.dtype for tensor in result["state_dict"].values()} == {torch.float32, torch.int64}
+            assert not torch.tensor(replica.values).bfloat16().double().equal(torch.tensor(replica.values).double())
+
+
+@given(runs=st.lists(st.integers(1, 9), min_size=1, max_size=30), most=st.integers(1, 20), workers=st.integers(1, 4))
+def test_packs_cut_no_run_in_two_where_they_need_not(runs: list[int], most: int, workers: int) -> None:
+    items = [("a", (i, j)) for i, length in enumerate(runs) for j in range(length)]
+    packs = packs_of(items, most=most, workers=workers, together=lambda item: item[0])
+    assert [item for pack in packs for item in pack] == [item for _, item in items]
+    assert len(packs) == len(packs_of(items, most=most, workers=workers))
+    assert all(1 <= len(pack) <= most for pack in packs)
+
+
+def test_small_packs_are_not_divided_for_the_workers() -> None:
+    def sizes(count: int) -> list[int]:
+        return [len(pack) for pack in packs_of([("a", i) for i in range(count)], most=32, workers=2, least=16)]
+
+    assert [sizes(count) for count in (10, 31, 32, 40, 65)] == [[10], [31], [16, 16], [20, 20], [17, 16, 16, 16]]
+
+
+def test_five_etas_of_a_cell_stay_together() -> None:
+    items = [("a", (cell, eta)) for cell in range(90) for eta in range(5)]
+    packs = packs_of(items, most=32, workers=2, together=lambda item: item[0])
+    assert len(packs) == 16
+    assert {len(pack) % 5 for pack in packs} == {0}
 
 
 def test_soft_boundary_terms_take_a_radius_of_each_replica() -> None:

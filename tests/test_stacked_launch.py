@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -27,6 +28,7 @@ from deepsad_pl.cli import CONF
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import Outcome, locked_run, run_experiment
 from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.stacked.callbacks import ReplicaLosses
 from deepsad_pl.stacked.experiments import Assignment, Result, run_together
 from deepsad_pl.stacked.launch import Stacker, job_return
 
@@ -165,10 +167,10 @@ def test_a_stacked_sweep_leaves_the_records_of_single_runs(sweeps: dict[str, tup
         replica = json.loads((stacked / path.relative_to(basic)).read_text())
         assert replica.keys() == single.keys()
         for metric in ("auroc", "average_precision"):
-            assert replica[metric] == pytest.approx(single[metric], abs=1e-4)
+            assert replica[metric] == pytest.approx(single[metric], abs=1e-3)
         assert replica["spread"].keys() == single["spread"].keys()
         for phase, spread in single["spread"].items():
-            assert replica["spread"][phase] == pytest.approx(spread, rel=1e-4)
+            assert replica["spread"][phase] == pytest.approx(spread, rel=1e-3)
         assert replica["seconds"].keys() == single["seconds"].keys()
         # How long the other's training took, and on what.
         assert replica["reused"].keys() == single["reused"].keys()
@@ -187,12 +189,12 @@ def test_a_stacked_sweep_leaves_the_scores_and_losses_of_single_runs(sweeps: dic
     for path in basic.rglob("scores.csv"):
         folder = stacked / path.parent.relative_to(basic)
         assert [row[:2] for row in rows(folder / "scores.csv")] == [row[:2] for row in rows(path)]
-        assert scores(folder) == pytest.approx(scores(path.parent), rel=1e-4, abs=1e-6)
+        assert scores(folder) == pytest.approx(scores(path.parent), rel=1e-3)
     for path in basic.rglob("losses.csv"):
         steps, values = losses(stacked / path.parent.relative_to(basic))
         expected_steps, expected = losses(path.parent)
         assert steps == expected_steps
-        assert values == pytest.approx(expected, rel=1e-4)
+        assert values == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_stacked_sweep_leaves_the_logs_of_single_runs(sweeps: dict[str, tuple[Path, str]]) -> None:
@@ -214,7 +216,11 @@ def test_a_stacked_sweep_shows_the_table_of_single_runs(sweeps: dict[str, tuple[
 
     basic, stacked = (table(sweeps[name][1]) for name in ("basic", "stacked"))
     assert len(basic) == 8
-    assert stacked == basic
+    for replica, single in zip(stacked, basic, strict=True):
+        figures = [i for i, cell in enumerate(single) if "." in cell]
+        assert len(figures) == 2
+        for i, (cell, expected) in enumerate(zip(replica, single, strict=True)):
+            assert float(cell) == pytest.approx(float(expected), abs=1e-3) if i in figures else cell == expected
 
 
 def test_each_job_is_told_by_its_own_number(sweeps: dict[str, tuple[Path, str]]) -> None:
@@ -249,7 +255,7 @@ def test_each_experiment_has_its_own_wandb_run(tmp_path: Path) -> None:
             assert len(values) == 2 * STEPS
             assert values == pytest.approx(expected, rel=1e-4)
         assert replica.summary.keys() == single.summary.keys()
-        assert replica.summary["test/auroc"] == pytest.approx(single.summary["test/auroc"], abs=1e-4)
+        assert replica.summary["test/auroc"] == pytest.approx(single.summary["test/auroc"], abs=1e-3)
         config = {key: value for key, value in single.config.items() if key not in ("output_dir", "_wandb")}
         assert {key: replica.config[key] for key in config} == config
     assert found[0].ids.isdisjoint(found[1].ids)
@@ -296,7 +302,9 @@ def test_several_stacks_in_one_process_and_finished_ones_are_skipped(tmp_path: P
         1,
     ]
     before = mtimes(tmp_path)
-    again = outcomes(list(stacker.run(stacker.plan(jobs)[0]).values()))
+    packs, _ = stacker.plan([*jobs, [*words, "seed=5"]])
+    assert [[item.plan.seed for item in pack] for pack in packs] == [[3, 0, 2, 1, 4], [5]]
+    again = outcomes(list(stacker.run(packs[:1]).values()))
     assert all(outcome.was_finished for outcome in again)
     assert mtimes(tmp_path) == before
 
@@ -316,6 +324,24 @@ def test_two_processes_take_stacks_side_by_side(cli: CLI, tmp_path: Path) -> Non
     found = records(tmp_path)
     replicas = [record["trainer"]["replicas"] for record in found if record["method"] == "deep_sad"]
     assert sorted(replicas) == [1, 1, 1, 2, 2]  # four stacks, so that both have as many
+
+
+@pytest.mark.usefixtures("hydra_config")
+def test_a_network_that_cannot_be_is_left_to_fail_as_usual(tmp_path: Path) -> None:
+    stacker, words = stacker_of(tmp_path)
+    packs, rest = stacker.plan([[*words, "dataset.network.filters=[4,4,4,4]"], words])
+    assert rest == [0]
+    assert [[item.index for item in pack] for pack in packs] == [[1]]
+
+
+def test_a_configuration_of_another_name_is_the_one_that_is_stacked(cli: CLI, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "defaults:\n  - train\n  - _self_\nseed: 7\npretrain:\n  epochs: [1]\nmethod:\n  epochs: [1]\n  lr: [1e-3]\n"
+    )
+    options = ("--config-dir", str(tmp_path), "--config-name", "mine")
+    done = cli("train.py", *options, *STACKED, "logger=none", "pretrain.lr=[1e-3]", "method.eta=1,2")
+    assert done.returncode == 0, output_of(done)
+    assert [record["seed"] for record in records(tmp_path)] == [7, 7]
 
 
 @pytest.mark.usefixtures("hydra_config")
@@ -377,7 +403,7 @@ def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes: int) -> None:
-    schedule = ("pretrain.epochs=[200]", "pretrain.lr=[1e-3]", "method.epochs=[1]", "method.lr=[1e-3]")
+    schedule = ("pretrain.epochs=[800]", "pretrain.lr=[1e-3]", "method.epochs=[1]", "method.lr=[1e-3]")
     words = (*LONG, "logger=wandb" if processes == 2 else "logger=csv", *schedule)
     launched = (*STACKED, *words, "seed=0,1,2,3", f"hydra.launcher.n_jobs={processes}")
     with background("train.py", *launched, cwd=tmp_path) as sweep:
@@ -400,7 +426,7 @@ def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes:
     outcome = alone(tmp_path / "runs", *words, "seed=2")
     assert "pretrain goes on from" in (outcome.run_dir / "train.log").read_text()
     if processes == 1:
-        assert losses(outcome.run_dir)[0] == each_step_once({"pretrain": 200, "fit": 1})
+        assert losses(outcome.run_dir)[0] == each_step_once({"pretrain": 800, "fit": 1})
 
 
 # One fails.
@@ -469,6 +495,56 @@ def test_what_is_no_experiment_s_own_fails_all_and_is_told(tmp_path: Path, monke
     for path in tmp_path.rglob("train.log"):
         assert "OSError: no space left" in path.read_text()
     assert len(outcomes(together(tmp_path, *cells))) == 2
+
+
+def test_a_disk_that_is_full_for_one_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [("logger=none", "trainer.checkpoint_seconds=0", *SHORT, f"seed={seed}") for seed in range(3)]
+    save = torch.save
+
+    def refuse(content: Any, file: Any, *arguments: Any, **options: Any) -> None:
+        if isinstance(file, Path) and "seed_1" in str(file):
+            raise OSError("no space left")
+        save(content, file, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", refuse)
+        results = together(tmp_path / "with", *cells)
+    assert [isinstance(result, Outcome) for result in results] == [True, False, True]
+    assert str(results[1]) == "no space left"
+    for i in (0, 2):
+        result = results[i]
+        assert isinstance(result, Outcome)
+        expected = alone(tmp_path / "without", *cells[i])
+        assert scores(result.run_dir) == pytest.approx(scores(expected.run_dir), rel=1e-3)
+
+
+@pytest.mark.parametrize("checkpointed", [True, False])
+def test_a_stack_that_does_not_fit_a_gpu_is_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, checkpointed: bool
+) -> None:
+    """Memory runs out in the midst of a training of more than two; what it had learned without saving it is gone."""
+    words = ("logger=csv", "pretrain=none", "method.epochs=[4]", "method.lr=[1e-3]")
+    words += (f"trainer.checkpoint_seconds={0 if checkpointed else 1000}",)
+    cells = [(*words, f"seed={seed}") for seed in range(5)]
+    epoch_end = ReplicaLosses.on_train_epoch_end
+
+    def run_out(self: Any, trainer: Any, pl_module: Any) -> None:
+        epoch_end(self, trainer, pl_module)
+        if len(self.stack) > 2 and trainer.current_epoch == 2:
+            pl_module.unstack()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReplicaLosses, "on_train_epoch_end", run_out)
+        found = outcomes(together(tmp_path / "halved", *cells))
+    # 5 -> 3 + 2 -> 2 + 1 + 2
+    assert [outcome.record["trainer"]["replicas"] for outcome in found] == [2, 2, 1, 2, 2]
+    assert "a stack of 5 does not fit the memory of the GPU" in caplog.text
+    assert "a stack of 3 does not fit the memory of the GPU" in caplog.text
+    for outcome, cell in zip(found, cells, strict=True):
+        expected = alone(tmp_path / "alone", *cell)
+        assert scores(outcome.run_dir) == pytest.approx(scores(expected.run_dir), rel=1e-3)
+        assert losses(outcome.run_dir)[0] == losses(expected.run_dir)[0]
 
 
 # What experiments share.

@@ -1,7 +1,8 @@
 """A step costs what it must: nothing is fetched from the device inside an epoch; and the benchmark of steps runs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.deep_training import PerSample
 from deepsad_pl.build import Phase, build, load_data
 from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.tracking import NoTracker
 from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
@@ -52,13 +54,15 @@ def train(phase: Phase, path: Path, watch: Callback, trainer: str) -> None:
     made.fit(phase.module, datamodule=phase.data)
 
 
-def phase_of(method: str) -> Phase:
-    plan = plan_of(f"method={method}", "scenario.gamma_l=0.1", "scenario.gamma_n=0.1", "method.batch_size=26")
+def phase_of(method: str, *words: str) -> Phase:
+    words = words or ("method.batch_size=26",)
+    plan = plan_of(f"method={method}", "scenario.gamma_l=0.1", "scenario.gamma_n=0.1", *words)
     return build(plan, load_data(plan)).phases[-1]
 
 
-@pytest.mark.parametrize("method", DEEP)
-def test_no_value_is_fetched_inside_an_epoch(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InsideAnEpoch, list[str]]]:
+    """A callback, and what is fetched between its two calls; the watch must see one fetch at the end."""
     fetched: list[str] = []
     watching = False
 
@@ -78,26 +82,73 @@ def test_no_value_is_fetched_inside_an_epoch(method: str, tmp_path: Path, monkey
 
     for name in FETCHES:
         monkeypatch.setattr(Tensor, name, noted(name))
-    inside = InsideAnEpoch(lambda: watch(True), lambda: watch(False))
-    train(phase_of(method), tmp_path, inside, "cpu")
-    assert inside.epochs == 2
-    assert fetched == []
+    yield InsideAnEpoch(lambda: watch(True), lambda: watch(False)), fetched
+    fetched.clear()
     watch(True)
     assert bool(torch.ones(1)[0] == 1)
+    watch(False)
     assert fetched == ["__bool__"]
+
+
+@pytest.mark.parametrize("method", DEEP)
+def test_no_value_is_fetched_inside_an_epoch(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fetches(monkeypatch) as (inside, fetched):
+        train(phase_of(method), tmp_path, inside, "cpu")
+        assert inside.epochs == 2
+        assert fetched == []
+
+
+def train_as_one(method: str, folder: Path, watch: Callback, trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(settings: Any, run_dir: Path, max_epochs: int, callbacks: Sequence[Callback]) -> Trainer:
+        return make_trainer(settings, run_dir, max_epochs, [*callbacks, watch])
+
+    monkeypatch.setattr("deepsad_pl.stacked.training.make_trainer", watched)
+    trainings = []
+    for i, batch_size in enumerate((26, 40)):
+        phase = phase_of(method, f"method.batch_size={batch_size}", "trainer.max_epochs=2")
+        (folder / str(i)).mkdir()
+        trainings.append(Training(phase, folder / str(i) / "checkpoints" / "x.ckpt", NoTracker()))
+    results = train_stack(trainings, plan_of(f"trainer={trainer}").trainer, folder)
+    assert not [result for result in results if isinstance(result, Exception)]
+
+
+@pytest.mark.parametrize("method", DEEP)
+def test_no_value_is_fetched_inside_an_epoch_of_a_stack(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fetches(monkeypatch) as (inside, fetched):
+        train_as_one(method, tmp_path, inside, "cpu", monkeypatch)
+        assert inside.epochs == 2
+        assert fetched == []
+
+
+@contextmanager
+def no_synchronisation() -> Iterator[InsideAnEpoch]:
+    """Within an epoch the GPU must not be waited for."""
+    try:
+        yield InsideAnEpoch(
+            lambda: torch.cuda.set_sync_debug_mode("error"), lambda: torch.cuda.set_sync_debug_mode("default")
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("method", DEEP)
 def test_a_gpu_is_not_waited_for_inside_an_epoch(method: str, tmp_path: Path) -> None:
-    inside = InsideAnEpoch(
-        lambda: torch.cuda.set_sync_debug_mode("error"), lambda: torch.cuda.set_sync_debug_mode("default")
-    )
-    try:
+    with no_synchronisation() as inside:
         train(phase_of(method), tmp_path, inside, "gpu")
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert inside.epochs == 2
+        assert inside.epochs == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("method", DEEP)
+def test_a_gpu_is_not_waited_for_inside_an_epoch_of_a_stack(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with no_synchronisation() as inside:
+        train_as_one(method, tmp_path, inside, "gpu", monkeypatch)
+        assert inside.epochs == 2
 
 
 def test_setting_an_attribute_is_what_it_is_for_every_module() -> None:

@@ -51,14 +51,6 @@ class Rows:
         """n / (n - 1) with n the replica's size, shape (K, 1, 1)."""
         return self.count / (self.count - 1).clamp(min=1)
 
-    def select(self, part: slice) -> "Rows":
-        """Those of some replicas."""
-        key = part.start, part.stop
-        if key not in self._selected:
-            valid = None if self.valid is None else self.valid[part]
-            self._selected[key] = Rows(self.sizes[part], self.count[part], self.weight[part], valid)
-        return self._selected[key]
-
     def repeated(self, times: int) -> "Rows":
         """The rows when each of them is ``times`` rows, side by side: the pixels of a feature map."""
         if times not in self._repeated:
@@ -67,10 +59,6 @@ class Rows:
             sizes = tuple(size * times for size in self.sizes)
             self._repeated[times] = Rows(sizes, self.count * times, weight, valid)
         return self._repeated[times]
-
-    @cached_property
-    def _selected(self) -> dict[tuple[int, int], "Rows"]:
-        return {}
 
     @cached_property
     def _repeated(self) -> dict[int, "Rows"]:

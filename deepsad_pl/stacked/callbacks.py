@@ -14,7 +14,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from deepsad_pl.errors import DeepSADError
 from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.module import StackedModule
 from deepsad_pl.training import LossSink, loss_error, spread, warn_of_collapse
@@ -40,7 +39,7 @@ class Replica:
     speaking: Callable[[], AbstractContextManager[None]] = nullcontext
     seconds: float = 0.0
     spread: dict[str, float] = field(default_factory=lambda: {"initial": math.nan, "final": math.nan})
-    error: DeepSADError | None = None
+    error: Exception | None = None
 
 
 class ReplicaCallback(Callback):
@@ -146,10 +145,14 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
         assert isinstance(pl_module, StackedModule)
         pl_module.unstack()
         for index, replica in enumerate(self.stack):
-            if replica.error is None:
-                part = replica.path.with_suffix(".part")
+            if replica.error is not None:
+                continue
+            part = replica.path.with_suffix(".part")
+            try:
                 torch.save(self._checkpoint(trainer, pl_module, index), part)
                 part.replace(replica.path)
+            except (OSError, RuntimeError) as error:  # the latter is torch's, of a disk that is full
+                replica.error = error
         self._saved = time.monotonic()
 
     def _checkpoint(self, trainer: Trainer, stack: StackedModule, index: int) -> dict[str, Any]:
@@ -158,7 +161,7 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
         optimizer["state"] = stack.optimizer_state(index)
         epoch = trainer.current_epoch
         for group in optimizer["param_groups"]:
-            group["lr"] = float(stack.adam.lr[index])
+            group["lr"] = stack.rate(index)
         return {
             "epoch": epoch,
             "global_step": (epoch + 1) * replica.batches,

@@ -1,10 +1,12 @@
 """Many experiments side by side in one process: each leaves what it would leave alone."""
 
+import copy
+import gc
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ class _Member:
         tracker: its reports.
         work: closes everything.
         trained: what became of its trainings.
+        replicas: how many were trained as one with it in its last training.
         result: what became of it, as soon as it has ended.
     """
 
@@ -93,6 +96,7 @@ class _Member:
     tracker: Tracker
     work: ExitStack
     trained: dict[str, Trained] = field(default_factory=dict)
+    replicas: int = 1
     result: Result | None = None
 
     @property
@@ -171,7 +175,7 @@ def _train_and_score(members: Sequence[_Member], watch: Path | None) -> None:
         for number in range(max((len(member.parts.phases) for member in members), default=0)):
             _train([member for member in _alive(members) if number < len(member.parts.phases)], number, watch)
         for member in _alive(members):
-            _finish(member, len(members))
+            _finish(member)
     except Exception as error:
         # What is no experiment's own, such as a full disk.
         for member in _alive(members):
@@ -179,6 +183,16 @@ def _train_and_score(members: Sequence[_Member], watch: Path | None) -> None:
     except BaseException as stop:
         _stop(members, stop)
         raise
+
+
+@contextmanager
+def _on_its_own(member: _Member) -> Iterator[None]:
+    """Let what goes wrong with one experiment end that one."""
+    try:
+        with speaking_for(member.plan):
+            yield
+    except Exception as error:
+        member.end(error)
 
 
 def _stop(members: Sequence[_Member], stop: BaseException) -> None:
@@ -259,48 +273,50 @@ def _train(members: Sequence[_Member], number: int, watch: Path | None) -> None:
     with ExitStack() as locks:
         entries = _locked_entries(members, number, locks)
         # Whoever is the first to need a training does it for all.
-        first: dict[str, _Member] = {}
+        first: dict[Path | int, _Member] = {}
         shared: list[tuple[_Member, _Member]] = []
         finished: dict[int, Checkpoint] = {}
         for member in members:
             plan, phase = member.plan, member.parts.phases[number]
             entry = entries.get(member.index)
-            with speaking_for(plan):
+            with _on_its_own(member):
                 found = finished_before(plan, phase) or (entry and take(plan, phase, entry))
-            if found:
-                finished[member.index] = found
-            elif entry is not None and entry.path.stem in first:
-                shared.append((member, first[entry.path.stem]))
-            else:
-                first[entry.path.stem if entry is not None else f"{member.index} alone"] = member
+                if found:
+                    finished[member.index] = found
+                elif entry is not None and entry.path in first:
+                    shared.append((member, first[entry.path]))
+                else:
+                    first[entry.path if entry is not None else member.index] = member
         for member, result in _train_all(list(first.values()), number, watch):
-            if isinstance(result, Exception):
-                member.end(result)
-            else:
+            with _on_its_own(member):
+                if isinstance(result, Exception):
+                    raise result
+                member.replicas = result["trained_with"].get("replicas", 1)
                 write_finished(checkpoint_path(member.plan, member.parts.phases[number]), result)
                 finished[member.index] = result
         for member, trainer in shared:
-            if isinstance(trainer.result, Exception):
-                member.end(trainer.result)
-            else:
-                entry = entries[member.index]
+            with _on_its_own(member):
+                if isinstance(trainer.result, Exception):
+                    raise trainer.result
+                member.replicas = trainer.replicas
                 found = finished[trainer.index]
-                finished[member.index] = reuse(member.plan, member.parts.phases[number], found, entry)
+                finished[member.index] = reuse(member.plan, member.parts.phases[number], found, entries[member.index])
         for member in _alive(members):
             phase, done = member.parts.phases[number], finished[member.index]
-            if member.index in entries:
-                give(member.plan, phase, entries[member.index], done)
-            member.trained[phase.name] = settle(phase, done)
+            with _on_its_own(member):
+                if member.index in entries:
+                    give(member.plan, phase, entries[member.index], done)
+                member.trained[phase.name] = settle(phase, done)
 
 
 def _locked_entries(members: Sequence[_Member], number: int, locks: ExitStack) -> dict[int, Entry]:
     """The cache entry of each experiment whose training may be shared, locked until the block ends."""
-    keys: dict[str, list[_Member]] = {}
+    keys: dict[tuple[str, str], list[_Member]] = {}
     for member in members:
         phase = member.parts.phases[number]
         if shares(member.plan, phase):
             assert phase.determined_by is not None
-            keys.setdefault(entry_key(phase.determined_by), []).append(member)
+            keys.setdefault((str(member.plan.cache_dir), entry_key(phase.determined_by)), []).append(member)
     entries: dict[int, Entry] = {}
     # In one order everywhere: two stacks that want the same entries cannot wait for each other.
     for _, sharing in sorted(keys.items()):
@@ -317,6 +333,7 @@ def _train_all(
     """Train the phase of that number in all of them, in stacks of one kind."""
     stacks: dict[object, list[tuple[_Member, Training]]] = {}
     alone: list[_Member] = []
+    done: list[tuple[_Member, Checkpoint | Exception]] = []
     for member in members:
         phase = member.parts.phases[number]
         kind = kind_of(phase.module)
@@ -324,7 +341,12 @@ def _train_all(
             alone.append(member)
             continue
         path = checkpoint_path(member.plan, phase)
-        training = Training(phase, path, member.tracker, unfinished(path), partial(speaking_for, member.plan))
+        try:
+            resumed = unfinished(path)
+        except Exception as error:
+            done.append((member, error))
+            continue
+        training = Training(phase, path, member.tracker, resumed, partial(speaking_for, member.plan))
         source = phase.data.source
         key = (
             kind,
@@ -335,7 +357,6 @@ def _train_all(
             source.scale,
         )
         stacks.setdefault(key, []).append((member, training))
-    done: list[tuple[_Member, Checkpoint | Exception]] = []
     for stack in stacks.values():
         plan = stack[0][0].plan
         results = _train_within_memory([training for _, training in stack], plan, watch)
@@ -346,7 +367,8 @@ def _train_all(
 
 
 def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path | None) -> list[Checkpoint | Exception]:
-    """Train a stack; one that does not fit the memory of a GPU in two halves."""
+    """Train a stack; one that does not fit the memory of a GPU in two halves, from where it stood."""
+    begun = [copy.deepcopy(training.phase.module.state_dict()) for training in trainings]
     try:
         return train_stack(trainings, plan.trainer, plan.run_dir, watch=watch)
     except torch.cuda.OutOfMemoryError as error:
@@ -356,11 +378,22 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
         log.exception("the stack failed")
         return [error] * len(trainings)
     log.warning("a stack of %d does not fit the memory of the GPU: it is trained in two halves", len(trainings))
+    # What the attempt has learned since its last checkpoint, and what it holds on the GPU, in cycles some of it.
+    again: dict[int, list[int]] = {}
+    resumed = [replace(training, resumed=unfinished(training.path)) for training in trainings]
+    for index, (training, state) in enumerate(zip(resumed, begun, strict=True)):
+        training.phase.module.cpu().load_state_dict(state)
+        training.phase.data.trainer = None
+        again.setdefault(training.epoch, []).append(index)
+    gc.collect()
     torch.cuda.empty_cache()
-    half = len(trainings) // 2
-    return [
-        result for part in (trainings[:half], trainings[half:]) for result in _train_within_memory(part, plan, watch)
-    ]
+    results: dict[int, Checkpoint | Exception] = {}
+    for indices in again.values():
+        size = min(len(indices), -(-len(trainings) // 2))
+        for part in (indices[:size], indices[size:]):
+            found = _train_within_memory([resumed[index] for index in part], plan, watch) if part else []
+            results |= dict(zip(part, found, strict=True))
+    return [results[index] for index in range(len(trainings))]
 
 
 def _train_alone(member: _Member, phase: Phase) -> Checkpoint | Exception:
@@ -372,21 +405,16 @@ def _train_alone(member: _Member, phase: Phase) -> Checkpoint | Exception:
         return error
 
 
-def _finish(member: _Member, replicas: int) -> None:
+def _finish(member: _Member) -> None:
     """Score, record and close an experiment."""
-    plan = member.plan
-    try:
-        with speaking_for(plan):
-            record = score_and_record(
-                plan,
-                member.parts,
-                member.trained,
-                member.tracker,
-                member.assignment.command,
-                replicas=replicas,
-                score=score_test_set,
-            )
-    except Exception as error:
-        member.end(error)
-    else:
-        member.end(Outcome(record, plan.run_dir, was_finished=False))
+    with _on_its_own(member):
+        record = score_and_record(
+            member.plan,
+            member.parts,
+            member.trained,
+            member.tracker,
+            member.assignment.command,
+            replicas=member.replicas,
+            score=score_test_set,
+        )
+        member.end(Outcome(record, member.plan.run_dir, was_finished=False))

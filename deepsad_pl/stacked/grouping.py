@@ -1,7 +1,7 @@
 """Which experiments are trained as one, and how many of them."""
 
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -12,10 +12,14 @@ T = TypeVar("T")
 
 # Methods that differ in their loss alone.
 _FAMILIES = dict.fromkeys(("deep_sad", "deep_svdd", "soft_boundary_svdd"), "hypersphere")
+# Settings of the data set that each phase has its own of.
+_SCHEDULE = ("lr", "epochs", "batch_size")
 # Settings of a phase that change its network or its kind of loss.
 _SHAPES = ("loss", "hidden", "latent")
 # On CPUs the cost of a replica stops falling there; what a GPU can take is a matter of its memory.
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
+# A few replicas of an MLP cost hardly more than one, on a CPU; of a LeNet each costs its own.
+LEAST_OF_MLPS = 16
 
 
 def stack_key(plan: Plan) -> Hashable | None:
@@ -28,7 +32,7 @@ def stack_key(plan: Plan) -> Hashable | None:
     if is_shallow(method["name"]) or plan.ranks > 1 or plan.trainer["compile"]:
         return None
     agree: list[Any] = [
-        plan.dataset,
+        {key: value for key, value in plan.dataset.items() if key not in _SCHEDULE},
         _FAMILIES.get(method["name"], method["name"]),
         pretrain and pretrain["name"],
         [phase and [sum(phase["epochs"]), *map(phase.get, _SHAPES)] for phase in (method, pretrain)],
@@ -37,13 +41,23 @@ def stack_key(plan: Plan) -> Hashable | None:
     return json.dumps(agree, sort_keys=True, default=str)
 
 
-def packs_of(items: Iterable[tuple[Hashable, T]], *, most: int, workers: int) -> list[list[T]]:
+def packs_of(
+    items: Iterable[tuple[Hashable, T]],
+    *,
+    most: int,
+    workers: int,
+    least: int = 1,
+    together: Callable[[T], Hashable] | None = None,
+) -> list[list[T]]:
     """Items of one key together, in as few packs as allowed, of sizes that differ by at most one.
 
     Args:
         items: each with its key; items of one key stay in their order.
         most: items of a pack, >= 1.
         workers: that take packs side by side, >= 1: each gets as many of a key, if there are enough.
+        least: no key is divided into smaller packs than that for the sake of the workers.
+        together: neighbours with the same value come into one pack where the sizes allow it, at the cost of packs that
+            are less alike; None: there are none.
     """
     groups: dict[Hashable, list[T]] = {}
     for key, item in items:
@@ -51,12 +65,17 @@ def packs_of(items: Iterable[tuple[Hashable, T]], *, most: int, workers: int) ->
     packs: list[list[T]] = []
     for group in groups.values():
         count = -(-len(group) // most)
-        count = min(len(group), -(-count // workers) * workers)
-        packs += _split(group, count)
+        even = min(len(group), -(-count // workers) * workers)
+        count = even if len(group) // even >= least else count
+        packs += _split(group, count, most, together or (lambda _: object()))
     return packs
 
 
-def _split(group: Sequence[T], count: int) -> list[list[T]]:
+def _split(group: Sequence[T], count: int, most: int, together: Callable[[T], Hashable]) -> list[list[T]]:
     size, larger = divmod(len(group), count)
     starts = [i * size + min(i, larger) for i in range(count + 1)]
+    cuts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(map(together, group))) if a != b), len(group)]
+    snapped = [min(cuts, key=lambda cut, start=start: abs(cut - start)) for start in starts]  # type: ignore[misc]
+    if all(0 < b - a <= most for a, b in pairwise(snapped)):
+        starts = snapped
     return [list(group[a:b]) for a, b in pairwise(starts)]

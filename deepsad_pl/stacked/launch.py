@@ -1,29 +1,31 @@
 """The jobs of a sweep as stacks: which, how large, and where they run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import torch
+import numpy as np
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from rich.text import Text
 
 from deepsad_pl.build import load_data, network_of
+from deepsad_pl.catalog import is_shallow
 from deepsad_pl.cli import CommandLineError, repeat_command
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
+from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.experiment import finished_outcome
 from deepsad_pl.plan import Plan, make_plan
 from deepsad_pl.stacked.at_work import stacks_folder
 from deepsad_pl.stacked.experiments import Result
-from deepsad_pl.stacked.grouping import MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
-from deepsad_pl.stacked.memory import free_bytes, replica_bytes
+from deepsad_pl.stacked.grouping import LEAST_OF_MLPS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
+from deepsad_pl.stacked.memory import device_of, free_bytes, replica_bytes
 from deepsad_pl.stacked.progress import StackProgress
 from deepsad_pl.stacked.worker import PackedJob, run_pack, workers_are_told
 from deepsad_pl.study.job import failures_of
@@ -44,6 +46,11 @@ class Stackable:
     job: PackedJob
     plan: Plan
 
+    @property
+    def cell(self) -> str:
+        """What it shares an autoencoder with others by."""
+        return json.dumps([self.plan.identity["scenario"], self.plan.seed], sort_keys=True, default=str)
+
 
 class Stacker:
     """Plans and runs the stacks of a sweep.
@@ -55,6 +62,9 @@ class Stacker:
         max_replicas: of a stack; None: what the memory allows.
         processes: that take stacks side by side.
 
+    Attributes:
+        shallow: the places of jobs with a shallow method among those planned last.
+
     Raises:
         DeepSADError: if one of the numbers is too small.
     """
@@ -64,9 +74,15 @@ class Stacker:
     ) -> None:
         if max_replicas is not None and not (isinstance(max_replicas, int) and max_replicas >= 1):
             raise DeepSADError(f"hydra.launcher.max_replicas is {max_replicas}; give a whole number >= 1, or null")
-        self._composer, self._hydra = Composer(loader), hydra_conf
+        self._composer, self._hydra = Composer(loader, hydra_conf.job.config_name), hydra_conf
         self._failures = failures_of(task)
         self._most, self._processes = max_replicas, processes
+        self.shallow: set[int] = set()
+
+    @property
+    def of_study(self) -> bool:
+        """Whether the jobs are those of a study, which goes on if one of its processes dies."""
+        return self._failures is not None
 
     def plan(self, jobs: Sequence[list[str]]) -> tuple[list[list[Stackable]], list[int]]:
         """Divide jobs into stacks and others.
@@ -75,43 +91,62 @@ class Stacker:
             jobs: the overrides of each.
 
         Returns:
-            The stacks; the places of those that cannot be stacked, or whose data cannot be had, each of which says so.
+            The stacks, and one of those that are finished; the places of those that cannot be stacked, or cannot be
+            run on this machine, each of which says why.
         """
         stackable: list[tuple[object, Stackable]] = []
+        finished: list[Stackable] = []
         rest: list[int] = []
+        self.shallow.clear()
         for index, overrides in enumerate(jobs):
             settings = self._composer.settings(overrides)
-            plan = make_plan(settings, multirun=True)
-            if (key := stack_key(plan)) is None:
+            try:
+                plan = make_plan(settings, multirun=True)
+            except DeepSADError:
                 rest.append(index)
                 continue
-            job = PackedJob(overrides, settings, repeat_command(overrides, self._hydra))
-            stackable.append((key, Stackable(index, job, plan)))
+            if (key := stack_key(plan)) is None:
+                rest.append(index)
+                if is_shallow(plan.method["name"]):
+                    self.shallow.add(index)
+                continue
+            item = Stackable(index, PackedJob(overrides, settings, repeat_command(overrides, self._hydra)), plan)
+            if finished_outcome(plan) is not None:
+                finished.append(item)
+            else:
+                stackable.append((key, item))
         # Experiments that can share an autoencoder come into one stack.
-        stackable.sort(key=lambda item: json.dumps([item[1].plan.identity["scenario"], item[1].plan.seed], default=str))
-        packs: list[list[Stackable]] = []
+        stackable.sort(key=lambda item: item[1].cell)
+        packs: list[tuple[int, list[Stackable]]] = []
         for key in dict.fromkeys(key for key, _ in stackable):
             group = [item for item in stackable if item[0] == key]
             try:
-                most = self._most or self._most_by_memory(group[0][1].plan)
-            except DeepSADError:
+                by_memory, rows = self._most_by_memory([item.plan for _, item in group])
+                most = self._most or by_memory
+            except (DeepSADError, ValueError):  # of the data, of the network
                 rest += [item.index for _, item in group]
                 continue
-            packs += packs_of(group, most=most, workers=self._processes)
-        return packs, sorted(rest)
+            least = LEAST_OF_MLPS if group[0][1].plan.dataset["network"]["name"] == "mlp" else 1
+            made = packs_of(group, most=most, workers=self._processes, least=least, together=lambda item: item.cell)
+            packs += [(rows * len(pack), pack) for pack in made]
+        # The longest first, so that the workers end at about the same time.
+        packs.sort(key=lambda item: -item[0])
+        return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
 
-    def _most_by_memory(self, plan: Plan) -> int:
-        device = _device_of(plan.trainer)
-        source = load_data(plan)
-        phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
+    def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
+        """How many of these can be trained as one, and how many rows each has at most."""
+        device = device_of(plans[0].trainer).type
+        source = load_data(plans[0])
+        rows = max(_training_rows(plan, source) for plan in plans)
+        phases = [phase for plan in plans for phase in (plan.method, plan.pretrain) if phase is not None]
         each = replica_bytes(
-            network_of(plan.dataset, source),
+            network_of(plans[0].dataset, source),
             source.shape,
             batch_size=max(phase["batch_size"] for phase in phases),
-            samples=len(source.x_train),
+            data=rows * source.x_train[0].nbytes,
         )
         fitting = free_bytes(device) // self._processes // each
-        return max(1, min(fitting, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU))
+        return max(1, min(fitting, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
 
     def run(self, packs: Sequence[Sequence[Stackable]]) -> dict[int, Result]:
         """Run the stacks and show what becomes of them, unless a study does.
@@ -121,11 +156,12 @@ class Stacker:
         """
         import joblib
 
-        alone = self._processes == 1 or len(packs) < 2
-        threads = None if alone else max(1, joblib.cpu_count() // self._processes)
+        # In a study an experiment may be under suspicion of having killed a process: never this one then.
+        alone = self._processes == 1 or (len(packs) < 2 and self._failures is None)
+        threads = None if len(packs) < 2 else max(1, joblib.cpu_count() // self._processes)
         show = alone and self._failures is None
         results: dict[int, Result] = {}
-        parallel = joblib.Parallel(n_jobs=1 if alone else self._processes, return_as="generator")
+        parallel = joblib.Parallel(n_jobs=1 if alone else self._processes, return_as="generator", batch_size=1)
         with ExitStack() as open_:
             if not alone:
                 open_.enter_context(workers_are_told())
@@ -162,9 +198,11 @@ def job_return(overrides: Sequence[str], result: Result) -> JobReturn:
     )
 
 
-def _device_of(trainer: Mapping[str, Any]) -> str:
-    on_gpu = trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and torch.cuda.is_available())
-    return "cuda" if on_gpu else "cpu"
+def _training_rows(plan: Plan, source: Source) -> int:
+    """About how many there are: those of the normal classes and, as shares of all, what is added to them."""
+    scenario = plan.identity["scenario"]
+    normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
+    return int(normal / max(1e-3, (1 - scenario["gamma_l"]) * (1 - scenario["gamma_p"])))
 
 
 def _show(index: int, overrides: Sequence[str], result: Result) -> None:

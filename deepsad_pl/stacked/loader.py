@@ -1,6 +1,7 @@
 """Batches of many replicas, each drawn as its own loader would draw them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -10,10 +11,15 @@ from deepsad_pl.stacked.batch_norm import Rows
 
 # (x, semi_y, rows): input (K, B, ...), semi-labels (K, B), which of the B rows of each replica count.
 StackedBatch = tuple[Tensor, Tensor, Rows]
+# Steps of a chunk.
+_CHUNK = 16
 
 
 class StackedLoader:
-    """Yields ``(x, semi_y, rows)``: in step i of an epoch the i-th batch of every replica that still has one.
+    """Yields iterators over ``(x, semi_y, rows)``: in step i of an epoch the i-th batch of every replica that has one.
+
+    A chunk of steps is one batch to the Trainer, whose work around each costs as much as a step of a small MLP. Take
+    the steps of a chunk before those of the next one.
 
     Replicas may differ in their number of samples, batches and batch size. Smaller batches are filled up with rows that
     do not count; replicas without a batch are left out, which are always the last ones.
@@ -50,7 +56,7 @@ class StackedLoader:
     def _rows_of_steps(self) -> list[Rows]:
         made: dict[tuple[int, ...], Rows] = {}
         steps: list[Rows] = []
-        for step in range(len(self)):
+        for step in range(len(self._sizes[0])):
             sizes = tuple(of_replica[step] for of_replica in self._sizes if step < len(of_replica))
             if sizes not in made:
                 made[sizes] = Rows.of(sizes, self._x)
@@ -68,13 +74,19 @@ class StackedLoader:
         for loader in self.loaders:
             loader.set_epoch(epoch)
 
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return len(self._rows)
+
     def __len__(self) -> int:
-        return len(self._sizes[0])
+        """How many chunks an epoch has."""
+        return -(-self.steps // _CHUNK)
 
     def positions(self) -> Tensor:
         """Which rows of the stacked data each step of this epoch takes, shape (steps, K, B), on the CPU."""
         width = max(max(sizes) for sizes in self._sizes)
-        positions = torch.empty(len(self), len(self.loaders), width, dtype=torch.int64)
+        positions = torch.empty(self.steps, len(self.loaders), width, dtype=torch.int64)
         for k, (loader, sizes, first) in enumerate(zip(self.loaders, self._sizes, self._first_row, strict=True)):
             order = loader.order() + first
             positions[:, k] = first  # padding: any row of its own
@@ -86,9 +98,14 @@ class StackedLoader:
                 positions[large : len(sizes), k, : sizes[-1]] = order[split:].view(-1, sizes[-1])
         return positions
 
-    def __iter__(self) -> Iterator[StackedBatch]:
-        positions = self.positions().to(self._device)
-        semi_y = self._semi_y[positions]
+    def __iter__(self) -> Iterator[Iterator[StackedBatch]]:
+        # The one transfer of an epoch; the device is not waited for.
+        positions = self.positions().to(self._device, non_blocking=True)
+        steps = self._batches(positions, self._semi_y[positions])
+        for first in range(0, self.steps, _CHUNK):
+            yield islice(steps, min(_CHUNK, self.steps - first))
+
+    def _batches(self, positions: Tensor, semi_y: Tensor) -> Iterator[StackedBatch]:
         for step, rows in enumerate(self._rows):
             active, width = len(rows.weight), rows.weight.shape[2]
             part = positions[step, :active, :width]

@@ -1,7 +1,8 @@
-"""How many replicas fit the memory of a device."""
+"""Where replicas are trained, and how many of them fit the memory there."""
 
-import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,18 +16,30 @@ _COPIES_OF_ACTIVATIONS = 4
 # Weights, gradients, Adam's two averages, what is passed between them; the module's own.
 _COPIES_OF_PARAMETERS = 7
 _FLOAT_BYTES = 4
+# The data of a replica are brought together with those of all others.
+_COPIES_OF_DATA = 2
 # What is left to everything else.
 _SHARE = 0.5
 
 
-def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_size: int, samples: int) -> int:
+def device_of(trainer: Mapping[str, Any]) -> torch.device:
+    """Where a single process computes.
+
+    Args:
+        trainer: that group of the configuration.
+    """
+    on_gpu = trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_size: int, data: int) -> int:
     """About how much memory one replica takes in the larger of its trainings, that of the autoencoder.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
         shape: of a sample.
         batch_size: of a step.
-        samples: in the training set, kept as float32 at most.
+        data: bytes of the training set.
     """
     with torch.device("meta"):
         networks = [build_encoder(network), build_decoder(network)]
@@ -39,10 +52,8 @@ def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_siz
             x = part(x)
             activations += sum(seen)
     parameters = sum(_numbers(part) for part in networks)
-    data = samples * math.prod(shape)
-    return _FLOAT_BYTES * (
-        batch_size * activations * _COPIES_OF_ACTIVATIONS + parameters * _COPIES_OF_PARAMETERS + data
-    )
+    numbers = batch_size * activations * _COPIES_OF_ACTIVATIONS + parameters * _COPIES_OF_PARAMETERS
+    return _FLOAT_BYTES * numbers + _COPIES_OF_DATA * data
 
 
 def _numbers(network: nn.Module) -> int:
@@ -50,10 +61,37 @@ def _numbers(network: nn.Module) -> int:
 
 
 def free_bytes(device: str) -> int:
-    """The memory that is free for replicas: a share of what nobody uses now.
+    """The memory that is free for replicas: a share of what nobody uses now and this process may have.
 
     Args:
         device: ``cpu`` or ``cuda``.
     """
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
-    return int(_SHARE * free)
+    if device == "cuda":
+        return int(_SHARE * torch.cuda.mem_get_info()[0])
+    return int(_SHARE * min(psutil.virtual_memory().available, *_left_in_groups()))
+
+
+def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What the limits of the control groups leave that a container or a job of SLURM puts this process into.
+
+    Args:
+        root: where they are mounted.
+        own: names those of this process, a line each: ``number:controllers:path``.
+    """
+    left = [2**63]
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "memory":
+            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        elif not controllers:
+            top, limit, usage = root, "memory.max", "memory.current"
+        else:
+            continue
+        group = top / name.lstrip("/")
+        # A limit of any group around it counts. In a container the own path may be that of the host.
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(top):
+                break
+            with suppress(OSError, ValueError):  # "max"
+                left.append(max(0, int((folder / limit).read_text()) - int((folder / usage).read_text())))
+    return left

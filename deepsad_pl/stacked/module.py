@@ -1,6 +1,7 @@
 """K replicas of a method as one LightningModule."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, cast
 
 import torch
@@ -26,33 +27,28 @@ class StackedModule(LightningModule):
 
     Args:
         modules: with one kind of loss, networks of the same shapes and the same number of epochs.
-        side_by_side: how many replicas are computed at the same time; None for all.
 
     Attributes:
-        weights: the parameters of replica k in row k, shape (K, P).
-        statistics: the running means and variances of all batch norms in row k, shape (K, S).
+        weights: the parameters of replica k in row k, shape (K, P); each batch norm has a running mean and a running
+            variance of shape (K, C) besides.
         losses: of each step since the list was last emptied, shape (active replicas,) each.
     """
 
-    weights: nn.Parameter
-    statistics: Tensor
+    weights: Tensor
     _objective: Objective
+    _adam: StackedAdam
 
-    def __init__(self, modules: Sequence[TrainedMethod], side_by_side: int | None = None) -> None:
+    def __init__(self, modules: Sequence[TrainedMethod]) -> None:
         super().__init__()
         self.automatic_optimization = False
         # A list in a tuple keeps Lightning from taking them for parts of this module.
         self._modules_of = (list(modules),)
-        self._side_by_side = side_by_side or len(modules)
         self._shapes = [parameter.shape for parameter in _parameters(modules[0])]
         self._sizes = [shape.numel() for shape in self._shapes]
-        self._channels = [norm.num_features for norm in _norms(modules[0])]
-        self.weights = nn.Parameter(torch.stack([_flat(_parameters(module)) for module in modules]))
-        # Not every method has batch norms.
-        of_norms = [_flat(_running(module)) if self._channels else torch.zeros(0) for module in modules]
-        self.register_buffer("statistics", torch.stack(of_norms))
+        self.register_buffer("weights", torch.stack([_flat(_parameters(module)) for module in modules]))
+        for number, of_norm in enumerate(zip(*map(_running, modules), strict=True)):
+            self.register_buffer(f"statistic_{number}", torch.stack(of_norm))
         self.losses: list[Tensor] = []
-        self._decay = [module.weight_decay for module in modules]
         self._resumed: list[dict[str, Tensor]] = []
         self._seen = [int(next(_buffers(module, "num_batches_tracked"), torch.tensor(0))) for module in modules]
 
@@ -62,22 +58,24 @@ class StackedModule(LightningModule):
         return self._modules_of[0]
 
     def resume(self, states: Sequence[dict[str, Tensor]]) -> None:
-        """Go on with these states of the optimizer, see :meth:`StackedAdam.row`."""
+        """Go on with these states of the optimizer, see :func:`joined_state`."""
         self._resumed = list(states)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One Adam for all."""
-        optimizer = StackedAdam(self.weights, weight_decay=self._decay)
-        for index, state in enumerate(self._resumed):
-            optimizer.load_row(index, state)
-        return optimizer
+        # The weights are where the Trainer wants them by now.
+        schedules = [(module.lr, module.epochs, module.weight_decay) for module in self.replicas]
+        self._adam = StackedAdam(self.weights, schedules)
+        for row, state in zip(self._adam.rows, self._resumed, strict=False):
+            self._adam.state[row] = {key: tensor.clone().to(row.device) for key, tensor in state.items()}
+        return self._adam
 
-    @property
-    def adam(self) -> StackedAdam:
-        """The optimizer of the Trainer."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, StackedAdam)
-        return optimizer
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As :class:`~deepsad_pl.methods.base.TrainedMethod` does, for the same reason."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
         """Fix the centers that no checkpoint brought, each from the data of its replica."""
@@ -87,6 +85,8 @@ class StackedModule(LightningModule):
             if isinstance(module, HypersphereMethod) and not module.center_is_set:
                 module.set_center(loader)
         self._objective = objective_of(self.replicas)
+        of_norms = [self.get_buffer(f"statistic_{number}") for number in range(2 * len(_norms(self.replicas[0])))]
+        self._statistics = list(zip(of_norms[: len(of_norms) // 2], of_norms[len(of_norms) // 2 :], strict=True))
 
     def setup(self, stage: str) -> None:
         """Bring the modules to the device."""
@@ -95,67 +95,65 @@ class StackedModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rates of this epoch."""
-        rates = [lr_at(self.current_epoch, module.lr, module.epochs) for module in self.replicas]
-        self.adam.lr = torch.tensor(rates, dtype=torch.float64)
+        for group in self._adam.param_groups:
+            group["lr"] = lr_at(self.current_epoch, *group["schedule"])
         self._objective.start_epoch(self.current_epoch)
 
-    def transfer_batch_to_device(self, batch: StackedBatch, device: torch.device, dataloader_idx: int) -> StackedBatch:
+    def transfer_batch_to_device(
+        self, batch: Iterator[StackedBatch], device: torch.device, dataloader_idx: int
+    ) -> Iterator[StackedBatch]:
         """It is there already."""
         return batch
 
-    def training_step(self, batch: StackedBatch, batch_idx: int) -> None:
-        """One step of each replica that has a batch."""
-        x, semi_y, rows = batch
-        active = len(x)
-        parts = [slice(i, min(i + self._side_by_side, active)) for i in range(0, active, self._side_by_side)]
-        results = [self._backward(x[part], semi_y[part], rows.select(part), part) for part in parts]
-        losses, gradients = zip(*results, strict=True)
-        self.losses.append(torch.cat(losses) if len(parts) > 1 else losses[0])
-        self.adam.gradient = torch.cat(gradients) if len(parts) > 1 else gradients[0]
-        self.optimizers().step()  # type: ignore[union-attr]
+    def training_step(self, batch: Iterator[StackedBatch], batch_idx: int) -> None:
+        """Some steps, each of all replicas that have a batch in it."""
+        for x, semi_y, rows in batch:
+            self._step(x, semi_y, rows)
 
-    def _backward(self, x: Tensor, semi_y: Tensor, rows: Rows, part: slice) -> tuple[Tensor, Tensor]:
-        """The losses of some replicas, shape (K,), and their gradients, shape (K, P)."""
+    def _step(self, x: Tensor, semi_y: Tensor, rows: Rows) -> None:
+        active = len(x)
         # A leaf of its own: the gradient of a slice would be as large as all the weights.
-        weights = self.weights.detach()[part].requires_grad_()
-        terms = self._objective.terms(self._replicas(weights, rows, part), x, semi_y, part)
+        weights = self.weights[:active].requires_grad_()
+        terms = self._objective.terms(self._replicas(weights, rows), x, semi_y)
         # A sum over the replica's rows: the mean over its batch.
         losses = (terms * rows.weight[:, 0]).sum(dim=1)
-        self.manual_backward(losses.sum())
-        assert weights.grad is not None
-        return losses.detach(), weights.grad
+        # Past Lightning, whose hooks around both would cost more than a step of a small MLP.
+        (gradient,) = torch.autograd.grad(losses.sum(), [weights])
+        self.losses.append(losses.detach())
+        for row, of_row in zip_longest(self._adam.rows, gradient.unbind()):
+            row.grad = of_row
+        self._adam.step()
 
-    def _replicas(self, weights: Tensor, rows: Rows, part: slice) -> Replicas:
+    def _replicas(self, weights: Tensor, rows: Rows) -> Replicas:
         split = [
             flat.view(-1, *shape)
             for flat, shape in zip(weights.split_with_sizes(self._sizes, 1), self._shapes, strict=True)
         ]
-        statistics = self.statistics[part, None].split_with_sizes(self._channels * 2, dim=2)
-        norms = len(self._channels)
-        return Replicas(split, list(zip(statistics[:norms], statistics[norms:], strict=True)), rows)
+        active = len(weights)
+        return Replicas(split, [(mean[:active], var[:active]) for mean, var in self._statistics], rows)
 
     @torch.no_grad()
     def unstack(self) -> None:
         """Give each module what it has learned so far."""
-        steps = self.adam.steps
         for index, module in enumerate(self.replicas):
             for parameter, flat in zip(
                 _parameters(module), self.weights[index].split_with_sizes(self._sizes), strict=True
             ):
                 parameter.copy_(flat.view(parameter.shape))
-            for buffer, flat in zip(
-                _running(module), self.statistics[index].split_with_sizes(self._channels * 2), strict=True
-            ):
-                buffer.copy_(flat)
+            for number, buffer in enumerate(_running(module)):
+                buffer.copy_(self.get_buffer(f"statistic_{number}")[index])
+            resumed = int(self._resumed[index]["step"]) if self._resumed else 0
+            steps = int(self._adam.state[self._adam.rows[index]]["step"]) - resumed
             for count in _buffers(module, "num_batches_tracked"):
-                count.fill_(self._seen[index] + steps[index] - self._resumed_steps(index))
+                count.fill_(self._seen[index] + steps)
 
-    def _resumed_steps(self, index: int) -> int:
-        return int(self._resumed[index]["step"]) if self._resumed else 0
+    def rate(self, index: int) -> float:
+        """The learning rate of a replica in this epoch."""
+        return lr_at(self.current_epoch, self.replicas[index].lr, self.replicas[index].epochs)
 
     def optimizer_state(self, index: int) -> dict[int, dict[str, Tensor]]:
-        """The state of a replica's Adam, by the number of the parameter, as torch has it."""
-        row = self.adam.row(index)
+        """The state of a replica's Adam, by the number of the parameter, as torch has it trained alone."""
+        row = self._adam.state[self._adam.rows[index]]
         parts = {key: row[key].split_with_sizes(self._sizes) for key in ("exp_avg", "exp_avg_sq")}
         return {
             number: {
@@ -168,7 +166,7 @@ class StackedModule(LightningModule):
 
 
 def joined_state(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What :meth:`StackedAdam.load_row` takes, from a state of torch's Adam."""
+    """The state of Adam for all parameters of a module in one, from that of each by its number."""
     joined = {key: _flat([state[number][key] for number in sorted(state)]) for key in ("exp_avg", "exp_avg_sq")}
     return {"step": state[0]["step"], **joined}
 

@@ -1,7 +1,6 @@
 """The forward pass of many replicas of one network at once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
 
-# A layer's tensors and the activations -> activations. Images are (B, K * C, H, W), all else is (K, B, features).
+# A layer's tensors and the activations -> activations. Inside, images are (B, K * C, H, W), all else is
+# (K, features, B): both as torch's own batch norm takes them.
 Layer = Callable[["Replicas", Tensor], Tensor]
 
 
@@ -20,7 +20,7 @@ class Replicas:
 
     Args:
         weights: of each layer that has some, shape (K, ...).
-        statistics: running mean and variance of each batch norm, shape (K, 1, C) each.
+        statistics: running mean and variance of each batch norm, shape (K, C) each.
         rows: which rows of the batch count.
         momentum: of the running statistics.
     """
@@ -55,18 +55,13 @@ def stack_layers(network: nn.Module) -> list[Layer]:
         ValueError: if there is a layer that cannot be stacked.
     """
     layers = [network] if isinstance(network, nn.Linear) else list(_layers_of(network))
-    if layers and isinstance(layers[0], nn.Conv2d):
-        stacked: list[Layer] = [_to_maps]
-    else:
-        stacked = []
-    for layer, following in pairwise([*layers, None]):
-        if isinstance(layer, nn.LeakyReLU):
-            continue  # part of the batch norm before it
+    stacked: list[Layer] = [_to_maps if isinstance(layers[0], nn.Conv2d) else _transposed]
+    for before, layer, following in zip([None, *layers], layers, [*layers[1:], None], strict=False):
+        if isinstance(layer, nn.LeakyReLU) and isinstance(before, BatchNorm):
+            continue  # a part of it
         slope = float(following.negative_slope) if isinstance(following, nn.LeakyReLU) else 1.0
-        assert layer is not None
         stacked.append(_stack(layer, slope))
-    if layers and isinstance(layers[-1], nn.ConvTranspose2d):
-        stacked.append(_from_maps)
+    stacked.append(_from_maps if isinstance(layers[-1], nn.ConvTranspose2d) else _transposed)
     return stacked
 
 
@@ -104,6 +99,10 @@ def _layers_of(network: nn.Module) -> Iterator[nn.Module]:
     yield from layers
 
 
+def _transposed(_: Replicas, x: Tensor) -> Tensor:
+    return x.transpose(1, 2)
+
+
 def _to_maps(replicas: Replicas, x: Tensor) -> Tensor:
     _, batch, channels, height, width = x.shape
     maps = x.permute(1, 3, 4, 0, 2).reshape(batch, height, width, replicas.count * channels)
@@ -128,25 +127,31 @@ def _stack(layer: nn.Module, slope: float) -> Layer:
         case nn.Upsample(mode="nearest", size=size):
             return lambda _, x: F.interpolate(x, size=size)
         case nn.Flatten():
-            return lambda replicas, x: _from_maps(replicas, x).flatten(2)
+            return lambda replicas, x: _from_maps(replicas, x).flatten(2).transpose(1, 2)
         case nn.Unflatten(unflattened_size=shape):
-            return lambda replicas, x: _to_maps(replicas, x.view(*x.shape[:2], *shape))
+            return lambda replicas, x: _to_maps(replicas, x.transpose(1, 2).reshape(*x.shape[::2], *shape))
     raise ValueError(f"{layer} has no stacked form")
 
 
 def _linear(replicas: Replicas, x: Tensor) -> Tensor:
-    return torch.bmm(x, replicas.weight().transpose(1, 2))
+    return torch.bmm(replicas.weight(), x)
 
 
 def _linear_with_bias(replicas: Replicas, x: Tensor) -> Tensor:
     weight, bias = replicas.weight(), replicas.weight()
-    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+    return torch.baddbmm(bias[:, :, None], weight, x)
 
 
 def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
     mean, var = replicas.statistics()
+    if replicas.rows.valid is None:
+        # Nothing is padded: each channel of each replica is one of torch's.
+        channels = x.flatten(0, 1)[None] if x.dim() == 3 else x
+        running = mean.view(-1), var.view(-1)
+        y = F.batch_norm(channels, *running, training=True, momentum=replicas.momentum, eps=eps)
+        return F.leaky_relu(y, slope).view(x.shape) if slope != 1.0 else y.view(x.shape)
     if x.dim() == 3:
-        rows, flat = replicas.rows, x
+        rows, flat = replicas.rows, x.transpose(1, 2)
     else:
         batch, _, height, width = x.shape
         rows = replicas.rows.repeated(height * width)
@@ -154,10 +159,10 @@ def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
         flat = x.permute(0, 2, 3, 1).reshape(batch * height * width, replicas.count, -1).transpose(0, 1)
     y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows, eps=eps, slope=slope)
     with torch.no_grad():
-        mean.lerp_(batch_mean, replicas.momentum)
-        var.lerp_(batch_var * rows.unbiased, replicas.momentum)
+        mean.lerp_(batch_mean[:, 0], replicas.momentum)
+        var.lerp_((batch_var * rows.unbiased)[:, 0], replicas.momentum)
     if x.dim() == 3:
-        return y
+        return y.transpose(1, 2)
     return y.transpose(0, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 

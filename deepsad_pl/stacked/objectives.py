@@ -35,14 +35,13 @@ class Objective(ABC):
     """What K replicas of one kind (see :func:`kind_of`) minimize; made from their modules."""
 
     @abstractmethod
-    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor, part: slice) -> Tensor:
+    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
         """The loss of each sample, of the parameters in the order of :func:`networks_of`.
 
         Args:
-            replicas: parameters of those of the part.
+            replicas: parameters of the first ones.
             x: input, shape (K, B, ...).
             semi_y: semi-labels, shape (K, B).
-            part: which of all replicas these are.
 
         Returns:
             Shape (K, B), in float32 at least; rows of padding have some value.
@@ -60,7 +59,7 @@ class AutoencoderObjective(Objective):
         self._encoder, self._decoder = stack_layers(modules[0].encoder), stack_layers(modules[0].decoder)
         self._loss, self._sigmoid = modules[0].loss, modules[0].sigmoid
 
-    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor, part: slice) -> Tensor:
+    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
         """The reconstruction loss of each sample, shape (K, B)."""
         logits = run(self._decoder, replicas, run(self._encoder, replicas, x)).flatten(0, 1)
         flat = x.flatten(0, 1)
@@ -85,14 +84,16 @@ class HypersphereObjective(Objective):
         self._sees = torch.tensor([isinstance(module, DeepSADModule) for module in modules], device=device)[:, None]
         self._nu = [module.nu if isinstance(module, SoftBoundarySVDDModule) else None for module in modules]
 
-    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor, part: slice) -> Tensor:
+    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
         """The summands of each objective, shape (K, B)."""
-        distance2 = squared_distance(run(self._encoder, replicas, x), self._center[part])
-        terms = deep_sad_terms(distance2, semi_y * self._sees[part], self._eta[part], self._eps)
-        if not any(self._nu[part]):
+        active = replicas.count
+        distance2 = squared_distance(run(self._encoder, replicas, x), self._center[:active])
+        terms = deep_sad_terms(distance2, semi_y * self._sees[:active], self._eta[:active], self._eps)
+        nus = self._nu[:active]
+        if not any(nus):
             return terms
         sizes = replicas.rows.sizes
-        return torch.stack([_bounded(*of) for of in zip(self._nu[part], terms, distance2, sizes, strict=True)])
+        return torch.stack([_bounded(*of) for of in zip(nus, terms, distance2, sizes, strict=True)])
 
 
 def _bounded(nu: float | None, terms: Tensor, distance2: Tensor, size: int) -> Tensor:
@@ -108,7 +109,7 @@ class ClassifierObjective(Objective):
     def __init__(self, modules: Sequence[ClassifierModule]) -> None:
         self._layers = [*stack_layers(modules[0].encoder), *stack_layers(modules[0].head)]
 
-    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor, part: slice) -> Tensor:
+    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
         """The cross-entropy of each sample, shape (K, B)."""
         logits = run(self._layers, replicas, x).squeeze(2)
         return classifier_terms(at_least_float32(logits), semi_y)
@@ -125,10 +126,10 @@ class GenerativeObjective(Objective):
         for module in self._drawing:
             module.start_noise(epoch)
 
-    def noise(self, replicas: Replicas, x: Tensor, part: slice) -> list[Tensor]:
+    def noise(self, replicas: Replicas, x: Tensor) -> list[Tensor]:
         """What is drawn for each sample, shape (K, B, width) for each thing that is; 0 for padding."""
         drawn = [torch.zeros(*x.shape[:2], width, device=x.device) for width in self._drawing[0].noise_widths]
-        for k, (module, size) in enumerate(zip(self._drawing[part], replicas.rows.sizes, strict=True)):
+        for k, (module, size) in enumerate(zip(self._drawing[: len(x)], replicas.rows.sizes, strict=True)):
             for of_all, width in zip(drawn, module.noise_widths, strict=True):
                 of_all[k, :size] = module.noise(size, width)
         return drawn
@@ -142,9 +143,9 @@ class VAEObjective(GenerativeObjective):
         self._encoder, self._decoder = modules[0].encoder, modules[0].decoder
         self._log_likelihood = modules[0].log_likelihood
 
-    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor, part: slice) -> Tensor:
+    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
         """The negative bound of each sample, shape (K, B)."""
-        (of_z,) = self.noise(replicas, x, part)
+        (of_z,) = self.noise(replicas, x)
         mean, log_var = run_whole(self._encoder, replicas, x)
         out = run_whole(self._decoder, replicas, reparameterized(mean, log_var, of_z))
         kl = gaussian_kl(mean.flatten(0, 1), log_var.flatten(0, 1))
@@ -167,10 +168,10 @@ class SSDGMObjective(GenerativeObjective):
             frozen = [dict(module.m1.named_parameters()) for module in modules if module.m1 is not None]
             self._weights_of_m1 = {name: torch.stack([of[name] for of in frozen]) for name in frozen[0]}
 
-    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor, part: slice) -> Tensor:
+    def terms(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
         """The summands of each objective, shape (K, B)."""
-        *of_z1, of_z = self.noise(replicas, x, part)
-        features = self._features(x, of_z1, part)
+        *of_z1, of_z = self.noise(replicas, x)
+        features = self._features(x, of_z1)
         # The classifier comes first among the weights.
         logits = run(self._classifier, replicas, features).flatten(0, 1)
         mean, log_var = run_whole(self._inference, replicas, features)
@@ -178,13 +179,13 @@ class SSDGMObjective(GenerativeObjective):
         # (K, classes, B, ...) -> (classes, K * B, ...)
         by_class = (tensor.transpose(0, 1).flatten(1, 2) for tensor in (mean, log_var, out))
         bounds = class_bounds(self._log_likelihood, features.flatten(0, 1), *by_class)
-        alpha = self._alpha[part].expand_as(semi_y).flatten()
+        alpha = self._alpha[: len(x)].expand_as(semi_y).flatten()
         return ss_dgm_terms(bounds, logits, semi_y.flatten(), alpha).view(semi_y.shape)
 
-    def _features(self, x: Tensor, noise: Sequence[Tensor], part: slice) -> Tensor:
+    def _features(self, x: Tensor, noise: Sequence[Tensor]) -> Tensor:
         if self._m1 is None:
             return x
-        mean, log_var = vectorized(self._m1, {name: of[part] for name, of in self._weights_of_m1.items()}, x)
+        mean, log_var = vectorized(self._m1, {name: of[: len(x)] for name, of in self._weights_of_m1.items()}, x)
         return reparameterized(mean, log_var, *noise)
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -36,10 +37,17 @@ class StackWatch(Callback):
         if time.monotonic() - self._written < self._EVERY_S:
             return
         self._written = time.monotonic()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._path, f"{self._phase} {trainer.current_epoch + 1}/{trainer.max_epochs} of {self._replicas}")
+        told = f"{self._phase} {trainer.current_epoch + 1}/{trainer.max_epochs} of {self._replicas}"
+        # A disk that is full costs the word, not the training.
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, told)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the word back."""
+        self._path.unlink(missing_ok=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Take the word back."""
         self._path.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
+from deepsad_pl.stacked.memory import device_of
 
 
 @torch.no_grad()
@@ -19,20 +20,20 @@ def score_test_set(
     """What ``trainer.test`` leaves in ``module.test_result``.
 
     Args:
-        plan: of the experiment, for its precision.
-        module: trained.
-        data: whose test set is scored, on the device of its last Trainer.
+        plan: of the experiment, for its device and precision.
+        module: trained; it ends on the CPU.
+        data: whose test set is scored.
 
     Returns:
         ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each, on the CPU; the device.
     """
-    loader = data.test_dataloader()
-    device = loader.x.device
+    device = device_of(plan.trainer)
     module.to(device).eval()
     precision: AbstractContextManager[Any] = nullcontext()
     if plan.trainer["precision"] == "bf16-mixed":
         precision = torch.autocast(device.type, dtype=torch.bfloat16)
     with precision:
-        parts = [(idx, y, module.score(x)) for x, _, y, idx in loader]
+        parts = [(idx, y, module.score(x.to(device))) for x, _, y, idx in data.test_dataloader()]
+    module.cpu()
     idx, y, score = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return {"idx": idx, "y": y, "score": score}, device

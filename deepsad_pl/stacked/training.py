@@ -65,7 +65,6 @@ def train_stack(
     settings: Mapping[str, Any],
     folder: Path,
     *,
-    side_by_side: int | None = None,
     watch: Path | None = None,
 ) -> list[Checkpoint | Exception]:
     """Train modules of one kind as one; each as it would be trained alone.
@@ -74,7 +73,6 @@ def train_stack(
         trainings: with one kind of module, one number of epochs, at the same epoch.
         settings: the trainer group of the configuration.
         folder: where stray files would go.
-        side_by_side: how many replicas are computed at the same time; None for all.
         watch: folder in which the process tells how far it is; None tells nobody.
 
     Returns:
@@ -84,7 +82,7 @@ def train_stack(
     # Those with fewer batches drop out of an epoch's last steps, which must be the last ones.
     order = sorted(range(len(trainings)), key=lambda index: -trainings[index].phase.data.batches)
     ordered = [trainings[index] for index in order]
-    results = dict(zip(order, _train(ordered, settings, folder, side_by_side, watch), strict=True))
+    results = dict(zip(order, _train(ordered, settings, folder, watch), strict=True))
     return [results[index] for index in range(len(trainings))]
 
 
@@ -92,7 +90,6 @@ def _train(
     trainings: Sequence[Training],
     settings: Mapping[str, Any],
     folder: Path,
-    side_by_side: int | None,
     watch: Path | None,
 ) -> list[Checkpoint | Exception]:
     modules = [training.phase.module for training in trainings]
@@ -116,13 +113,17 @@ def _train(
         callbacks.append(StackWatch(watch, phase, len(trainings)))
     trainer = make_trainer(settings, folder, epochs, callbacks)
     data = _StackedData([training.phase for training in trainings])
-    stack = StackedModule(modules, side_by_side)
+    stack = StackedModule(modules)
     if trainings[0].epoch:
         stack.resume([joined_state(training.resumed["optimizer_states"][0]["state"]) for training in trainings])  # type: ignore[index]
         progress = trainer.fit_loop.epoch_progress.current
         progress.load_state_dict(dict.fromkeys(progress.state_dict(), trainings[0].epoch))
     trainer.fit(stack, datamodule=data)
 
+    for training in trainings:
+        # As Lightning leaves a single module; the device is for the next stack.
+        training.phase.module.cpu()
+        training.phase.data.trainer = None
     trained_with = {
         "device": trainer.strategy.root_device.type,
         "threads": torch.get_num_threads(),

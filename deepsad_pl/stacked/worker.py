@@ -6,7 +6,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,7 @@ def run_pack(
         SystemExit: if SIGTERM interrupts it; the experiments are closed then.
     """
     end_with_the_sweep()
+    _allow_many_files()
     set_up_logging(main=True)
     assignments: list[Assignment] = []
     for job in jobs:
@@ -85,6 +86,15 @@ def run_pack(
     return [portable(result) for result in results]
 
 
+def _allow_many_files() -> None:
+    """As many as the system grants: each experiment has two locks, a log and its tracker's files open."""
+    with suppress(ImportError):  # Windows knows no limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @contextmanager
 def workers_are_told() -> Iterator[None]:
     """Pass SIGTERM on to the workers of joblib, which it would kill, and wait until they have closed their experiments.
@@ -101,9 +111,12 @@ def workers_are_told() -> Iterator[None]:
 
     def tell(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, before)
-        workers = [child for child in psutil.Process().children() if "LokyProcess" in " ".join(child.cmdline())]
-        for worker in workers:
-            worker.terminate()
+        workers: list[psutil.Process] = []
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if "LokyProcess" in " ".join(child.cmdline()):
+                    child.terminate()
+                    workers.append(child)
         psutil.wait_procs(workers, timeout=_CLOSE_S)
         if callable(before):
             before(number, frame)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from deepsad_pl.cli import CommandLineError, first_line, run_configured
 from deepsad_pl.console import console
+from deepsad_pl.files import BusyError
 from deepsad_pl.study.state import STOPPED, Failures
 
 
@@ -54,6 +55,9 @@ def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
     notes.note(overrides, STOPPED)
     try:
         yield
+    except BusyError:
+        # Its note is that of the process which has it, and goes with it.
+        raise
     except Exception as error:
         notes.note(overrides, first_line(error), traceback.format_exc())
         raise
