@@ -1,6 +1,7 @@
 """Hydra's side of a study: hands exactly the missing experiments to whichever launcher is configured."""
 
 import copy
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ class StudySweeper(GridSweeper):
             hydra.overrides.hydra.append("hydra.mode=MULTIRUN")
         if config.study is not None:
             failures = study_folder(config.output_dir, config.study.name) / "failures"
-            task_function = partial(run_study_job, failures.absolute())
+            task_function = partial(run_study_job, failures.absolute(), os.getpid())
         self.hydra_context, self.config = hydra_context, master
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=master

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ def settings_of(*overrides: str) -> dict[str, Any]:
 def plan_of(*overrides: str) -> Plan:
     """The plan of a configuration."""
     return make_plan(settings_of(*overrides))
+
+
+@pytest.fixture(autouse=True)
+def _own_wandb_service() -> Iterator[None]:
+    """Scripts start a service of W&B of their own: that of this process has another working directory."""
+    yield
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, settings_of
+from conftest import settings_of
 from hydra import compose, initialize_config_dir
+from processes import background, wait_for
 
 from deepsad_pl.cli import CONF
 from deepsad_pl.errors import DeepSADError
@@ -105,29 +104,6 @@ def test_an_interrupted_sweep_cancels_its_jobs(tmp_path: Path, number: signal.Si
     while is_running(task) and time.monotonic() < end:
         time.sleep(0.1)
     assert not is_running(task)
-
-
-@contextmanager
-def background(script: str, *words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A script of the checkout in a process that does not outlive the block, nor do its own."""
-    command = [sys.executable, str(ROOT / script), *words]
-    process = subprocess.Popen(
-        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def task_of(sweep: int) -> int:

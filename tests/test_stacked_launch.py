@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from planned import settings_of
+from processes import background, wait_for
 from tiny_data import write_odds
 from wandb_file import OfflineRun, read, run_files
 
@@ -92,29 +92,6 @@ def losses(run_dir: Path) -> tuple[list[list[str]], list[float]]:
 
 def each_step_once(epochs: Mapping[str, int]) -> list[list[str]]:
     return [[phase, str(i // STEPS), str(i)] for phase in PHASES for i in range(epochs[phase] * STEPS)]
-
-
-@contextmanager
-def background(script: str, *words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A script of the checkout in a process that does not outlive the block, nor do its own."""
-    command = [sys.executable, str(ROOT / script), *words]
-    process = subprocess.Popen(
-        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 # The same jobs through both launchers.
@@ -401,17 +378,20 @@ def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize(
+    ("processes", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGINT)], ids=str
+)
+def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes: int, number: signal.Signals) -> None:
     schedule = ("pretrain.epochs=[800]", "pretrain.lr=[1e-3]", "method.epochs=[1]", "method.lr=[1e-3]")
     words = (*LONG, "logger=wandb" if processes == 2 else "logger=csv", *schedule)
     launched = (*STACKED, *words, "seed=0,1,2,3", f"hydra.launcher.n_jobs={processes}")
     with background("train.py", *launched, cwd=tmp_path) as sweep:
         wait_for(lambda: len(list(tmp_path.rglob("pretrain.ckpt"))) == 4, sweep)
-        sweep.send_signal(signal.SIGTERM)
+        sweep.send_signal(number)
         text = sweep.communicate(timeout=60)[0]
-    assert sweep.returncode == 128 + signal.SIGTERM, text
+    assert sweep.returncode == 128 + number, text
     assert "Traceback" not in text
+    assert processes == 1 or "interrupted; the same command goes on" in text
     assert not records(tmp_path)
     run_dirs = [path.parent for path in tmp_path.rglob("train.log")]
     assert len(run_dirs) == 4

@@ -1,6 +1,7 @@
 """The jobs of a sweep as stacks: which, how large, and where they run."""
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from deepsad_pl.stacked.experiments import Result
 from deepsad_pl.stacked.grouping import LEAST_OF_MLPS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
 from deepsad_pl.stacked.memory import device_of, free_bytes, replica_bytes
 from deepsad_pl.stacked.progress import StackProgress
-from deepsad_pl.stacked.worker import PackedJob, run_pack, workers_are_told
+from deepsad_pl.stacked.worker import PackedJob, Sweep, run_pack, workers_are_told
 from deepsad_pl.study.job import failures_of
 from deepsad_pl.tables import show_outcome
 
@@ -163,21 +164,29 @@ class Stacker:
         results: dict[int, Result] = {}
         parallel = joblib.Parallel(n_jobs=1 if alone else self._processes, return_as="generator", batch_size=1)
         with ExitStack() as open_:
+            sweep, watch, bar = None, None, None
             if not alone:
-                open_.enter_context(workers_are_told())
-            watch, bar = None, None
+                sweep = Sweep(os.getpid(), Path(open_.enter_context(TemporaryDirectory())))
+                open_.enter_context(workers_are_told(sweep))
             if self._failures is not None:
                 watch = stacks_folder(self._failures)
-            elif not show:
-                watch = Path(open_.enter_context(TemporaryDirectory()))
+            elif sweep is not None:
+                watch = sweep.folder
                 bar = open_.enter_context(StackProgress(sum(map(len, packs)), watch))
             calls = (
                 joblib.delayed(run_pack)(
-                    [item.job for item in pack], failures=self._failures, watch=watch, threads=threads, show=show
+                    [item.job for item in pack],
+                    failures=self._failures,
+                    watch=watch,
+                    threads=threads,
+                    show=show,
+                    sweep=sweep,
                 )
                 for pack in packs
             )
             for pack, done in zip(packs, parallel(calls), strict=True):
+                if done is None:
+                    continue
                 for item, result in zip(pack, done, strict=True):
                     results[item.index] = result
                     if self._failures is None:

@@ -1,10 +1,10 @@
 """A pack of experiments in a process of its own: from their settings to what became of them."""
 
-import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +25,10 @@ from deepsad_pl.study.job import end_with_the_sweep, noted
 
 # Experiments that are stopped have so many seconds to close their trackers.
 _CLOSE_S = 30
+# So often does a worker look whether the sweep is to end.
+_LOOK_S = 0.1
+# A signal to the whole group may reach a worker so long before the sweep has told it.
+_GRACE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,50 @@ class PackedJob:
     command: str
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """The process that gives packs to its workers.
+
+    Attributes:
+        pid: of the process.
+        folder: in which it tells them that it is to end.
+    """
+
+    pid: int
+    folder: Path
+
+    @property
+    def _end(self) -> Path:
+        return self.folder / "end"
+
+    @property
+    def ends(self) -> bool:
+        """Whether the workers are to close their experiments."""
+        return self._end.exists()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether they are, or will be told so in a moment."""
+        deadline = time.monotonic() + seconds
+        while not self.ends:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_S)
+        return True
+
+    def end(self) -> None:
+        """Tell the workers."""
+        self._end.touch()
+
+
 def run_pack(
-    jobs: Sequence[PackedJob], *, failures: Path | None, watch: Path | None, threads: int | None, show: bool
-) -> list[Result]:
+    jobs: Sequence[PackedJob],
+    *,
+    failures: Path | None,
+    watch: Path | None,
+    threads: int | None,
+    show: bool,
+    sweep: Sweep | None = None,
+) -> list[Result] | None:
     """Run the experiments together.
 
     Args:
@@ -53,16 +98,40 @@ def run_pack(
         watch: folder in which the process tells how far it is; None tells nobody.
         threads: of the computation where the settings leave it open.
         show: whether this process has the terminal.
+        sweep: whose worker this process is; None if it is the sweep's own.
 
     Returns:
-        What became of each; exceptions are such as another process can load.
+        What became of each; exceptions are such as another process can load. None if the sweep is to end.
 
     Raises:
         SystemExit: if SIGTERM interrupts it; the experiments are closed then.
     """
-    end_with_the_sweep()
+    if sweep is not None:
+        end_with_the_sweep(sweep.pid)
+        # Ctrl-C reaches the whole group; the sweep passes it on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     _allow_many_files()
     set_up_logging(main=True)
+    quiet, console.quiet = console.quiet, not show
+    try:
+        with sigterm_exits(), _ended_by(sweep):
+            results = run_together(_assignments(jobs, threads), watch=watch, around=partial(_noted, jobs, failures))
+    except SystemExit as stop:
+        # Lightning leaves with no code at SIGTERM, which would look like success.
+        code = stop.code or 128 + signal.SIGTERM
+        if sweep is not None:
+            if sweep.ends_within(_GRACE_S):
+                # If one worker of joblib leaves, it kills the others, which may not have closed theirs yet.
+                return None
+            # joblib would hand the exception on and begin the next pack.
+            os._exit(int(code))
+        raise SystemExit(code) from None
+    finally:
+        console.quiet = quiet
+    return [portable(result) for result in results]
+
+
+def _assignments(jobs: Sequence[PackedJob], threads: int | None) -> list[Assignment]:
     assignments: list[Assignment] = []
     for job in jobs:
         plan = make_plan(job.settings, multirun=True)
@@ -70,20 +139,36 @@ def run_pack(
             plan = replace(plan, trainer={**plan.trainer, "threads": threads})
         config_yaml = OmegaConf.to_yaml(OmegaConf.create(job.settings))
         assignments.append(Assignment(plan, job.settings, config_yaml, job.command))
-    quiet, console.quiet = console.quiet, not show
+    return assignments
+
+
+@contextmanager
+def _ended_by(sweep: Sweep | None) -> Iterator[None]:
+    """Send this process SIGTERM when the sweep is to end.
+
+    Raises:
+        SystemExit: if it already is.
+    """
+    if sweep is None:
+        yield
+        return
+    if sweep.ends:
+        raise SystemExit(128 + signal.SIGTERM)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_S):
+            if sweep.ends:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=watch, name="sweep-end", daemon=True)
+    thread.start()
     try:
-        with sigterm_exits():
-            results = run_together(assignments, watch=watch, around=partial(_noted, jobs, failures))
-    except SystemExit as stop:
-        # Lightning leaves with no code at SIGTERM, which would look like success.
-        code = stop.code or 128 + signal.SIGTERM
-        if multiprocessing.current_process().name.startswith("Loky"):
-            # joblib would hand the exception on and begin the next pack.
-            os._exit(int(code))
-        raise SystemExit(code) from None
+        yield
     finally:
-        console.quiet = quiet
-    return [portable(result) for result in results]
+        done.set()
+        thread.join()
 
 
 def _allow_many_files() -> None:
@@ -96,37 +181,60 @@ def _allow_many_files() -> None:
 
 
 @contextmanager
-def workers_are_told() -> Iterator[None]:
-    """Pass SIGTERM on to the workers of joblib, which it would kill, and wait until they have closed their experiments.
+def workers_are_told(sweep: Sweep) -> Iterator[None]:
+    """Let the workers close their experiments at SIGTERM and Ctrl-C, at which joblib would kill them.
 
-    Only the main thread gets signals: in others nothing changes.
+    Inside the block their packs then end as None; after it, or when they have taken too long, the signal has its usual
+    effect. Only the main thread gets signals: in others nothing changes.
+
+    Args:
+        sweep: this process, as its workers know it.
 
     Raises:
-        SystemExit: with code 143, or what whoever else handles the signal does, when they have.
+        SystemExit: with 128 and the number of the signal, unless whoever else handles it leaves in another way; at a
+            second Ctrl-C at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    came: list[int] = []
+    too_late = threading.Timer(_CLOSE_S, _kill_workers)
+    too_late.daemon = True
 
-    def tell(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)
-        workers: list[psutil.Process] = []
-        for child in psutil.Process().children():
-            with suppress(psutil.Error):  # it has ended meanwhile
-                if "LokyProcess" in " ".join(child.cmdline()):
-                    child.terminate()
-                    workers.append(child)
-        psutil.wait_procs(workers, timeout=_CLOSE_S)
-        if callable(before):
-            before(number, frame)
-        raise SystemExit(128 + number)
+    def tell(number: int, _: FrameType | None) -> None:
+        if not came:
+            came.append(number)
+            sweep.end()
+            too_late.start()
+        elif number == signal.SIGINT:
+            raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, tell)
+    for number in before:
+        signal.signal(number, tell)
     try:
         yield
+    except Exception:
+        # Of joblib, whose workers have been killed.
+        if not came:
+            raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        too_late.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        console.print("interrupted; the same command goes on")
+        handler = before[signal.Signals(came[0])]
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(came[0], None)
+        raise SystemExit(128 + came[0])
+
+
+def _kill_workers() -> None:
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if "LokyProcess" in " ".join(child.cmdline()):
+                child.kill()
 
 
 @contextmanager

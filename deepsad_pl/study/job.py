@@ -19,17 +19,19 @@ from deepsad_pl.files import BusyError
 from deepsad_pl.study.state import STOPPED, Failures
 
 
-def run_study_job(failures: Path, cfg: DictConfig) -> float:
+def run_study_job(failures: Path, sweep: int, cfg: DictConfig) -> float:
     """Run the experiment and return its AUROC.
 
     Args:
         failures: folder of the notes.
+        sweep: process that runs the study.
         cfg: the configuration, without Hydra's own.
 
     Raises:
         CommandLineError: whatever went wrong, in one line; the note and the run's log have the traceback.
     """
-    end_with_the_sweep()
+    if multiprocessing.current_process().name.startswith("Loky"):
+        end_with_the_sweep(sweep)
     # Several jobs share the terminal, which the study's own progress bar has.
     quiet, console.quiet = console.quiet, True
     try:
@@ -72,11 +74,12 @@ def failures_of(task: object) -> Path | None:
 
 
 @cache
-def end_with_the_sweep() -> None:
-    """Let a worker of joblib die with a sweep that was killed; it would keep its experiment's lock, and its memory."""
-    if not multiprocessing.current_process().name.startswith("Loky"):
-        return
-    sweep = os.getppid()
+def end_with_the_sweep(sweep: int) -> None:
+    """Let a worker of joblib die with a sweep that was killed; it would keep its experiment's lock, and its memory.
+
+    Args:
+        sweep: process whose worker this one is. It may have died before this one looks.
+    """
 
     def watch() -> None:
         while os.getppid() == sweep:
