@@ -5,6 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Experiments that are stopped have so many seconds to close their trackers.
+CLOSE_S = 30
+
 
 @contextmanager
 def sigterm_exits() -> Iterator[None]:

@@ -25,7 +25,7 @@ from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
 from deepsad_pl.results import RECORD
-from deepsad_pl.signals import sigterm_exits
+from deepsad_pl.signals import CLOSE_S, sigterm_exits
 
 # Where trainer.threads leaves it open.
 _CPUS = 4
@@ -33,8 +33,6 @@ _CPUS = 4
 # States of a job that is going on, sooner or later, though submitit does not know them.
 _PAUSED = frozenset({"CONFIGURING", "REQUEUE_HOLD", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"})
 _ASK_AGAIN_S = 10.0
-# An experiment that is stopped has so many seconds to close its tracker.
-_CLOSE_S = 30
 
 Pack = list[tuple[int, list[str]]]
 
@@ -57,7 +55,7 @@ class _Warning:
         self.came = False
         self._number = getattr(signal, f"SIG{environment.USR_SIG}")
         self._answer: Any = signal.getsignal(self._number)
-        self._close_s = max(1, min(_CLOSE_S, delay_s // 2))
+        self._close_s = max(1, min(CLOSE_S, delay_s // 2))
         if environment.global_rank == 0:
             signal.signal(self._number, self._stop)
 
@@ -229,7 +227,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         from submitit.core.utils import UncompletedJobError
 
         environment = JobEnvironment()
-        warning = _Warning(environment, self.params.get("signal_delay_s", 2 * _CLOSE_S))
+        warning = _Warning(environment, self.params.get("signal_delay_s", 2 * CLOSE_S))
         partial = _partial(environment.paths) if len(pack) > 1 and environment.global_rank == 0 else None
         left = [(number, overrides) for number, overrides in pack if number not in self._done]
         try:

@@ -19,12 +19,10 @@ from omegaconf import OmegaConf
 from deepsad_pl.cli import set_up_logging
 from deepsad_pl.console import console
 from deepsad_pl.plan import make_plan
-from deepsad_pl.signals import sigterm_exits
+from deepsad_pl.signals import CLOSE_S, sigterm_exits
 from deepsad_pl.stacked.experiments import Assignment, Result, run_together
 from deepsad_pl.study.job import end_with_the_sweep, noted
 
-# Experiments that are stopped have so many seconds to close their trackers.
-_CLOSE_S = 30
 # So often does a worker look whether the sweep is to end.
 _LOOK_S = 0.1
 # A signal to the whole group may reach a worker so long before the sweep has told it.
@@ -199,7 +197,7 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     came: list[int] = []
-    too_late = threading.Timer(_CLOSE_S, _kill_workers)
+    too_late = threading.Timer(CLOSE_S, _kill_workers)
     too_late.daemon = True
 
     def tell(number: int, _: FrameType | None) -> None:
