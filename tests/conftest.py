@@ -1,6 +1,7 @@
 """Fixtures: experiments in this process, the command line in another one, the real data where there are any."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from typing import Any
 
 # Tests run side by side: one thread each, also in the processes that they start.
 os.environ["OMP_NUM_THREADS"] = "1"
+# What a script starts in the background ignores Ctrl-C, and so would all the processes under test.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hydra import compose, initialize_config_dir
