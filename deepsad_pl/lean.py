@@ -1,4 +1,4 @@
-"""Lightning, imported by a script without what torchmetrics brings along for metrics that nobody here computes."""
+"""Lightning, imported by a script without what it brings along unused, nor garbage collection among the modules."""
 
 import atexit
 import gc

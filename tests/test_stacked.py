@@ -92,7 +92,7 @@ def together(
     return losses, train_stack(trainings, trainer_settings, folder)
 
 
-def compare(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 17) -> list[tuple[Plan, Parts]]:
+def assert_same_as_alone(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 17) -> list[tuple[Plan, Parts]]:
     """Train the cells alone and as one, and demand the same of both in each phase; returns those trained as one."""
     plan, _ = made(*cells[0])
     singles, stacked = ([made(f"trainer.max_epochs={epochs}", *cell) for cell in cells] for _ in range(2))
@@ -115,16 +115,16 @@ def compare(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 17) -> l
 
 
 def test_lenets_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) -> None:
-    compare(DIGITS, tmp_path)  # 51 to 119 steps a phase
+    assert_same_as_alone(DIGITS, tmp_path)  # 51 to 119 steps a phase
 
 
 def test_methods_that_differ_in_their_loss_are_one_stack(tmp_path: Path) -> None:
-    compare([cell + method for cell, method in zip(DIGITS, METHODS, strict=True)], tmp_path, epochs=6)
+    assert_same_as_alone([cell + method for cell, method in zip(DIGITS, METHODS, strict=True)], tmp_path, epochs=6)
 
 
 def test_classifiers_are_stacked(tmp_path: Path) -> None:
     cells = [cell for cell in DIGITS if any("gamma_l" in word for word in cell)]
-    compare([(*cell, "method=classifier") for cell in cells], tmp_path, epochs=6)
+    assert_same_as_alone([(*cell, "method=classifier") for cell in cells], tmp_path, epochs=6)
 
 
 @pytest.mark.parametrize("method", ["ss_dgm_m2", "ss_dgm_m1m2"])
@@ -133,18 +133,20 @@ def test_generative_models_draw_the_noise_of_single_runs(tmp_path: Path, dataset
     cells = [cell for cell in DIGITS if any("gamma_l" in word for word in cell)]
     if dataset == "toy":
         cells = [(f"scenario.gamma_l={gamma}", f"seed={seed}") for seed, gamma in enumerate((0.02, 0.2, 0.1))]
-    compare([(f"dataset={dataset}", f"method={method}", *cell) for cell in cells], tmp_path, epochs=5)
+    assert_same_as_alone([(f"dataset={dataset}", f"method={method}", *cell) for cell in cells], tmp_path, epochs=5)
 
 
 def test_autoencoders_as_a_method_with_cross_entropy_are_stacked(tmp_path: Path) -> None:
-    compare([(*cell, "method=autoencoder", "method.loss=cross_entropy") for cell in DIGITS], tmp_path, epochs=5)
+    assert_same_as_alone(
+        [(*cell, "method=autoencoder", "method.loss=cross_entropy") for cell in DIGITS], tmp_path, epochs=5
+    )
 
 
 def test_mlps_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) -> None:
     cells = [
         ("dataset=toy", f"scenario.gamma_l={gamma}", f"seed={seed}") for seed, gamma in enumerate((0.01, 0.2, 0.1))
     ]
-    stacked = compare(
+    stacked = assert_same_as_alone(
         [(*cell, f"dataset.batch_size={40 + 9 * i}") for i, cell in enumerate(cells)], tmp_path, epochs=10
     )
     for plan, parts in stacked:
