@@ -207,11 +207,20 @@ def test_a_damaged_memory_is_made_anew(
     assert memory.read_bytes() == whole
 
 
-def test_a_cache_that_cannot_be_written_remembers_nothing(root: Path, tmp_path: Path, read: list[str]) -> None:
+def test_where_the_cache_cannot_be_written_only_this_process_remembers(
+    root: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_bytes(b"")
     for _ in range(2):
-        assert file_digests(root, ["a"], tmp_path / "file" / "cache") == [sha256(b"A")]
-    assert read == ["a", "a"]
+        assert file_digests(root, ["a", "sub/b"], tmp_path / "file" / "cache") == [sha256(b"A"), sha256(b"B")]
+    assert sorted(read) == ["a", "b"]
+    time.sleep(0.02)
+    (root / "a").write_bytes(b"Z")
+    assert file_digests(root, ["a", "sub/b"], tmp_path / "file" / "cache") == [sha256(b"Z"), sha256(b"B")]
+    assert sorted(read) == ["a", "a", "b"]
+    monkeypatch.setattr(digests, "_unwritten", {})  # another process
+    file_digests(root, ["a"], tmp_path / "file" / "cache")
+    assert sorted(read) == ["a", "a", "a", "b"]
 
 
 def test_a_file_that_is_not_there_is_an_error(root: Path, cache: Path) -> None:

@@ -19,13 +19,16 @@ _FORMAT = 1
 # the longest tick there is (FAT); only a digest of a file that was at rest for longer is remembered.
 _TICK_NS = 2_000_000_000
 
+# What this process has learned of a folder and could not write.
+_unwritten: dict[Path, dict[str, tuple[str, str]]] = {}
+
 
 def file_digests(root: Path, names: Sequence[str], cache_dir: Path, *, progress: str = "") -> list[str]:
     """The SHA-256 of files below a folder.
 
     A file is read unless it was read before and has kept its size, mtime, ctime and inode. All files of one resolved
     ``root`` are remembered in one file of ``cache_dir``, which carries a checksum: a damaged one is made anew. Where
-    ``cache_dir`` cannot be written nothing is remembered, and every call reads the files.
+    ``cache_dir`` cannot be written, only this process remembers.
 
     Args:
         root: the folder.
@@ -41,7 +44,7 @@ def file_digests(root: Path, names: Sequence[str], cache_dir: Path, *, progress:
     """
     root = root.resolve()
     memory = cache_dir / f"digests-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
-    remembered = _load(memory, str(root))
+    remembered = _load(memory, str(root)) | _unwritten.get(memory, {})
     digests: dict[str, str] = {}
     unread: list[str] = []
     prefix = f"{root}{os.sep}"  # of 100,000 files, Path alone would take half a second
@@ -107,9 +110,10 @@ def _load(memory: Path, root: str) -> dict[str, tuple[str, str]]:
 
 def _store(memory: Path, root: str, learned: dict[str, tuple[str, str]]) -> None:
     # Read again: another process may have added some. Whoever writes at the same moment costs a reading, no more.
-    content = json.dumps({"format": _FORMAT, "root": root, "files": {**_load(memory, root), **learned}}).encode()
+    content = json.dumps({"format": _FORMAT, "root": root, "files": _load(memory, root) | learned}).encode()
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(memory, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     except OSError as error:
+        _unwritten[memory] = _unwritten.get(memory, {}) | learned
         log.debug("digests are not remembered: %s cannot be written (%s)", memory.parent, error)
