@@ -11,6 +11,7 @@ from typing import Any
 
 from deepsad_pl.checks import Settings, setting_problems
 from deepsad_pl.data import image_folder
+from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.results import identity_hash
@@ -165,6 +166,8 @@ def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, An
             "image_size": image_size(dataset),
             "files": image_folder.content_digest(root_of(dataset), data_dir / "cache"),
         }
+    elif (digest := data_digest(dataset["kind"], data_dir)) is not None:
+        chosen["data_digest"] = digest
     return chosen
 
 

@@ -13,6 +13,8 @@ from deepsad_pl.errors import DeepSADError
 
 log = logging.getLogger(__name__)
 
+ODDS_FOLDER = "odds"
+
 _PYOD = "https://raw.githubusercontent.com/yzhao062/pyod/34f7996effac700a5166d882d5e94c6e6078fae3/notebooks/data/"
 _ADBENCH = (
     "https://raw.githubusercontent.com/Minqi824/ADBench/3dac8221081e190f157d78e93bfa8867f90d0965/"
@@ -81,16 +83,21 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
     return x, y.astype(np.int64)
 
 
+def odds_file(name: str, data_dir: Path) -> Path | None:
+    """The file of a set, ``<data_dir>/odds/<name>.mat`` or ``.npz``, or None where neither is there."""
+    paths = (data_dir / ODDS_FOLDER / f"{name}{suffix}" for suffix in (".mat", ".npz"))
+    return next((path for path in paths if path.exists()), None)
+
+
 def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Rows and labels of a set, from ``<data_dir>/odds/<name>.mat`` or ``.npz``, downloaded if neither is there.
+    """Rows and labels of a set, downloaded unless its file is there.
 
     Raises:
         DeepSADError: if the file cannot be had or read.
     """
     known = ODDS_FILES[name]
-    folder = data_dir / "odds"
-    path = next((p for suffix in (".mat", ".npz") if (p := folder / f"{name}{suffix}").exists()), None)
-    x, y = read_table(path or fetch(known.url, folder / known.file, known.sha256))
+    path = odds_file(name, data_dir) or fetch(known.url, data_dir / ODDS_FOLDER / known.file, known.sha256)
+    x, y = read_table(path)
     if (*x.shape, int(y.sum())) != (known.rows, known.columns, known.outliers):
         log.warning(
             "%s here has %d rows, %d columns and %d outliers; the paper's Table 1 has %d, %d and %d",

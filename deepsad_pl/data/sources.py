@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from deepsad_pl.console import console
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
+from deepsad_pl.data.published import PUBLISHED, Published
 from deepsad_pl.data.toy import toy_table
 from deepsad_pl.errors import DeepSADError
 
@@ -115,19 +116,20 @@ class _TorchvisionSet:
     """Which class of torchvision reads a set, the files that it keeps below its root, and how they come by hand."""
 
     kind: str
-    folder: str
-    files: tuple[str, ...]
+    published: Published
     by_hand: str
 
+    @property
+    def folder(self) -> str:
+        return self.published.folder
 
-_IDX_FILES = tuple(f"raw/{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+
 _IDX_BY_HAND = "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
-_CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 _CIFAR_ARCHIVE = "cifar-10-python.tar.gz"
 _TORCHVISION = {
-    "mnist": _TorchvisionSet("MNIST", "MNIST", _IDX_FILES, _IDX_BY_HAND),
-    "fmnist": _TorchvisionSet("FashionMNIST", "FashionMNIST", _IDX_FILES, _IDX_BY_HAND),
-    "cifar10": _TorchvisionSet("CIFAR10", "cifar-10-batches-py", _CIFAR_FILES, f"the unpacked {_CIFAR_ARCHIVE}"),
+    "mnist": _TorchvisionSet("MNIST", PUBLISHED["mnist"], _IDX_BY_HAND),
+    "fmnist": _TorchvisionSet("FashionMNIST", PUBLISHED["fmnist"], _IDX_BY_HAND),
+    "cifar10": _TorchvisionSet("CIFAR10", PUBLISHED["cifar10"], f"the unpacked {_CIFAR_ARCHIVE}"),
 }
 
 
@@ -162,7 +164,7 @@ def torchvision_source(name: str, data_dir: Path) -> Source:
 
 
 def _is_complete(folder: Path, wanted: _TorchvisionSet) -> bool:
-    return all((folder / file).exists() for file in wanted.files)
+    return all((folder / file).exists() for file in wanted.published.sha256)
 
 
 def _read(root: Path, wanted: _TorchvisionSet, download: bool = False) -> list[Any]:

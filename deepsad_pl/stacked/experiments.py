@@ -259,7 +259,8 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
 def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
     """The plan's data, read once for all experiments that have the same."""
     seed = None if plan.dataset["kind"] in _OWN_TEST_SET else plan.seed
-    key = json.dumps([plan.dataset, str(plan.data_dir), seed], sort_keys=True)
+    content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files")]
+    key = json.dumps([plan.dataset, str(plan.data_dir), seed, content], sort_keys=True)
     if key not in known:
         known[key] = load_data(plan)
     return known[key]
