@@ -70,22 +70,48 @@ def split_rows(labels: Array, seed: int) -> tuple[Array, Array]:
 
 
 def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array]:
-    """Scale the columns by what the training rows say; a constant column is divided by 1.
+    """Scale the columns by what the training rows say; a constant column is exactly 0 in them and divided by 1.
 
     Args:
-        x_train: shape (N, D).
-        x_test: shape (M, D).
-        scaling: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1]).
+        x_train: finite, shape (N, D).
+        x_test: finite, shape (M, D).
+        scaling: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1], others anywhere).
 
     Returns:
         Both, in float32.
+
+    Raises:
+        DeepSADError: if a value does not fit float32 then; names the columns.
     """
+    from sklearn import config_context
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
     scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
-    train = scaler.fit_transform(np.asarray(x_train, dtype=np.float64))
-    test = scaler.transform(np.asarray(x_test, dtype=np.float64))
-    return train.astype(np.float32), test.astype(np.float32)
+    x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
+        train, test = _in_handy_units(x_train, x_test)
+        # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
+        train, test = _in_handy_units(train - train[0], test - train[0])
+        parts = scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
+    wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
+    if (columns := np.flatnonzero(wrong[0] + wrong[1])).size:
+        named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
+        more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
+        raise DeepSADError(
+            f"values too far from the training rows do not fit float32 after dataset.scaling={scaling}, in column "
+            f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
+        )
+    return parts
+
+
+def _in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
+    """Columns that vary times the power of two, which rounds nothing, that brings their training rows near 1.
+
+    In other units the square of a difference may overflow or vanish.
+    """
+    varies = train.min(axis=0) < train.max(axis=0)
+    exponent = np.where(varies, np.frexp(np.abs(train).max(axis=0))[1], 0)
+    return np.ldexp(train, -exponent), np.ldexp(test, -exponent)
 
 
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
