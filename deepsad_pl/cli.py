@@ -23,6 +23,7 @@ from rich.text import Text
 
 from deepsad_pl.config import register
 from deepsad_pl.console import console
+from deepsad_pl.data.class_names import quote_names
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.lean import import_lightning
 from deepsad_pl.plan import make_plan
@@ -173,6 +174,7 @@ def _hasten_help() -> None:
 def train() -> None:
     """``python train.py`` and ``deepsad-train``."""
     _hasten_help()
+    sys.argv[1:] = map(quote_names, sys.argv[1:])
     hydra.main(version_base="1.3", config_path=CONF, config_name="train")(run_job)()
 
 
@@ -195,7 +197,7 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
 def sweep() -> None:
     """``python sweep.py`` and ``deepsad-sweep``."""
     _hasten_help()
-    sys.argv[1:], held_back[:] = hold_back(sys.argv[1:])
+    sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
         # The configuration says so as well, but where it has an error Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")

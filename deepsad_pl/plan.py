@@ -11,6 +11,7 @@ from typing import Any
 
 from deepsad_pl.checks import Settings, setting_problems
 from deepsad_pl.data import image_folder
+from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
@@ -88,7 +89,9 @@ def make_plan(settings: Settings, *, multirun: bool = False, tasks: int | None =
         problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
     else:
         try:
-            scenario = resolve_scenario(**settings["scenario"], seed=settings["seed"], classes=classes)
+            scenario = resolve_scenario(
+                **settings["scenario"], seed=settings["seed"], classes=classes, in_training=training_classes(dataset)
+            )
         except DeepSADError as error:
             problems += error.problems
     if problems or scenario is None:
@@ -156,7 +159,18 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     """
     if "root" in dataset:
         return tuple(image_folder.class_names(root_of(dataset)))
-    return tuple(dataset["classes"])
+    return tuple(map(composed, dataset["classes"]))
+
+
+def training_classes(dataset: Settings) -> tuple[str, ...]:
+    """The names of the classes that the training data have; of an image folder those with an image in ``train``.
+
+    Raises:
+        DeepSADError: if that folder cannot be read.
+    """
+    if "root" in dataset:
+        return tuple(image_folder.training_classes(root_of(dataset)))
+    return class_names(dataset)
 
 
 def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, Any]:

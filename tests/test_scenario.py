@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from deepsad_pl.data.class_names import resolve_class
 from deepsad_pl.data.scenario import (
     Scenario,
     TrainingSet,
     count_rows,
     draw_training_set,
-    resolve_class,
     resolve_scenario,
 )
 from deepsad_pl.errors import DeepSADError

@@ -17,6 +17,7 @@ from filelock import FileLock
 from rich.progress import track
 
 from deepsad_pl.console import console
+from deepsad_pl.data.class_names import composed
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
 
@@ -33,40 +34,63 @@ class ImageFile:
 
 
 def class_names(root: Path) -> list[str]:
-    """The class folders of both parts together, sorted; a class may be missing from one of them.
+    """The classes of both parts together, in the order of their folders; one of the parts may lack some.
+
+    Names are in composed Unicode (NFC), whatever the folders on disk are written in.
 
     Raises:
-        DeepSADError: if ``root``, ``root/train`` or ``root/test`` is missing, or there is no class folder.
+        DeepSADError: if ``root``, ``root/train`` or ``root/test`` is missing, there is no class folder, or two folders
+            of a part differ in nothing but Unicode composition.
     """
     for folder in (root, *(root / part for part in PARTS)):
         if not folder.is_dir():
             raise DeepSADError(
                 f"dataset.root: there is no folder {folder}; give a folder with train/<class>/* and test/<class>/*"
             )
-    names = {entry.name for part in PARTS for entry in os.scandir(root / part) if _is_class(entry)}
-    if not names:
+    folders = {**_class_folders(root, "test"), **_class_folders(root, "train")}
+    if not folders:
         raise DeepSADError(f"dataset.root: {root}/train has no class folder; give one folder of images for each class")
-    return sorted(names)
+    return sorted(folders, key=lambda name: folders[name])
+
+
+def training_classes(root: Path) -> list[str]:
+    """Those of :func:`class_names` that have an image in ``root/train``; the others are novel."""
+    if _trained is None:
+        return _training_classes(root)
+    if root not in _trained:
+        _trained[root] = _training_classes(root)
+    return _trained[root]
+
+
+def _training_classes(root: Path) -> list[str]:
+    folders = _class_folders(root, "train")
+    return [c for c in class_names(root) if c in folders and any(_scan_class(root, f"train/{folders[c]}"))]
 
 
 def scan(root: Path) -> dict[str, list[list[ImageFile]]]:
     """For each part the files of each class, sorted by name; hidden files are left out."""
     classes = class_names(root)
-    return {part: [sorted(_scan_class(root, f"{part}/{c}"), key=lambda f: f.name) for c in classes] for part in PARTS}
+    found: dict[str, list[list[ImageFile]]] = {}
+    for part in PARTS:
+        folders = _class_folders(root, part)
+        groups = (_scan_class(root, f"{part}/{folders[c]}") if c in folders else () for c in classes)
+        found[part] = [sorted(group, key=lambda file: file.name) for group in groups]
+    return found
 
 
 _digests: dict[tuple[Path, Path], str] | None = None
+_trained: dict[Path, list[str]] | None = None
 
 
 @contextmanager
 def looked_at_once() -> Iterator[None]:
-    """Within the block a folder counts as unchanged: only its first digest walks through it."""
-    global _digests
-    _digests = {}
+    """Within the block a folder counts as unchanged: only the first look walks through it."""
+    global _digests, _trained
+    _digests, _trained = {}, {}
     try:
         yield
     finally:
-        _digests = None
+        _digests = _trained = None
 
 
 def content_digest(root: Path, cache_dir: Path) -> str:
@@ -154,6 +178,18 @@ def _fill(folder: Path, root: Path, files: dict[str, list[list[ImageFile]]], sha
             part.replace(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _class_folders(root: Path, part: str) -> dict[str, str]:
+    """The class folders of a part, by class name, which is the folder's in composed Unicode."""
+    folders: dict[str, str] = {}
+    for entry in filter(_is_class, os.scandir(root / part)):
+        if (other := folders.setdefault(composed(entry.name), entry.name)) != entry.name:
+            raise DeepSADError(
+                f"dataset.root: {root / part} has two folders named {composed(entry.name)}, {other!a} and "
+                f"{entry.name!a}, which are one class; move the files of one into the other"
+            )
+    return folders
 
 
 def _is_class(entry: os.DirEntry[str]) -> bool:

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from deepsad_pl.composer import Composer
 from deepsad_pl.data import image_folder
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan, class_names, hides_labeled_anomalies, make_plan
+from deepsad_pl.plan import Plan, class_names, hides_labeled_anomalies, make_plan, training_classes
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
 
 # Settings that not every method has.
@@ -139,7 +139,16 @@ class Planner:
         def has(name: str, key: str) -> bool:
             return self._has(dataset, name, self._of(dataset, name), key)
 
-        return Subject(dataset, method, class_names(settings["dataset"]), sees_labels, scenario, chosen, has)
+        return Subject(
+            dataset,
+            method,
+            class_names(settings["dataset"]),
+            sees_labels,
+            scenario,
+            chosen,
+            has,
+            training_classes(settings["dataset"]),
+        )
 
     def _of(self, dataset: str, method: str) -> list[Override]:
         """The overrides passed on to a method."""
