@@ -73,10 +73,10 @@ class ScenarioConfig:
     """Who is normal, labeled, polluting (section 4.2)."""
 
     normal_class: Any = MISSING  # index, name or a list of them
-    anomaly_class: Any = MISSING  # the known one: index or name; null draws all k_l by the seed
+    anomaly_class: Any = MISSING  # the known one: index or name, or a list of all; null draws k_l by the seed
     gamma_l: float = MISSING  # labeled anomalies / all training rows
     gamma_p: float = MISSING  # pollution / unlabeled training rows
-    k_l: int = MISSING  # anomaly classes among the labeled ones
+    k_l: int = MISSING  # anomaly classes among the labeled ones; 1 or its length where anomaly_class is a list
     gamma_n: float = MISSING  # labeled normals / all training rows
 
 

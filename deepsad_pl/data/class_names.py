@@ -81,7 +81,8 @@ def resolve_class(wish: object, classes: Sequence[str]) -> int:
     hint = ""
     if wish is None and (null := [name for name in classes if repr(wish) in readings(name)]):
         hint = f"; quote a class of that name: {_how(null)}"
-    raise DeepSADError(f"there is no class {wish!r}; give one of these by index or name: {listed}{hint}")
+    asked = "null" if wish is None else repr(wish)
+    raise DeepSADError(f"there is no class {asked}; give one of these by index or name: {listed}{hint}")
 
 
 def read_alike(classes: Sequence[str]) -> bool:
@@ -91,9 +92,10 @@ def read_alike(classes: Sequence[str]) -> bool:
 
 
 def quote_names(word: str) -> str:
-    """A word of the command line with quotes around class names that Hydra would turn into other values.
+    """A word of the command line with quotes around class names that Hydra would refuse or turn into other values.
 
-    Whole numbers that may be indices, such as 7, and null stay as they are.
+    These are numbers, bools and names with letters beyond a to z. Whole numbers that may be indices, such as 7, and
+    null stay as they are.
     """
     setting = _CLASS_SETTING.fullmatch(word)
     if setting is None:
@@ -103,8 +105,10 @@ def quote_names(word: str) -> str:
 
 def _quoted_if_read(element: re.Match[str]) -> str:
     text = element[0].strip(" \t")
+    if text.startswith(("'", '"')):
+        return element[0]
     value = _hydra(text)
-    if isinstance(value, bool | float) or (isinstance(value, int) and str(value) != text):
+    if not text.isascii() or isinstance(value, bool | float) or (isinstance(value, int) and str(value) != text):
         return element[0].replace(text, f"'{text}'")
     return element[0]
 
