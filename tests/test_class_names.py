@@ -131,6 +131,13 @@ def test_text_that_is_no_plain_number_is_no_index(wish: str) -> None:
         resolve_class(wish, [f"c{i}" for i in range(20)])
 
 
+def test_numbers_differ_by_their_punctuation() -> None:
+    for wish in ("1.5", "1_5", "1-5", 15, 1.5):
+        with pytest.raises(DeepSADError, match="there is no class"):
+            resolve_class(wish, ["1:5", "15.0", "1_5_0"])
+    assert [resolve_class(wish, ["1e3", "TRUE", "a-b"]) for wish in ("1E3", "True", "A_B")] == [0, 1, 2]
+
+
 def test_composed_and_decomposed_letters_are_one_name() -> None:
     composed, decomposed = (unicodedata.normalize(form, "Öl") for form in ("NFC", "NFD"))
     assert composed != decomposed

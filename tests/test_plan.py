@@ -114,6 +114,13 @@ def test_a_wrong_number_of_channels_is_told(tmp_path: Path) -> None:
     assert "dataset.channels" in problem
 
 
+def test_several_known_classes_stand_in_identity_and_folder() -> None:
+    plan = plan_of("scenario.anomaly_class=[2,1]")
+    assert plan.identity["scenario"]["known_classes"] == [1, 2]
+    assert "known_1+2" in plan.run_dir.name
+    assert plan == plan_of("scenario.anomaly_class=['1',2]", "scenario.k_l=2")
+
+
 def test_an_image_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     (problem,) = problems_of("dataset=image_folder", f"dataset.root={tmp_path / 'no'}")
     assert str(tmp_path / "no") in problem

@@ -48,8 +48,8 @@ def readings(name: str) -> frozenset[str]:
 def resolve_class(wish: object, classes: Sequence[str]) -> int:
     """The index of a class given by name or by index; a name wins.
 
-    A string is a name first: exactly, then regardless of case and punctuation (``ankle-boot`` is ``Ankle boot``). A
-    number or a bool is the class whose unquoted name is read as it (see :func:`readings`).
+    A string is a name first: exactly, then regardless of case and, but for numbers, punctuation (``ankle-boot`` is
+    ``Ankle boot``). A number or a bool is the class whose unquoted name is read as it (see :func:`readings`).
 
     Args:
         wish: name or index.
@@ -64,7 +64,7 @@ def resolve_class(wish: object, classes: Sequence[str]) -> int:
         found = _positions([name == composed(wish) for name in names])
         if not found and len(folded := _positions([_fold(name) == _fold(wish) for name in names])) == 1:
             found = folded
-        if re.fullmatch(r"0|[1-9][0-9]*", wish):
+        if re.fullmatch(r"0|[1-9][0-9]{0,8}", wish):
             index = int(wish)
     else:
         found = _positions([wish is not None and repr(wish) in readings(name) for name in names])
@@ -152,4 +152,7 @@ def _positions(flags: Sequence[bool]) -> list[int]:
 
 
 def _fold(name: str) -> str:
+    if readings(name):
+        # 1.5 is not 1_5.
+        return composed(name).casefold()
     return re.sub(r"[\W_]+", "-", composed(name).casefold())

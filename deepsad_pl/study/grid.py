@@ -32,7 +32,7 @@ class Study:
             they are run once and shown in every row.
         fixed: settings that all experiments share.
         variants: for a method, settings that are tried in turn; its column shows the best.
-        normal_classes: names or indices; ``all`` for each class in turn.
+        normal_classes: names or indices; ``all`` for each class of the training data in turn.
         anomaly_classes: the known classes in turn, never the normal one; ``all``; or None, drawn by the seed.
         seeds: in turn.
         paper: whether the paper has figures for it.
