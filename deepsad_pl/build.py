@@ -73,7 +73,12 @@ def load_data(plan: Plan) -> Source:
     dataset = plan.dataset
     options: dict[str, Any] = {"scaling": dataset.get("scaling")}
     if "root" in dataset:
-        options |= {"root": root_of(dataset), "image_size": image_size(dataset), "channels": dataset["channels"]}
+        options |= {
+            "root": root_of(dataset),
+            "image_size": image_size(dataset),
+            "channels": dataset["channels"],
+            "digest": plan.identity["dataset"]["files"],
+        }
     source = load_source(dataset["kind"], data_dir=plan.data_dir, seed=plan.seed, **options)
     digest = data_digest(dataset["kind"], plan.data_dir)
     if digest != plan.identity["dataset"].get("data_digest"):

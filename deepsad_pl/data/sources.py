@@ -247,6 +247,7 @@ def load_source(
     root: Path | None = None,
     image_size: Sequence[int] = (32, 32),
     channels: int = 3,
+    digest: str | None = None,
 ) -> Source:
     """The source of a data set.
 
@@ -258,6 +259,7 @@ def load_source(
         root: of an image folder.
         image_size: (H, W) of an image folder.
         channels: of an image folder, 1 or 3.
+        digest: of an image folder, as it was planned with; None takes any.
 
     Raises:
         DeepSADError: if the data cannot be had or read.
@@ -273,7 +275,7 @@ def load_source(
     if kind == "image_folder" and root is not None:
         from deepsad_pl.data.image_folder import image_folder_arrays
 
-        arrays = image_folder_arrays(root, data_dir / "cache", image_size=image_size, channels=channels)
+        arrays = image_folder_arrays(root, data_dir / "cache", image_size=image_size, channels=channels, digest=digest)
         x_train, labels_train, x_test, labels_test = arrays
         return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
     raise ValueError(f"unknown kind of data set {kind!r}")
