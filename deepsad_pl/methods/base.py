@@ -86,7 +86,12 @@ class TrainedMethod(LightningModule, ABC):
         """The representation phi(x), shape (B, d)."""
 
     @_restricted_classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path | IO[bytes], *args: Any, **kwargs: Any) -> Self:
+    def load_from_checkpoint(
+        cls,  # noqa: N805
+        checkpoint_path: str | Path | IO[bytes],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Self:
         """As Lightning's, but ready to score: in evaluation mode, and of a file that is as it was written.
 
         ``fit`` puts the module back into training mode.
