@@ -109,7 +109,7 @@ def require_resumable(checkpoint: Mapping[str, Any], module: TrainedMethod) -> N
         if type(module).configure_optimizers is TrainedMethod.configure_optimizers:
             (state,) = checkpoint["optimizer_states"]
             _require_adam(state, module)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DamagedError(f"it does not hold what a training goes on with ({error})") from error
 
 

@@ -256,6 +256,37 @@ def test_a_damaged_entry_is_told_dropped_and_rebuilt(
     assert trained.count("deep_sad/pretrain") == 2
 
 
+@pytest.mark.parametrize("wrong", ["determined_by", "shape", "finite", "seconds"])
+def test_a_whole_entry_of_something_else_is_told_and_trained_again(
+    experiment: Experiment, trained: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    first = experiment(SHORT)
+    (path,) = entries(tmp_path)
+    checkpoint = Entry(path).load()
+    assert checkpoint is not None
+    weight = checkpoint["state_dict"]["encoder.layers.0.weight"]
+    match wrong:
+        case "determined_by":
+            checkpoint["determined_by"] = checkpoint["determined_by"].replace('"seed": 0', '"seed": 1')
+        case "shape":
+            checkpoint["state_dict"]["encoder.layers.0.weight"] = weight[1:]
+        case "finite":
+            weight[0, 0, 0, 0] = torch.inf
+        case "seconds":
+            del checkpoint["seconds"]
+    Entry(path).store(checkpoint)
+    second = experiment(SHORT, "method.weight_decay=0.5")
+    (record,) = [record for record in caplog.records if "is damaged" in record.getMessage()]
+    assert record.levelname == "WARNING"
+    assert trained.count("deep_sad/pretrain") == 2
+    assert second.record["reused"] == {}
+    assert second.record["spread"]["pretrain"] == first.record["spread"]["pretrain"]
+    renewed = Entry(path).load()
+    assert renewed is not None
+    assert json.loads(renewed["determined_by"])["seed"] == 0
+    assert {file.name for file in path.parent.glob(f"{path.name}*")} == {path.name, f"{path.name}.damaged"}
+
+
 def test_an_entry_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: Any) -> None:
         raise OSError("the disk is gone")
