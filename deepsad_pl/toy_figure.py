@@ -290,7 +290,7 @@ def _record(plan: Plan) -> dict[str, Any]:
 def _trained(module: TrainedMethod, path: Path) -> TrainedMethod:
     """The module in its trained state, in evaluation mode."""
     try:
-        state = from_bytes(path.read_bytes()).get("state_dict")
+        state: Any = from_bytes(path.read_bytes()).get("state_dict")
         require_state(state, module)
     except (FileNotFoundError, DamagedError) as error:
         raise DeepSADError(

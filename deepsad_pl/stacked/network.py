@@ -148,7 +148,9 @@ def _from_maps(replicas: Replicas, x: Tensor) -> Tensor:
 
 
 def _stack(layer: nn.Module, slope: float) -> Layer:
-    match layer if type(layer) in _LAYERS else None:
+    if type(layer) not in _LAYERS:
+        raise ValueError(f"{layer} has no stacked form")
+    match layer:
         case nn.Linear():
             return _linear_with_bias if layer.bias is not None else _linear
         case BatchNorm(momentum=momentum, affine=False, track_running_stats=True) if momentum == _MOMENTUM:
