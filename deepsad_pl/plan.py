@@ -66,20 +66,23 @@ class Plan:
         return int(self.trainer["devices"] * self.trainer["num_nodes"])
 
 
-def make_plan(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> Plan:
+def make_plan(
+    settings: Settings, *, multirun: bool = False, tasks: int | None = None, problems: Sequence[str] = ()
+) -> Plan:
     """Check the settings and plan the run.
 
     Args:
         settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/schema.py``).
         multirun: whether this is one job of a sweep.
         tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
+        problems: what is known to be wrong already, for one message about everything.
 
     Raises:
         DeepSADError: with every problem found.
     """
     dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
     pretrain = settings["pretrain"] if settings["pretrain"]["name"] != "none" else None
-    problems = setting_problems(settings, multirun=multirun, tasks=tasks)
+    problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
     scenario = None
     numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}

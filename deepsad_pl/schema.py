@@ -4,6 +4,7 @@ Each group's YAML starts from one of these (``schema/<group>: <name>``). A defau
 an option's choice, here where all options share it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -326,4 +327,15 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "iforest": IForestConfig,
     "kde": KDEConfig,
     "ssad": SSADConfig,
+}
+# Of each group, the types that an option may start from.
+GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
+    "dataset": {"images": ImagesConfig, "image_folder": ImageFolderConfig, "table": TableConfig},
+    "scenario": {"base": ScenarioConfig},
+    "recipe": {"base": RecipeConfig},
+    "pretrain": PRETRAIN_CONFIGS,
+    "method": METHOD_CONFIGS,
+    "trainer": {"base": TrainerConfig},
+    "study": {"base": StudyConfig},
+    "logger": {"base": LoggerConfig, "wandb": WandbConfig},
 }

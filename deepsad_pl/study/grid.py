@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepsad_pl.catalog import METHODS
+from deepsad_pl.checks import names_a_folder
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.errors import DeepSADError
 
@@ -130,7 +131,8 @@ class Place:
 
 def study_problems(study: Study) -> list[str]:
     """What is wrong with a study, whatever its data sets."""
-    problems = [
+    problems = list(names_a_folder("study.name", study.name))
+    problems += [
         f"study.{name} is empty; give at least one"
         for name in ("datasets", "methods", "seeds")
         if not getattr(study, name)
