@@ -11,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
 
-# The likeness from which a name is worth suggesting.
-_LIKE = 0.7
+# The likeness from which a name is worth suggesting, and what an equal group adds to it.
+_LIKE, _GROUP_COUNTS = 0.7, 0.2
 _ONLY_SWEEP = {field.name for field in fields(SweepConfig)} - {field.name for field in fields(TrainConfig)}
 
 
@@ -38,7 +38,7 @@ def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def setting_names(cfg: DictConfig) -> list[str]:
-    """The full names of all settings, also those without a value."""
+    """The full names of all settings that a word can set, also those without a value."""
     return [name for name, declared in _walk(cfg) if declared]
 
 
@@ -90,16 +90,23 @@ def suggested(key: str, names: Iterable[str]) -> str:
 
 
 def nearest(key: str, names: Iterable[str]) -> list[str]:
-    """The most similar names, those that are equally so: by the last part, or as a whole where groups differ."""
+    """The most similar names, several where they are equally so.
 
-    def likeness(name: str) -> tuple[float, float]:
-        (group, _, last), (its_group, _, its_last) = key.rpartition("."), name.rpartition(".")
-        as_a_whole = _ratio(key, name) if group != its_group and not key.startswith(f"{name}.") else 0.0
-        return max(_ratio(last, its_last), as_a_whole), _ratio(group, its_group)
-
-    found = {name: likeness(name) for name in names}
-    best = max(found.values(), default=(0.0, 0.0))
-    return sorted(name for name, like in found.items() if like == best) if best[0] >= _LIKE else []
+    Names are compared by their last part, and as a whole where groups differ; among similar ones the group counts.
+    """
+    group, _, last = key.rpartition(".")
+    likeness: dict[str, float] = {}
+    for name in names:
+        its_group, _, its_last = name.rpartition(".")
+        like = _ratio(last, its_last)
+        if len(last) > 2 and its_last.startswith(last):
+            like = max(like, _LIKE)
+        if group != its_group and not key.startswith(f"{name}."):
+            like = max(like, _ratio(key, name))
+        if like >= _LIKE:
+            likeness[name] = like + _GROUP_COUNTS * _ratio(group, its_group)
+    best = max(likeness.values(), default=0.0)
+    return sorted(name for name, like in likeness.items() if like == best)
 
 
 def to_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
     keys = declared_keys(node)
     for key in node:
         name = f"{prefix}{key}"
-        if name == "hydra":
+        if name == "hydra" or "." in str(key):
             continue
         declared = keys is None or key in keys
         yield name, declared

@@ -157,7 +157,7 @@ def find_problems(
     problems += _drop_undeclared(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    return Findings(problems, cfg)
+    return Findings(list(dict.fromkeys(problems)), cfg)
 
 
 def explained(error: Exception, loader: ConfigLoader, config_name: str | None, words: Sequence[str]) -> DeepSADError:
