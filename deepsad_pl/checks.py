@@ -5,7 +5,6 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -13,6 +12,7 @@ from typing import Any
 
 from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.compiling import missing_for_compiling
+from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
@@ -87,7 +87,6 @@ def _dataset_problems(dataset: Settings) -> Iterator[str]:
             f"dataset.kind is {kind}, but dataset.name is {name}, which is another data set; give it a dataset.name of "
             f"its own, or choose dataset={kind} as it is"
         )
-    yield from _class_problems(dataset)
     yield from _one_of("dataset.scaling", dataset.get("scaling", "zscore"), ("zscore", "minmax"))
     yield from _one_of("dataset.channels", dataset.get("channels", 1), (1, 3))
     network = dataset["network"]
@@ -108,14 +107,15 @@ def _dataset_problems(dataset: Settings) -> Iterator[str]:
             )
 
 
-def _class_problems(dataset: Settings) -> Iterator[str]:
+def class_name_problems(dataset: Settings) -> Iterator[str]:
+    """What is wrong with the names of a data set's classes, where the settings give them."""
     names = dataset.get("classes")
     if names is None:
         return
     if "" in names:
         yield f"dataset.classes is {names}; give every class a name"
     # Composed and decomposed letters look the same.
-    counts = Counter(unicodedata.normalize("NFC", name) for name in names)
+    counts = Counter(composed(name) for name in names)
     if twice := [name for name, count in counts.items() if count > 1]:
         yield f"dataset.classes has {', '.join(twice)} more than once; give every class a name of its own"
     count = _CLASSES.get(dataset["kind"], len(names))

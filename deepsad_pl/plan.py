@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.checks import Settings, setting_problems
+from deepsad_pl.checks import Settings, class_name_problems, setting_problems
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.published import data_digest
@@ -158,10 +158,12 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     """The names of a data set's classes; those of an image folder are read from it.
 
     Raises:
-        DeepSADError: if that folder cannot be read or has none.
+        DeepSADError: if that folder cannot be read or has none, or the names that the settings give are wrong.
     """
     if "root" in dataset:
         return tuple(image_folder.class_names(root_of(dataset)))
+    if problems := list(class_name_problems(dataset)):
+        raise DeepSADError(*problems)
     return tuple(map(composed, dataset["classes"]))
 
 
