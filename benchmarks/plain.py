@@ -14,6 +14,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.svm import OneClassSVM
 
 from benchmarks.problems import Matrix
+from deepsad_pl.metrics import auroc
 from deepsad_pl.shallow import selection as select
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.models import KernelModel
@@ -80,7 +81,7 @@ def ssad_grid(x: Matrix, semi_y: IntArray, gammas: Sequence[float], seed: int) -
     kept, held = select.holdout_split(semi_y, seed)
     anomalous = (semi_y[held] == -1).astype(np.int64)
     fits = (ssad(x[kept], semi_y[kept], gamma) for gamma in gammas)
-    aurocs = [select.auroc(fit.score(x[held]), anomalous) for fit in fits]
+    aurocs = [auroc(fit.score(x[held]), anomalous) for fit in fits]
     return ssad(x, semi_y, gammas[int(np.argmax(aurocs))])
 
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.metrics import auroc
 from deepsad_pl.shallow import grid, selection
 from deepsad_pl.shallow.grid import Machine, Matrix, Point, Solution, default_gamma, fit_grid, solve_grid
-from deepsad_pl.shallow.selection import IntArray, auroc, consistency, holdout_split
+from deepsad_pl.shallow.selection import IntArray, consistency, holdout_split
 from deepsad_pl.shallow.task import Fitted, Task
 
 quick = settings(max_examples=60, deadline=None)
@@ -361,7 +362,7 @@ def test_progress_ends_at_one(protocol: str, steps: int, tmp_path: Path) -> None
 
 
 def test_at_equal_merit_the_first_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "auroc", lambda scores, y: 0.5)
+    monkeypatch.setattr(grid, "auroc", lambda scores, y: 0.5)
     for gammas, outers in ((GAMMAS, OUTERS), (GAMMAS[::-1], OUTERS[::-1])):
         record = fit(task_of(threads=3), gammas=gammas, outers=outers).selection
         assert (record["gamma"], record["rows"]) == (gammas[0], outers[0])

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.metrics import auroc
 from deepsad_pl.shallow import selection as select
 from deepsad_pl.shallow.kernels import FloatArray, gaussian_kernel, squared_distances
 from deepsad_pl.shallow.models import KernelModel, read_arrays, write_arrays
@@ -209,16 +210,16 @@ def _fit_by_test_subset(
     found = dict(zip(points, solutions, strict=True))
 
     # One model at a time: each holds a copy of its support vectors, at large gammas of all rows.
-    def auroc(point: Point, x: Matrix, y: IntArray) -> float:
-        return select.auroc(found[point].model(task.x, point.gamma).score(x), y)
+    def auroc_of(point: Point, x: Matrix, y: IntArray) -> float:
+        return auroc(found[point].model(task.x, point.gamma).score(x), y)
 
     x_subset, y_subset = x_test[subset], y_test[subset]
-    on_subset = {point: auroc(point, x_subset, y_subset) for point in points}
+    on_subset = {point: auroc_of(point, x_subset, y_subset) for point in points}
     final: dict[Point, float] = {}
     for outer in outers:
         # max() takes the first of equals.
         point = max((Point(gamma, outer) for gamma in gammas), key=on_subset.__getitem__)
-        final[point] = auroc(point, x_test, y_test)
+        final[point] = auroc_of(point, x_test, y_test)
     best = max(final, key=final.__getitem__)
     record = {
         "protocol": "test_subset",
@@ -245,7 +246,7 @@ def _fit_by_holdout(
     scores = [s.model(x, point.gamma).score(x_held) for point, s in zip(points, solutions, strict=True)]
     record: dict[str, Any] = {"protocol": "holdout", "held_out": len(held)}
     if anomalous.any():
-        values = [select.auroc(score, anomalous) for score in scores]
+        values = [auroc(score, anomalous) for score in scores]
         chosen = int(np.argmax(values))
         record |= {"criterion": "auroc_held_out"}
     else:

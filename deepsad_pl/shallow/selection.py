@@ -5,7 +5,6 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from deepsad_pl.errors import DeepSADError
 
@@ -103,18 +102,3 @@ def consistency(gammas: Sequence[float], rejected: Sequence[float], *, nu: float
     if not consistent:
         return int(np.argmin(gammas))
     return max(consistent, key=lambda i: gammas[i])
-
-
-def auroc(scores: npt.NDArray[np.float64], y: IntArray) -> float:
-    """The share of (normal, anomaly) pairs in the right order, ties half; the same number for equal counts of pairs.
-
-    In whole and half ranks, where :func:`~deepsad_pl.metrics.detection_metrics` rounds to single precision: a choice
-    between equally good candidates must not hang on that.
-
-    Args:
-        scores: shape (t,), finite; higher is more anomalous.
-        y: 0 normal, 1 anomaly, shape (t,); both occur.
-    """
-    positives = int((y == 1).sum())
-    ranks = float(rankdata(scores)[y == 1].sum())
-    return (ranks - positives * (positives + 1) / 2) / (positives * (len(y) - positives))
