@@ -40,6 +40,7 @@ class DatasetConfig:
     lr: list[float] = MISSING
     epochs: list[int] = MISSING
     batch_size: int = MISSING
+    lr_from_test: bool = False  # whether lr was chosen by AUROC on test data, which reports then say
 
 
 @dataclass

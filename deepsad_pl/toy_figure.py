@@ -25,8 +25,9 @@ from deepsad_pl.estimation import MODEL
 from deepsad_pl.fitting import CHECKPOINTS
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
+from deepsad_pl.report.cells import LOOKS_AT_TEST_LABELS
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.style import RC, new_figure, save
+from deepsad_pl.report.style import RC, new_figure, save, set_title
 from deepsad_pl.restorable import require_state
 from deepsad_pl.results import read_record
 from deepsad_pl.shallow.models import load_model
@@ -111,7 +112,7 @@ class ToyPanel:
     threshold: float
 
 
-def draw_study(folder: Path, plans: Sequence[Plan]) -> list[Path]:
+def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()) -> list[Path]:
     """Figure 1 from finished experiments, one panel each, in their order.
 
     They share one test set: where there are experiments of several seeds, normal classes or scalings, those that have
@@ -120,6 +121,7 @@ def draw_study(folder: Path, plans: Sequence[Plan]) -> list[Path]:
     Args:
         folder: where the files go.
         plans: of finished experiments on data in the plane.
+        run_with: settings that the study itself does not have.
 
     Returns:
         ``figure.png`` and ``figure.svg``.
@@ -141,7 +143,7 @@ def draw_study(folder: Path, plans: Sequence[Plan]) -> list[Path]:
     test = Cloud(source.x_test, _kinds(source.labels_test, shown))
     plane = plane_around(np.concatenate([source.x_train, source.x_test]))
     panels = [_panel_of(plan, source, plane) for plan in plans]
-    return draw_toy(folder, _training_cloud(shown, source), test, plane, panels)
+    return draw_toy(folder, _training_cloud(shown, source), test, plane, panels, " ".join(run_with))
 
 
 def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArray:
@@ -180,7 +182,9 @@ def plane_around(x: npt.NDArray[Any]) -> Plane:
     return Plane(sides[:, 0], sides[:, 1])
 
 
-def draw_toy(folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: Sequence[ToyPanel]) -> list[Path]:
+def draw_toy(
+    folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: Sequence[ToyPanel], run_with: str = ""
+) -> list[Path]:
     """Draw what was computed; the same arrays give the same bytes.
 
     Args:
@@ -189,6 +193,7 @@ def draw_toy(folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: S
         test: shown in all others.
         plane: where the panels' scores were taken.
         panels: one a method.
+        run_with: settings that the study itself does not have; a line above the panels if there are any.
 
     Returns:
         ``figure.png`` and ``figure.svg``.
@@ -215,6 +220,8 @@ def draw_toy(folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: S
         handles = [Line2D([], [], linestyle="none", label=_MEANINGS[kind], **look) for kind, look in _LOOKS.items()]
         region = Patch(facecolor=_INSIDE, edgecolor="black", label="region deemed normal")
         figure.legend(handles=[*handles, region], loc="outside lower center", ncols=4 if wide > 2 else 2)
+        if run_with:
+            set_title(figure, "", f"run with {run_with}")
         return save(figure, folder, "figure")
 
 
@@ -249,7 +256,10 @@ def _count(training: Cloud) -> str:
 
 def _panel_of(plan: Plan, source: Source, plane: Plane) -> ToyPanel:
     name = plan.method["name"]
-    title = f"{_kind_of(plan.method)}: {_NAMES.get(name) or heading(name)}\nAUROC {100 * _record(plan)['auroc']:.1f}%"
+    record = _record(plan)
+    informed = ", test-informed" if record.get("selection", {}).get("protocol") == LOOKS_AT_TEST_LABELS else ""
+    kind = f"{_kind_of(plan.method)}: {_NAMES.get(name) or heading(name)}"
+    title = f"{kind}\nAUROC {100 * record['auroc']:.1f}%{informed}"
     scores = score_grid(plan, source, plane.points).reshape(len(plane.vertical), len(plane.horizontal))
     threshold = 0.0
     if name != _SUPERVISED:

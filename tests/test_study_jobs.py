@@ -184,25 +184,30 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
     methods = ["deep_sad", "ssad_raw", "ocsvm_raw", "soft_boundary_svdd"]
     with planner(f"output_dir={tmp_path}") as made:
         asked = made.plan(small(axes=axes, methods=methods), {})
-        whole = made.cells(small(axes={"gamma_l": [0.0, 0.05, 0.1]}, methods=methods, normal_classes=[0, 1]))
+        study = small(axes={"gamma_l": [0.0, 0.05, 0.1]}, methods=methods, normal_classes=[0, 1])
+        own_cells = made.cells(study)
     for number, job in enumerate(asked.unique):
         if "known_2" not in job.plan.run_dir.name:
             selection = {"selection": {"protocol": "test_subset"}} if "nus" in job.plan.method else {}
             finish(job, number / 1000, **selection)
     records = state_of(asked.unique, Failures(tmp_path / "none")).records
-    frame = results_frame([asked, asked], records, whole, ["gamma_l"])
+    frame = results_frame([asked, asked], records, study, own_cells)
     assert not frame.duplicated(["column", "variant", "gamma_l", "normal_class", "anomaly_class", "seed"]).any()
     sizes = frame.groupby(["column", "variant", "gamma_l"]).size().to_dict()
-    # One normal class was asked for, the whole study here has two; its third gamma_l is no cell of this table.
+    # One normal class was asked for; the whole study here has two, and its third gamma_l is no cell of this table.
     assert sizes == {
-        ("deep_sad", "deep_sad", 0.0): 2,
-        ("deep_sad", "deep_sad", 0.05): 18,
-        ("ssad_raw", "ocsvm_raw", 0.0): 2,
-        ("ssad_raw", "ssad_raw", 0.05): 18,
-        ("ocsvm_raw", "ocsvm_raw", 0.0): 2,
-        ("ocsvm_raw", "ocsvm_raw", 0.05): 2,
-        **{("deep_svdd", f"soft_boundary_svdd, nu {nu}", g): 2 for nu in (0.01, 0.1) for g in (0.0, 0.05)},
+        ("deep_sad", "deep_sad", 0.0): 1,
+        ("deep_sad", "deep_sad", 0.05): 9,
+        ("ssad_raw", "ocsvm_raw", 0.0): 1,
+        ("ssad_raw", "ssad_raw", 0.05): 9,
+        ("ocsvm_raw", "ocsvm_raw", 0.0): 1,
+        ("ocsvm_raw", "ocsvm_raw", 0.05): 1,
+        **{("deep_svdd", f"soft_boundary_svdd, nu {nu}", g): 1 for nu in (0.01, 0.1) for g in (0.0, 0.05)},
     }
+    whole = frame.groupby(["column", "variant", "gamma_l"])["paper_n"].unique().to_dict()
+    assert {cell: counts.tolist() for cell, counts in whole.items()} == {cell: [2 * n] for cell, n in sizes.items()}
+    # The digits' rates were chosen by test AUROC, and raw inputs have none.
+    assert set(frame[frame.lr_from_test].variant) == {v for _, v, _ in sizes if not v.endswith("_raw")}
     missing = frame[frame.auroc.isna()]
     assert set(missing[missing.normal_class == "0"].anomaly_class) == {"2"}
     ocsvm = frame[(frame.column == "ocsvm_raw") & (frame.normal_class == "0")]

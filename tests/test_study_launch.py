@@ -215,11 +215,11 @@ def test_what_a_study_fixes_keeps_requests_apart(bench: Bench) -> None:
     assert after["n"] == before["n"] == "9"
 
 
-def test_a_value_that_the_yaml_does_not_have_is_as_incomplete(bench: Bench) -> None:
+def test_n_is_what_was_asked_for_also_with_a_value_that_the_yaml_does_not_have(bench: Bench) -> None:
     bench.run(bench.all, narrowed={**NARROWED, "axes": {"gamma_l": [0.05, 0.3]}})
     assert [(line["gamma_l"], line["n"], line["expected"]) for line in bench.table()] == [
-        ("0.05", "9", "90"),
-        ("0.3", "9", "90"),
+        ("0.05", "9", "9"),
+        ("0.3", "9", "9"),
     ]
 
 
@@ -239,12 +239,16 @@ def test_a_command_about_finished_experiments_recalls_how_they_were_run(
 ) -> None:
     bench.run(bench.all, "recipe=paper")
     seen: list[Any] = []
-    monkeypatch.setattr("deepsad_pl.study.reporting.log_report", lambda *_, **__: seen.append(1))
-    for narrowed in ({}, {"normal_classes": [0]}):
+    monkeypatch.setattr("deepsad_pl.study.reporting.log_report", lambda *_, **kwargs: seen.append(kwargs["config"]))
+    two = {"datasets": ["digits"], "methods": ["deep_sad", "ocsvm_raw"], "normal_classes": [0]}
+    for narrowed in ({}, two):
         bench.run(bench.all, action="report", narrowed=narrowed)
         assert {line["n"] for line in bench.table() if line["column"] == "deep_sad"} >= {"9"}
+        assert {line["run_with"] for line in bench.table()} == {"trainer.max_epochs=1 recipe=paper"}
     assert len(bench.launched) == 9
     assert seen == [], "nothing was logged to W&B, and so is not the report"
+    bench.run(bench.all, "logger=wandb", action="report", narrowed={})
+    assert [config["study.run_with"] for config in seen] == [["trainer.max_epochs=1", "recipe=paper"]]
 
 
 def test_experiments_share_a_group_of_wandb_and_the_cores(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,9 @@ def test_a_figure_has_one_panel_a_method_in_the_given_order(finished: Finished, 
     ]
     assert titles[0] == "(a) Training data"
     assert titles[1::2] == expected
-    assert titles[2::2] == auroc
+    # The kernel methods' hyper-parameters looked at test labels.
+    informed = [", test-informed", "", ", test-informed", ""]
+    assert titles[2::2] == [f"{value}{mark}" for value, mark in zip(auroc, informed, strict=True)]
     with Image.open(written[0]) as image:
         assert image.size[0] > 2000
         assert len(set(image.convert("L").resize((200, 50)).tobytes())) > 20
@@ -151,6 +153,13 @@ def test_the_same_runs_give_the_same_bytes(finished: Finished, tmp_path: Path) -
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in again]
 
 
+def test_settings_that_the_study_does_not_have_stand_above_the_panels(finished: Finished, tmp_path: Path) -> None:
+    words = ["trainer.max_epochs=1", "method.eta=2"]
+    assert "run with trainer.max_epochs=1 method.eta=2" in texts_of(
+        draw_study(tmp_path, [finished("deep_sad")], run_with=words)[1]
+    )
+
+
 def test_other_seeds_have_other_data_and_are_left_out(finished: Finished, tmp_path: Path) -> None:
     plans = [finished("deep_sad", "seed=7"), finished("deep_sad"), finished("classifier", "seed=7")]
     titles = [text for text in texts_of(draw_study(tmp_path, plans)[1]) if text.startswith("(")]
@@ -161,7 +170,7 @@ def test_a_method_without_a_boundary_deems_95_percent_of_the_unlabeled_rows_norm
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[ToyPanel] = []
-    monkeypatch.setattr(toy_figure, "draw_toy", lambda *args: drawn.extend(args[-1]) or [])
+    monkeypatch.setattr(toy_figure, "draw_toy", lambda *args: drawn.extend(args[-2]) or [])
     plan = finished("ocsvm_raw", "scenario.gamma_p=0.1")
     draw_study(tmp_path, [plan, finished("classifier", "scenario.gamma_p=0.1")])
     source, rows = load_data(plan), build(plan, load_data(plan)).data.training_set.index

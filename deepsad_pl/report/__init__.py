@@ -14,6 +14,7 @@ from deepsad_pl.report.latex import latex
 from deepsad_pl.report.layout import cells_csv, tests_csv
 from deepsad_pl.report.markdown import markdown
 from deepsad_pl.report.notes import notes_of
+from deepsad_pl.report.reference import paper_cell
 from deepsad_pl.report.scatter import scatter_figure
 from deepsad_pl.report.style import rendered
 
@@ -52,6 +53,7 @@ def write_report(
     name: str,
     title: str,
     axes: Sequence[str],
+    run_with: Sequence[str] = (),
     with_paper: bool = True,
     with_figure: bool = True,
 ) -> Report:
@@ -61,10 +63,13 @@ def write_report(
         folder: for the files; made if there is none.
         results: a row for each experiment in each cell, with the columns ``dataset``, ``column``, ``variant``, one for
             each axis, ``normal_class``, ``anomaly_class`` (None where it plays no role), ``seed``, ``experiment`` (its
-            identity), ``auroc`` in [0, 1] (NaN while it is not finished), ``borrowed`` and ``protocol``.
+            identity), ``auroc`` in [0, 1] (NaN while it is not finished), ``borrowed``, ``protocol``, ``paper_n`` (how
+            many experiments of the study the paper's figure stands for) and ``lr_from_test`` (whether the learning
+            rates are the data set's own, and those were chosen by test AUROC).
         name: of the study.
         title: of tables and figures.
         axes: names of the axes, the first one for the figure; none is allowed.
+        run_with: settings of the experiments that the study itself does not have, as on the command line.
         with_paper: whether the paper's figures belong beside ours.
         with_figure: whether ``figure`` is drawn here.
 
@@ -74,16 +79,19 @@ def write_report(
     if not results["auroc"].notna().any():
         raise DeepSADError(f"no experiment of the study {name} is finished; run it first: python sweep.py study={name}")
     cells, rankings = make_cells(results, axes, with_paper=with_paper)
-    notes = notes_of(cells, rankings, axes)
+    left_out = not with_paper and any(paper_cell(cell.dataset, cell.row, cell.column) for cell in cells)
+    settings = " ".join(run_with)
+    notes = notes_of(cells, rankings, axes, run_with=settings, paper_left_out=left_out)
     contents: dict[str, str | bytes] = {
         "table.md": markdown(title, cells, axes, notes),
-        "table.csv": cells_csv(cells, axes),
+        "table.csv": cells_csv(cells, axes, settings),
         "table.tex": latex(title, cells, axes, notes),
-        "tests.csv": tests_csv(rankings, cells, axes),
+        "tests.csv": tests_csv(rankings, cells, axes, settings),
     }
     if with_figure:
-        contents |= rendered(auroc_figure(title, cells, axes), "figure")
-    contents |= rendered(scatter_figure(f"{title}: best against second best", cells, rankings, axes), "scatter")
+        contents |= rendered(auroc_figure(title, cells, axes, settings), "figure")
+    scatter = scatter_figure(f"{title}: best against second best", cells, rankings, axes, settings)
+    contents |= rendered(scatter, "scatter")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in contents.items():

@@ -1,16 +1,21 @@
 """From single experiments to the cells of a table: means, the best of variants, the best column and its test."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from deepsad_pl.report.columns import in_order
 from deepsad_pl.report.reference import paper_cell
-from deepsad_pl.report.significance import Comparison, compare
+from deepsad_pl.report.significance import ALPHA, Comparison, compare, holm, lowest_p
 
 DDOF = 1
+
+# Why a figure is test-informed.
+BEST_VARIANT, SELECTION, LEARNING_RATE = "best_variant", "selection", "learning_rate"
+# The protocol of selection that does.
+LOOKS_AT_TEST_LABELS = "test_subset"
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,16 @@ class Cell:
         mean: AUROC in percent; NaN if nothing is finished.
         std: with ddof 1; NaN with fewer than two experiments.
         n: finished experiments.
-        expected: experiments of the study.
+        expected: experiments that were asked for.
         best: whether no other column of the row has a higher mean.
-        significant: whether the difference to the second best is.
+        significant: whether it is significantly better than the second best.
         paper: the paper's mean and std, or None.
+        paper_n: how many experiments of the study the paper's figure stands for.
         borrowed: the column whose experiments are shown, or None.
         protocol: how hyper-parameters were selected, or None; several are joined.
         tried: the variants that the best was taken from, with how many of their experiments are finished and expected.
+        test_informed: which choices behind the mean looked at test labels: :data:`BEST_VARIANT`, the highest mean of
+            several variants; :data:`SELECTION`, of hyper-parameters; :data:`LEARNING_RATE`, that of the data set.
     """
 
     dataset: str
@@ -45,9 +53,11 @@ class Cell:
     best: bool
     significant: bool
     paper: tuple[float, float] | None
+    paper_n: int
     borrowed: str | None
     protocol: str | None
     tried: Mapping[str, tuple[int, int]]
+    test_informed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Ranking:
         best: column with the highest mean; the first of them where several have it.
         second: the next one.
         comparison: of the two, None if they have no experiment in common.
+        p_holm: its p-value, adjusted for all comparisons of the table.
+        lowest: the lowest adjusted p-value that so few units can have.
     """
 
     dataset: str
@@ -67,6 +79,13 @@ class Ranking:
     best: str
     second: str
     comparison: Comparison | None
+    p_holm: float = 1.0
+    lowest: float = 1.0
+
+    @property
+    def significant(self) -> bool:
+        """Whether the best column is the better one in the median, too, at an adjusted p below alpha = .05."""
+        return self.comparison is not None and self.comparison.median_difference > 0 and self.p_holm < ALPHA
 
 
 def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) -> tuple[list[Cell], list[Ranking]]:
@@ -77,8 +96,29 @@ def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) 
         axes: names of the axes.
         with_paper: whether the paper's figures belong beside ours.
     """
+    rows = list(_rows(results, axes))
+    rankings = _adjusted(filter(None, map(_rank, rows)))
+    significant = [(r.dataset, r.row, r.best) for r in rankings if r.significant]
     cells: list[Cell] = []
-    rankings: list[Ranking] = []
+    for row in rows:
+        leader = _leader(row.columns)
+        for column in row.columns:
+            star = (row.dataset, row.values, column) in significant
+            cells.append(_cell(row, column, with_paper, best=column == leader, significant=star))
+    return cells, rankings
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The experiments of a row: of each column's variants, and of the variant that each column shows."""
+
+    dataset: str
+    values: Mapping[str, Any]
+    tried: Mapping[str, Mapping[str, pd.DataFrame]]
+    columns: Mapping[str, pd.DataFrame]
+
+
+def _rows(results: pd.DataFrame, axes: Sequence[str]) -> Iterator[_Row]:
     order = in_order(results["column"])
     for dataset in dict.fromkeys(results["dataset"]):
         of_dataset = results[results["dataset"] == dataset]
@@ -86,19 +126,11 @@ def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) 
         for place, values in enumerate(_values(of_dataset, axes)):
             places.setdefault(values, []).append(place)
         for values in _in_rising_order(places):
-            row = dict(zip(axes, values, strict=True))
             of_row = of_dataset.iloc[places[values]]
             found = {column: of_row[of_row["column"] == column] for column in order}
             tried = {column: _variants(cell) for column, cell in found.items() if len(cell)}
             columns = {column: _best(variants) for column, variants in tried.items()}
-            leader, ranking = _leader(columns), _rank(dataset, row, columns)
-            if ranking is not None:
-                rankings.append(ranking)
-            cells += [
-                _cell(dataset, row, column, cell, tried[column], ranking, with_paper, best=column == leader)
-                for column, cell in columns.items()
-            ]
-    return cells, rankings
+            yield _Row(dataset, dict(zip(axes, values, strict=True)), tried, columns)
 
 
 def _values(results: pd.DataFrame, axes: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -152,31 +184,36 @@ def _leader(columns: Mapping[str, pd.DataFrame]) -> str | None:
     return max(means, key=lambda column: means[column]) if means else None
 
 
-def _rank(dataset: str, row: Mapping[str, Any], columns: Mapping[str, pd.DataFrame]) -> Ranking | None:
-    means = _competing(columns)
+def _rank(row: _Row) -> Ranking | None:
+    means = _competing(row.columns)
     if len(means) < 2:
         return None
     best, second, *_ = sorted(means, key=lambda column: -means[column])
-    return Ranking(dataset, row, best, second, compare(columns[best], columns[second]))
+    return Ranking(row.dataset, row.values, best, second, compare(row.columns[best], row.columns[second]))
 
 
-def _cell(
-    dataset: str,
-    row: Mapping[str, Any],
-    column: str,
-    found: pd.DataFrame,
-    tried: Mapping[str, pd.DataFrame],
-    ranking: Ranking | None,
-    with_paper: bool,
-    *,
-    best: bool,
-) -> Cell:
+def _adjusted(rankings: Iterable[Ranking]) -> list[Ranking]:
+    """The rankings with p-values that account for all comparisons of the table."""
+    rankings = list(rankings)
+    tested = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
+    adjusted = zip(holm([test.p for test in tested]), holm([lowest_p(test.n) for test in tested]), strict=True)
+    made = []
+    for ranking in rankings:
+        if ranking.comparison is not None:
+            p, lowest = next(adjusted)
+            ranking = replace(ranking, p_holm=p, lowest=lowest)
+        made.append(ranking)
+    return made
+
+
+def _cell(row: _Row, column: str, with_paper: bool, *, best: bool, significant: bool) -> Cell:
+    found, tried = row.columns[column], row.tried[column]
     percent = 100 * found["auroc"].dropna()
     protocols = found["protocol"].dropna()
     lender = found["borrowed"].iloc[0]
     return Cell(
-        dataset=dataset,
-        row=row,
+        dataset=row.dataset,
+        row=row.values,
         column=column,
         variant=str(found["variant"].iloc[0]),
         mean=float(percent.mean()),
@@ -184,9 +221,21 @@ def _cell(
         n=len(percent),
         expected=len(found),
         best=best,
-        significant=bool(best and ranking and ranking.comparison and ranking.comparison.significant),
-        paper=paper_cell(dataset, row, column) if with_paper else None,
+        significant=significant,
+        paper=paper_cell(row.dataset, row.values, column) if with_paper else None,
+        paper_n=int(found["paper_n"].iloc[0]),
         borrowed=lender if isinstance(lender, str) else None,
         protocol=", ".join(sorted(set(protocols))) or None,
         tried={name: (int(runs["auroc"].notna().sum()), len(runs)) for name, runs in tried.items()},
+        test_informed=_test_informed(found, tried),
     )
+
+
+def _test_informed(found: pd.DataFrame, tried: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    finished = found[found["auroc"].notna()]
+    reasons = {
+        BEST_VARIANT: sum(runs["auroc"].notna().any() for runs in tried.values()) > 1,
+        SELECTION: (finished["protocol"] == LOOKS_AT_TEST_LABELS).any(),
+        LEARNING_RATE: finished["lr_from_test"].any(),
+    }
+    return tuple(reason for reason, holds in reasons.items() if holds)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import describe, heading, in_order, value_text
-from deepsad_pl.report.style import PAGE, look, new_figure, style_of
+from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
 _NAMES = {
     "gamma_l": r"ratio of labeled anomalies $\gamma_l$",
@@ -25,21 +25,23 @@ _ENTRY = 1.7  # inches of the legend
 _DOTS = 54  # side by side
 
 
-def auroc_figure(title: str, cells: Sequence[Cell], axes: Sequence[str]) -> Figure:
+def auroc_figure(title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> Figure:
     """AUROC of each column: over the first axis, one panel a data set and value of the other axes; or as dots.
 
     Args:
         title: of the study.
         cells: of the table, row by row.
         axes: names of the axes; dots take the place of lines if the first one has a single value.
+        run_with: settings that the study itself does not have; a line of its own if there are any.
     """
     with look():
-        if axes and len({cell.row[axes[0]] for cell in cells}) > 1:
-            return _over_axis(title, cells, axes)
-        return _dots(title, cells)
+        over_axis = axes and len({cell.row[axes[0]] for cell in cells}) > 1
+        figure = _over_axis(cells, axes) if over_axis else _dots(cells)
+        set_title(figure, title, f"run with {run_with}" if run_with else "")
+        return figure
 
 
-def _over_axis(title: str, cells: Sequence[Cell], axes: Sequence[str]) -> Figure:
+def _over_axis(cells: Sequence[Cell], axes: Sequence[str]) -> Figure:
     panels: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         where = describe({axis: cell.row[axis] for axis in axes[1:]})
@@ -60,7 +62,6 @@ def _over_axis(title: str, cells: Sequence[Cell], axes: Sequence[str]) -> Figure
     for place in grid.flat[max(0, len(panels) - wide) : len(panels)]:
         place.set_xlabel(_NAMES.get(axes[0], axes[0]))
     _legend(figure, cells, columns, lines=True)
-    figure.suptitle(title)
     return figure
 
 
@@ -111,7 +112,7 @@ def _star(place: Axes, x: float, y: float) -> None:
     )
 
 
-def _dots(title: str, cells: Sequence[Cell]) -> Figure:
+def _dots(cells: Sequence[Cell]) -> Figure:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault("\n".join(filter(None, (cell.dataset, describe(cell.row)))), []).append(cell)
@@ -126,7 +127,6 @@ def _dots(title: str, cells: Sequence[Cell]) -> Figure:
         _dot_panel(place, {name: groups[name] for name in shown}, columns)
         place.set_xlim(-0.5, wide - 0.5)
     _legend(figure, cells, columns, lines=False)
-    figure.suptitle(title)
     return figure
 
 
@@ -174,6 +174,8 @@ def _extras(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], str]]:
         extras.append((hollow, "hollow: the paper"))
     if any(cell.significant for cell in cells):
         extras.append((star, "best, p < .05"))
+    if any(cell.test_informed and cell.n for cell in cells):
+        extras.append(({"color": "black", "marker": r"$\dagger$", "linestyle": "none"}, "test-informed"))
     return extras
 
 
@@ -184,12 +186,11 @@ def _legend_height(cells: Sequence[Cell], columns: Sequence[str], width: float) 
 
 def _legend(figure: Figure, cells: Sequence[Cell], columns: Sequence[str], *, lines: bool) -> None:
     entries: list[tuple[dict[str, Any], str]] = []
+    informed = {cell.column for cell in cells if cell.test_informed and cell.n}
     for column in columns:
         style = style_of(column)
-        line = style.line if lines else "none"
-        entries.append(
-            ({"color": style.color, "linestyle": line, "marker": style.marker, "linewidth": 1.1}, heading(column))
-        )
+        shape = {"color": style.color, "linestyle": style.line if lines else "none", "marker": style.marker}
+        entries.append(({**shape, "linewidth": 1.1}, heading(column) + ("†" if column in informed else "")))
     entries += _extras(cells)
     handles = [Line2D([], [], **{"markersize": 4, **shape}) for shape, _ in entries]
     names = [name for _, name in entries]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import count, plus_minus, table_rows
+from deepsad_pl.report.layout import count, marks, plus_minus, table_rows
 
 # The size of our figures and of what stands beneath them, by the number of columns.
 _SIZES = ((4, r"\small", r"\scriptsize"), (6, r"\footnotesize", r"\scriptsize"), (8, r"\scriptsize", r"\tiny"))
@@ -19,6 +19,7 @@ _SPECIAL = {
     "~": r"\textasciitilde{}",
     "±": r"$\pm$",
     "*": r"$^*$",
+    "†": r"$^\dagger$",
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
@@ -81,7 +82,8 @@ def _ours(cell: Cell | None) -> str:
     if cell is None or not cell.n:
         return "" if cell is None else "--"
     ours = _escaped(plus_minus(cell.mean, cell.std))
-    return (rf"\textbf{{{ours}}}" if cell.best else ours) + (r"\rlap{$^*$}" if cell.significant else "")
+    raised = marks(cell).replace("†", r"\dagger")
+    return (rf"\textbf{{{ours}}}" if cell.best else ours) + (rf"\rlap{{$^{{{raised}}}$}}" if raised else "")
 
 
 def _paper(cell: Cell | None) -> str:

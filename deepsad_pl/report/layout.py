@@ -9,6 +9,7 @@ from typing import Any
 
 from deepsad_pl.report.cells import Cell, Ranking
 from deepsad_pl.report.columns import in_order, value_text
+from deepsad_pl.report.significance import NORMAL_CLASS, Comparison
 
 Grid = dict[tuple[str, tuple[Any, ...]], dict[str, Cell]]
 
@@ -23,8 +24,25 @@ _CELL_COLUMNS = (
     "significant",
     "paper_mean",
     "paper_std",
+    "paper_n",
     "borrowed",
     "protocol",
+    "test_informed",
+    "run_with",
+)
+_TEST_COLUMNS = (
+    "best",
+    "second",
+    "best_mean",
+    "second_mean",
+    "unit",
+    "n",
+    "p_value",
+    "p_holm",
+    "p_paper",
+    "median_difference",
+    "significant",
+    "run_with",
 )
 
 
@@ -57,8 +75,25 @@ def plus_minus(mean: float, std: float) -> str:
 
 
 def count(cell: Cell) -> str:
-    """``n 90``, or ``n 7 of 10``."""
-    return f"n {cell.n}" if cell.n == cell.expected else f"n {cell.n} of {cell.expected}"
+    """``n 90``; ``n 7 of 10`` where three are not finished; ``n 27, paper 90`` where the paper's figure has more."""
+    ours = f"n {cell.n}" if cell.n == cell.expected else f"n {cell.n} of {cell.expected}"
+    return f"{ours}, paper {cell.paper_n}" if has_another_n(cell) else ours
+
+
+def has_another_n(cell: Cell) -> bool:
+    """Whether the paper's figure beside ours stands for another number of experiments than were asked for."""
+    return cell.paper is not None and cell.paper_n != cell.expected
+
+
+def marks(cell: Cell) -> str:
+    """What stands after a figure: † if it is test-informed, * if it is significantly the best."""
+    return ("†" if cell.test_informed else "") + ("*" if cell.significant else "")
+
+
+def units(test: Comparison) -> str:
+    """``10 classes``, ``1 seed``: what a test counts as one observation each."""
+    one, many = ("class", "classes") if test.unit == NORMAL_CLASS else ("seed", "seeds")
+    return f"{test.n} {one if test.n == 1 else many}"
 
 
 def table_rows(cells: Sequence[Cell]) -> tuple[list[str], list[TableRow]]:
@@ -73,33 +108,34 @@ def table_rows(cells: Sequence[Cell]) -> tuple[list[str], list[TableRow]]:
     return columns, rows
 
 
-def cells_csv(cells: Sequence[Cell], axes: Sequence[str]) -> str:
+def cells_csv(cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
     """One line a cell; means and stds in percent."""
 
     def line(cell: Cell) -> list[Any]:
-        paper = cell.paper or ("", "")
+        paper = [*cell.paper, cell.paper_n] if cell.paper else [""] * 3
         ours = [_number(cell.mean), _number(cell.std), cell.n, cell.expected, cell.best, cell.significant]
-        rest = [*paper, cell.borrowed or "", cell.protocol or ""]
+        rest = [*paper, cell.borrowed or "", cell.protocol or "", ", ".join(cell.test_informed), run_with]
         return [cell.dataset, *cell.row.values(), cell.column, cell.variant, *ours, *rest]
 
     return _as_csv(["dataset", *axes, *_CELL_COLUMNS], map(line, cells))
 
 
-def tests_csv(rankings: Sequence[Ranking], cells: Sequence[Cell], axes: Sequence[str]) -> str:
-    """One line a row of the table: its two best columns and their test."""
+def tests_csv(rankings: Sequence[Ranking], cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
+    """One line a row of the table: its two best columns and their test; means and differences in percent."""
     grid = grid_of(cells)
 
     def line(ranking: Ranking) -> list[Any]:
         found = grid[ranking.dataset, tuple(ranking.row.values())]
         means = [_number(found[column].mean) for column in (ranking.best, ranking.second)]
         test = ranking.comparison
-        outcome = (
-            [len(test.best), f"{test.statistic:g}", f"{test.p:.6g}", test.significant] if test else [0, "", "", False]
-        )
-        return [ranking.dataset, *ranking.row.values(), ranking.best, ranking.second, *means, *outcome]
+        outcome: list[Any] = ["", 0, "", "", "", ""]
+        if test is not None:
+            chances = [f"{p:.6g}" for p in (test.p, ranking.p_holm, test.p_paper)]
+            outcome = [test.unit, test.n, *chances, _number(100 * test.median_difference)]
+        names = [ranking.dataset, *ranking.row.values(), ranking.best, ranking.second]
+        return [*names, *means, *outcome, ranking.significant, run_with]
 
-    head = ["best", "second", "best_mean", "second_mean", "pairs", "statistic", "p", "significant"]
-    return _as_csv(["dataset", *axes, *head], map(line, rankings))
+    return _as_csv(["dataset", *axes, *_TEST_COLUMNS], map(line, rankings))
 
 
 def _number(value: float) -> str:

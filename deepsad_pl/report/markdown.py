@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import count, plus_minus, table_rows
+from deepsad_pl.report.layout import count, marks, plus_minus, table_rows
 
 
 def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:
@@ -42,7 +42,7 @@ def _ours(cell: Cell | None) -> str:
     if cell is None or not cell.n:
         return "" if cell is None else "-"
     ours = plus_minus(cell.mean, cell.std)
-    return (f"**{ours}**" if cell.best else ours) + (r"\*" if cell.significant else "")
+    return (f"**{ours}**" if cell.best else ours) + marks(cell).replace("*", r"\*")
 
 
 def _paper(cell: Cell | None) -> str:

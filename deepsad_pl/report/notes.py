@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from deepsad_pl.report.cells import DDOF, Cell, Ranking
+from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
+from deepsad_pl.report.layout import has_another_n, units
+from deepsad_pl.report.significance import ALPHA, NORMAL_CLASS, SEED
 
 _PROTOCOLS = {
     "test_subset": "on 10 % of the test set (nu on all of it), which is the paper's protocol and looks at test labels",
@@ -12,35 +14,113 @@ _PROTOCOLS = {
     "cross_validation": "by cross-validation on the training data",
 }
 
-
 # Columns of the paper's tables that are the best of several variants.
 _BEST_OF = ("deep_svdd", "ss_dgm")
 
 
-def notes_of(cells: Sequence[Cell], rankings: Sequence[Ranking], axes: Sequence[str]) -> list[str]:
+def notes_of(
+    cells: Sequence[Cell],
+    rankings: Sequence[Ranking],
+    axes: Sequence[str],
+    *,
+    run_with: str = "",
+    paper_left_out: bool = False,
+) -> list[str]:
     """The sentences.
 
     Args:
         cells: of the table.
         rankings: of its rows.
         axes: names of the axes.
+        run_with: settings of the experiments that the study itself does not have.
+        paper_left_out: whether the paper's figures are not shown because of them.
     """
-    notes = [
+    notes = []
+    if run_with:
+        consequence = ", so the paper's figures are left out" if paper_left_out else ""
+        notes.append(f"The experiments were run with {run_with}, unlike the study as it stands{consequence}.")
+    notes.append(
         f"AUROC in percent: mean ± standard deviation (ddof {DDOF}) over n experiments; the best of a row is bold."
-    ]
+    )
     if any(cell.paper for cell in cells):
-        notes.append("In brackets the paper's figures, whose ddof is not said.")
-    if any(ranking.comparison for ranking in rankings):
-        notes.append(
-            "* the best differs from the second best of its row: two-sided Wilcoxon signed-rank test over paired "
-            "experiments, p < .05; a method that does not depend on the known class is paired by repeating its value."
-        )
+        other = any(map(has_another_n, cells))
+        counted = "; n names their number of experiments, too, where it is not ours" if other else ""
+        notes.append(f"In brackets the paper's figures, whose ddof is not said{counted}.")
+    notes += [*_tested(rankings), *_out_of_reach(rankings, axes)]
     incomplete = [cell for cell in cells if cell.n < cell.expected]
     if incomplete:
         notes.append(
             f"{len(incomplete)} of {len(cells)} cells are incomplete: n says how many of how many are finished."
         )
-    return [*notes, *_variants(cells, axes), *_unfinished(cells), *_borrowed(cells), *_protocols(cells)]
+    return [
+        *notes,
+        *_test_informed(cells),
+        *_variants(cells, axes),
+        *_unfinished(cells),
+        *_borrowed(cells),
+        *_protocols(cells),
+    ]
+
+
+def _tested(rankings: Sequence[Ranking]) -> list[str]:
+    """What a star means."""
+    tests = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
+    if not tests:
+        return []
+    over = "normal classes, each with its mean over known classes and seeds"
+    if any(test.unit == SEED for test in tests):
+        by_class = any(test.unit == NORMAL_CLASS for test in tests)
+        over = f"{over}, or over seeds where there is one normal class" if by_class else "seeds"
+    adjusted = f", adjusted by Holm's method for the {len(tests)} comparisons of this table" if len(tests) > 1 else ""
+    notes = [
+        f"* the best is better than the second best of its row: two-sided Wilcoxon signed-rank test over {over}, "
+        f"p < .05{adjusted}."
+    ]
+    if any(len(test.best) != test.n for test in tests):
+        notes.append(
+            "p_paper in tests.csv is over all pairs of experiments, as in the paper. They are not independent: no star "
+            "depends on it."
+        )
+    return notes
+
+
+def _out_of_reach(rankings: Sequence[Ranking], axes: Sequence[str]) -> list[str]:
+    """The rows that cannot have a star, whatever the figures."""
+    groups: dict[str, list[Ranking]] = {}
+    for ranking in rankings:
+        if ranking.comparison is not None and ranking.lowest >= ALPHA:
+            groups.setdefault(units(ranking.comparison), []).append(ranking)
+    if not groups:
+        return []
+    told = "; ".join(f"{_places(held, rankings, axes)} ({number})" for number, held in groups.items())
+    return [f"Too few for any difference to reach p < .05: {told}."]
+
+
+def _test_informed(cells: Sequence[Cell]) -> list[str]:
+    """What the mark means, and what each of the marked cells owes to test labels."""
+    marked = [cell for cell in cells if cell.test_informed and cell.n]
+    if not marked:
+        return []
+
+    def those(reason: str) -> list[Cell]:
+        return [cell for cell in marked if reason in cell.test_informed]
+
+    told = []
+    if best := those(BEST_VARIANT):
+        told.append(f"{_columns(best)} shows the variant with the best test AUROC")
+    if selected := those(SELECTION):
+        told.append(f"the hyper-parameters of {_columns(selected)} were selected with test labels")
+    if rated := those(LEARNING_RATE):
+        datasets = ", ".join(dict.fromkeys(cell.dataset for cell in rated))
+        told.append(
+            f"the default learning rates of {datasets} (in {_columns(rated)}) were chosen by the AUROC on test data, "
+            "those of recipe=paper were not"
+        )
+    return [f"† test-informed, so possibly optimistic: {'; '.join(told)}."]
+
+
+def _columns(cells: Sequence[Cell]) -> str:
+    return ", ".join(dict.fromkeys(heading(cell.column) for cell in cells))
 
 
 def _variants(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
@@ -51,7 +131,8 @@ def _variants(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
         run = dict.fromkeys(name for cell in own for name, (finished, _) in cell.tried.items() if finished)
         chosen = list(dict.fromkeys(cell.variant for cell in own))
         if len(run) > 1:
-            where = [f"{variant} in {_places(variant, own, axes)}" for variant in chosen]
+            shown = {variant: [cell for cell in own if cell.variant == variant] for variant in chosen}
+            where = [f"{variant} in {_places(held, own, axes)}" for variant, held in shown.items()]
             told = "; ".join(where) if len(chosen) > 1 else f"{chosen[0]} in every cell"
             notes.append(f"{heading(column)} is the best of the {len(run)} variants that were run: {told}.")
         elif column in _BEST_OF and chosen:
@@ -59,23 +140,22 @@ def _variants(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
     return notes
 
 
-def _places(variant: str, cells: Sequence[Cell], axes: Sequence[str]) -> str:
+def _places(held: Sequence[Cell | Ranking], among: Sequence[Cell | Ranking], axes: Sequence[str]) -> str:
     """``mnist, cifar10 (gamma_l 0.01, 0.05)``: the data sets, and the rows where it is not all of them."""
     places = []
-    for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        rows = [cell for cell in cells if cell.dataset == dataset]
-        held = [cell for cell in rows if cell.variant == variant]
-        if held and len(held) == len(rows):
+    for dataset in dict.fromkeys(one.dataset for one in among):
+        rows = [one for one in held if one.dataset == dataset]
+        if rows and len(rows) == sum(one.dataset == dataset for one in among):
             places.append(dataset)
-        elif held:
-            places.append(f"{dataset} ({_rows(held, axes)})")
+        elif rows:
+            places.append(f"{dataset} ({_rows(rows, axes)})")
     return ", ".join(places)
 
 
-def _rows(cells: Sequence[Cell], axes: Sequence[str]) -> str:
+def _rows(held: Sequence[Cell | Ranking], axes: Sequence[str]) -> str:
     if len(axes) == 1:
-        return f"{axes[0]} {', '.join(value_text(cell.row[axes[0]]) for cell in cells)}"
-    return "; ".join(" ".join(f"{axis} {value_text(value)}" for axis, value in cell.row.items()) for cell in cells)
+        return f"{axes[0]} {', '.join(value_text(one.row[axes[0]]) for one in held)}"
+    return "; ".join(" ".join(f"{axis} {value_text(value)}" for axis, value in one.row.items()) for one in held)
 
 
 def _unfinished(cells: Sequence[Cell]) -> list[str]:

@@ -1,7 +1,7 @@
 """Best against second best, experiment by experiment (Figures 6 to 8)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from textwrap import fill
 from typing import Any
 
@@ -11,17 +11,20 @@ from matplotlib.ticker import MaxNLocator
 
 from deepsad_pl.report.cells import Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
-from deepsad_pl.report.layout import grid_of
-from deepsad_pl.report.style import PAGE, look, new_figure, style_of
+from deepsad_pl.report.layout import grid_of, units
+from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
 _PANELS = 5  # side by side
 _DATASETS = 3
 _SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", "eta": r"$\eta$"}
+_LEGEND = "points: experiments; p: over classes or seeds, Holm-adjusted"
 
 Place = tuple[str, tuple[Any, ...]]
 
 
-def scatter_figure(title: str, cells: Sequence[Cell], rankings: Sequence[Ranking], axes: Sequence[str]) -> Figure:
+def scatter_figure(
+    title: str, cells: Sequence[Cell], rankings: Sequence[Ranking], axes: Sequence[str], run_with: str
+) -> Figure:
     """One panel a row of the table: a line of panels for each data set, or side by side where there is no axis.
 
     Args:
@@ -29,13 +32,15 @@ def scatter_figure(title: str, cells: Sequence[Cell], rankings: Sequence[Ranking
         cells: of the table.
         rankings: the two best columns of its rows; a panel without says so.
         axes: names of the axes.
+        run_with: settings that the study itself does not have; a line of its own if there are any.
     """
+    informed = {(cell.dataset, tuple(cell.row.values()), cell.column) for cell in cells if cell.test_informed}
     ranked = {(ranking.dataset, tuple(ranking.row.values())): ranking for ranking in rankings}
     rows = list(grid_of(cells))
     lines = _lines(rows) if axes else _chunks(rows, _DATASETS)
     wide = max(map(len, lines))
     if not rankings:
-        return _nothing(title)
+        return _nothing(title, run_with)
     with look(**{"axes.spines.top": True, "axes.spines.right": True}):
         pitch = min(PAGE / wide, 2.6)
         # Beneath and above a panel stand its labels and two lines of title.
@@ -48,19 +53,21 @@ def scatter_figure(title: str, cells: Sequence[Cell], rankings: Sequence[Ranking
                 scaled = [
                     ranked[other] for other in (rows if axes else [row]) if other[0] == row[0] and other in ranked
                 ]
-                _panel(place, _head(row, axes), ranked.get(row), _low(scaled))
+                _panel(place, _head(row, axes), ranked.get(row), _low(scaled), informed)
                 if axes and place is not places[0]:
                     place.tick_params(labelleft=False)
             for unused in places[len(line) :]:
                 unused.set_axis_off()
-        figure.suptitle(title)
+        shown = {(*row, column) for row, found in ranked.items() for column in (found.best, found.second)}
+        legend = _LEGEND + ("; †\u00a0test-informed" if informed & shown else "")
+        set_title(figure, title, f"run with {run_with}" if run_with else "", legend)
         return figure
 
 
-def _nothing(title: str) -> Figure:
+def _nothing(title: str, run_with: str) -> Figure:
     with look():
         figure = new_figure(5.2, 1.0)
-        figure.suptitle(title)
+        set_title(figure, title, f"run with {run_with}" if run_with else "")
         figure.text(0.5, 0.4, "fewer than two methods to compare", ha="center")
         return figure
 
@@ -89,7 +96,9 @@ def _low(rankings: Sequence[Ranking]) -> float:
     return max(0.0, math.floor(100 * lowest) - 1.0)
 
 
-def _panel(place: Axes, head: str, ranking: Ranking | None, low: float) -> None:
+def _panel(
+    place: Axes, head: str, ranking: Ranking | None, low: float, informed: Set[tuple[str, tuple[Any, ...], str]]
+) -> None:
     place.set_aspect("equal")
     if ranking is None or ranking.comparison is None:
         why = "no second method" if ranking is None else "no experiment\nin common"
@@ -99,9 +108,10 @@ def _panel(place: Axes, head: str, ranking: Ranking | None, low: float) -> None:
         place.set_yticks([])
         return
     test = ranking.comparison
-    place.set_xlabel(_label(ranking.second, "2nd"))
-    place.set_ylabel(_label(ranking.best, "1st"))
-    place.set_title(f"{head}\n{_p(test.p)}{'*' if test.significant else ''}, {len(test.best)} pairs")
+    row = ranking.dataset, tuple(ranking.row.values())
+    place.set_xlabel(_label(ranking.second, "2nd", (*row, ranking.second) in informed))
+    place.set_ylabel(_label(ranking.best, "1st", (*row, ranking.best) in informed))
+    place.set_title(f"{head}\n{_p(ranking.p_holm)}{'*' if ranking.significant else ''}, {units(test)}")
     high = 100.0 + 0.02 * (100.0 - low)
     place.plot([low, high], [low, high], color="#555555", linewidth=0.8, zorder=1.5)
     color = style_of(ranking.best).color
@@ -112,9 +122,9 @@ def _panel(place: Axes, head: str, ranking: Ranking | None, low: float) -> None:
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
-def _label(column: str, rank: str) -> str:
+def _label(column: str, rank: str, test_informed: bool) -> str:
     # A panel is not wider.
-    return fill(f"{heading(column)} ({rank})", 16)
+    return fill(f"{heading(column)}{'†' if test_informed else ''} ({rank})", 16)
 
 
 def _p(p: float) -> str:

@@ -11,7 +11,7 @@ from deepsad_pl.console import console
 from deepsad_pl.report import Report
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import TableRow, count, plus_minus, table_rows
+from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
 
 _GAP = 3  # what rich puts between two columns
 _HEADING = 13  # no wider than most of the cells
@@ -52,10 +52,10 @@ def _head(row: TableRow) -> list[str]:
 def _text(cell: Cell | None) -> str:
     if cell is None or not cell.n:
         return "" if cell is None else "-"
-    text = plus_minus(cell.mean, cell.std) + ("*" if cell.significant else "")
+    text = plus_minus(cell.mean, cell.std) + marks(cell)
     lines = [f"[bold]{text}[/]" if cell.best else text]
     lines += [f"[dim]({plus_minus(*cell.paper)})[/]"] if cell.paper else []
-    return "\n".join([*lines, *([] if cell.n == cell.expected else [count(cell)])])
+    return "\n".join([*lines, *([] if count(cell) == f"n {cell.n}" else [count(cell)])])
 
 
 def _width(texts: Sequence[str]) -> int:

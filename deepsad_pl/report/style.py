@@ -5,6 +5,7 @@ import itertools
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib import style as matplotlib_style
@@ -19,6 +20,9 @@ _YELLOW, _BLUE, _RED, _PINK, _GREY = "#B8A800", "#0072B2", "#D55E00", "#CC79A7",
 
 # Inches: the text of a page is not wider, so that nothing is made smaller in print.
 PAGE = 7.2
+# How many letters of a title fit into an inch.
+_LETTERS = 14
+_LINE = 0.14  # inches
 
 RC: Any = {
     "font.size": 8,
@@ -92,6 +96,23 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def set_title(figure: Figure, title: str, *lines: str) -> None:
+    """Write the title above a figure, and smaller what a reader must know about all of it. Use it within :func:`look`.
+
+    Args:
+        figure: has its final width, where lines that are too long are broken; grows by all lines but the first.
+        title: of the figure; may be empty.
+        lines: those that are empty are left out.
+    """
+    width, height = map(float, figure.get_size_inches())
+    told = [fill(line, int(width * _LETTERS), break_on_hyphens=False) for line in (title, *lines) if line]
+    # One text, since the layout keeps room for one title only.
+    text = "\n".join(told)
+    figure.suptitle(text, fontsize=RC["axes.titlesize" if any(lines) else "figure.titlesize"])
+    # The panels keep their size.
+    figure.set_size_inches(width, height + _LINE * text.count("\n"))
 
 
 def rendered(figure: Figure, name: str) -> dict[str, bytes]:

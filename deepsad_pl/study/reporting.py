@@ -10,6 +10,7 @@ from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan
 from deepsad_pl.report import write_report
 from deepsad_pl.report.show import show_report
+from deepsad_pl.study.differences import Differences
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
 from deepsad_pl.study.results import results_frame
@@ -23,8 +24,8 @@ def report_study(
     planned: Sequence[Planned],
     *,
     records: Mapping[Path, dict[str, Any]],
-    whole: Sequence[Place],
-    with_paper: bool,
+    own_cells: Sequence[Place],
+    differences: Differences,
     logger: Mapping[str, Any],
     overrides: Sequence[str],
 ) -> None:
@@ -35,8 +36,8 @@ def report_study(
         study: the whole of it.
         planned: what was asked for.
         records: of the finished experiments, by run folder.
-        whole: all places of the study.
-        with_paper: whether the experiments are the paper's.
+        own_cells: all cells that are shown, with the study's own classes and seeds.
+        differences: of the experiments from the study's own.
         logger: settings of the logger.
         overrides: what all experiments have.
 
@@ -47,11 +48,12 @@ def report_study(
     regions = study.figure == "regions"
     report = write_report(
         folder,
-        results_frame(planned, records, whole, axes),
+        results_frame(planned, records, study, own_cells),
         name=study.name,
         title=study.title,
         axes=axes,
-        with_paper=study.paper and with_paper,
+        run_with=differences.settings,
+        with_paper=study.paper and differences.comparable,
         with_figure=not regions,
     )
     files = report.files
@@ -59,7 +61,7 @@ def report_study(
         # torch loads with it: the trained models are asked about every point of the plane.
         from deepsad_pl.toy_figure import draw_study
 
-        files = [*files, *draw_study(folder, _finished(planned, records))]
+        files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings)]
     show_report(report)
     if logger["name"] == "wandb":
         log_report(
@@ -67,7 +69,11 @@ def report_study(
             destination_of(logger, group=study.name),
             tables=report.frames(),
             files=files,
-            config={"study.name": study.name, "study.overrides": list(overrides)},
+            config={
+                "study.name": study.name,
+                "study.overrides": list(overrides),
+                "study.run_with": list(differences.settings),
+            },
         )
 
 

@@ -13,6 +13,7 @@ from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.signals import sigterm_exits
+from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner
 from deepsad_pl.study.memory import Memory, Request, alike
@@ -185,28 +186,31 @@ class StudyRun:
         # pandas and matplotlib load when they are needed only.
         from deepsad_pl.study.reporting import report_study
 
-        studies: list[Study] = []
-        planned: list[Planned] = []
+        asked: list[Asked] = []
         # The latest first: it says what is to be believed.
         for request in reversed(alike(self._memory.all(), self._request)):
             study = self._study(request)
             try:
-                planned.append(self._plan(study))
+                asked.append(Asked(request, study, self._plan(study)))
             except DeepSADError as error:
                 if request == self._request:
                     raise
-                asked = ", ".join(f"{field}={value}" for field, value in request.narrowed.items())
-                told = f"an earlier request ({asked}) is left out of the report: {error}"
+                asked_for = ", ".join(f"{field}={value}" for field, value in request.narrowed.items())
+                told = f"an earlier request ({asked_for}) is left out of the report: {error}"
                 console.print(told, style="yellow", markup=False, soft_wrap=True)
-            else:
-                studies.append(study)
+        own, shown = Study(**{**self._whole, **self._named}), self._everything([one.study for one in asked])
+        try:
+            own_cells = self._planner().cells(shown)
+        except DeepSADError:
+            # A data set of other classes than the study's own.
+            own_cells = None
         report_study(
             self.folder,
-            self._everything(studies),
-            planned,
-            records={path: r for part in planned for path, r in state_of(part.unique, self._failures).records.items()},
-            whole=self._planner().cells(self._everything(studies)),
-            with_paper=not self._request.changed and not any(w.startswith("scenario") for w in self._request.decisive),
+            shown,
+            [one.planned for one in asked],
+            records={p: r for one in asked for p, r in state_of(one.planned.unique, self._failures).records.items()},
+            own_cells=own_cells or (),
+            differences=differences_of(asked, own, own_cells, self._composer),
             logger=self._logger_of(self._request),
             overrides=self._request.passed_on,
         )

@@ -1,0 +1,170 @@
+"""What a report names: settings that make other experiments of a study, and no others."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from studies import fields_of, study_of
+
+from deepsad_pl.cli import CONF
+from deepsad_pl.composer import Composer
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.study.differences import Asked, Differences, differences_of
+from deepsad_pl.study.grid import Study
+from deepsad_pl.study.jobs import Planner
+from deepsad_pl.study.memory import Request
+
+TWO = {"datasets": ["digits"], "methods": ["deep_sad", "ocsvm_raw"], "normal_classes": [0]}
+MNIST = {**TWO, "datasets": ["mnist"]}
+CARDIO = {"datasets": ["cardio"], "methods": ["deep_sad", "ssad_raw"]}
+
+
+@cache
+def composer() -> Composer:
+    """One for all tests, so that each choice of groups is composed once."""
+    fields_of("eta")  # Hydra allows no composition within another.
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return Composer(GlobalHydra.instance().config_loader())
+
+
+def asked_for(name: str, *words: str, **narrowed: Any) -> Asked:
+    whole = fields_of(name)
+    study = study_of(name, **narrowed)
+    fields = {field: value for field, value in narrowed.items() if value != whole[field]}
+    return Asked(Request(words, fields), study, Planner(composer(), words).plan(study, {}))
+
+
+def differences(name: str, *asked: Asked) -> Differences:
+    own, latest = study_of(name), asked[0]
+    shown: Study = replace(
+        latest.study, normal_classes=own.normal_classes, anomaly_classes=own.anomaly_classes, seeds=own.seeds
+    )
+    try:
+        own_cells = Planner(composer(), latest.request.passed_on).cells(shown)
+    except DeepSADError:
+        own_cells = None
+    return differences_of(asked, own, own_cells, composer())
+
+
+def told(name: str, *words: str, **narrowed: Any) -> Differences:
+    return differences(name, asked_for(name, *words, **narrowed))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "narrowed"),
+    [
+        ("labeled_anomalies", (), TWO),
+        ("labeled_anomalies", ("method.eta=1.0", "scenario.gamma_p=0", "trainer.max_epochs=1000"), TWO),
+        ("labeled_anomalies", ("trainer=cpu", "trainer.threads=1", "logger=none", "output_dir=x", "force=true"), TWO),
+        ("labeled_anomalies", ("recipe=paper",), MNIST),
+        # Without labels there is no eta.
+        ("labeled_anomalies", ("method.eta=7",), {**TWO, "axes": {"gamma_l": [0.0]}}),
+        # What the study fixes, said once more; the default is 0.
+        ("anomaly_classes", ("scenario.gamma_p=0.1",), {**TWO, "axes": {"k_l": [1]}, "seeds": list(range(10))}),
+        # The class of this name, by its index.
+        ("classic", (), {**CARDIO, "normal_classes": [0]}),
+    ],
+)
+def test_what_makes_no_other_experiment_is_not_named(
+    name: str, words: tuple[str, ...], narrowed: dict[str, Any]
+) -> None:
+    assert told(name, *words, **narrowed) == Differences((), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "narrowed"),
+    [
+        ("labeled_anomalies", ("trainer.max_epochs=10",), TWO),
+        ("labeled_anomalies", ("method.eta=2",), TWO),
+        ("labeled_anomalies", ("pretrain=none",), TWO),
+        ("labeled_anomalies", ("dataset.network.dense=[16]",), TWO),
+        ("labeled_anomalies", ("scenario.gamma_p=0.1",), TWO),
+        # Two phases are the default: neither can be left out alone.
+        ("labeled_anomalies", ("method.lr=[1e-3]", "method.epochs=[150]"), TWO),
+        ("anomaly_classes", ("scenario.gamma_p=0.2",), {**TWO, "axes": {"k_l": [1]}, "seeds": list(range(10))}),
+        ("classic", ("dataset.scaling=minmax",), CARDIO),
+        ("classic", ("dataset.network.units=[16,4]", "method.kappa=2"), CARDIO),
+    ],
+)
+def test_what_makes_other_experiments_is_named_as_typed_and_leaves_the_papers_figures_out(
+    name: str, words: tuple[str, ...], narrowed: dict[str, Any]
+) -> None:
+    assert told(name, "logger=none", *words, "trainer.threads=2", **narrowed) == Differences(words, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "narrowed"),
+    [
+        ("labeled_anomalies", ("recipe=paper",), TWO),
+        ("classic", ("recipe=paper", "trainer.precision=bf16-mixed", "method.selection=holdout"), CARDIO),
+    ],
+)
+def test_what_leaves_the_experiments_comparable_is_named_alone(
+    name: str, words: tuple[str, ...], narrowed: dict[str, Any]
+) -> None:
+    assert told(name, *words, **narrowed) == Differences(words, True)
+    both = told(name, *words, "trainer.max_epochs=1", **narrowed)
+    assert both == Differences((*words, "trainer.max_epochs=1"), False)
+
+
+def test_settings_that_hide_each_other_are_not_both_left_out() -> None:
+    """Each of them changes nothing beside the other one."""
+    words = ("trainer.max_epochs=10", "method.epochs=[10,0]", "pretrain.epochs=[10,0]")
+    found = told("labeled_anomalies", *words, **TWO)
+    assert found.settings in (words[:1], words[1:])
+    assert not found.comparable
+
+
+@pytest.mark.parametrize(
+    ("name", "narrowed", "settings", "comparable"),
+    [
+        ("classic", {**CARDIO, "seeds": [0, 1]}, ("seed=0,1",), True),
+        ("classic", {**CARDIO, "seeds": [10, 11]}, ("seed=10,11",), True),
+        ("classic", {**CARDIO, "normal_classes": ["anomaly"], "anomaly_classes": ["normal"]}, None, False),
+        ("classic", {**CARDIO, "datasets": ["digits"], "normal_classes": [3]}, ("study.normal_classes=[3]",), False),
+        ("labeled_anomalies", {**TWO, "anomaly_classes": [1, 2]}, (), True),
+        ("labeled_anomalies", {**TWO, "anomaly_classes": None}, ("study.anomaly_classes=None",), False),
+        (
+            "labeled_anomalies",
+            {**TWO, "fixed": {"scenario.k_l": 1, "scenario.gamma_p": 0.1}},
+            ("study.fixed.scenario.gamma_p=0.1",),
+            False,
+        ),
+        ("labeled_anomalies", {**TWO, "fixed": {"scenario.k_l": 1}}, ("~study.fixed.scenario.gamma_p",), False),
+        (
+            "labeled_anomalies",
+            {**TWO, "variants": {"deep_sad": {"method.eta": [1.0, 2.0]}}},
+            ("~study.variants.soft_boundary_svdd", "study.variants.deep_sad={'method.eta': [1.0, 2.0]}"),
+            False,
+        ),
+    ],
+)
+def test_fields_of_the_study(
+    name: str, narrowed: dict[str, Any], settings: tuple[str, ...] | None, comparable: bool
+) -> None:
+    if settings is None:
+        settings = tuple(f"study.{field}={narrowed[field]}" for field in ("normal_classes", "anomaly_classes"))
+    assert told(name, **narrowed) == Differences(settings, comparable)
+
+
+def test_several_commands_are_seen_together() -> None:
+    """The second one has no epochs, and each of them half of the seeds."""
+    words = ("trainer.max_epochs=10",)
+    halves = [list(range(5)), list(range(5, 10))]
+    commands = [
+        asked_for("classic", *words, **{**CARDIO, "methods": methods, "seeds": seeds})
+        for methods, seeds in zip((["ssad_raw"], ["deep_sad"]), halves, strict=True)
+    ]
+    assert differences("classic", commands[0]).settings == ("seed=0,1,2,3,4",)
+    assert differences("classic", *commands).settings == words
+
+
+def test_data_that_are_not_the_published_ones_are_named() -> None:
+    asked = asked_for("classic", **CARDIO)
+    for job in asked.planned.unique:
+        job.plan.identity["dataset"]["data_digest"] = "0" * 64
+    found = differences("classic", asked)
+    assert found == Differences(("other data than the published cardio",), False)
