@@ -1,5 +1,6 @@
 """From a plan to what is trained: the data, the modules with their initial weights, in the order of training."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.checks import lies_in_unit_interval
 from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Counts
 from deepsad_pl.data.sources import Source, load_source
 from deepsad_pl.errors import DeepSADError
@@ -22,6 +24,8 @@ from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.plan import Plan, hides_labeled_anomalies, image_size, root_of
+
+log = logging.getLogger(__name__)
 
 # Independent random streams of a run's seed.
 _INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW_STREAM = range(100, 106)
@@ -64,13 +68,29 @@ def load_data(plan: Plan) -> Source:
     """The source of the plan's data set.
 
     Raises:
-        DeepSADError: if the data cannot be had or read.
+        DeepSADError: if the data cannot be had or read, or are not those that were planned.
     """
     dataset = plan.dataset
     options: dict[str, Any] = {"scaling": dataset.get("scaling")}
     if "root" in dataset:
-        options |= {"root": root_of(dataset), "image_size": image_size(dataset), "channels": dataset["channels"]}
-    return load_source(dataset["kind"], data_dir=plan.data_dir, seed=plan.seed, **options)
+        options |= {
+            "root": root_of(dataset),
+            "image_size": image_size(dataset),
+            "channels": dataset["channels"],
+            "digest": plan.identity["dataset"]["files"],
+        }
+    source = load_source(dataset["kind"], data_dir=plan.data_dir, seed=plan.seed, **options)
+    digest = data_digest(dataset["kind"], plan.data_dir)
+    if digest != plan.identity["dataset"].get("data_digest"):
+        raise DeepSADError(
+            f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so that its "
+            "result would stand for other data; run it again"
+        )
+    if digest is not None:
+        log.info(
+            "%s in %s is not the published data set: its runs have folders of their own", dataset["name"], plan.data_dir
+        )
+    return source
 
 
 def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -18,6 +20,9 @@ from deepsad_pl.wandb_run import trial_id
 
 Settings = Mapping[str, Any]
 
+# How many classes the data sets have whose classes are known.
+_CLASSES = {**dict.fromkeys(("digits", "mnist", "fmnist", "cifar10"), 10), **dict.fromkeys(ODDS_FILES, 2), "toy": 4}
+
 
 def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
     """All that is wrong with the settings, but for the scenario's classes and numbers.
@@ -28,6 +33,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
     """
     return [
+        *_folder_problems(settings),
         *_dataset_problems(settings["dataset"]),
         *_method_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
@@ -55,12 +61,36 @@ def _positive(key: str, value: float) -> Iterator[str]:
         yield f"{key} is {value}; give a number > 0"
 
 
+def names_a_folder(key: str, name: str) -> Iterator[str]:
+    """What is wrong with a name that a folder is to have."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        yield f"{key} is {name!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
+
+
+def output_dir_problems(output_dir: str) -> Iterator[str]:
+    """What is wrong with the folder for the results: empty, it would be the working directory."""
+    if not output_dir.strip():
+        yield "output_dir is empty; give the folder for the results, such as output_dir=runs"
+
+
+def _folder_problems(settings: Settings) -> Iterator[str]:
+    yield from output_dir_problems(settings["output_dir"])
+    if not settings["dataset"].get("root", "given").strip():
+        yield "dataset.root is empty; give the folder that holds train/ and test/"
+
+
 def _dataset_problems(dataset: Settings) -> Iterator[str]:
-    if not re.fullmatch(r"\w[\w.-]*", dataset["name"]):
-        yield f"dataset.name is {dataset['name']!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
+    yield from names_a_folder("dataset.name", dataset["name"])
+    name, kind = dataset["name"], dataset["kind"]
+    yield from _one_of("dataset.kind", kind, _kinds(dataset))
+    if name in _CLASSES and name != kind in _kinds(dataset):
+        yield (
+            f"dataset.kind is {kind}, but dataset.name is {name}, which is another data set; give it a dataset.name of "
+            f"its own, or choose dataset={kind} as it is"
+        )
+    yield from _class_problems(dataset)
     yield from _one_of("dataset.scaling", dataset.get("scaling", "zscore"), ("zscore", "minmax"))
     yield from _one_of("dataset.channels", dataset.get("channels", 1), (1, 3))
-    yield from _one_of("dataset.kind", dataset["kind"], _kinds(dataset))
     network = dataset["network"]
     yield from _one_of("dataset.network.name", network["name"], ("mlp",) if "units" in network else ("lenet",))
     for key in ("filters", "dense", "units"):
@@ -77,6 +107,21 @@ def _dataset_problems(dataset: Settings) -> Iterator[str]:
                 f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} "
                 f"(dataset.network.filters has {len(network['filters'])} modules, each halves the image)"
             )
+
+
+def _class_problems(dataset: Settings) -> Iterator[str]:
+    names = dataset.get("classes")
+    if names is None:
+        return
+    if "" in names:
+        yield f"dataset.classes is {names}; give every class a name"
+    # Composed and decomposed letters look the same.
+    counts = Counter(unicodedata.normalize("NFC", name) for name in names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        yield f"dataset.classes has {', '.join(twice)} more than once; give every class a name of its own"
+    count = _CLASSES.get(dataset["kind"], len(names))
+    if len(names) != count:
+        yield f"dataset.classes has {len(names)} names, but {dataset['kind']} has {count} classes; name each of them"
 
 
 def _kinds(dataset: Settings) -> Sequence[str]:

@@ -11,9 +11,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
+import hydra._internal.hydra
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -24,11 +25,14 @@ from rich.text import Text
 
 from deepsad_pl.config import register
 from deepsad_pl.console import console
+from deepsad_pl.data.class_names import quote_names
+from deepsad_pl.declared import to_settings
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.lean import import_lightning
 from deepsad_pl.plan import make_plan
 from deepsad_pl.ranks import is_main_process
 from deepsad_pl.signals import sigterm_exits
+from deepsad_pl.strict import StrictLoader
 
 if TYPE_CHECKING:
     from deepsad_pl.finished import Outcome
@@ -57,20 +61,6 @@ def first_line(error: object) -> str:
     return f"{lines[0]} {lines[1].strip()}" if len(lines) > 1 and lines[0].endswith("problems:") else lines[0]
 
 
-def to_settings(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain dictionaries, every interpolation resolved.
-
-    Raises:
-        DeepSADError: if a mandatory value is missing.
-    """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise DeepSADError(*(f"{key} is not set; give it on the command line: {key}=..." for key in missing))
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items()}
-
-
 def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -94,11 +84,11 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
     """
     job = HydraConfig.get()
     multirun = job.mode == RunMode.MULTIRUN
-    set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
     if multirun:
         console.rule(Text(f"job {job.job.num}: {' '.join(job.overrides.task)}"), align="left")
     try:
         settings = to_settings(cfg)
+        set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
         plan = make_plan(settings, multirun=multirun)
         from deepsad_pl.finished import answer
 
@@ -169,6 +159,11 @@ def set_up_logging(main: bool) -> None:
         logger.addHandler(ConsoleHandler(logging.INFO))
 
 
+def _run_hydra(config_name: str) -> None:
+    hydra._internal.hydra.ConfigLoaderImpl = StrictLoader  # type: ignore[misc]
+    hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(run_job)()
+
+
 def _hasten_help() -> None:
     """Keep Hydra from copying its one store with every look at a group: a hundred times, half of the time of a help."""
     if not {"-h", "--help", "--hydra-help"}.isdisjoint(sys.argv[1:]):
@@ -178,7 +173,8 @@ def _hasten_help() -> None:
 def train() -> None:
     """``python train.py`` and ``deepsad-train``."""
     _hasten_help()
-    hydra.main(version_base="1.3", config_path=CONF, config_name="train")(run_job)()
+    sys.argv[1:] = map(quote_names, sys.argv[1:])
+    _run_hydra("train")
 
 
 # Those of Hydra that say what to do in place of, or how to do, a multirun.
@@ -208,8 +204,8 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
 def sweep() -> None:
     """``python sweep.py`` and ``deepsad-sweep``."""
     _hasten_help()
-    sys.argv[1:], held_back[:] = hold_back(sys.argv[1:])
+    sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
         # The configuration says so as well, but where it has an error Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")
-    hydra.main(version_base="1.3", config_path=CONF, config_name="sweep")(run_job)()
+    _run_hydra("sweep")

@@ -3,7 +3,6 @@
 import copy
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -14,8 +13,10 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deepsad_pl.cli import to_settings
+from deepsad_pl.declared import has_setting, to_settings
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.strict import COMPOSITION_ERRORS, explained, find_problems, is_choice, with_those_of_the_rest
 
 Settings = dict[str, Any]
 
@@ -35,16 +36,13 @@ class Composer:
     """
 
     def __init__(self, loader: ConfigLoader, config_name: str | None = None) -> None:
+        assert isinstance(loader, ConfigLoaderImpl)
         self._loader = loader
         self._name = "train" if config_name in (None, "sweep") else config_name
         self._parsed: dict[str, Override] = {}
+        self._is_choice: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._settings: dict[tuple[str, ...], tuple[Settings, bool]] = {}
-
-    @cached_property
-    def groups(self) -> frozenset[str]:
-        """The names of the configuration's groups."""
-        return frozenset(self._loader.list_groups(""))
 
     def parse(self, overrides: Iterable[str]) -> list[Override]:
         """The overrides as Hydra reads them.
@@ -62,31 +60,67 @@ class Composer:
         return [self._parsed[line] for line in lines]
 
     def is_choice(self, override: Override) -> bool:
-        """Whether an override is a matter of composition: the choice of a group, an addition or a removal."""
-        key = override.key_or_group
-        return (
-            key in self.groups
-            or "/" in key
-            or override.package is not None
-            or (override.type is not None and (override.is_add() or override.is_delete() or override.is_force_add()))
-        )
+        """Whether an override chooses an option of a group, which is a matter of composition."""
+        line = str(override.input_line)
+        if line not in self._is_choice:
+            self._is_choice[line] = is_choice(self._loader, override)
+        return self._is_choice[line]
+
+    def choices(self, overrides: Iterable[Override]) -> list[str]:
+        """Those of the overrides that choose options."""
+        return [str(override.input_line) for override in overrides if self.is_choice(override)]
 
     def has_key(self, choices: Sequence[str], key: str) -> bool:
-        """Whether there is a setting of that name under these choices."""
-        group, _, name = key.rpartition(".")
-        cfg = self._base(tuple(choices))
-        parent = OmegaConf.select(cfg, group) if group else cfg
-        # A mandatory value that is not given yet is not "in" its parent.
-        return isinstance(parent, DictConfig) and name in list(parent.keys())
+        """Whether there is a setting of that name under these choices.
+
+        Raises:
+            DeepSADError: if there is no such choice.
+        """
+        return has_setting(self.base(choices), key)
+
+    def base(self, choices: Sequence[str]) -> DictConfig:
+        """The configuration with these choices and nothing else; do not change it.
+
+        Raises:
+            DeepSADError: if there is no such choice.
+        """
+        try:
+            return self._base(tuple(choices))
+        except COMPOSITION_ERRORS as error:
+            raise explained(error, self._loader, self._name, choices) from error
+
+    def plan(self, overrides: Sequence[str], *, tasks: int | None = None) -> Plan:
+        """The plan of one of several experiments.
+
+        Args:
+            overrides: of the experiment.
+            tasks: as of :func:`~deepsad_pl.plan.make_plan`.
+
+        Raises:
+            DeepSADError: with every problem found, in the overrides and in the values that they give.
+        """
+        try:
+            settings = self.settings(overrides)
+        except DeepSADError:
+            found = find_problems(self._loader, self._name, overrides)
+            if found.problems:
+                raise DeepSADError(*with_those_of_the_rest(found, multirun=True, tasks=tasks)) from None
+            raise
+        return make_plan(settings, multirun=True, tasks=tasks)
 
     def settings(self, overrides: Sequence[str]) -> Settings:
         """The configuration with these overrides as plain dictionaries; do not change them.
 
         Raises:
-            DeepSADError: if a mandatory value is missing.
-            ConfigCompositionException: if there is no such choice or key, or the value does not fit.
+            DeepSADError: if there is no such choice or setting, a value does not fit, or a mandatory one is missing.
         """
         parsed = self.parse(overrides)
+        try:
+            return self._settings_of(parsed)
+        except COMPOSITION_ERRORS as error:
+            raise explained(error, self._loader, self._name, overrides) from error
+
+    def _settings_of(self, parsed: Sequence[Override]) -> Settings:
         plain = [o for o in parsed if o.key_or_group in _PLAIN and _is_plain(o)]
         rest = [o for o in parsed if o not in plain]
         settings, refers = self._without(rest)
@@ -102,7 +136,7 @@ class Composer:
         """The settings, and whether any of them is made from one that :meth:`settings` would put in afterwards."""
         lines = tuple(str(override.input_line) for override in overrides)
         if lines not in self._settings:
-            cfg = copy.deepcopy(self._base(tuple(str(o.input_line) for o in overrides if self.is_choice(o))))
+            cfg = copy.deepcopy(self._base(tuple(self.choices(overrides))))
             ConfigLoaderImpl._apply_overrides_to_config([o for o in overrides if not self.is_choice(o)], cfg)
             refers = re.search(r"\$\{[^}]*\b(seed|normal_class|anomaly_class)\b", OmegaConf.to_yaml(cfg))
             self._settings[lines] = to_settings(cfg), refers is not None
@@ -110,7 +144,8 @@ class Composer:
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._composed:
-            cfg = self._loader.load_configuration(self._name, list(choices), run_mode=RunMode.RUN)
+            # What nothing declares is refused with the rest of the settings.
+            cfg = ConfigLoaderImpl.load_configuration(self._loader, self._name, list(choices), RunMode.RUN)
             with open_dict(cfg):
                 del cfg["hydra"]
             self._composed[choices] = cfg

@@ -1,21 +1,14 @@
 """Trained autoencoders kept for later experiments, each under a hash of all that determines it."""
 
 import hashlib
-import io
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from deepsad_pl.checkpoints import Checkpoint, DamagedError, set_aside, to_bytes, unpickled
 from deepsad_pl.files import locked, write_atomic
-
-log = logging.getLogger(__name__)
-
-Checkpoint = dict[str, Any]
 
 _DIGEST = hashlib.sha256
 _DIGEST_BYTES = _DIGEST().digest_size
@@ -31,17 +24,24 @@ class Entry:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load(self) -> Checkpoint | None:
-        """The checkpoint, or None; a damaged file is removed with a warning."""
+    def load(self, fits: Callable[[Checkpoint], None] = lambda _: None) -> Checkpoint | None:
+        """The checkpoint, or None; a damaged file is set aside with a warning.
+
+        Args:
+            fits: raises :class:`~deepsad_pl.checkpoints.DamagedError` for a checkpoint that is not what is looked for.
+        """
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        if _DIGEST(content[_DIGEST_BYTES:]).digest() != content[:_DIGEST_BYTES]:
-            log.warning("the cached autoencoder %s is damaged: it is removed and trained again", self.path)
-            self.path.unlink()
+        try:
+            if _DIGEST(content[_DIGEST_BYTES:]).digest() != content[:_DIGEST_BYTES]:
+                raise DamagedError("its SHA-256 does not match its content")
+            checkpoint = unpickled(content[_DIGEST_BYTES:])
+            fits(checkpoint)
+        except DamagedError as error:
+            set_aside(self.path, "cached autoencoder", error)
             return None
-        checkpoint: Checkpoint = torch.load(io.BytesIO(content[_DIGEST_BYTES:]), map_location="cpu", weights_only=True)
         return checkpoint
 
     def store(self, checkpoint: Mapping[str, Any]) -> None:
@@ -49,9 +49,8 @@ class Entry:
         # What a process killed in the middle of the next line has left.
         for stale in self.path.parent.glob(f".{self.path.name}.*"):
             stale.unlink()
-        content = io.BytesIO()
-        torch.save(dict(checkpoint), content)
-        write_atomic(self.path, _DIGEST(content.getvalue()).digest() + content.getvalue())
+        content = to_bytes(checkpoint)
+        write_atomic(self.path, _DIGEST(content).digest() + content)
 
 
 def entry_key(what: Mapping[str, Any]) -> str:

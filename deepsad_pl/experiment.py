@@ -157,13 +157,13 @@ def _forget(run_dir: Path) -> None:
 
 
 # Whose log the messages of this thread are for, where many experiments are at work at once; None: everybody's.
-_speaks_for: ContextVar[Path | None] = ContextVar("_speaks_for", default=None)
+_speaks_for: ContextVar[frozenset[Path] | None] = ContextVar("_speaks_for", default=None)
 
 
 @contextmanager
-def speaking_for(plan: Plan) -> Iterator[None]:
-    """Let messages go to the log of this experiment alone, while many are at work."""
-    token = _speaks_for.set(plan.run_dir)
+def speaking_for(*plans: Plan) -> Iterator[None]:
+    """Let messages go to the logs of these experiments alone, while many are at work."""
+    token = _speaks_for.set(frozenset(plan.run_dir for plan in plans))
     try:
         yield
     finally:
@@ -174,7 +174,7 @@ def speaking_for(plan: Plan) -> Iterator[None]:
 def _log_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(lambda _: _speaks_for.get() in (None, path.parent))
+    handler.addFilter(lambda _: (speaks_for := _speaks_for.get()) is None or path.parent in speaks_for)
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,12 +81,3 @@ def locked(path: Path, *, busy: str, way_out: str, wait: bool = True) -> Iterato
         yield
     finally:
         lock.release()
-
-
-def is_whole_archive(path: Path) -> bool:
-    """Whether a zip archive, such as a checkpoint of torch, has every part with the right checksum."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, OSError):
-        return False

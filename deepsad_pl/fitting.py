@@ -1,6 +1,5 @@
 """One training of an experiment: finished before, taken from the cache, gone on with, or done from the start."""
 
-import io
 import json
 import logging
 from contextlib import nullcontext
@@ -12,13 +11,22 @@ from typing import Any
 import torch
 
 from deepsad_pl.build import Phase
+from deepsad_pl.checkpoints import Checkpoint, DamagedError, to_bytes
 from deepsad_pl.compiling import compiled
-from deepsad_pl.encoder_cache import Checkpoint, Entry, locked_entry
-from deepsad_pl.files import is_whole_archive, write_atomic
+from deepsad_pl.encoder_cache import Entry, locked_entry
+from deepsad_pl.files import write_atomic
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
+from deepsad_pl.restorable import is_finished, require_finished, usable
 from deepsad_pl.tracking import Tracker
-from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
+from deepsad_pl.training import (
+    CollapseCheck,
+    EpochCheckpoint,
+    LossRecorder,
+    PhaseProgress,
+    make_trainer,
+    require_finite_weights,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,19 +74,38 @@ def shares(plan: Plan, phase: Phase) -> bool:
 
 def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
     """The checkpoint of a training that the experiment has finished, or None."""
+    found = _found(plan, phase)
+    if found is None or not is_finished(found):
+        return None
+    log.info("%s was finished before: %s", phase.name, checkpoint_path(plan, phase))
+    return found
+
+
+def unfinished(plan: Plan, phase: Phase) -> Checkpoint | None:
+    """The checkpoint that a training can go on from, or None."""
+    found = _found(plan, phase)
+    return None if found is None or is_finished(found) else found
+
+
+def _found(plan: Plan, phase: Phase) -> Checkpoint | None:
     # A forced run has forgotten its files, which a further rank may see too early.
-    path = checkpoint_path(plan, phase)
-    finished = None if plan.force else _read_finished(path)
-    if finished is not None:
-        log.info("%s was finished before: %s", phase.name, path)
-    return finished
+    if plan.force:
+        return None
+    return usable(checkpoint_path(plan, phase), phase.module, main=is_main_process(plan.ranks))
 
 
 def take(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
     """A training that another experiment has finished, as this one's, or None."""
-    if plan.force or (found := entry.load()) is None:
-        return None
     assert phase.determined_by is not None
+    what = json.dumps(phase.determined_by, sort_keys=True)
+
+    def fits(found: Checkpoint) -> None:
+        if found.get("determined_by") != what:
+            raise DamagedError("it is the training of something else")
+        require_finished(found, phase.module)
+
+    if plan.force or (found := entry.load(fits)) is None:
+        return None
     log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
     return reuse(plan, phase, found, entry)
 
@@ -115,7 +142,7 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     collapse = CollapseCheck(phase.name)
     callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, checkpoint]
     trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks)
-    resumed = path if path.exists() else None
+    resumed = path if unfinished(plan, phase) is not None else None
     if resumed:
         log.info("%s goes on from %s", phase.name, path)
     device = trainer.strategy.root_device
@@ -123,6 +150,7 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
         log.info("%s: its step is compiled first, which can take a minute", phase.name)
     with compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
         trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
+    require_finite_weights(phase.name, phase.module)
     finished = {
         "state_dict": phase.module.state_dict(),
         "hyper_parameters": dict(phase.module.hparams),
@@ -146,26 +174,4 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
 def write_finished(path: Path, finished: Checkpoint) -> None:
     """Keep a trained module as Lightning's ``load_from_checkpoint`` reads it, without what only training needs."""
     path.parent.mkdir(exist_ok=True)
-    content = io.BytesIO()
-    torch.save(finished, content)
-    write_atomic(path, content.getvalue())
-
-
-def _read_finished(path: Path) -> Checkpoint | None:
-    """The checkpoint of a finished training, or None if it is not finished; a damaged one is removed with a warning."""
-    if not path.exists():
-        return None
-    if not is_whole_archive(path):
-        log.warning("the checkpoint %s is damaged: it is removed and the training starts anew", path)
-        path.unlink()
-        return None
-    checkpoint = unfinished(path)
-    return checkpoint if checkpoint is not None and "spread" in checkpoint else None
-
-
-def unfinished(path: Path) -> Checkpoint | None:
-    """The checkpoint of a training, or None if it has not come that far."""
-    if not path.exists():
-        return None
-    checkpoint: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    return checkpoint
+    write_atomic(path, to_bytes(finished))

@@ -11,6 +11,8 @@ from typing import Any
 
 from deepsad_pl.checks import Settings, setting_problems
 from deepsad_pl.data import image_folder
+from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.results import identity_hash
@@ -64,20 +66,23 @@ class Plan:
         return int(self.trainer["devices"] * self.trainer["num_nodes"])
 
 
-def make_plan(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> Plan:
+def make_plan(
+    settings: Settings, *, multirun: bool = False, tasks: int | None = None, problems: Sequence[str] = ()
+) -> Plan:
     """Check the settings and plan the run.
 
     Args:
         settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/schema.py``).
         multirun: whether this is one job of a sweep.
         tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
+        problems: what is known to be wrong already, for one message about everything.
 
     Raises:
         DeepSADError: with every problem found.
     """
     dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
     pretrain = settings["pretrain"] if settings["pretrain"]["name"] != "none" else None
-    problems = setting_problems(settings, multirun=multirun, tasks=tasks)
+    problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
     scenario = None
     numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
@@ -87,7 +92,9 @@ def make_plan(settings: Settings, *, multirun: bool = False, tasks: int | None =
         problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
     else:
         try:
-            scenario = resolve_scenario(**settings["scenario"], seed=settings["seed"], classes=classes)
+            scenario = resolve_scenario(
+                **settings["scenario"], seed=settings["seed"], classes=classes, in_training=training_classes(dataset)
+            )
         except DeepSADError as error:
             problems += error.problems
     if problems or scenario is None:
@@ -155,7 +162,18 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     """
     if "root" in dataset:
         return tuple(image_folder.class_names(root_of(dataset)))
-    return tuple(dataset["classes"])
+    return tuple(map(composed, dataset["classes"]))
+
+
+def training_classes(dataset: Settings) -> tuple[str, ...]:
+    """The names of the classes that the training data have; of an image folder those with an image in ``train``.
+
+    Raises:
+        DeepSADError: if that folder cannot be read.
+    """
+    if "root" in dataset:
+        return tuple(image_folder.training_classes(root_of(dataset)))
+    return class_names(dataset)
 
 
 def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, Any]:
@@ -165,6 +183,8 @@ def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, An
             "image_size": image_size(dataset),
             "files": image_folder.content_digest(root_of(dataset), data_dir / "cache"),
         }
+    elif (digest := data_digest(dataset["kind"], data_dir)) is not None:
+        chosen["data_digest"] = digest
     return chosen
 
 

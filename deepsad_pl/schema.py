@@ -4,6 +4,7 @@ Each group's YAML starts from one of these (``schema/<group>: <name>``). A defau
 an option's choice, here where all options share it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,10 +74,10 @@ class ScenarioConfig:
     """Who is normal, labeled, polluting (section 4.2)."""
 
     normal_class: Any = MISSING  # index, name or a list of them
-    anomaly_class: Any = MISSING  # the known one: index or name; null draws all k_l by the seed
+    anomaly_class: Any = MISSING  # the known one: index or name, or a list of all; null draws k_l by the seed
     gamma_l: float = MISSING  # labeled anomalies / all training rows
     gamma_p: float = MISSING  # pollution / unlabeled training rows
-    k_l: int = MISSING  # anomaly classes among the labeled ones
+    k_l: int = MISSING  # anomaly classes among the labeled ones; 1 or its length where anomaly_class is a list
     gamma_n: float = MISSING  # labeled normals / all training rows
 
 
@@ -326,4 +327,15 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "iforest": IForestConfig,
     "kde": KDEConfig,
     "ssad": SSADConfig,
+}
+# Of each group, the types that an option may start from.
+GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
+    "dataset": {"images": ImagesConfig, "image_folder": ImageFolderConfig, "table": TableConfig},
+    "scenario": {"base": ScenarioConfig},
+    "recipe": {"base": RecipeConfig},
+    "pretrain": PRETRAIN_CONFIGS,
+    "method": METHOD_CONFIGS,
+    "trainer": {"base": TrainerConfig},
+    "study": {"base": StudyConfig},
+    "logger": {"base": LoggerConfig, "wandb": WandbConfig},
 }

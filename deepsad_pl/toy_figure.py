@@ -18,16 +18,17 @@ from matplotlib.patches import Patch
 
 from deepsad_pl.build import build, load_data
 from deepsad_pl.catalog import is_shallow
+from deepsad_pl.checkpoints import DamagedError, from_bytes
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.estimation import MODEL
-from deepsad_pl.files import is_whole_archive
 from deepsad_pl.finished import record_of
 from deepsad_pl.fitting import CHECKPOINTS
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
 from deepsad_pl.report.columns import heading
 from deepsad_pl.report.style import RC, new_figure, save
+from deepsad_pl.restorable import require_state
 from deepsad_pl.shallow.models import load_model
 
 FloatArray = npt.NDArray[np.float64]
@@ -288,7 +289,12 @@ def _record(plan: Plan) -> dict[str, Any]:
 
 def _trained(module: TrainedMethod, path: Path) -> TrainedMethod:
     """The module in its trained state, in evaluation mode."""
-    if not is_whole_archive(path):
-        raise DeepSADError(f"the trained model {path} is missing or damaged; run the experiment again with force=true")
-    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    try:
+        state: Any = from_bytes(path.read_bytes()).get("state_dict")
+        require_state(state, module)
+    except (FileNotFoundError, DamagedError) as error:
+        raise DeepSADError(
+            f"the trained model {path} is missing or damaged; run the experiment again with force=true"
+        ) from error
+    module.load_state_dict(state)
     return module.eval()

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from deepsad_pl.checkpoints import seal
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.ranks import started_ranks
@@ -40,6 +41,20 @@ def loss_error(phase: str, epoch: int, loss: float) -> DeepSADError:
     return DeepSADError(
         f"the {phase} loss is {loss} in epoch {epoch}; lower {GROUPS[phase]}.lr or look for extreme values in the data"
     )
+
+
+def require_finite_weights(phase: str, module: LightningModule) -> None:
+    """Demand that the last step, whose effect no loss shows, has left a module that can be used.
+
+    Raises:
+        DeepSADError: if a parameter is not finite.
+    """
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise DeepSADError(
+                f"after the last step of {phase} the parameter {name} is not finite; lower {GROUPS[phase]}.lr or look "
+                "for extreme values in the data"
+            )
 
 
 class LossRecorder(Callback):
@@ -116,6 +131,7 @@ class EpochCheckpoint(Checkpoint):
         part = self.path.with_suffix(".part")
         trainer.save_checkpoint(part)
         if trainer.is_global_zero:
+            seal(part)
             part.replace(self.path)
         self._saved = time.monotonic()
 

@@ -9,7 +9,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
 
 
 class GridSweeper(BasicSweeper):
@@ -79,7 +78,7 @@ class GridSweeper(BasicSweeper):
         problems: dict[str, None] = {}
         for job in jobs:
             try:
-                make_plan(composer.settings(job), multirun=True, tasks=tasks_of(self.launcher))
+                composer.plan(job, tasks=tasks_of(self.launcher))
             except DeepSADError as error:
                 problems |= dict.fromkeys(error.problems)
         if problems:

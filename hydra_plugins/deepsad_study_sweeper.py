@@ -80,14 +80,19 @@ class StudySweeper(GridSweeper):
     def _study(self, arguments: Sequence[str]) -> "StudyRun":
         from deepsad_pl.cli import held_back
         from deepsad_pl.composer import Composer
+        from deepsad_pl.errors import DeepSADError
         from deepsad_pl.study.study import StudyRun
 
         assert self.hydra_context is not None and self.launcher is not None
         loader = self.hydra_context.config_loader
         asked = OmegaConf.to_container(self._asked.study, resolve=True)
-        whole = loader.load_configuration(
-            "sweep", [f"study={self._asked.hydra.runtime.choices['study']}"], run_mode=self._asked.hydra.mode
-        )
+        name, choice = self._asked.study.name, self._asked.hydra.runtime.choices["study"]
+        if name != choice and name in loader.get_group_options("study"):
+            raise DeepSADError(
+                f"study.name is {name}, but study={choice} was chosen, and their results would come into one table; "
+                "give it a name of its own"
+            )
+        whole = loader.load_configuration("sweep", [f"study={choice}"], run_mode=self._asked.hydra.mode)
         assert isinstance(asked, dict)
         return StudyRun(
             asked={str(key): value for key, value in asked.items()},

@@ -72,9 +72,19 @@ def test_keys_are_found_with_any_value(composer: Composer) -> None:
     assert not composer.has_key([], "nothing.at_all")
 
 
-@pytest.mark.parametrize("wrong", ["scenario.gama_l=1", "dataset=minst", "seed=x", "trainer.devices=[1]"])
-def test_what_hydra_refuses_is_refused(composer: Composer, wrong: str) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("scenario.gama_l=1", "scenario.gamma_l"),
+        ("dataset=minst", "mnist"),
+        ("seed=x", "Integer"),
+        ("trainer.devices=[1]", "trainer.devices"),
+    ],
+)
+def test_what_hydra_refuses_is_refused(composer: Composer, wrong: str, told: str) -> None:
     with pytest.raises((HydraException, OmegaConfBaseException)):
+        compose("train", [wrong])
+    with pytest.raises(DeepSADError, match=told):
         composer.settings([wrong])
 
 

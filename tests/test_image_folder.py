@@ -1,8 +1,9 @@
 """A folder of images: its classes, the decoding, the cache."""
 
+import hashlib
+import json
 import os
 import shutil
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
+from planned import plan_of
 from tiny_data import IMAGES_PER_CLASS, write_image_folder
 
-from deepsad_pl.data import image_folder
+from deepsad_pl.build import load_data
+from deepsad_pl.data import digests, image_folder, pixels
 from deepsad_pl.data.image_folder import class_names, content_digest, image_folder_arrays
+from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.plan import Plan
+from deepsad_pl.stacked.experiments import _source_of
 
 SIZE = (16, 16)
 
@@ -38,14 +44,20 @@ def load(root: Path, tmp_path: Path) -> Callable[..., tuple[npt.NDArray[Any], ..
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Every file that is decoded, so that a test sees whether the cache was used."""
     paths: list[Path] = []
-    decode = image_folder._decode
+    decode = pixels.decode
 
-    def counting(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    def counting(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         paths.append(path)
-        return decode(path, shape)
+        return decode(path, content, shape)
 
-    monkeypatch.setattr(image_folder, "_decode", counting)
+    monkeypatch.setattr(pixels, "decode", counting)
     return paths
+
+
+@pytest.fixture
+def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files just written count as old enough to be remembered."""
+    monkeypatch.setattr(digests, "_TICK_NS", -(10**9))
 
 
 def files_of(root: Path, part: str) -> list[Path]:
@@ -90,15 +102,6 @@ def test_a_class_may_be_missing_from_one_part(root: Path, load: Any) -> None:
     _, labels_train, _, labels_test = load()
     assert set(labels_train) == {1, 2}
     assert set(labels_test) == {0, 1, 2}
-
-
-def test_upper_left_pixel_is_first(tmp_path: Path) -> None:
-    pixels = np.zeros((2, 3, 3), np.uint8)
-    pixels[0, 2] = (1, 2, 3)
-    Image.fromarray(pixels).save(tmp_path / "x.png")
-    image = image_folder._decode(tmp_path / "x.png", (3, 2, 3))
-    assert image[:, 0, 2].tolist() == [1, 2, 3]
-    assert image.sum() == 6
 
 
 def test_hidden_files_and_other_folders_are_left_out(root: Path, load: Any) -> None:
@@ -148,14 +151,48 @@ def test_a_changed_image_is_decoded_anew(root: Path, load: Any) -> None:
     assert load()[0][0, :, 5, 5].tolist() == [1, 2, 3]
 
 
-def test_a_change_that_keeps_the_size_is_seen_by_its_time(root: Path, load: Any, decoded: list[Path]) -> None:
+def brightness(root: Path, value: int) -> Path:
+    """A folder whose images are uncompressed, so that their sizes do not tell what they show, and of one age."""
+    for part in ("train", "test"):
+        (root / part / "a").mkdir(parents=True)
+        path = root / part / "a" / "0.bmp"
+        Image.new("L", SIZE, value).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+    return root
+
+
+def test_two_folders_with_equal_names_sizes_and_times_are_two(tmp_path: Path, at_rest: None) -> None:
+    for value in (10, 200):
+        x_train, _, x_test, _ = image_folder_arrays(
+            brightness(tmp_path / str(value), value), tmp_path / "cache", image_size=SIZE, channels=1
+        )
+        assert np.unique(x_train).tolist() == np.unique(x_test).tolist() == [value]
+    ten, two_hundred = (content_digest(tmp_path / str(value), tmp_path / "cache") for value in (10, 200))
+    assert ten != two_hundred
+
+
+@pytest.mark.parametrize("way", ["copy over", "swap"])
+def test_images_replaced_under_their_names_sizes_and_times_are_seen(tmp_path: Path, at_rest: None, way: str) -> None:
+    dark, bright = (brightness(tmp_path / str(value), value) for value in (10, 200))
+    before = content_digest(dark, tmp_path / "cache")
+    if way == "swap":
+        dark.rename(tmp_path / "before")
+        bright.rename(dark)
+    else:
+        for path in files_of(bright, "train") + files_of(bright, "test"):
+            shutil.copy2(path, dark / path.relative_to(bright))
+    assert content_digest(dark, tmp_path / "cache") != before
+    x_train, *_ = image_folder_arrays(dark, tmp_path / "cache", image_size=SIZE, channels=1)
+    assert np.unique(x_train).tolist() == [200]
+
+
+def test_a_folder_that_is_only_touched_is_not_decoded_again(root: Path, load: Any, decoded: list[Path]) -> None:
     load()
     decoded.clear()
-    path = files_of(root, "train")[0]
-    stat = path.stat()
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    for path in files_of(root, "train"):
+        path.touch()
     load()
-    assert path in decoded
+    assert decoded == []
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -195,24 +232,12 @@ def test_a_damaged_image_is_named_and_leaves_no_cache(
     assert len(load()[0]) == 27
 
 
-@pytest.mark.parametrize("kind", [OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error])
-def test_whatever_a_decoder_says_the_image_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
-    def broken(self: Image.Image, mode: str) -> Image.Image:
-        raise kind("damaged")
-
-    path = files_of(root, "train")[0]
-    monkeypatch.setattr(Image.Image, "convert", broken)
-    with pytest.raises(DeepSADError, match="cannot be read as an image") as caught:
-        image_folder._decode(path, (3, *SIZE))
-    assert str(path) in str(caught.value)
-
-
 def test_a_killed_decoding_leaves_no_cache(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupted(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    def interrupted(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_folder, "_decode", interrupted)
+        patch.setattr(pixels, "decode", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load()
     assert not [entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]
@@ -250,9 +275,10 @@ def test_the_digest_does_not_tell_where_the_folder_lies(root: Path, tmp_path: Pa
     assert content_digest(copy, tmp_path / "cache") == content_digest(root, tmp_path / "cache")
 
 
-def test_the_digest_is_kept(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_is_kept(root: Path, tmp_path: Path, at_rest: None, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = content_digest(root, tmp_path / "cache")
-    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(digests, "_read", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(Image, "open", lambda path: pytest.fail(f"{path} is opened again"))
     assert content_digest(root, tmp_path / "cache") == digest
 
 
@@ -283,13 +309,112 @@ def test_the_cache_can_be_read_by_whom_the_umask_lets(load: Any, tmp_path: Path)
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_a_grey_png_keeps_its_brightness_whatever_its_depth(tmp_path: Path, bits: int) -> None:
-    dtype = {8: np.uint8, 16: np.uint16}[bits]
-    pixels = (np.full((4, 4), 128) * 257 ** (bits // 8 - 1)).astype(dtype)
-    Image.fromarray(pixels).save(tmp_path / "grey.png")
-    image = image_folder._decode(tmp_path / "grey.png", (1, 4, 4))
-    assert np.abs(image.astype(int) - 128).max() <= 1
+def folder_digest(root: Path) -> str:
+    """The digest that the first pixel format had, written down once more."""
+    files = [
+        [str(path.relative_to(root)), hashlib.sha256(path.read_bytes()).hexdigest()]
+        for part in ("train", "test")
+        for path in files_of(root, part)
+    ]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def test_a_folder_whose_pixels_stay_keeps_its_digest(root: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full(SIZE, 40_000, np.uint16)).save(root / "train" / "zebra" / "deep.png")
+    assert content_digest(root, tmp_path / "cache") == folder_digest(root)
+
+
+@pytest.mark.parametrize("what", ["turned", "deep"])
+def test_a_folder_whose_pixels_were_wrong_has_another_digest(root: Path, tmp_path: Path, what: str) -> None:
+    if what == "turned":
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        Image.new("RGB", SIZE).save(root / "train" / "zebra" / "turned.jpg", exif=exif)
+    else:
+        (root / "train" / "zebra" / "deep.pgm").write_bytes(b"P5 1 1 65535\n\x80\x00")
+    first = content_digest(root, tmp_path / "cache")
+    assert first != folder_digest(root)
+    assert first == content_digest(root, tmp_path / "cache") == content_digest(root, tmp_path / "other cache")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\x00", b"0" * 64])
+def test_a_damaged_note_on_the_pixels_is_made_anew(root: Path, tmp_path: Path, damaged: bytes) -> None:
+    digest = content_digest(root, tmp_path / "cache")
+    (note,) = (tmp_path / "cache").glob("pixels-*")
+    note.write_bytes(damaged)
+    assert content_digest(root, tmp_path / "cache") == digest
+    assert note.read_text() == digest
+
+
+def test_a_folder_that_changed_since_the_plan_is_refused(root: Path, tmp_path: Path) -> None:
+    planned = content_digest(root, tmp_path / "cache")
+    shutil.copy(files_of(root, "train")[0], root / "train" / "zebra" / "new.png")
+    with pytest.raises(DeepSADError, match="has changed since this run was planned; start it again"):
+        image_folder_arrays(root, tmp_path / "cache", image_size=SIZE, channels=3, digest=planned)
+
+
+def test_a_run_takes_the_images_that_it_was_planned_with(root: Path, tmp_path: Path) -> None:
+    def planned() -> Plan:
+        words = ("dataset=image_folder", f"dataset.root={root}", "dataset.image_size=8", f"data_dir={tmp_path}")
+        return plan_of(*words, "scenario.normal_class=zebra", "scenario.anomaly_class=b-side")
+
+    before = planned()
+    sources: dict[str, Source] = {}
+    assert len(load_data(before).x_train) == len(_source_of(before, sources).x_train) == 27
+    shutil.copy(files_of(root, "train")[0], root / "train" / "zebra" / "new.png")
+    with pytest.raises(DeepSADError, match="has changed since this run was planned"):
+        load_data(before)
+    assert len(_source_of(planned(), sources).x_train) == 28, "not the one that is in memory"
+
+
+def test_an_image_that_changes_between_digest_and_decoding_is_named(
+    root: Path, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    path = files_of(root, "test")[0]
+    real = image_folder.file_digests
+
+    def then_changed(*args: Any, **kwargs: Any) -> list[str]:
+        found = real(*args, **kwargs)
+        Image.new("L", SIZE).save(path)
+        return found
+
+    shutil.rmtree(tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(image_folder, "file_digests", then_changed)
+        with pytest.raises(DeepSADError, match="has changed while the images were being read") as caught:
+            load()
+    assert str(path) in str(caught.value)
+    assert np.unique(load()[2][0]).tolist() == [0]
+
+
+def test_a_file_that_cannot_be_read_is_named(root: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = files_of(root, "train")[3]
+
+    def denied(root: Path, names: Any, cache: Path, progress: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(image_folder, "file_digests", denied)
+    with pytest.raises(DeepSADError) as caught:
+        load()
+    assert str(caught.value) == f"{path} cannot be read (Permission denied); repair or remove it"
+
+
+def test_what_is_left_out_is_counted_in_one_line(root: Path, load: Any, caplog: pytest.LogCaptureFixture) -> None:
+    load()
+    assert caplog.messages == []
+    zebra = root / "train" / "zebra"
+    (zebra / "gone.png").symlink_to("nowhere")
+    (zebra / "round").symlink_to(zebra)
+    (zebra / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (zebra / "notes.txt").write_text("no image")
+    (root / "test" / "beside.png").write_bytes(b"")
+    load()
+    assert caplog.messages == [
+        f"{root}: skipped 5 files (broken links: 1, such as train/zebra/gone.png; links to a folder around them: 1, "
+        "such as train/zebra/round; no images: 2, such as train/zebra/Thumbs.db; outside the class folders: 1, such as "
+        "test/beside.png)"
+    ]
 
 
 def test_the_real_images(real_data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from conftest import ROOT
 from planned import plan_of, problems_of
 
+from deepsad_pl.data.sources import load_source
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan
 
@@ -66,7 +67,16 @@ def image_folder(root: Path, **files: bytes) -> str:
         ("dataset.network.kernel_size=4", "dataset.network.kernel_size", "4"),
         ("dataset.network.dense=[]", "dataset.network.dense", "[]"),
         ("dataset.name=a/b", "dataset.name", "'a/b'"),
+        ("dataset.name=", "dataset.name", "''"),
         ("dataset.kind=floppy", "dataset.kind", "floppy"),
+        ("dataset.kind=mnist", "dataset.kind is mnist, but dataset.name is digits", "choose dataset=mnist"),
+        ("dataset.name=mnist", "dataset.kind is digits, but dataset.name is mnist", "a dataset.name of its own"),
+        ("dataset.classes=[0,1,2,3,4,5,6,7,8,0]", "dataset.classes", "0 more than once"),
+        ("dataset.classes=[a,b]", "dataset.classes has 2 names", "digits has 10 classes"),
+        ("dataset.classes=[0,1,2,3,4,5,6,7,8,9,10]", "dataset.classes has 11 names", "digits has 10 classes"),
+        ("dataset.classes=[0,1,2,3,4,5,6,7,8,'']", "dataset.classes", "give every class a name"),
+        ("output_dir=", "output_dir", "empty"),
+        ("output_dir=' '", "output_dir", "empty"),
     ],
 )
 def test_a_wrong_value_is_one_problem_that_names_key_and_value(override: str, key: str, value: str) -> None:
@@ -74,6 +84,39 @@ def test_a_wrong_value_is_one_problem_that_names_key_and_value(override: str, ke
     assert key in problem
     assert value in problem
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("dataset.kind=mnist", "dataset.name=other"),
+        ("dataset.name=my-digits",),
+        ("dataset=cardio", "dataset.kind=thyroid", "dataset.name=other", "dataset.classes=[good,bad]"),
+        ("data_dir=",),
+    ],
+)
+def test_a_data_set_under_a_name_of_its_own_is_no_contradiction(overrides: tuple[str, ...]) -> None:
+    assert plan_of(*overrides, "scenario.normal_class=0", "scenario.anomaly_class=1")
+
+
+def test_an_image_folder_may_not_pass_for_a_known_data_set(tmp_path: Path) -> None:
+    (problem,) = problems_of("dataset=image_folder", image_folder(tmp_path), "dataset.name=mnist")
+    assert problem.startswith("dataset.kind is image_folder, but dataset.name is mnist")
+
+
+def test_an_image_folder_without_a_root_is_told() -> None:
+    assert problems_of("dataset=image_folder", "dataset.root=")[0].startswith("dataset.root is empty")
+
+
+def test_letters_composed_and_decomposed_are_one_class_name() -> None:
+    (problem,) = problems_of("dataset=cardio", "dataset.classes=['caf\u00e9','cafe\u0301']")
+    assert problem.startswith("dataset.classes has caf\u00e9 more than once")
+
+
+@pytest.mark.parametrize("kind", ["digits", "toy"])
+def test_every_class_of_the_embedded_data_sets_has_a_name(kind: str) -> None:
+    source, plan = load_source(kind, data_dir=Path("nowhere"), seed=0, scaling="zscore"), plan_of(f"dataset={kind}")
+    assert len(plan.classes) == len({*source.labels_train, *source.labels_test})
 
 
 @pytest.mark.parametrize("group", ["method", "pretrain", "logger"])
@@ -112,6 +155,13 @@ def test_an_image_must_survive_every_pooling(tmp_path: Path, size: str) -> None:
 def test_a_wrong_number_of_channels_is_told(tmp_path: Path) -> None:
     (problem,) = problems_of("dataset=image_folder", image_folder(tmp_path), "dataset.channels=2")
     assert "dataset.channels" in problem
+
+
+def test_several_known_classes_stand_in_identity_and_folder() -> None:
+    plan = plan_of("scenario.anomaly_class=[2,1]")
+    assert plan.identity["scenario"]["known_classes"] == [1, 2]
+    assert "known_1+2" in plan.run_dir.name
+    assert plan == plan_of("scenario.anomaly_class=['1',2]", "scenario.k_l=2")
 
 
 def test_an_image_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

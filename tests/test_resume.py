@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, settings_of
 
+from deepsad_pl.checkpoints import from_bytes, to_bytes
 from deepsad_pl.experiment import Outcome, run_experiment
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
@@ -198,6 +200,69 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
     resumed = run(tmp_path)
     assert_same_bits(resumed.run_dir, undisturbed.run_dir)
     assert {path.name for path in (resumed.run_dir / "checkpoints").iterdir()} == set(CHECKPOINTS.values())
+
+
+def one_bit(content: bytes) -> bytes:
+    """A bit of the zip directory, of which zip has no checksum: torch would take a tensor for an empty folder."""
+    changed = bytearray(content)
+    changed[content.rindex(b"PK\1\2") + 38] ^= 0x10
+    return bytes(changed)
+
+
+def not_finite(content: bytes) -> bytes:
+    checkpoint = from_bytes(content)
+    checkpoint["state_dict"]["encoder.layers.0.weight"][0, 0, 0, 0] = torch.nan
+    return to_bytes(checkpoint)
+
+
+def of_another_network(content: bytes) -> bytes:
+    checkpoint = from_bytes(content)
+    checkpoint["state_dict"]["encoder.layers.0.weight"] = torch.zeros(1)
+    return to_bytes(checkpoint)
+
+
+@pytest.mark.parametrize("damage", [one_bit, not_finite, of_another_network])
+@pytest.mark.parametrize("phase", ["pretrain", "fit"])
+def test_a_training_whose_checkpoint_is_damaged_starts_anew(
+    undisturbed: Outcome,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: str,
+    damage: Callable[[bytes], bytes],
+) -> None:
+    with monkeypatch.context() as patch:
+        break_at(patch, MODULES[phase], 2)
+        with pytest.raises(RuntimeError, match="power"):
+            run(tmp_path)
+    (path,) = tmp_path.rglob(CHECKPOINTS[phase])
+    bad = damage(path.read_bytes())
+    path.write_bytes(bad)
+    resumed = run(tmp_path)
+    assert_same_bits(resumed.run_dir, undisturbed.run_dir)
+    assert losses(resumed.run_dir) == losses(undisturbed.run_dir)
+    assert path.with_name(path.name + ".damaged").read_bytes() == bad
+    log = (resumed.run_dir / "train.log").read_text()
+    assert log.count("is damaged") == 1
+    assert "goes on from" not in log
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "fit"])
+def test_a_checkpoint_without_a_sum_as_releases_before_left_it_is_gone_on_with(
+    undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    with monkeypatch.context() as patch:
+        break_at(patch, MODULES[phase], 2)
+        patch.setattr("deepsad_pl.training.seal", lambda _: None)
+        patch.setattr("deepsad_pl.checkpoints.sealed", lambda archive: archive)
+        with pytest.raises(RuntimeError, match="power"):
+            run(tmp_path)
+    for path in tmp_path.rglob("*.ckpt"):
+        assert path.read_bytes()[-22:].startswith(b"PK\5\6")
+    resumed = run(tmp_path)
+    assert_same_bits(resumed.run_dir, undisturbed.run_dir)
+    log = (resumed.run_dir / "train.log").read_text()
+    assert f"{phase} goes on from" in log
+    assert "damaged" not in log
 
 
 def test_the_traceback_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from deepsad_pl.data.class_names import resolve_class
 from deepsad_pl.data.scenario import (
     Scenario,
     TrainingSet,
     count_rows,
     draw_training_set,
-    resolve_class,
     resolve_scenario,
 )
 from deepsad_pl.errors import DeepSADError
@@ -282,7 +282,7 @@ def test_an_unknown_class_is_refused_with_the_list_of_classes(wish: object) -> N
     with pytest.raises(DeepSADError) as caught:
         resolve_class(wish, NAMES)
     assert "no class" in str(caught.value)
-    assert str(wish) in str(caught.value)
+    assert ("null" if wish is None else str(wish)) in str(caught.value)
     assert all(name in str(caught.value) for name in NAMES)
 
 
@@ -290,6 +290,88 @@ def test_several_classes_may_be_normal() -> None:
     drawn = draw(normal_class=["bird", 0, "0"], gamma_l=0.1)
     assert drawn.counts.unlabeled_normals == 120
     assert scenario(normal_class=["bird", 0, "0"]).normal_classes == (0, 2)
+
+
+@quick
+@given(seed=seeds, known=st.permutations([1, 2, 3, 4]), length=st.integers(1, 4), given_k_l=st.booleans())
+def test_a_list_names_all_known_classes(seed: int, known: list[int], length: int, given_k_l: bool) -> None:
+    wish = [NAMES[i] if i % 2 else i for i in known[:length]]
+    k_l = length if given_k_l else 1
+    assert scenario(seed=seed, anomaly_class=wish, k_l=k_l, gamma_l=0.1).known_classes == tuple(sorted(known[:length]))
+
+
+def test_a_list_is_the_scenario_that_the_seed_draws() -> None:
+    drawn = scenario(seed=3, anomaly_class=None, k_l=2, gamma_l=0.1)
+    assert scenario(seed=3, anomaly_class=list(drawn.known_classes), gamma_l=0.1) == drawn
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"anomaly_class": []}, "scenario.anomaly_class is an empty list"),
+        ({"anomaly_class": [1, "automobile"]}, "names 'automobile' more than once"),
+        ({"anomaly_class": [1, 0]}, "'airplane' is also a normal class"),
+        ({"anomaly_class": [1, None]}, "scenario.anomaly_class: there is no class null"),
+        ({"anomaly_class": [1, "plane"]}, "scenario.anomaly_class: there is no class 'plane'"),
+        ({"anomaly_class": [1, 2, 3], "k_l": 2}, "scenario.k_l is 2, but scenario.anomaly_class lists 3"),
+        ({"anomaly_class": [1, 2, 3], "k_l": 0}, "scenario.k_l is 0, but scenario.anomaly_class lists 3"),
+        ({"anomaly_class": [1], "k_l": 2}, "scenario.k_l is 2, but scenario.anomaly_class lists 1"),
+    ],
+)
+def test_a_list_of_known_classes_that_cannot_be_is_refused(wish: dict[str, Any], told: str) -> None:
+    (problem,) = problems_of(gamma_l=0.1, **wish)
+    assert told in problem
+
+
+@quick
+@given(
+    seed=seeds,
+    normal=st.integers(0, 4),
+    novel=st.sets(st.integers(0, 4), max_size=3),
+    k_l=st.integers(1, 4),
+    by_name=st.booleans(),
+)
+def test_known_classes_are_drawn_from_those_of_the_training_data(
+    seed: int, normal: int, novel: set[int], k_l: int, by_name: bool
+) -> None:
+    """As if the novel classes did not exist; without any, the draw is that of a permutation of all the others."""
+    novel -= {normal}
+    there = [i for i in range(5) if i not in novel]
+    drawn = np.random.default_rng([seed, 0, normal]).permutation([i for i in there if i != normal]).tolist()
+    given_class = drawn[-1] if by_name and drawn else None
+    if given_class is not None:
+        drawn = [given_class, *drawn[:-1]]
+    wish = {"normal_class": normal, "anomaly_class": given_class, "k_l": k_l, "seed": seed, "gamma_l": 0.1}
+    if k_l <= len(drawn):
+        known = scenario(**wish, in_training=[NAMES[i] for i in there]).known_classes
+        assert known == tuple(sorted(drawn[:k_l]))
+        return
+    with pytest.raises(DeepSADError, match=f"scenario.k_l is {k_l}, .* {len(drawn)} anomaly class"):
+        scenario(**wish, in_training=[NAMES[i] for i in there])
+
+
+@pytest.mark.parametrize("irrelevant", [{"anomaly_class": "cat"}, {"anomaly_class": None}, {"anomaly_class": ["cat"]}])
+def test_where_nothing_is_labeled_novel_classes_do_no_harm(irrelevant: dict[str, Any]) -> None:
+    assert scenario(gamma_l=0.0, in_training=["airplane"], **irrelevant) == scenario(gamma_l=0.0)
+
+
+def test_training_data_without_anomalies_need_gamma_l_0() -> None:
+    with pytest.raises(
+        DeepSADError, match=r"the training data have no anomaly class.*use scenario.gamma_l=0"
+    ) as caught:
+        scenario(gamma_l=0.1, in_training=["airplane"], anomaly_class="cat", k_l=3)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "wish", [{"normal_class": "cat"}, {"normal_class": [0, "cat"]}, {"anomaly_class": "cat"}, {"anomaly_class": [1, 3]}]
+)
+def test_a_class_that_the_training_data_lack_is_refused_by_name(wish: dict[str, Any]) -> None:
+    with pytest.raises(DeepSADError) as caught:
+        scenario(gamma_l=0.1, in_training=["airplane", "automobile", "bird"], **wish)
+    (problem,) = caught.value.problems
+    assert "is 'cat', but the training data have no row of it" in problem
+    assert "airplane, automobile, bird" in problem
 
 
 def test_a_table_has_two_classes() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import socketserver
 import tarfile
 import threading
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import plan_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from planned import plan_of
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 from sklearn.datasets import load_digits
 from tiny_data import (
     closed_url,
@@ -40,7 +42,6 @@ from deepsad_pl.data.sources import (
     load_source,
     odds_source,
     split_rows,
-    standardize,
     table_source,
     torchvision_source,
 )
@@ -120,42 +121,10 @@ def test_the_split_of_a_source_comes_from_its_seed(make: Callable[[int], Any]) -
     assert not np.array_equal(first.x_train, other.x_train)
 
 
-def test_zscore_is_fitted_on_the_training_rows_only() -> None:
-    x, y = table_of(100, 4, 30)
-    x[:, 1] *= 1000
-    train, test = split_rows(y, 5)
-    source = table_source(x, y, 5, "zscore")
-    mean, std = x[train].mean(0), x[train].std(0)
-    assert source.x_train == pytest.approx((x[train] - mean) / std, abs=1e-5)
-    assert source.x_test == pytest.approx((x[test] - mean) / std, abs=1e-5)
-    assert source.x_train.mean(0) == pytest.approx(np.zeros(4), abs=1e-6)
-    assert source.x_train.std(0) == pytest.approx(np.ones(4), abs=1e-6)
-    assert np.array_equal(source.labels_train, y[train])
-    assert np.array_equal(source.labels_test, y[test])
-
-
 def test_tables_are_float32_and_not_scaled_again() -> None:
     source = table_source(*table_of(60, 4, 20), 0, "zscore")
     assert (source.x_train.dtype, source.x_test.dtype, source.scale) == (np.float32, np.float32, None)
     assert source.shape == (4,)
-
-
-@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
-@pytest.mark.parametrize("constant", [0.0, 7.0, 1e9, 0.1])
-def test_a_constant_column_is_divided_by_1(scaling: str, constant: float) -> None:
-    x_train, x_test = np.full((20, 1), constant), np.full((3, 1), constant + 2)
-    train, test = standardize(x_train, x_test, scaling)
-    assert train == pytest.approx(np.zeros((20, 1)), abs=1e-6)
-    assert test == pytest.approx(np.full((3, 1), 2.0), abs=1e-6)
-
-
-def test_minmax_puts_the_training_rows_between_0_and_1() -> None:
-    x, y = table_of(100, 4, 30)
-    train, test = split_rows(y, 0)
-    source = table_source(x, y, 0, "minmax")
-    low, high = x[train].min(0), x[train].max(0)
-    assert source.x_train == pytest.approx((x[train] - low) / (high - low), abs=1e-6)
-    assert source.x_test == pytest.approx((x[test] - low) / (high - low), abs=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".mat", ".npz"])
@@ -217,16 +186,53 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         (np.zeros((4, 2)), np.array([0, np.nan, 1, 0])),
         (np.full((4, 2), np.nan), np.array([0, 0, 1, 0])),
         (np.full((4, 2), np.inf), np.array([0, 0, 1, 0])),
+        (np.zeros((4, 2)), np.array([[0, 0], [1, 0]])),
     ],
-    ids=["1-D", "3-D", "lengths", "label 2", "label -1", "label 0.5", "label nan", "x nan", "x inf"],
+    ids=["1-D", "3-D", "lengths", "label 2", "label -1", "label 0.5", "label nan", "x nan", "x inf", "y 2-D"],
 )
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_what_is_no_table_is_refused(tmp_path: Path, x: Any, y: Any) -> None:
     path = write_table(tmp_path / "t.npz", x, y)
     problem = problem_with(path)
     assert str(path) in problem
     assert WAY_OUT in problem
     assert "0 or 1" in problem
+
+
+Y = np.array([0, 0, 1, 0])
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npz"])
+@pytest.mark.parametrize(
+    ("x", "y", "found"),
+    [
+        (np.zeros((4, 2)) + 1j, Y, "X of type complex128"),
+        (np.zeros((4, 2)), Y + 0j, "y of type complex128"),
+        (np.zeros((4, 0)), Y, r"X of shape \(4, 0\) and y of shape .*"),
+        (np.zeros((0, 2)), np.zeros(0), r"X of shape \(0, 2\) and y of shape .*"),
+        (np.array([["1", "2"], ["3", "4"]]), Y[:2], "X of type <U1|X of shape .*"),
+        (np.array([[0, 1], [2, np.nan], [4, 5], [6, 7]]), Y, "NaN or infinite values in column 1 of X, counted from 0"),
+        (np.zeros((4, 2)), Y * 2, "other values than 0 and 1 in y"),
+    ],
+    ids=["complex X", "complex y", "no column", "no row", "text", "nan", "labels"],
+)
+def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, suffix: str, x: Any, y: Any, found: str) -> None:
+    problem = problem_with(write_table(tmp_path / f"t{suffix}", x, y))
+    assert re.search(f"t{suffix} holds ({found}), but X with N rows of D finite real numbers and y", problem)
+    assert problem.endswith(f"are needed; {WAY_OUT}")
+
+
+@pytest.mark.parametrize(
+    ("x", "found"),
+    [
+        (csc_matrix(np.eye(4)), "X as a csc_(matrix|array)"),
+        (np.array([[1, "two"], [3, 4]], dtype=object), "X of type object"),
+        ({"field": np.eye(4)}, r"X of type \[\('field', 'O'\)\]"),
+    ],
+    ids=["sparse", "cells", "struct"],
+)
+def test_other_matrices_of_matlab_are_refused(tmp_path: Path, x: Any, found: str) -> None:
+    problem = problem_with(write_table(tmp_path / "t.mat", x, Y))
+    assert re.search(f"t.mat holds {found}, but X with N rows", problem)
 
 
 @pytest.mark.parametrize("suffix", [".mat", ".npz"])

@@ -186,6 +186,13 @@ def test_all_problems_of_a_study_are_told_at_once() -> None:
         assert part in told
 
 
+def test_a_study_takes_classes_one_at_a_time_and_no_null() -> None:
+    told = study_problems(study_of("pollution", normal_classes=None, anomaly_classes=[1, [2, 3]]))
+    assert ["normal_classes is None" in told[0], "anomaly_classes has the list [2, 3]" in told[1]] == [True, True]
+    with pytest.raises(DeepSADError, match=r"study.anomaly_classes on dataset=digits: there is no class null"):
+        places(study_of("pollution", anomaly_classes=[None]), subject_of("deep_sad"))
+
+
 def test_a_class_that_is_not_there_is_named_with_its_key() -> None:
     with pytest.raises(DeepSADError, match=r"study.normal_classes on dataset=digits: there is no class 'cat'"):
         places(study_of("pollution", normal_classes=["cat"]), subject_of("deep_sad"))

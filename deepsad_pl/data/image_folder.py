@@ -1,102 +1,208 @@
-"""A folder of images, ``<root>/{train,test}/<class>/*``, decoded once into a memory-mapped array cache."""
+"""A folder of images, ``<root>/{train,test}/<class>/**``: what it holds, what identifies it, its arrays."""
 
 import hashlib
 import json
+import logging
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
-from rich.progress import track
 
-from deepsad_pl.console import console
+from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.digests import file_digests
+from deepsad_pl.data.image_listing import Listing, holds_images, is_class, list_images
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
 
+log = logging.getLogger(__name__)
+
 PARTS = ("train", "test")
+
+# Raised when the pixels of a file change, so that what was decoded before is not mistaken for what is decoded now.
+PIXEL_FORMAT = 2
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """One file of the folder, as a directory scan tells it."""
+class _Content:
+    """What lies in an image folder.
 
-    name: str  # relative to the root, with forward slashes
-    size: int
-    mtime_ns: int
+    Attributes:
+        listing: names.
+        files: name and SHA-256 of each image, in the order of the listing.
+        digest: of the whole folder.
+    """
+
+    listing: Listing
+    files: list[tuple[str, str]]
+    digest: str
 
 
 def class_names(root: Path) -> list[str]:
-    """The class folders of both parts together, sorted; a class may be missing from one of them.
+    """The classes of both parts together, in the order of their folders; one of the parts may lack some.
+
+    Names are in composed Unicode (NFC), whatever the folders on disk are written in.
 
     Raises:
-        DeepSADError: if ``root``, ``root/train`` or ``root/test`` is missing, or there is no class folder.
+        DeepSADError: if ``root``, ``root/train`` or ``root/test`` is missing, there is no class folder, or two folders
+            of a part differ in nothing but Unicode composition.
     """
     for folder in (root, *(root / part for part in PARTS)):
         if not folder.is_dir():
             raise DeepSADError(
                 f"dataset.root: there is no folder {folder}; give a folder with train/<class>/* and test/<class>/*"
             )
-    names = {entry.name for part in PARTS for entry in os.scandir(root / part) if _is_class(entry)}
-    if not names:
+    folders = {**_class_folders(root, "test"), **_class_folders(root, "train")}
+    if not folders:
         raise DeepSADError(f"dataset.root: {root}/train has no class folder; give one folder of images for each class")
-    return sorted(names)
+    return sorted(folders, key=lambda name: folders[name])
 
 
-def scan(root: Path) -> dict[str, list[list[ImageFile]]]:
-    """For each part the files of each class, sorted by name; hidden files are left out."""
-    classes = class_names(root)
-    return {part: [sorted(_scan_class(root, f"{part}/{c}"), key=lambda f: f.name) for c in classes] for part in PARTS}
+def training_classes(root: Path) -> list[str]:
+    """Those of :func:`class_names` that have an image in ``root/train``; the others are novel."""
+    if _trained is None:
+        return _training_classes(root)
+    if root not in _trained:
+        _trained[root] = _training_classes(root)
+    return _trained[root]
+
+
+def _training_classes(root: Path) -> list[str]:
+    folders = _class_folders(root, "train")
+    return [c for c in class_names(root) if c in folders and holds_images(root, f"train/{folders[c]}")]
+
+
+def scan(root: Path) -> Listing:
+    """The images of each class, also those in its sub-folders and behind links; hidden files and folders are left out.
+
+    Raises:
+        DeepSADError: if ``root`` has not the layout, or a folder cannot be read.
+    """
+    try:
+        classes = class_names(root)
+        folders = {part: _class_folders(root, part) for part in PARTS}
+        return list_images(root, {part: [folders[part].get(c) for c in classes] for part in PARTS})
+    except OSError as error:
+        raise DeepSADError(
+            f"dataset.root: {error.filename} cannot be read ({error.strerror}); make it readable or remove it"
+        ) from error
 
 
 _digests: dict[tuple[Path, Path], str] | None = None
+_trained: dict[Path, list[str]] | None = None
 
 
 @contextmanager
 def looked_at_once() -> Iterator[None]:
-    """Within the block a folder counts as unchanged: only its first digest walks through it."""
-    global _digests
-    _digests = {}
+    """Within the block a folder counts as unchanged: only the first look walks through it."""
+    global _digests, _trained
+    _digests, _trained = {}, {}
     try:
         yield
     finally:
-        _digests = None
+        _digests = _trained = None
 
 
 def content_digest(root: Path, cache_dir: Path) -> str:
-    """What identifies the content of an image folder wherever it lies: a hash of relative names and bytes.
+    """What identifies the content of an image folder wherever it lies: a hash of the images' relative names and bytes.
 
-    Files are read once; then the result is kept in the cache, keyed by the file list, sizes and modification times.
+    Images are read once; then their hashes are remembered, see :func:`~deepsad_pl.data.digests.file_digests`.
 
     Args:
         root: the folder.
-        cache_dir: where the result is kept.
+        cache_dir: where the hashes are kept.
 
     Raises:
-        DeepSADError: if the folder has not the layout, or the cache cannot be written.
+        DeepSADError: if the folder has not the layout or cannot be read, or the cache cannot be written.
     """
     if _digests is None:
-        return _content_digest(root, cache_dir)
+        return _content(root, cache_dir).digest
     if (root, cache_dir) not in _digests:
-        _digests[root, cache_dir] = _content_digest(root, cache_dir)
+        _digests[root, cache_dir] = _content(root, cache_dir).digest
     return _digests[root, cache_dir]
 
 
-def _content_digest(root: Path, cache_dir: Path) -> str:
-    files = [file for groups in scan(root).values() for group in groups for file in group]
-    kept = cache_dir / f"digest-{_digest([(f.name, f.size, f.mtime_ns) for f in files])[:16]}"
-    if kept.exists():
-        return kept.read_text(encoding="utf-8")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda file: hashlib.sha256((root / file.name).read_bytes()).hexdigest(), files)
-        shown = track(digests, "reading images", len(files), console=console)
-        digest = _digest([(file.name, found) for file, found in zip(files, shown, strict=True)])
+def image_folder_arrays(
+    root: Path, cache_dir: Path, *, image_size: Sequence[int], channels: int, digest: str | None = None
+) -> tuple[npt.NDArray[Any], ...]:
+    """The decoded images and their class indices.
+
+    The decoded images are cached under their content and the shape asked for. Images of another size are resized
+    (antialiased bilinear, without keeping the aspect ratio). One line of the log counts what is skipped in the folder.
+
+    Args:
+        root: the folder.
+        cache_dir: where the arrays are kept.
+        image_size: (H, W).
+        channels: 1 (grey) or 3 (RGB).
+        digest: what :func:`content_digest` must be; None takes any.
+
+    Returns:
+        x_train (N, C, H, W) uint8 memory-mapped, labels_train (N,), x_test, labels_test.
+
+    Raises:
+        DeepSADError: if the folder has not the layout or changes meanwhile, a file cannot be decoded, or the cache
+            cannot be written.
+    """
+    from deepsad_pl.data.decoded_cache import load_or_write
+
+    content = _content(root, cache_dir)
+    if digest not in (None, content.digest):
+        raise DeepSADError(f"{root} has changed since this run was planned; start it again")
+    if content.listing.skipped:
+        log.warning("%s: %s", root, content.listing.told())
+    for part, groups in content.listing.images.items():
+        if not any(groups):
+            raise DeepSADError(f"dataset.root: {root / part} holds no image; put them into {part}/<class>/")
+    shape = (channels, *image_size)
+    key = _digest([PIXEL_FORMAT, content.digest, list(shape)])
+    images = load_or_write(cache_dir, key, PARTS, lambda folder: _decode_into(folder, root, content, shape))
+    arrays: list[npt.NDArray[Any]] = []
+    for part, array in zip(PARTS, images, strict=True):
+        groups = content.listing.images[part]
+        arrays += [array, np.repeat(np.arange(len(groups)), [len(group) for group in groups])]
+    return tuple(arrays)
+
+
+def _content(root: Path, cache_dir: Path) -> _Content:
+    listing = scan(root)
+    try:
+        hashes = file_digests(root, listing.names, cache_dir, progress="reading images")
+    except OSError as error:
+        raise _unreadable(error) from error
+    files = list(zip(listing.names, hashes, strict=True))
+    return _Content(listing, files, _folder_digest(root, files, cache_dir))
+
+
+def _folder_digest(root: Path, files: Sequence[tuple[str, str]], cache_dir: Path) -> str:
+    """The digest of a folder with these names and hashes.
+
+    It is the same as in pixel format 1 unless an image has other pixels now, so that earlier results stay valid for
+    all folders but those. Finding out takes a look at each image, so the answer is kept in the cache.
+    """
+    before = _digest(files)
+    now = _digest([PIXEL_FORMAT, before])
+    kept = cache_dir / f"pixels-{before[:16]}"
+    try:
+        digest = kept.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        digest = ""
+    if digest in (before, now):
+        return digest
+    from deepsad_pl.data import pixels
+
+    def differs(file: tuple[str, str]) -> bool:
+        return pixels.differs_from_format_1(_read(root, *file))
+
+    digest = now if any(_each(differs, files, "looking at images")) else before
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, digest)
@@ -105,103 +211,63 @@ def _content_digest(root: Path, cache_dir: Path) -> str:
     return digest
 
 
-def image_folder_arrays(
-    root: Path, cache_dir: Path, *, image_size: Sequence[int], channels: int
-) -> tuple[npt.NDArray[Any], ...]:
-    """The decoded images and their class indices.
-
-    The cache is keyed by the file list, sizes and modification times, and by the shape asked for. Images of another
-    size are resized (antialiased bilinear, without keeping the aspect ratio).
-
-    Args:
-        root: the folder.
-        cache_dir: where the arrays are kept.
-        image_size: (H, W).
-        channels: 1 (grey) or 3 (RGB).
-
-    Returns:
-        x_train (N, C, H, W) uint8 memory-mapped, labels_train (N,), x_test, labels_test.
-
-    Raises:
-        DeepSADError: if the folder has not the layout, or a file is no image.
-    """
-    files = scan(root)
-    listing = [(f.name, f.size, f.mtime_ns) for part in PARTS for group in files[part] for f in group]
-    key = _digest([*listing, list(image_size), channels])
-    folder = cache_dir / f"image_folder-{key[:16]}"
-    if not folder.exists():
-        try:
-            _fill(folder, root, files, (channels, *image_size))
-        except OSError as error:
-            raise DeepSADError(f"{cache_dir} cannot be written ({error}); choose another data_dir") from error
-    arrays: list[npt.NDArray[Any]] = []
-    for part in PARTS:
-        arrays.append(np.load(folder / f"{part}.npy", mmap_mode="r"))
-        arrays.append(np.repeat(np.arange(len(files[part])), [len(group) for group in files[part]]))
-    return tuple(arrays)
-
-
-def _fill(folder: Path, root: Path, files: dict[str, list[list[ImageFile]]], shape: tuple[int, ...]) -> None:
-    """Make the cache, under a temporary name until it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
-        if folder.exists():
-            return
-        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        part.mkdir()
-        try:
-            _decode_into(part, root, files, shape)
-            part.replace(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _is_class(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
-
-
-def _scan_class(root: Path, folder: str) -> Iterator[ImageFile]:
-    if not (root / folder).is_dir():
-        return
-    for entry in os.scandir(root / folder):
-        if entry.is_file() and not entry.name.startswith("."):
-            stat = entry.stat()
-            yield ImageFile(f"{folder}/{entry.name}", stat.st_size, stat.st_mtime_ns)
+def _class_folders(root: Path, part: str) -> dict[str, str]:
+    """The class folders of a part, by class name, which is the folder's in composed Unicode."""
+    folders: dict[str, str] = {}
+    for entry in filter(is_class, os.scandir(root / part)):
+        if (other := folders.setdefault(composed(entry.name), entry.name)) != entry.name:
+            raise DeepSADError(
+                f"dataset.root: {root / part} has two folders named {composed(entry.name)}, {other!a} and "
+                f"{entry.name!a}, which are one class; move the files of one into the other"
+            )
+    return folders
 
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _decode(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    from PIL import Image
+def _decode_into(target: Path, root: Path, content: _Content, shape: tuple[int, ...]) -> None:
+    from deepsad_pl.data import pixels
 
-    channels, height, width = shape
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = opened
-            if opened.mode.startswith("I;16"):
-                # Pillow would clip 16-bit grey at 255.
-                image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
-            image = image.convert("L" if channels == 1 else "RGB")
-    except Exception as error:  # each decoder raises kinds of its own on damaged files
-        reason = f"{type(error).__name__}: {error}"
-        raise DeepSADError(f"{path} cannot be read as an image ({reason}); repair or remove it") from error
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+    hashes = dict(content.files)
 
+    def decoded(name: str) -> bytes:
+        return pixels.decode(root / name, _read(root, name, hashes[name]), shape).tobytes()
 
-def _decode_into(target: Path, root: Path, files: dict[str, list[list[ImageFile]]], shape: tuple[int, ...]) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part, groups in files.items():
-            paths = [root / file.name for group in groups for file in group]
-            if not paths:
-                raise DeepSADError(f"dataset.root: {root / part} holds no image; put them into {part}/<class>/")
-            array = np.lib.format.open_memmap(
-                target / f"{part}.npy", mode="w+", dtype=np.uint8, shape=(len(paths), *shape)
+    for part, groups in content.listing.images.items():
+        names = [name for group in groups for name in group]
+        # Written in order, not through a memory map, where a full disk would kill the process.
+        with (target / f"{part}.npy").open("wb") as array:
+            np.lib.format.write_array_header_1_0(
+                array, {"descr": "|u1", "fortran_order": False, "shape": (len(names), *shape)}
             )
-            images = pool.map(lambda path: _decode(path, shape), paths)
-            for i, image in enumerate(track(images, f"decoding {part} images", len(paths), console=console)):
-                array[i] = image
-            array.flush()
+            for image in _each(decoded, names, f"decoding {part} images"):
+                array.write(image)
+
+
+def _each(function: Callable[[_T], _R], items: Sequence[_T], text: str) -> Iterator[_R]:
+    """The results in order, computed in threads, with a progress bar."""
+    from rich.progress import track
+
+    from deepsad_pl.console import console
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from track(pool.map(function, items), text, len(items), console=console)
+
+
+def _read(root: Path, name: str, sha256: str) -> bytes:
+    """The bytes of a file, which must be those that were hashed."""
+    try:
+        content = (root / name).read_bytes()
+    except OSError as error:
+        raise _unreadable(error) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DeepSADError(
+            f"{root / name} has changed while the images were being read; run again once nothing writes to {root}"
+        )
+    return content
+
+
+def _unreadable(error: OSError) -> DeepSADError:
+    return DeepSADError(f"{error.filename} cannot be read ({error.strerror}); repair or remove it")

@@ -13,6 +13,8 @@ from deepsad_pl.errors import DeepSADError
 
 log = logging.getLogger(__name__)
 
+ODDS_FOLDER = "odds"
+
 _PYOD = "https://raw.githubusercontent.com/yzhao062/pyod/34f7996effac700a5166d882d5e94c6e6078fae3/notebooks/data/"
 _ADBENCH = (
     "https://raw.githubusercontent.com/Minqi824/ADBench/3dac8221081e190f157d78e93bfa8867f90d0965/"
@@ -68,29 +70,52 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
         else:
             with np.load(path, allow_pickle=False) as archive:
                 content = {key: archive[key] for key in archive.files}
-        x, y = np.asarray(content["X"], dtype=np.float64), np.asarray(content["y"], dtype=np.float64).ravel()
+        x, y = content["X"], content["y"]
     except KeyError as error:
         raise DeepSADError(f"{path} has no key {error}, but X (N, D) and y (N) are needed; {way_out}") from error
     except Exception as error:  # each reader raises kinds of its own on damaged files
         raise DeepSADError(f"{path} cannot be read ({type(error).__name__}: {error}); {way_out}") from error
-    if x.ndim != 2 or len(x) != len(y) or not np.isin(y, (0, 1)).all() or not np.isfinite(x).all():
+    if (problem := _table_problem(x, y)) is not None:
         raise DeepSADError(
-            f"{path} holds X of shape {x.shape} and y of shape {y.shape}, but a finite (N, D) table with N labels "
-            f"0 or 1 is needed; {way_out}"
+            f"{path} holds {problem}, but X with N rows of D finite real numbers and y with N labels 0 or 1 are "
+            f"needed; {way_out}"
         )
-    return x, y.astype(np.int64)
+    return np.asarray(x, dtype=np.float64), y.ravel().astype(np.int64)
+
+
+def _table_problem(x: Any, y: Any) -> str | None:
+    """What keeps two entries of a file from being a table and its labels."""
+    for name, values in (("X", x), ("y", y)):
+        if not isinstance(values, np.ndarray):
+            return f"{name} as a {type(values).__name__}"  # such as a sparse matrix
+        if values.dtype.kind not in "biuf":
+            return f"{name} of type {values.dtype}"
+    if x.ndim != 2 or 0 in x.shape or not y.size == max(y.shape, default=1) == len(x):
+        return f"X of shape {x.shape} and y of shape {y.shape}"
+    with np.errstate(over="ignore"):
+        infinite = ~np.isfinite(x.astype(np.float64)).all(axis=0)
+    if infinite.any():
+        return f"NaN or infinite values in column {np.flatnonzero(infinite)[0]} of X, counted from 0"
+    if not np.isin(y, (0, 1)).all():
+        return "other values than 0 and 1 in y"
+    return None
+
+
+def odds_file(name: str, data_dir: Path) -> Path | None:
+    """The file of a set, ``<data_dir>/odds/<name>.mat`` or ``.npz``, or None where neither is there."""
+    paths = (data_dir / ODDS_FOLDER / f"{name}{suffix}" for suffix in (".mat", ".npz"))
+    return next((path for path in paths if path.exists()), None)
 
 
 def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Rows and labels of a set, from ``<data_dir>/odds/<name>.mat`` or ``.npz``, downloaded if neither is there.
+    """Rows and labels of a set, downloaded unless its file is there.
 
     Raises:
         DeepSADError: if the file cannot be had or read.
     """
     known = ODDS_FILES[name]
-    folder = data_dir / "odds"
-    path = next((p for suffix in (".mat", ".npz") if (p := folder / f"{name}{suffix}").exists()), None)
-    x, y = read_table(path or fetch(known.url, folder / known.file, known.sha256))
+    path = odds_file(name, data_dir) or fetch(known.url, data_dir / ODDS_FOLDER / known.file, known.sha256)
+    x, y = read_table(path)
     if (*x.shape, int(y.sum())) != (known.rows, known.columns, known.outliers):
         log.warning(
             "%s here has %d rows, %d columns and %d outliers; the paper's Table 1 has %d, %d and %d",

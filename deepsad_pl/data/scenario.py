@@ -4,8 +4,7 @@ Pure numpy. Two steps, so that a wrong wish is told before any data are read:
 :func:`resolve_scenario` knows only the class names, :func:`draw_training_set` the labels as well.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
@@ -13,6 +12,7 @@ from math import floor
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.data.class_names import resolve_class
 from deepsad_pl.errors import DeepSADError
 
 IntArray = npt.NDArray[np.int64]
@@ -93,29 +93,6 @@ class TrainingSet:
     counts: Counts
 
 
-def resolve_class(wish: object, classes: Sequence[str]) -> int:
-    """The index of a class given by name or by index; a number that is a class's name means that class.
-
-    Case and punctuation of names do not matter: ``ankle-boot`` is ``Ankle boot``.
-
-    Raises:
-        DeepSADError: if there is no such class.
-    """
-    listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
-    # The command line turns 7 and 1.5 into numbers, though they may be names.
-    if isinstance(wish, str | int | float) and not isinstance(wish, bool) and str(wish) in classes:
-        return classes.index(str(wish))
-    if isinstance(wish, str):
-        folded = [_fold(name) for name in classes]
-        if folded.count(_fold(wish)) == 1:
-            return folded.index(_fold(wish))
-        if wish.isdecimal():
-            wish = int(wish)
-    if isinstance(wish, int) and not isinstance(wish, bool) and 0 <= wish < len(classes):
-        return wish
-    raise DeepSADError(f"there is no class {wish!r}; give one of these by index or name: {listed}")
-
-
 def number_problems(*, gamma_l: float, gamma_p: float, k_l: int, gamma_n: float, seed: int) -> list[str]:
     """What is wrong with the numbers of a scenario, whatever its classes; see :func:`resolve_scenario`."""
     problems = [
@@ -145,53 +122,67 @@ def resolve_scenario(
     gamma_n: float,
     seed: int,
     classes: Sequence[str],
+    in_training: Collection[str] | None = None,
 ) -> Scenario:
     """Check the wish as far as the class names allow and resolve its classes.
 
     Args:
         normal_class: index or name of the normal class, or a list of them.
         anomaly_class: index or name of a known anomaly class; None to draw all k_l by the seed. With k_l > 1 the others
-            are drawn by the seed. With gamma_l = 0 or k_l = 0 nothing is labeled and it is not looked at.
+            are drawn by the seed. A list names all known classes; k_l is then 1 or the list's length. With gamma_l = 0
+            nothing is labeled and it is not looked at, and with k_l = 0 only a list is.
         gamma_l: labeled anomalies over all training rows.
         gamma_p: pollution over unlabeled training rows.
         k_l: number of anomaly classes among the labeled anomalies.
         gamma_n: labeled normals over all training rows.
         seed: determines every draw, in [0, 2^32).
         classes: the names of all classes.
+        in_training: the names of those that the training data have; None if they have all. The others are novel: they
+            can be neither normal nor known.
 
     Raises:
         DeepSADError: with every problem found.
     """
     problems = number_problems(gamma_l=gamma_l, gamma_p=gamma_p, k_l=k_l, gamma_n=gamma_n, seed=seed)
-
-    def resolve(key: str, wish: object) -> int | None:
-        try:
-            return resolve_class(wish, classes)
-        except DeepSADError as error:
-            problems.append(f"scenario.{key}: {error}")
-            return None
+    trained = [i for i, name in enumerate(classes) if in_training is None or name in in_training]
 
     wishes = list(normal_class) if isinstance(normal_class, list | tuple) else [normal_class]
     if not wishes:
         problems.append("scenario.normal_class is an empty list; name at least one class")
-    normal = sorted({i for wish in wishes if (i := resolve("normal_class", wish)) is not None})
+    normal = sorted(set(_resolve("normal_class", wishes, classes, trained, problems)))
     anomalous = [i for i in range(len(classes)) if i not in normal]
     if normal and not anomalous:
         problems.append("scenario.normal_class names every class, so there is no anomaly; leave at least one class out")
 
     known: tuple[int, ...] = ()
-    if k_l > 0 and gamma_l != 0:
-        given = None if anomaly_class is None else resolve("anomaly_class", anomaly_class)
-        if given is not None and given in normal:
+    several = isinstance(anomaly_class, list | tuple)
+    if gamma_l != 0 and (k_l > 0 or several):
+        available = [i for i in trained if i not in normal]
+        if normal and anomalous and not available:
             problems.append(
-                f"scenario.anomaly_class {classes[given]!r} is also a normal class; choose another one or null"
+                f"scenario.gamma_l is {gamma_l}, but the training data have no anomaly class, so nothing can be "
+                "labeled; use scenario.gamma_l=0"
             )
-        if normal and k_l > len(anomalous):
-            problems.append(f"scenario.k_l is {k_l}, but there are {len(anomalous)} anomaly classes; give at most that")
-        if not problems:
-            drawn = _generator(seed, _KNOWN_CLASSES, normal).permutation(anomalous).tolist()
-            order = drawn if given is None else [given, *(c for c in drawn if c != given)]
-            known = tuple(sorted(order[:k_l]))
+        elif isinstance(anomaly_class, list | tuple):
+            known = tuple(sorted(_resolve("anomaly_class", anomaly_class, classes, trained, problems)))
+            problems += _list_problems(known, len(anomaly_class), k_l, classes)
+        else:
+            wishes = [] if anomaly_class is None else [anomaly_class]
+            given = _resolve("anomaly_class", wishes, classes, trained, problems)
+            if normal and k_l > len(available):
+                problems.append(
+                    f"scenario.k_l is {k_l}, but the training data have {len(available)} anomaly "
+                    f"class{'' if len(available) == 1 else 'es'}; give at most that"
+                )
+            if not problems:
+                drawn = _generator(seed, _KNOWN_CLASSES, normal).permutation(available).tolist()
+                given += [c for c in drawn if c not in given][: k_l - len(given)]
+            known = tuple(sorted(given))
+        problems += [
+            f"scenario.anomaly_class {classes[i]!r} is also a normal class; choose another one or null"
+            for i in dict.fromkeys(known)
+            if i in normal
+        ]
     if problems:
         raise DeepSADError(*problems)
     return Scenario(tuple(normal), known, float(gamma_l) if known else 0.0, float(gamma_p), float(gamma_n), seed)
@@ -276,8 +267,36 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     return TrainingSet(index, semi_y, (~normal[index]).astype(np.int64), counts)
 
 
-def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "-", name.casefold())
+def _resolve(
+    key: str, wishes: Sequence[object], classes: Sequence[str], trained: Sequence[int], problems: list[str]
+) -> list[int]:
+    """The classes that exist, in the order of the wishes; what is wrong goes to ``problems``."""
+    found: list[int] = []
+    for wish in wishes:
+        try:
+            index = resolve_class(wish, classes)
+        except DeepSADError as error:
+            problems.append(f"scenario.{key}: {error}")
+            continue
+        found.append(index)
+        if index not in trained:
+            there = ", ".join(classes[i] for i in trained) or "none"
+            problems.append(
+                f"scenario.{key} is {classes[index]!r}, but the training data have no row of it; choose one of the "
+                f"classes that they have: {there}"
+            )
+    return found
+
+
+def _list_problems(known: Sequence[int], length: int, k_l: int, classes: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a list of known classes, besides its classes."""
+    if not length:
+        yield "scenario.anomaly_class is an empty list; name at least one class, or null to draw them"
+    elif k_l not in (1, length):
+        yield f"scenario.k_l is {k_l}, but scenario.anomaly_class lists {length} known classes; leave scenario.k_l out"
+    for i in dict.fromkeys(known):
+        if known.count(i) > 1:
+            yield f"scenario.anomaly_class names {classes[i]!r} more than once; name each class once"
 
 
 def _generator(seed: int, stream: int, normal_classes: Sequence[int]) -> np.random.Generator:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from deepsad_pl.console import console
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
+from deepsad_pl.data.published import PUBLISHED, Published
 from deepsad_pl.data.toy import toy_table
 from deepsad_pl.errors import DeepSADError
 
@@ -69,22 +70,48 @@ def split_rows(labels: Array, seed: int) -> tuple[Array, Array]:
 
 
 def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array]:
-    """Scale the columns by what the training rows say; a constant column is divided by 1.
+    """Scale the columns by what the training rows say; a constant column is exactly 0 in them and divided by 1.
 
     Args:
-        x_train: shape (N, D).
-        x_test: shape (M, D).
-        scaling: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1]).
+        x_train: finite, shape (N, D).
+        x_test: finite, shape (M, D).
+        scaling: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1], others anywhere).
 
     Returns:
         Both, in float32.
+
+    Raises:
+        DeepSADError: if a value does not fit float32 then; names the columns.
     """
+    from sklearn import config_context
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
     scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
-    train = scaler.fit_transform(np.asarray(x_train, dtype=np.float64))
-    test = scaler.transform(np.asarray(x_test, dtype=np.float64))
-    return train.astype(np.float32), test.astype(np.float32)
+    x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
+        train, test = _in_handy_units(x_train, x_test)
+        # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
+        train, test = _in_handy_units(train - train[0], test - train[0])
+        parts = scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
+    wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
+    if (columns := np.flatnonzero(wrong[0] + wrong[1])).size:
+        named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
+        more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
+        raise DeepSADError(
+            f"values too far from the training rows do not fit float32 after dataset.scaling={scaling}, in column "
+            f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
+        )
+    return parts
+
+
+def _in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
+    """Columns that vary times the power of two, which rounds nothing, that brings their training rows near 1.
+
+    In other units the square of a difference may overflow or vanish.
+    """
+    varies = train.min(axis=0) < train.max(axis=0)
+    exponent = np.where(varies, np.frexp(np.abs(train).max(axis=0))[1], 0)
+    return np.ldexp(train, -exponent), np.ldexp(test, -exponent)
 
 
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
@@ -115,19 +142,20 @@ class _TorchvisionSet:
     """Which class of torchvision reads a set, the files that it keeps below its root, and how they come by hand."""
 
     kind: str
-    folder: str
-    files: tuple[str, ...]
+    published: Published
     by_hand: str
 
+    @property
+    def folder(self) -> str:
+        return self.published.folder
 
-_IDX_FILES = tuple(f"raw/{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+
 _IDX_BY_HAND = "raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz"
-_CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 _CIFAR_ARCHIVE = "cifar-10-python.tar.gz"
 _TORCHVISION = {
-    "mnist": _TorchvisionSet("MNIST", "MNIST", _IDX_FILES, _IDX_BY_HAND),
-    "fmnist": _TorchvisionSet("FashionMNIST", "FashionMNIST", _IDX_FILES, _IDX_BY_HAND),
-    "cifar10": _TorchvisionSet("CIFAR10", "cifar-10-batches-py", _CIFAR_FILES, f"the unpacked {_CIFAR_ARCHIVE}"),
+    "mnist": _TorchvisionSet("MNIST", PUBLISHED["mnist"], _IDX_BY_HAND),
+    "fmnist": _TorchvisionSet("FashionMNIST", PUBLISHED["fmnist"], _IDX_BY_HAND),
+    "cifar10": _TorchvisionSet("CIFAR10", PUBLISHED["cifar10"], f"the unpacked {_CIFAR_ARCHIVE}"),
 }
 
 
@@ -162,7 +190,7 @@ def torchvision_source(name: str, data_dir: Path) -> Source:
 
 
 def _is_complete(folder: Path, wanted: _TorchvisionSet) -> bool:
-    return all((folder / file).exists() for file in wanted.files)
+    return all((folder / file).exists() for file in wanted.published.sha256)
 
 
 def _read(root: Path, wanted: _TorchvisionSet, download: bool = False) -> list[Any]:
@@ -219,6 +247,7 @@ def load_source(
     root: Path | None = None,
     image_size: Sequence[int] = (32, 32),
     channels: int = 3,
+    digest: str | None = None,
 ) -> Source:
     """The source of a data set.
 
@@ -230,6 +259,7 @@ def load_source(
         root: of an image folder.
         image_size: (H, W) of an image folder.
         channels: of an image folder, 1 or 3.
+        digest: of an image folder, as it was planned with; None takes any.
 
     Raises:
         DeepSADError: if the data cannot be had or read.
@@ -245,7 +275,7 @@ def load_source(
     if kind == "image_folder" and root is not None:
         from deepsad_pl.data.image_folder import image_folder_arrays
 
-        arrays = image_folder_arrays(root, data_dir / "cache", image_size=image_size, channels=channels)
+        arrays = image_folder_arrays(root, data_dir / "cache", image_size=image_size, channels=channels, digest=digest)
         x_train, labels_train, x_test, labels_test = arrays
         return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
     raise ValueError(f"unknown kind of data set {kind!r}")

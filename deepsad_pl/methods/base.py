@@ -2,14 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, Self
 
 import torch
 import torch.distributed as dist
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 
 from deepsad_pl.batch import Batch
+from deepsad_pl.checkpoints import DamagedError, require_whole
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.metrics import detection_metrics
 
 
@@ -80,6 +84,40 @@ class TrainedMethod(LightningModule, ABC):
     @abstractmethod
     def represent(self, x: Tensor) -> Tensor:
         """The representation phi(x), shape (B, d)."""
+
+    @_restricted_classmethod
+    def load_from_checkpoint(
+        cls,  # noqa: N805
+        checkpoint_path: str | Path | IO[bytes],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Self:
+        """As Lightning's, but ready to score: in evaluation mode, and of a file that is as it was written.
+
+        ``fit`` puts the module back into training mode.
+
+        Args:
+            checkpoint_path: a file, a URL or an open file.
+            *args: as Lightning takes them.
+            **kwargs: as Lightning takes them, such as ``weights_only=True`` and ``map_location``.
+
+        Raises:
+            DeepSADError: if the file's SHA-256 does not match its content.
+        """
+        if isinstance(checkpoint_path, str | Path) and Path(checkpoint_path).is_file():
+            try:
+                require_whole(Path(checkpoint_path).read_bytes())
+            except DamagedError as error:
+                raise DeepSADError(
+                    f"the checkpoint {checkpoint_path} is damaged: {error}; copy it again or repeat its training"
+                ) from error
+        # Lightning leaves it in training mode, where batch norm scores a row by those beside it.
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs).eval()
+
+    def on_fit_start(self) -> None:
+        """Train in training mode what was loaded in evaluation mode: Lightning leaves the mode as it is."""
+        if not self.training:
+            self.train()
 
     def start_from(self, pretrained: "TrainedMethod") -> None:
         """Take over what pre-training has learned: every tensor of the encoder, or an error (appendix A).

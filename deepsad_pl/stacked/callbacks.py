@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from deepsad_pl.checkpoints import to_bytes
 from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.module import StackedModule
 from deepsad_pl.training import LossSink, loss_error, spread, warn_of_collapse
@@ -149,9 +150,9 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
                 continue
             part = replica.path.with_suffix(".part")
             try:
-                torch.save(self._checkpoint(trainer, pl_module, index), part)
+                part.write_bytes(to_bytes(self._checkpoint(trainer, pl_module, index)))
                 part.replace(replica.path)
-            except (OSError, RuntimeError) as error:  # the latter is torch's, of a disk that is full
+            except OSError as error:
                 replica.error = error
         self._saved = time.monotonic()
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from deepsad_pl.build import Parts, Phase, build, load_data
+from deepsad_pl.checkpoints import Checkpoint
 from deepsad_pl.data.sources import Source
-from deepsad_pl.encoder_cache import Checkpoint, Entry, entry_key, locked_entry
+from deepsad_pl.encoder_cache import Entry, entry_key, locked_entry
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import (
     begun,
@@ -41,6 +42,7 @@ from deepsad_pl.fitting import (
     write_finished,
 )
 from deepsad_pl.plan import Plan
+from deepsad_pl.restorable import is_finished, usable
 from deepsad_pl.stacked.module import signature
 from deepsad_pl.stacked.objectives import kind_of
 from deepsad_pl.stacked.scoring import score_test_set
@@ -259,7 +261,8 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
 def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
     """The plan's data, read once for all experiments that have the same."""
     seed = None if plan.dataset["kind"] in _OWN_TEST_SET else plan.seed
-    key = json.dumps([plan.dataset, str(plan.data_dir), seed], sort_keys=True)
+    content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files")]
+    key = json.dumps([plan.dataset, str(plan.data_dir), seed, content], sort_keys=True)
     if key not in known:
         known[key] = load_data(plan)
     return known[key]
@@ -332,17 +335,19 @@ def _train_all(
 ) -> list[tuple[_Member, Checkpoint | Exception]]:
     """Train the phase of that number in all of them, in stacks of one kind."""
     stacks: dict[object, list[tuple[_Member, Training]]] = {}
-    alone: list[_Member] = []
+    alone: dict[str, list[_Member]] = {}
     done: list[tuple[_Member, Checkpoint | Exception]] = []
     for member in members:
         phase = member.parts.phases[number]
-        kind = kind_of(phase.module)
-        if kind is None:
-            alone.append(member)
+        try:
+            kind = kind_of(phase.module)
+        except ValueError as error:
+            alone.setdefault(str(error), []).append(member)
             continue
         path = checkpoint_path(member.plan, phase)
         try:
-            resumed = unfinished(path)
+            with speaking_for(member.plan):
+                resumed = unfinished(member.plan, phase)
         except Exception as error:
             done.append((member, error))
             continue
@@ -361,8 +366,11 @@ def _train_all(
         plan = stack[0][0].plan
         results = _train_within_memory([training for _, training in stack], plan, watch)
         done += zip([member for member, _ in stack], results, strict=True)
-    for member in alone:
-        done.append((member, _train_alone(member, member.parts.phases[number])))
+    for why, of_kind in alone.items():
+        with speaking_for(*(member.plan for member in of_kind)):
+            log.info("%s: %s, so it is trained alone", of_kind[0].parts.phases[number].name, why)
+        for member in of_kind:
+            done.append((member, _train_alone(member, member.parts.phases[number])))
     return done
 
 
@@ -380,7 +388,7 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
     log.warning("a stack of %d does not fit the memory of the GPU: it is trained in two halves", len(trainings))
     # What the attempt has learned since its last checkpoint, and what it holds on the GPU, in cycles some of it.
     again: dict[int, list[int]] = {}
-    resumed = [replace(training, resumed=unfinished(training.path)) for training in trainings]
+    resumed = [replace(training, resumed=_saved_by(training)) for training in trainings]
     for index, (training, state) in enumerate(zip(resumed, begun, strict=True)):
         training.phase.module.cpu().load_state_dict(state)
         training.phase.data.trainer = None
@@ -394,6 +402,13 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
             found = _train_within_memory([resumed[index] for index in part], plan, watch) if part else []
             results |= dict(zip(part, found, strict=True))
     return [results[index] for index in range(len(trainings))]
+
+
+def _saved_by(training: Training) -> Checkpoint | None:
+    """What a stack that was broken off has saved of a training, or what this one has begun with."""
+    with training.speaking():
+        found = usable(training.path, training.phase.module)
+    return None if found is None or is_finished(found) else found
 
 
 def _train_alone(member: _Member, phase: Phase) -> Checkpoint | Exception:

@@ -8,11 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.networks.generative import Decoder, GaussianEncoder, PerClassLinear
+from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
+from deepsad_pl.networks.mlp import MLP
 from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
 
 # A layer's tensors and the activations -> activations. Inside, images are (B, K * C, H, W), all else is
 # (K, features, B): both as torch's own batch norm takes them.
 Layer = Callable[["Replicas", Tensor], Tensor]
+
+_MOMENTUM = 0.1
+# What is run layer by layer, and what is vectorized as a whole. Subclasses may compute something else.
+_LAYERED: tuple[type[nn.Module], ...] = (MLP, LeNetEncoder, LeNetDecoder, nn.Linear)
+_LAYERS: tuple[type[nn.Module], ...] = (
+    *(nn.Linear, BatchNorm, nn.Conv2d, nn.ConvTranspose2d),
+    *(nn.MaxPool2d, nn.Upsample, nn.Flatten, nn.Unflatten),
+)
+_WHOLE: tuple[type[nn.Module], ...] = (GaussianEncoder, Decoder)
+_PARTS_OF_WHOLE: tuple[type[nn.Module], ...] = (nn.Sequential, nn.Linear, PerClassLinear, nn.Softplus)
 
 
 class Replicas:
@@ -30,7 +43,7 @@ class Replicas:
         weights: Sequence[Tensor],
         statistics: Sequence[tuple[Tensor, Tensor]],
         rows: Rows,
-        momentum: float = 0.1,
+        momentum: float = _MOMENTUM,
     ) -> None:
         self.count = len(rows.sizes)
         self.rows, self.momentum = rows, momentum
@@ -45,6 +58,21 @@ class Replicas:
         return next(self._statistics)
 
 
+def require_stackable(network: nn.Module) -> None:
+    """Demand that many replicas of a network compute what each computes alone.
+
+    Raises:
+        ValueError: if it, or one of its layers, is none of those that are known here; says which.
+    """
+    if type(network) in _LAYERED:
+        stack_layers(network)
+        return
+    parts = [network, *(part for part in network.modules() if part is not network)]
+    for part, known in zip(parts, [_WHOLE, *[_PARTS_OF_WHOLE] * (len(parts) - 1)], strict=True):
+        if type(part) not in known:
+            raise ValueError(f"{_name(part)} has no stacked form")
+
+
 def stack_layers(network: nn.Module) -> list[Layer]:
     """The layers of a network of ours for many replicas.
 
@@ -54,12 +82,12 @@ def stack_layers(network: nn.Module) -> list[Layer]:
     Raises:
         ValueError: if there is a layer that cannot be stacked.
     """
-    layers = [network] if isinstance(network, nn.Linear) else list(_layers_of(network))
+    layers = [network] if type(network) is nn.Linear else list(_layers_of(network))
     stacked: list[Layer] = [_to_maps if isinstance(layers[0], nn.Conv2d) else _transposed]
     for before, layer, following in zip([None, *layers], layers, [*layers[1:], None], strict=False):
-        if isinstance(layer, nn.LeakyReLU) and isinstance(before, BatchNorm):
+        if type(layer) is nn.LeakyReLU and type(before) is BatchNorm:
             continue  # a part of it
-        slope = float(following.negative_slope) if isinstance(following, nn.LeakyReLU) else 1.0
+        slope = float(following.negative_slope) if type(following) is nn.LeakyReLU else 1.0
         stacked.append(_stack(layer, slope))
     stacked.append(_from_maps if isinstance(layers[-1], nn.ConvTranspose2d) else _transposed)
     return stacked
@@ -93,10 +121,15 @@ def run(layers: Sequence[Layer], replicas: Replicas, x: Tensor) -> Tensor:
 
 
 def _layers_of(network: nn.Module) -> Iterator[nn.Module]:
-    layers = getattr(network, "layers", None)
-    if not isinstance(layers, nn.Sequential):
-        raise ValueError(f"{type(network).__name__} is no plain sequence of layers")
+    layers = network.layers if type(network) in _LAYERED else None
+    if type(layers) is not nn.Sequential:
+        raise ValueError(f"{_name(network)} has no stacked form")
     yield from layers
+
+
+def _name(module: nn.Module) -> str:
+    """A layer as torch shows it, a network by its class."""
+    return type(module).__name__ if list(module.children()) else str(module)
 
 
 def _transposed(_: Replicas, x: Tensor) -> Tensor:
@@ -115,22 +148,36 @@ def _from_maps(replicas: Replicas, x: Tensor) -> Tensor:
 
 
 def _stack(layer: nn.Module, slope: float) -> Layer:
+    if type(layer) not in _LAYERS:
+        raise ValueError(f"{layer} has no stacked form")
     match layer:
         case nn.Linear():
             return _linear_with_bias if layer.bias is not None else _linear
-        case BatchNorm():
+        case BatchNorm(momentum=momentum, affine=False, track_running_stats=True) if momentum == _MOMENTUM:
             return lambda replicas, x: _norm(replicas, x, layer.eps, slope)
-        case nn.Conv2d(bias=None) | nn.ConvTranspose2d(bias=None) if layer.stride == (1, 1):
+        case nn.Conv2d() | nn.ConvTranspose2d() if _is_plain(layer):
             return _Convolution(layer)
-        case nn.MaxPool2d(kernel_size=int(size)):
+        case nn.MaxPool2d(kernel_size=int(size), padding=0, dilation=1, ceil_mode=False) if layer.stride == size:
             return lambda _, x: F.max_pool2d(x, size)  # type: ignore[arg-type]
-        case nn.Upsample(mode="nearest", size=size):
+        case nn.Upsample(mode="nearest", size=size, scale_factor=None):
             return lambda _, x: F.interpolate(x, size=size)
-        case nn.Flatten():
+        case nn.Flatten(start_dim=1, end_dim=-1):
             return lambda replicas, x: _from_maps(replicas, x).flatten(2).transpose(1, 2)
-        case nn.Unflatten(unflattened_size=shape):
+        case nn.Unflatten(dim=1, unflattened_size=shape):
             return lambda replicas, x: _to_maps(replicas, x.transpose(1, 2).reshape(*x.shape[::2], *shape))
     raise ValueError(f"{layer} has no stacked form")
+
+
+def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    """Whether it has no bias and moves over each pixel, with zeros around the image."""
+    return (
+        layer.bias is None
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and isinstance(layer.padding, tuple)
+        and (not isinstance(layer, nn.ConvTranspose2d) or layer.output_padding == (0, 0))
+    )
 
 
 def _linear(replicas: Replicas, x: Tensor) -> Tensor:

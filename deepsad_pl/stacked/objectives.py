@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule,
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.methods.ss_dgm import SSDGMModule, class_bounds
 from deepsad_pl.methods.vae import GenerativeMethod, VAEModule
-from deepsad_pl.stacked.network import Replicas, run, run_whole, stack_layers, vectorized
+from deepsad_pl.stacked.network import Replicas, require_stackable, run, run_whole, stack_layers, vectorized
 from deepsad_pl.variational import gaussian_kl, reparameterized, ss_dgm_terms
 
 # Where no replica has an inverse, something finite to compute and not to use.
@@ -189,46 +190,61 @@ class SSDGMObjective(GenerativeObjective):
         return reparameterized(mean, log_var, *noise)
 
 
+@dataclass(frozen=True)
+class _Form:
+    """How a class of methods is stacked.
+
+    Attributes:
+        objective: made from the modules of a stack.
+        networks: the names of its networks, in the order in which the objective takes their parameters.
+        agree: what replicas of one stack must agree in, beside their networks.
+    """
+
+    objective: Callable[[Any], Objective]
+    networks: tuple[str, ...]
+    agree: Callable[[Any], Hashable]
+
+
+# By the very class: whatever a subclass changes (its loss, its score, a hook, a layer), the form here does not know it.
+_FORMS: dict[type[TrainedMethod], _Form] = {
+    AutoencoderModule: _Form(
+        AutoencoderObjective, ("encoder", "decoder"), lambda module: ("autoencoder", module.loss, module.sigmoid)
+    ),
+    ClassifierModule: _Form(ClassifierObjective, ("encoder", "head"), lambda _: "classifier"),
+    VAEModule: _Form(VAEObjective, ("encoder", "decoder"), lambda module: ("vae", module.log_likelihood.__name__)),
+    SSDGMModule: _Form(
+        SSDGMObjective,
+        ("encoder", "head", "inference", "decoder"),
+        lambda module: ("ss_dgm", module.log_likelihood.__name__, str(module.m1)),
+    ),
+    DeepSADModule: _Form(HypersphereObjective, ("encoder",), lambda module: ("hypersphere", module.eps)),
+    DeepSVDDModule: _Form(HypersphereObjective, ("encoder",), lambda _: ("hypersphere", _EPS)),
+    SoftBoundarySVDDModule: _Form(HypersphereObjective, ("encoder",), lambda _: ("hypersphere", _EPS)),
+}
+
+
 def networks_of(module: TrainedMethod) -> list[nn.Module]:
-    """The networks of a method in the order in which it applies them."""
-    match module:
-        case AutoencoderModule() | VAEModule():
-            return [module.encoder, module.decoder]
-        case SSDGMModule():
-            return [module.encoder, module.head, module.inference, module.decoder]
-        case ClassifierModule():
-            return [module.encoder, module.head]
-        case HypersphereMethod():
-            return [module.encoder]
-    raise ValueError(f"{type(module).__name__} has no stacked form")
+    """The networks of a method in the order in which its objective takes their parameters."""
+    return [getattr(module, name) for name in _FORMS[type(module)].networks]
 
 
-def kind_of(module: TrainedMethod) -> Hashable | None:
-    """What replicas of one stack must agree in, beside the shapes of their parameters; None if it cannot be stacked."""
-    match module:
-        case AutoencoderModule():
-            return "autoencoder", module.loss, module.sigmoid
-        case ClassifierModule():
-            return ("classifier",)
-        case VAEModule():
-            return "vae", module.log_likelihood.__name__
-        case SSDGMModule():
-            return "ss_dgm", module.log_likelihood.__name__, str(module.m1)
-        case DeepSADModule() | DeepSVDDModule() | SoftBoundarySVDDModule():
-            return ("hypersphere", module.eps) if isinstance(module, DeepSADModule) else ("hypersphere", _EPS)
-    return None
+def kind_of(module: TrainedMethod) -> Hashable:
+    """What replicas of one stack must agree in, beside the shapes of their parameters.
 
-
-_OBJECTIVES: list[tuple[type[TrainedMethod], Callable[[Any], Objective]]] = [
-    (AutoencoderModule, AutoencoderObjective),
-    (ClassifierModule, ClassifierObjective),
-    (HypersphereMethod, HypersphereObjective),  # type: ignore[type-abstract]
-    (VAEModule, VAEObjective),
-    (SSDGMModule, SSDGMObjective),
-]
+    Raises:
+        ValueError: if the module cannot be stacked; says why.
+    """
+    form, name = _FORMS.get(type(module)), type(module).__name__
+    if form is None:
+        raise ValueError(f"{name} has no stacked form")
+    networks = networks_of(module)
+    for network in [*networks, *([module.m1] if isinstance(module, SSDGMModule) and module.m1 is not None else [])]:
+        require_stackable(network)
+    if not all(parameter.requires_grad for network in networks for parameter in network.parameters()):
+        raise ValueError(f"a part of {name} is frozen")
+    return form.agree(module)
 
 
 def objective_of(modules: Sequence[TrainedMethod]) -> Objective:
     """The objective of replicas of one kind."""
-    (make,) = (make for method, make in _OBJECTIVES if isinstance(modules[0], method))
-    return make(modules)
+    return _FORMS[type(modules[0])].objective(modules)

@@ -12,12 +12,13 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule
 
 from deepsad_pl.build import Phase
-from deepsad_pl.encoder_cache import Checkpoint
+from deepsad_pl.checkpoints import Checkpoint
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.stacked.callbacks import Replica, ReplicaCheckpoints, ReplicaLosses, ReplicaSpreads
 from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.module import StackedModule, joined_state
 from deepsad_pl.stacked.progress import StackWatch
-from deepsad_pl.training import LossSink, PhaseProgress, make_trainer
+from deepsad_pl.training import LossSink, PhaseProgress, make_trainer, require_finite_weights
 
 log = logging.getLogger(__name__)
 
@@ -120,10 +121,14 @@ def _train(
         progress.load_state_dict(dict.fromkeys(progress.state_dict(), trainings[0].epoch))
     trainer.fit(stack, datamodule=data)
 
-    for training in trainings:
+    for training, replica in zip(trainings, replicas, strict=True):
         # As Lightning leaves a single module; the device is for the next stack.
         training.phase.module.cpu()
         training.phase.data.trainer = None
+        try:
+            require_finite_weights(phase, training.phase.module)
+        except DeepSADError as error:
+            replica.error = replica.error or error
     trained_with = {
         "device": trainer.strategy.root_device.type,
         "threads": torch.get_num_threads(),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepsad_pl.catalog import METHODS
+from deepsad_pl.checks import names_a_folder
+from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.errors import DeepSADError
 
 Value = str | int | float | None
@@ -31,7 +33,7 @@ class Study:
             they are run once and shown in every row.
         fixed: settings that all experiments share.
         variants: for a method, settings that are tried in turn; its column shows the best.
-        normal_classes: names or indices; ``all`` for each class in turn.
+        normal_classes: names or indices; ``all`` for each class of the training data in turn.
         anomaly_classes: the known classes in turn, never the normal one; ``all``; or None, drawn by the seed.
         seeds: in turn.
         paper: whether the paper has figures for it.
@@ -66,6 +68,7 @@ class Subject:
         scenario: the scenario's settings before the study sets any.
         chosen: settings that the command line fixes for every experiment.
         has: whether a method has a setting; the study sets no others.
+        in_training: names of the classes that the training data have; None if they have all.
     """
 
     dataset: str
@@ -75,6 +78,7 @@ class Subject:
     scenario: Mapping[str, Any]
     chosen: Mapping[str, Any]
     has: Callable[[str, str], bool]
+    in_training: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,18 @@ class Experiment:
         dataset: choice of ``dataset``.
         method: choice of ``method``.
         settings: key and value, in the order of the command line.
+        quote: whether class names that are numbers stand in quotes, since Hydra reads two of them as one.
     """
 
     dataset: str
     method: str
     settings: tuple[tuple[str, Value], ...]
+    quote: bool = False
 
     def overrides(self) -> list[str]:
         """What follows ``python train.py``."""
-        settings = [f"{key}={quoted(value)}" for key, value in self.settings]
+        names = (_NORMAL_CLASS, _KNOWN_CLASS) if self.quote else ()
+        settings = [f"{key}={quoted(value, number=key in names)}" for key, value in self.settings]
         return [f"dataset={self.dataset}", f"method={self.method}", *settings]
 
 
@@ -124,7 +131,8 @@ class Place:
 
 def study_problems(study: Study) -> list[str]:
     """What is wrong with a study, whatever its data sets."""
-    problems = [
+    problems = list(names_a_folder("study.name", study.name))
+    problems += [
         f"study.{name} is empty; give at least one"
         for name in ("datasets", "methods", "seeds")
         if not getattr(study, name)
@@ -146,8 +154,15 @@ def study_problems(study: Study) -> list[str]:
             problems.append(f"study.depends.{axis} is {who}; give {ALL}, {SEEING_LABELS} or a list of methods")
     for name in ("normal_classes", "anomaly_classes"):
         wish = getattr(study, name)
-        if wish is not None and wish != ALL and not (isinstance(wish, list | tuple) and wish):
+        if wish is None and name == "anomaly_classes":
+            continue
+        if wish != ALL and not (isinstance(wish, list | tuple) and wish):
             problems.append(f"study.{name} is {wish!r}; give all or a list of classes, such as [0]")
+        elif isinstance(wish, list | tuple) and (lists := [one for one in wish if isinstance(one, list | tuple)]):
+            problems.append(
+                f"study.{name} has the list {lists[0]}, but a study takes its classes one at a time; leave the inner "
+                "brackets out, or sweep scenario.anomaly_class=[...] without study="
+            )
     for key in ("datasets", "methods", "seeds", *(f"axes.{axis}" for axis in study.axes)):
         values = study.axes[key[5:]] if key.startswith("axes.") else getattr(study, key)
         if twice := sorted({str(value) for value in values if list(values).count(value) > 1}):
@@ -189,6 +204,7 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     axes = {
         study.keys[axis]: value for axis, value in row.items() if _depends(study.depends[axis], method, sees_labels)
     }
+    quote = read_alike(subject.classes)
     set_by_study = {key: value for key, value in {**study.fixed, **axes}.items() if subject.has(method, key)}
     for variant in _variants(study, method, subject.chosen):
         label = ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in variant.items())])
@@ -200,7 +216,7 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
             for anomaly in known:
                 settings = {**shared, _NORMAL_CLASS: normal, _KNOWN_CLASS: anomaly, _SEED: seed}
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
-                experiment = Experiment(subject.dataset, method, kept)
+                experiment = Experiment(subject.dataset, method, kept, quote)
                 yield Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)
 
 
@@ -225,26 +241,36 @@ def _normal_classes(study: Study, subject: Subject) -> list[str]:
 
 
 def _classes(wishes: str | Sequence[str | int], subject: Subject, key: str) -> list[str]:
-    # numpy loads when it is needed only.
-    from deepsad_pl.data.scenario import resolve_class
-
+    there = subject.classes if subject.in_training is None else subject.in_training
     if wishes == ALL:
-        return list(subject.classes)
+        # The others are novel: they can be neither normal nor known.
+        return list(there)
     try:
-        return list(dict.fromkeys(subject.classes[resolve_class(wish, subject.classes)] for wish in wishes))
+        found = dict.fromkeys(subject.classes[resolve_class(wish, subject.classes)] for wish in wishes)
     except DeepSADError as error:
         raise DeepSADError(f"study.{key} on dataset={subject.dataset}: {error}") from None
+    if novel := [name for name in found if name not in there]:
+        raise DeepSADError(
+            f"study.{key} on dataset={subject.dataset}: the training data have no row of {', '.join(novel)}; choose "
+            f"among the classes that they have: {', '.join(there)}"
+        )
+    return list(found)
 
 
-def quoted(value: Value) -> str:
-    """A value as Hydra's override grammar reads it back."""
+def quoted(value: Value, *, number: bool = False) -> str:
+    """A value as Hydra's override grammar reads it back.
+
+    Args:
+        value: a text of digits is read back as a number.
+        number: whether such a text stands in quotes as well, and is read back as text.
+    """
     if value is None:
         return "null"
     if not isinstance(value, str):
         return repr(value)
     words = ("null", "true", "false", "inf", "nan", "on", "off", "yes", "no", "y", "n")
     plain = re.fullmatch(r"[A-Za-z_][\w-]*", value, re.ASCII) and value.lower() not in words
-    if plain or re.fullmatch(r"0|[1-9]\d{0,8}", value):
+    if plain or (not number and re.fullmatch(r"0|[1-9][0-9]{0,8}", value)):
         return value
     value = value.replace("${", r"\${")
     # A backslash escapes only where it stands before a quote.

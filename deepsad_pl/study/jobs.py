@@ -3,20 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from deepsad_pl.composer import Composer
 from deepsad_pl.data import image_folder
+from deepsad_pl.declared import setting_names, suggested
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan, class_names, hides_labeled_anomalies, make_plan
+from deepsad_pl.plan import Plan, class_names, hides_labeled_anomalies, training_classes
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
-
-# Settings that not every method has.
-_OF_A_METHOD = ("method.", "pretrain.")
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,7 @@ class Planner:
 
     Args:
         composer: makes settings from overrides.
-        passed_on: overrides of the command line for all experiments; one of a setting of the method or of pre-training
-            goes to the methods that have it.
+        passed_on: overrides of the command line for all experiments; one goes to those that have its setting.
     """
 
     def __init__(self, composer: Composer, passed_on: Sequence[str]) -> None:
@@ -70,6 +64,7 @@ class Planner:
         Raises:
             DeepSADError: with every problem found.
         """
+        self.check_settings(study)
         found: list[Place] = []
         problems: dict[str, None] = {}
         for dataset in study.datasets:
@@ -80,7 +75,6 @@ class Planner:
                     problems |= dict.fromkeys(error.problems)
         if problems:
             raise DeepSADError(*problems)
-        self._check_that_all_are_taken(study)
         return found
 
     def plan(self, study: Study, extra: Mapping[str, str], *, tasks: int | None = None) -> Planned:
@@ -112,7 +106,7 @@ class Planner:
                 *(f"{key}={value}" for key, value in extra.items() if key not in given),
             ]
             try:
-                plan = make_plan(self._settings(overrides), multirun=True, tasks=tasks)
+                plan = self._composer.plan(overrides, tasks=tasks)
             except DeepSADError as error:
                 problems |= dict.fromkeys(error.problems)
             else:
@@ -130,7 +124,7 @@ class Planner:
         """A method on a data set."""
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
-        settings = self._settings([f"dataset={dataset}", f"method={method}", *_lines(accepted)])
+        settings = self._composer.settings([f"dataset={dataset}", f"method={method}", *_lines(accepted)])
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario["gamma_n"]))
         # The number of polluting rows then depends on gamma_l for every method.
@@ -139,53 +133,71 @@ class Planner:
         def has(name: str, key: str) -> bool:
             return self._has(dataset, name, self._of(dataset, name), key)
 
-        return Subject(dataset, method, class_names(settings["dataset"]), sees_labels, scenario, chosen, has)
+        return Subject(
+            dataset,
+            method,
+            class_names(settings["dataset"]),
+            sees_labels,
+            scenario,
+            chosen,
+            has,
+            training_classes(settings["dataset"]),
+        )
 
     def _of(self, dataset: str, method: str) -> list[Override]:
         """The overrides passed on to a method."""
         if (dataset, method) not in self._accepted:
-            choices = [o for o in self._passed_on if self._composer.is_choice(o)]
             self._accepted[dataset, method] = [
-                o for o in self._passed_on if o in choices or self._has(dataset, method, choices, o.key_or_group)
+                o
+                for o in self._passed_on
+                if self._composer.is_choice(o) or self._has(dataset, method, self._passed_on, o.key_or_group)
             ]
         return self._accepted[dataset, method]
 
     def _has(self, dataset: str, method: str, overrides: Sequence[Override], key: str) -> bool:
-        if not key.startswith(_OF_A_METHOD):
-            return True
-        choices = [str(o.input_line) for o in overrides if self._composer.is_choice(o)]
-        try:
-            return self._composer.has_key([f"dataset={dataset}", f"method={method}", *choices], key)
-        except HydraException as error:
-            raise DeepSADError(_in_one_line(error)) from error
+        return self._composer.has_key(self._choices(dataset, method, overrides), key)
 
-    def _settings(self, overrides: Sequence[str]) -> dict[str, Any]:
-        try:
-            return self._composer.settings(overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise DeepSADError(_in_one_line(error)) from error
+    def _choices(self, dataset: str, method: str, overrides: Sequence[Override]) -> list[str]:
+        return [f"dataset={dataset}", f"method={method}", *self._composer.choices(overrides)]
 
-    def _check_that_all_are_taken(self, study: Study) -> None:
-        for key in (*study.fixed, *study.keys.values()):
-            if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in study.methods):
-                raise DeepSADError(
-                    f"study={study.name} sets {key}, which none of its methods has; choose one that has it"
-                )
+    def check_settings(self, study: Study) -> None:
+        """Refuse settings that none of a study's experiments has.
+
+        Raises:
+            DeepSADError: with every problem found.
+        """
+        subjects = [(dataset, method) for dataset in study.datasets for method in study.methods]
+        problems: dict[str, None] = {}
+        for dataset, method in subjects:
+            try:
+                self._of(dataset, method)
+            except DeepSADError as error:
+                problems |= dict.fromkeys(error.problems)
+        if problems:
+            raise DeepSADError(*problems)
+
+        names = {
+            name: None
+            for dataset, method in subjects
+            for name in setting_names(self._composer.base(self._choices(dataset, method, self._passed_on)))
+        }
+
+        def question(key: str) -> str:
+            return suggested(key, names)
+
+        variants = {key: (method,) for method in study.methods for key in study.variants.get(method, ())}
+        for key, methods in {**dict.fromkeys((*study.fixed, *study.keys.values()), study.methods), **variants}.items():
+            if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
+                way_out = question(key) or "choose one that has it"
+                problems[f"study={study.name} sets {key}, which none of its methods has; {way_out}"] = None
         taken = [o for accepted in self._accepted.values() for o in accepted]
-        if unused := [o for o in self._passed_on if o not in taken]:
-            methods = ", ".join(dict.fromkeys(method for _, method in self._accepted))
-            raise DeepSADError(
-                *(
-                    f"{o.input_line}: none of the methods {methods} has {o.key_or_group}; leave it out or choose a "
-                    "method that has it"
-                    for o in unused
-                )
-            )
+        for unused in (o for o in self._passed_on if o not in taken):
+            told = f"{unused.input_line}: none of the methods {', '.join(study.methods)} has {unused.key_or_group}; "
+            way_out = question(unused.key_or_group) or "leave it out or choose a method that has it"
+            problems[told + way_out] = None
+        if problems:
+            raise DeepSADError(*problems)
 
 
 def _lines(overrides: Sequence[Override]) -> list[str]:
     return [str(override.input_line) for override in overrides]
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepsad_pl.checks import output_dir_problems
 from deepsad_pl.cli import first_line
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
@@ -58,7 +59,7 @@ class StudyRun:
         tasks: int | None,
         launch: Launch,
     ) -> None:
-        self.folder = study_folder(output_dir, asked["name"])
+        self.folder, self._output_dir = study_folder(output_dir, asked["name"]), output_dir
         self._whole, self._composer = whole, composer
         self._processes, self._tasks, self._launch = processes, tasks, launch
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
@@ -182,9 +183,12 @@ class StudyRun:
     def _planner(self) -> Planner:
         return Planner(self._composer, self._request.passed_on)
 
-    def _plan(self, study: Study) -> Planned:
-        if problems := study_problems(study):
+    def _check(self, study: Study) -> None:
+        if problems := [*output_dir_problems(self._output_dir), *study_problems(study)]:
             raise DeepSADError(*problems)
+
+    def _plan(self, study: Study) -> Planned:
+        self._check(study)
         extra = {}
         logger = self._logger_of(self._request)
         if logger["name"] == "wandb" and logger["group"] is None:
@@ -259,6 +263,8 @@ class StudyRun:
         from deepsad_pl.study.reporting import dashboard_of
 
         study = self._study(self._request)
+        self._check(study)
+        self._planner().check_settings(study)
         dashboard_of(self.folder, study, logger=self._logger_of(self._request))
 
 

@@ -1,0 +1,158 @@
+"""Class names are text, but a configuration may turn one into another value: ``1_0`` into 10, ``true`` into True.
+
+Hydra's command line and YAML each have rules of their own for that. A value that arrives here is looked up among what
+each name would have become under these rules.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+from deepsad_pl.errors import DeepSADError
+
+Reading = int | float | bool | None
+
+# A number in Hydra's override grammar (hydra/grammar/OverrideLexer.g4).
+_INT = r"(?:0|[1-9](?:_?[0-9])*)"
+_POINT = rf"(?:{_INT}\.|{_INT}?\.[0-9](?:_?[0-9])*)"
+_HYDRA_INT = re.compile(rf"[+-]?{_INT}")
+_HYDRA_FLOAT = re.compile(rf"[+-]?(?:{_POINT}|(?:{_INT}|{_POINT})e[+-]?[0-9](?:_?[0-9])*|inf|nan)", re.IGNORECASE)
+
+# Nothing else can be anything but text in YAML, or needs quotes there.
+_MAYBE_YAML = re.compile(r"~|(?:[0-9+.-]|true|false|yes|no|on|off|null)[0-9A-Za-z_.:+-]*", re.IGNORECASE)
+
+# A setting of the command line that names classes, without Hydra's functions, dictionaries and escapes.
+_CLASS_SETTING = re.compile(
+    r"(\+{0,2}(?:scenario\.(?:normal|anomaly)_class|study\.(?:normal|anomaly)_classes)=)([^({\\]*)"
+)
+# Of its comma lists and lists: something in quotes, or all up to the next comma or bracket.
+_ELEMENT = re.compile(r"""'[^']*'|"[^"]*"|[^\[\],'"]+""")
+
+
+def composed(name: str) -> str:
+    """A name in composed Unicode (NFC), so that both ways of writing an accent are one name."""
+    return unicodedata.normalize("NFC", name)
+
+
+@cache
+def readings(name: str) -> frozenset[str]:
+    """What an unquoted name becomes on the command line or in YAML, where that is no text.
+
+    Returns:
+        The ``repr`` of each value, which keeps 1, 1.0 and True apart and makes NaN equal to itself.
+    """
+    return frozenset(repr(value) for value in (_hydra(name), _yaml(name)) if not isinstance(value, str))
+
+
+def resolve_class(wish: object, classes: Sequence[str]) -> int:
+    """The index of a class given by name or by index; a name wins.
+
+    A string is a name first: exactly, then regardless of case and, but for numbers, punctuation (``ankle-boot`` is
+    ``Ankle boot``). A number or a bool is the class whose unquoted name is read as it (see :func:`readings`).
+
+    Args:
+        wish: name or index.
+        classes: the names of all classes.
+
+    Raises:
+        DeepSADError: if there is no such class, or there are several.
+    """
+    names = [composed(name) for name in classes]
+    index: object = wish
+    if isinstance(wish, str):
+        found = _positions([name == composed(wish) for name in names])
+        if not found and len(folded := _positions([_fold(name) == _fold(wish) for name in names])) == 1:
+            found = folded
+        if re.fullmatch(r"0|[1-9][0-9]{0,8}", wish):
+            index = int(wish)
+    else:
+        found = _positions([wish is not None and repr(wish) in readings(name) for name in names])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        alike = [classes[i] for i in found]
+        raise DeepSADError(
+            f"{wish} may be any of the classes {', '.join(alike)}; quote the one you mean: {_how(alike)}"
+        )
+    if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(classes):
+        return index
+    listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
+    hint = ""
+    if wish is None and (null := [name for name in classes if repr(wish) in readings(name)]):
+        hint = f"; quote a class of that name: {_how(null)}"
+    asked = "null" if wish is None else repr(wish)
+    raise DeepSADError(f"there is no class {asked}; give one of these by index or name: {listed}{hint}")
+
+
+def read_alike(classes: Sequence[str]) -> bool:
+    """Whether two of the names are read as one value, so that they must be quoted."""
+    found = [reading for name in classes for reading in readings(name)]
+    return len(found) > len(set(found))
+
+
+def quote_names(word: str) -> str:
+    """A word of the command line with quotes around class names that Hydra would refuse or turn into other values.
+
+    These are numbers, bools and names with letters beyond a to z. Whole numbers that may be indices, such as 7, and
+    null stay as they are.
+    """
+    setting = _CLASS_SETTING.fullmatch(word)
+    if setting is None:
+        return word
+    return setting[1] + _ELEMENT.sub(_quoted_if_read, setting[2])
+
+
+def _quoted_if_read(element: re.Match[str]) -> str:
+    text = element[0].strip(" \t")
+    if text.startswith(("'", '"')):
+        return element[0]
+    value = _hydra(text)
+    if not text.isascii() or isinstance(value, bool | float) or (isinstance(value, int) and str(value) != text):
+        return element[0].replace(text, f"'{text}'")
+    return element[0]
+
+
+def _hydra(name: str) -> Reading | str:
+    text = name.strip(" \t")
+    if text.lower() in ("true", "false", "null"):
+        return {"true": True, "false": False}.get(text.lower())
+    try:
+        if _HYDRA_INT.fullmatch(text):
+            return int(text)
+        if _HYDRA_FLOAT.fullmatch(text):
+            return float(text)
+    except ValueError:  # more digits than Python converts
+        pass
+    return name
+
+
+def _yaml(name: str) -> Reading | str:
+    text = name.strip(" ")
+    if not _MAYBE_YAML.fullmatch(text):
+        return name
+    from omegaconf import OmegaConf
+
+    try:
+        value = OmegaConf.create(f"- {text}")[0]
+    except ValueError:  # such as 0x_, or more digits than Python converts
+        return name
+    return value if value is None or isinstance(value, int | float) else name
+
+
+def _how(names: Sequence[str]) -> str:
+    """How these names are written so that they stay text; the shell takes the outer quotes away."""
+    in_yaml = [f'"{name}"' for name in names]
+    in_shell = [f"'{name}'" for name in in_yaml]
+    return f"{', '.join(in_shell)} on the command line, {', '.join(in_yaml)} in YAML"
+
+
+def _positions(flags: Sequence[bool]) -> list[int]:
+    return [i for i, flag in enumerate(flags) if flag]
+
+
+def _fold(name: str) -> str:
+    if readings(name):
+        # 1.5 is not 1_5.
+        return composed(name).casefold()
+    return re.sub(r"[\W_]+", "-", composed(name).casefold())

@@ -1,0 +1,126 @@
+"""What lies in a folder of images: the images of each class, and what is left out."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+# A file with one of these suffixes has to be an image. Of any other the content decides, so that it has to be opened.
+_IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".jxl", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+
+_BROKEN, _LOOP, _NO_IMAGE, _OUTSIDE = (
+    "broken links",
+    "links to a folder around them",
+    "no images",
+    "outside the class folders",
+)
+
+Skipped = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of an image folder; names are relative to its root, with forward slashes.
+
+    Attributes:
+        images: for each part the names of each class's images, in the order of torchvision's ``ImageFolder``.
+        skipped: names of what is left out though it is not hidden, by the reason.
+    """
+
+    images: dict[str, list[list[str]]]
+    skipped: Skipped
+
+    @property
+    def names(self) -> list[str]:
+        """The images of all parts and classes."""
+        return [name for groups in self.images.values() for group in groups for name in group]
+
+    def told(self) -> str:
+        """What is skipped, in one line: how many files for which reason, and an example of each."""
+        total = sum(map(len, self.skipped.values()))
+        reasons = sorted((reason, len(names), min(names)) for reason, names in self.skipped.items())
+        listed = "; ".join(f"{reason}: {count}, such as {example}" for reason, count, example in reasons)
+        return f"skipped {total} file{'s' if total > 1 else ''} ({listed})"
+
+
+def list_images(root: Path, folders: Mapping[str, Sequence[str | None]]) -> Listing:
+    """The images of each class, also those in its sub-folders and behind links; hidden files and folders are left out.
+
+    Args:
+        root: the folder.
+        folders: for each part of it the folder of each class, by name; None where the part has none.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+    skipped: Skipped = {}
+    images = {part: _images_of_part(root, part, of_classes, skipped) for part, of_classes in folders.items()}
+    return Listing(images, skipped)
+
+
+def holds_images(root: Path, folder: str) -> bool:
+    """Whether there is an image in a folder below ``root``, or in its sub-folders."""
+    return any(True for _ in _walk(root, folder, frozenset(), {}))
+
+
+def is_class(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one, that is not hidden."""
+    return _kind(entry) == "folder" and not entry.name.startswith(".")
+
+
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file"] | None:
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else None
+    except OSError:  # a link to itself
+        return None
+
+
+def _images_of_part(root: Path, part: str, folders: Sequence[str | None], skipped: Skipped) -> list[list[str]]:
+    for entry in os.scandir(root / part):
+        if _kind(entry) != "folder" and not entry.name.startswith("."):
+            broken = _kind(entry) is None and entry.is_symlink()
+            _skip(skipped, f"{part}/{entry.name}", _BROKEN if broken else _OUTSIDE)
+    around = frozenset(map(_file_id, (root, root / part)))
+    walks = [_walk(root, f"{part}/{folder}", around, skipped) if folder is not None else () for folder in folders]
+    # By folder, then by name.
+    return [sorted(walk, key=lambda name: name.rpartition("/")) for walk in walks]
+
+
+def _walk(root: Path, folder: str, around: frozenset[tuple[int, int]], skipped: Skipped) -> Iterator[str]:
+    """The images in a folder and its sub-folders; ``around`` are the folders that it lies in."""
+    here = _file_id(root / folder)
+    if here in around:
+        _skip(skipped, folder, _LOOP)
+        return
+    for entry in os.scandir(root / folder):
+        name = f"{folder}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        kind = _kind(entry)
+        if kind == "folder":
+            yield from _walk(root, name, around | {here}, skipped)
+        elif kind == "file" and _is_image(entry):
+            yield name
+        else:
+            _skip(skipped, name, _BROKEN if kind is None and entry.is_symlink() else _NO_IMAGE)
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    if entry.name.lower().endswith(_IMAGE_SUFFIXES):
+        return True
+    from deepsad_pl.data import pixels
+
+    return pixels.is_image(Path(entry))
+
+
+def _skip(skipped: Skipped, name: str, reason: str) -> None:
+    skipped.setdefault(reason, []).append(name)

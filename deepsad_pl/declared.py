@@ -1,0 +1,166 @@
+"""Which settings a configuration may have: those that its types declare, at every depth."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deepsad_pl.errors import DeepSADError
+from deepsad_pl.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
+
+# The likeness from which a name is worth suggesting, and what an equal group adds to it.
+_LIKE, _GROUP_COUNTS = 0.7, 0.2
+_ONLY_SWEEP = {field.name for field in fields(SweepConfig)} - {field.name for field in fields(TrainConfig)}
+
+
+def declared_keys(node: DictConfig) -> set[str] | None:
+    """The keys that a part of a configuration may have, or None if its declaration leaves them open."""
+    kind = OmegaConf.get_type(node)
+    return {field.name for field in fields(kind)} if is_dataclass(kind) else None
+
+
+def undeclared_settings(cfg: DictConfig) -> list[str]:
+    """The full names of all that nothing declares; ``hydra`` is Hydra's own."""
+    return [name for name, declared in _walk(cfg) if not declared]
+
+
+def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
+    """The full names of declared settings that the configuration has lost."""
+    keys = list(cfg.keys())
+    found = [f"{prefix}{key}" for key in sorted((declared_keys(cfg) or set()).difference(map(str, keys)))]
+    for key in keys:
+        if (child := _child(cfg, key)) is not None and f"{prefix}{key}" != "hydra":
+            found += removed_settings(child, f"{prefix}{key}.")
+    return found
+
+
+def setting_names(cfg: DictConfig) -> list[str]:
+    """The full names of all settings that a word can set, also those without a value."""
+    return [name for name, declared in _walk(cfg) if declared]
+
+
+def has_setting(cfg: DictConfig, key: str) -> bool:
+    """Whether there is a setting of that name, with or without a value."""
+    group, _, name = key.rpartition(".")
+    parent = OmegaConf.select(cfg, group, throw_on_missing=False) if group else cfg
+    if isinstance(parent, ListConfig):
+        return name.isdecimal() and int(name) < len(parent)
+    # A mandatory value that is not given yet is not "in" its parent.
+    return isinstance(parent, DictConfig) and name in map(str, parent.keys())
+
+
+def may_have(cfg: DictConfig, key: str) -> bool:
+    """Whether a setting of that name could be added, since what it would stand in is open."""
+    while (key := key.rpartition(".")[0]) and not has_setting(cfg, key):
+        pass
+    above = OmegaConf.select(cfg, key, throw_on_missing=False) if key else cfg
+    return isinstance(above, DictConfig) and declared_keys(above) is None
+
+
+def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
+    """The sentence about a setting that does not exist, with the nearest one that does.
+
+    Args:
+        key: its full name.
+        cfg: the configuration that it is missing in.
+        said_by: a clause that says who sets it.
+        groups: names of further groups that could be meant.
+    """
+    names = setting_names(cfg)
+    group, _, rest = key.partition(".")
+    above, _, last = key.rpartition(".")
+    if group in _ONLY_SWEEP and group not in names:
+        return f"there is no setting {key} of train.py{said_by}; it is one of python sweep.py"
+    if any(has_setting(OmegaConf.structured(kind), rest) for kind in GROUP_CONFIGS.get(group, {}).values() if rest):
+        chosen = OmegaConf.select(cfg, f"{group}.name", throw_on_missing=False)
+        return f"there is no setting {key} with {group}={chosen}{said_by}; leave it out or choose a {group} that has it"
+    if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
+        return unknown_setting(above, cfg, said_by=said_by, groups=groups)
+    all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
+    return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
+
+
+def suggested(key: str, names: Iterable[str]) -> str:
+    """A question for the nearest names, or nothing if none is near."""
+    near = nearest(key, names)
+    return f"did you mean {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}?" if near else ""
+
+
+def nearest(key: str, names: Iterable[str]) -> list[str]:
+    """The most similar names, several where they are equally so.
+
+    Names are compared by their last part, and as a whole where groups differ; among similar ones the group counts.
+    """
+    group, _, last = key.rpartition(".")
+    likeness: dict[str, float] = {}
+    for name in names:
+        its_group, _, its_last = name.rpartition(".")
+        like = _ratio(last, its_last)
+        if len(last) > 2 and its_last.startswith(last):
+            like = max(like, _LIKE)
+        if group != its_group and not key.startswith(f"{name}."):
+            like = max(like, _ratio(key, name))
+        if like >= _LIKE:
+            likeness[name] = like + _GROUP_COUNTS * _ratio(group, its_group)
+    best = max(likeness.values(), default=0.0)
+    return sorted(name for name, like in likeness.items() if like == best)
+
+
+def to_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain dictionaries, every interpolation resolved.
+
+    Raises:
+        DeepSADError: for each setting that does not exist, was removed or has no value.
+    """
+    problems = [unknown_setting(key, cfg) for key in undeclared_settings(cfg)]
+    problems += [removed(key) for key in removed_settings(cfg)]
+    try:
+        # Other groups may refer to one that is missing as a whole.
+        missing = [key for key in map(str, cfg) if OmegaConf.is_missing(cfg, key)] or sorted(
+            OmegaConf.missing_keys(cfg)
+        )
+        problems += [f"{key} is not set; give it on the command line: {key}=..." for key in sorted(missing)]
+        settings = None if problems else OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise DeepSADError(*problems, f"{error.full_key}: {first_sentence(error)}") from error
+    if problems:
+        raise DeepSADError(*problems)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def removed(key: str) -> str:
+    """The sentence about a setting that was taken away."""
+    return f"~{key} takes away the setting {key}, which every experiment needs; give it a value instead"
+
+
+def first_sentence(error: Exception) -> str:
+    """What an error of OmegaConf says, without its list of details."""
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Every name and whether it is declared, not going on below one that is not."""
+    keys = declared_keys(node)
+    for key in node:
+        name = f"{prefix}{key}"
+        if name == "hydra" or "." in str(key):
+            continue
+        declared = keys is None or key in keys
+        yield name, declared
+        if declared and (child := _child(node, key)) is not None:
+            yield from _walk(child, f"{name}.")
+
+
+def _child(node: DictConfig, key: Any) -> DictConfig | None:
+    """The part of a configuration under a key, if that is one with keys of its own."""
+    child = node._get_node(key)
+    has_keys = isinstance(child, DictConfig) and not (child._is_none() or child._is_missing())
+    return child if has_keys and not child._is_interpolation() else None  # type: ignore[return-value,union-attr]
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()

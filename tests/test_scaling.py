@@ -1,0 +1,167 @@
+"""Columns of tables in comparable units: right at every magnitude, or refused by column."""
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from planned import plan_of
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from tiny_data import table_of, write_table
+
+from deepsad_pl.build import load_data
+from deepsad_pl.data.odds import ODDS_FILES, load_odds
+from deepsad_pl.data.sources import split_rows, standardize, table_source
+from deepsad_pl.errors import DeepSADError
+
+
+def test_zscore_is_fitted_on_the_training_rows_only() -> None:
+    x, y = table_of(100, 4, 30)
+    x[:, 1] *= 1000
+    train, test = split_rows(y, 5)
+    source = table_source(x, y, 5, "zscore")
+    mean, std = x[train].mean(0), x[train].std(0)
+    assert source.x_train == pytest.approx((x[train] - mean) / std, abs=1e-5)
+    assert source.x_test == pytest.approx((x[test] - mean) / std, abs=1e-5)
+    assert source.x_train.mean(0) == pytest.approx(np.zeros(4), abs=1e-6)
+    assert source.x_train.std(0) == pytest.approx(np.ones(4), abs=1e-6)
+    assert np.array_equal(source.labels_train, y[train])
+    assert np.array_equal(source.labels_test, y[test])
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+@pytest.mark.parametrize("constant", [0.0, 7.0, 1e9, 0.1])
+def test_a_constant_column_is_divided_by_1(scaling: str, constant: float) -> None:
+    x_train, x_test = np.full((20, 1), constant), np.full((3, 1), constant + 2)
+    train, test = standardize(x_train, x_test, scaling)
+    assert train == pytest.approx(np.zeros((20, 1)), abs=1e-6)
+    assert test == pytest.approx(np.full((3, 1), 2.0), abs=1e-6)
+
+
+def test_minmax_puts_the_training_rows_between_0_and_1() -> None:
+    x, y = table_of(100, 4, 30)
+    train, test = split_rows(y, 0)
+    source = table_source(x, y, 0, "minmax")
+    low, high = x[train].min(0), x[train].max(0)
+    assert source.x_train == pytest.approx((x[train] - low) / (high - low), abs=1e-6)
+    assert source.x_test == pytest.approx((x[test] - low) / (high - low), abs=1e-6)
+
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+# Of all magnitudes, and near each other far from 0.
+MAGNITUDES = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1, 1) | st.integers(-4, 4).map(float)
+COLUMNS = st.lists(MAGNITUDES, min_size=2, max_size=12) | st.builds(
+    lambda offset, steps: [offset + step * math.ulp(offset) for step in steps],
+    st.sampled_from([1.7e18, 0.1, 1e9, -1e300, 1e-300]),
+    st.lists(st.integers(-3, 3), min_size=2, max_size=12),
+)
+
+
+def exactly_scaled(train: list[float], values: list[float], scaling: str) -> list[float]:
+    """The definition in rational numbers, of which only a square root is rounded."""
+    rows = [Fraction(value) for value in train]
+    mean = sum(rows) / len(rows)
+    variance = sum((row - mean) ** 2 for row in rows) / len(rows)
+    if not variance:
+        return [float(Fraction(value) - rows[0]) for value in values]
+    if scaling == "minmax":
+        return [float((Fraction(value) - min(rows)) / (max(rows) - min(rows))) for value in values]
+    squares = [(Fraction(value) - mean) ** 2 / variance for value in values]
+    return [
+        math.copysign(math.sqrt(square), Fraction(value) - mean) for value, square in zip(values, squares, strict=True)
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(train=COLUMNS, scaling=st.sampled_from(["zscore", "minmax"]))
+def test_training_rows_of_every_magnitude_are_scaled_right(train: list[float], scaling: str) -> None:
+    x = np.array(train)[:, None]
+    if len(set(train)) > 1:
+        found, again = standardize(x, x, scaling)
+        assert found[:, 0] == pytest.approx(exactly_scaled(train, train, scaling), rel=1e-6, abs=1e-6)
+        assert np.array_equal(found, again)
+    else:
+        assert not standardize(x, x, scaling)[0].any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(train=COLUMNS, test=COLUMNS, scaling=st.sampled_from(["zscore", "minmax"]))
+def test_test_rows_are_scaled_right_or_refused(train: list[float], test: list[float], scaling: str) -> None:
+    try:
+        expected = exactly_scaled(train, test, scaling)
+        largest = max(map(abs, expected))
+    except OverflowError:
+        largest = math.inf
+    assume(not 0.999 < largest / FLOAT32_MAX < 1.001)
+    if largest > FLOAT32_MAX:
+        with pytest.raises(DeepSADError, match=r"do not fit float32 .* in column 0 \(0 training and \d+ test rows\)"):
+            standardize(np.array(train)[:, None], np.array(test)[:, None], scaling)
+    else:
+        found = standardize(np.array(train)[:, None], np.array(test)[:, None], scaling)[1][:, 0]
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    constant=st.floats(allow_nan=False, allow_infinity=False),
+    rows=st.integers(1, 100),
+    scaling=st.sampled_from(["zscore", "minmax"]),
+)
+def test_a_constant_column_is_exactly_0(constant: float, rows: int, scaling: str) -> None:
+    train, test = standardize(np.full((rows, 1), constant), np.full((3, 1), constant), scaling)
+    assert not train.any()
+    assert not test.any()
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+def test_a_column_of_time_stamps_changes_no_other_column(scaling: str) -> None:
+    x, y = table_of(100, 4, 30)
+    stamps = np.full((100, 1), 1.7935852379849293e18)  # whose mean over 60 rows is 768 off
+    alone, beside = (table_source(table, y, 0, scaling) for table in (x, np.hstack([x, stamps])))
+    assert np.array_equal(beside.x_train[:, :4], alone.x_train)
+    assert np.array_equal(beside.x_test[:, :4], alone.x_test)
+    assert not beside.x_train[:, 4].any()
+    assert not beside.x_test[:, 4].any()
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+def test_columns_that_do_not_fit_are_named_with_their_rows_and_the_way_out(scaling: str) -> None:
+    train, test = np.random.default_rng(0).normal(size=(2, 20, 15))
+    test[:3, 4], test[7, 9] = 1e300, -1e200
+    with pytest.raises(DeepSADError) as caught:
+        standardize(train, test, scaling)
+    assert str(caught.value) == (
+        f"values too far from the training rows do not fit float32 after dataset.scaling={scaling}, in column "
+        "4 (0 training and 3 test rows), 9 (0 training and 1 test rows) of the table, counted from 0; correct them, "
+        "or leave the column out"
+    )
+    test[:, :12] = 1e300
+    with pytest.raises(DeepSADError, match=r" 9 \(0 training and 20 test rows\) and 2 more of the table"):
+        standardize(train, test, scaling)
+
+
+def test_a_value_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    x, y = table_of(60, 6, 20)
+    x[split_rows(y, 0)[1][0], 2] = 1e300
+    write_table(tmp_path / "odds" / "thyroid.npz", x, y)
+    for method in ("deep_sad", "iforest_raw"):
+        with pytest.raises(DeepSADError, match=r"in column 2 \(0 training and 1 test rows\) of the table"):
+            load_data(plan_of("dataset=thyroid", f"method={method}", f"data_dir={tmp_path}"))
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+@pytest.mark.parametrize("name", ODDS_FILES)
+def test_the_real_tables_keep_every_bit_that_they_had(real_data: Path, name: str, scaling: str) -> None:
+    """Unfinished runs of before go on, and finished ones stand beside new ones."""
+    if not list((real_data / "odds").glob(f"{name}.*")):
+        pytest.skip(f"no {name} in DEEPSAD_DATA_DIR")
+    x, y = load_odds(name, real_data)
+    train, test = split_rows(y, 0)
+    scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
+    source = table_source(x, y, 0, scaling)
+    assert source.x_train.tobytes() == scaler.fit_transform(x[train]).astype(np.float32).tobytes()
+    assert source.x_test.tobytes() == scaler.transform(x[test]).astype(np.float32).tobytes()

@@ -1,0 +1,293 @@
+"""A stack trains what it knows by the very class; every other module in it is trained alone, and gives the same."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from planned import settings_of
+from stacks import alone, assigned, outcomes, scores, together
+from torch import Tensor, nn
+
+from deepsad_pl import build as build_module
+from deepsad_pl.catalog import METHODS, MethodKind
+from deepsad_pl.experiment import Outcome, run_experiment
+from deepsad_pl.methods.autoencoder import AutoencoderModule
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.classifier import ClassifierModule
+from deepsad_pl.methods.deep_sad import DeepSADModule
+from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.methods.ss_dgm import SSDGMModule
+from deepsad_pl.methods.vae import VAEModule
+from deepsad_pl.networks import build as networks
+from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.networks.lenet import LeNetEncoder
+from deepsad_pl.networks.mlp import MLP
+from deepsad_pl.plan import make_plan
+from deepsad_pl.stacked.experiments import Assignment, run_together
+from deepsad_pl.stacked.grouping import stack_key
+from deepsad_pl.stacked.objectives import _FORMS, kind_of
+
+# The method, what trains it, and its pre-training where it cannot be without.
+DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
+    "deep_sad": ((DeepSADModule,), "pretrain=none"),
+    "deep_svdd": ((DeepSVDDModule,), "pretrain=none"),
+    "soft_boundary_svdd": ((SoftBoundarySVDDModule,), "pretrain=none"),
+    "classifier": ((ClassifierModule,), "pretrain=none"),
+    "autoencoder": ((AutoencoderModule,), "pretrain=none"),
+    "ss_dgm_m2": ((SSDGMModule,), "pretrain=none"),
+    "ss_dgm_m1m2": ((VAEModule, SSDGMModule), "pretrain=vae"),
+}
+WORDS = ("dataset=toy", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=none", "pretrain.cache=false")
+CELLS = (("scenario.gamma_l=0.1", "seed=0"), ("scenario.gamma_l=0.05", "seed=1", "dataset.batch_size=60"))
+
+
+def with_other_terms(parent: type[TrainedMethod]) -> type[TrainedMethod]:
+    class OtherTerms(parent):  # type: ignore[misc, valid-type]
+        def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+            terms: Tensor = super().terms(x, semi_y)
+            return terms + 0.5 * terms.square()
+
+    return OtherTerms
+
+
+def with_another_score(parent: type[TrainedMethod]) -> type[TrainedMethod]:
+    class AnotherScore(parent):  # type: ignore[misc, valid-type]
+        def score(self, x: Tensor) -> Tensor:
+            return -super().score(x)  # type: ignore[no-any-return]
+
+    return AnotherScore
+
+
+@pytest.fixture(autouse=True)
+def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
+    """As the command line sets it."""
+    caplog.set_level(logging.INFO)
+
+
+def lines_on(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "trained alone" in record.getMessage()]
+
+
+def bits(outcome: Outcome) -> bytes:
+    return (outcome.run_dir / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize("method", DEEP)
+def test_a_stack_gives_what_each_experiment_gives_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    classes, pretrain = DEEP[method]
+    cells = [(*WORDS, f"method={method}", pretrain, *cell) for cell in CELLS]
+    singles = [alone(tmp_path / "alone", *cell) for cell in cells]
+    stacked = outcomes(together(tmp_path / "stacked", *cells))
+    assert lines_on(caplog) == []
+    for single, replica in zip(singles, stacked, strict=True):
+        assert replica.record["trainer"]["replicas"] == 2
+        assert replica.record["auroc"] == pytest.approx(single.record["auroc"], abs=2e-3)
+        np.testing.assert_allclose(scores(replica.run_dir), scores(single.run_dir), rtol=2e-3, atol=2e-4)
+
+    for change in (with_other_terms, with_another_score):
+        caplog.clear()
+        with monkeypatch.context() as patch:
+            for parent in classes:
+                patch.setattr(build_module, parent.__name__, change(parent))
+            name = change(classes[0]).__name__
+            own = [alone(tmp_path / f"{name} alone", *cell) for cell in cells]
+            packed = outcomes(together(tmp_path / name, *cells))
+        for parents, single, replica in zip(singles, own, packed, strict=True):
+            assert bits(replica) == bits(single) != bits(parents)
+            assert replica.record["trainer"]["replicas"] == 1
+            told = (replica.run_dir / "train.log").read_text()
+            assert told.count("so it is trained alone") == len(classes)
+        phases = ("pretrain", "fit")[-len(classes) :]
+        assert lines_on(caplog) == [f"{phase}: {name} has no stacked form, so it is trained alone" for phase in phases]
+
+
+class RobustSADModule(DeepSADModule):
+    """Deep SAD that minimizes the distances instead of their squares."""
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        return super().terms(x, semi_y).sqrt()
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``method=robust_sad``, as the README says that a method is registered."""
+    monkeypatch.setitem(METHODS, "robust_sad", MethodKind("deep_sad", ("autoencoder", "none"), "is Deep SAD"))
+    module_of = build_module._module
+
+    def module(plan: Any, chosen: Any, network: Any, counts: Any) -> TrainedMethod:
+        if chosen["name"] != "robust_sad":
+            return module_of(plan, chosen, network, counts)
+        schedule = {key: chosen[key] for key in ("lr", "epochs", "weight_decay")}
+        return RobustSADModule(network, eta=chosen["eta"], center_from=chosen["center_from"], **schedule)
+
+    monkeypatch.setattr(build_module, "_module", module)
+
+
+def robust(where: Path, *overrides: str) -> Assignment:
+    chosen = copy.deepcopy(settings_of(f"output_dir={where}", *overrides))
+    chosen["method"]["name"] = "robust_sad"
+    return Assignment(make_plan(chosen, multirun=True), chosen, OmegaConf.to_yaml(chosen), "a test")
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_subclass_is_trained_alone_beside_a_stack_of_its_parents(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = [(*WORDS, *cell) for cell in CELLS]
+
+    def assignments(where: Path) -> list[Assignment]:
+        made = [one for cell in cells for one in (assigned(where, *cell), robust(where, *cell))]
+        return [*made, assigned(where, *cells[0], "method=deep_svdd")]
+
+    keys = [stack_key(one.plan) for one in assignments(tmp_path)]
+    assert keys[0] == keys[2] == keys[4] != keys[1] == keys[3] is not None
+    packed = outcomes(run_together(assignments(tmp_path / "packed")))
+    of_robust = [outcome for outcome in packed if outcome.record["method"] == "robust_sad"]
+    others = [outcome for outcome in packed if outcome not in of_robust]
+    assert lines_on(caplog) == ["fit: RobustSADModule has no stacked form, so it is trained alone"]
+    for outcome in packed:
+        told = (outcome.run_dir / "train.log").read_text()
+        assert told.count("RobustSADModule has no stacked form") == (outcome in of_robust)
+    assert [outcome.record["trainer"]["replicas"] for outcome in of_robust] == [1, 1]
+    assert [outcome.record["trainer"]["replicas"] for outcome in others] == [3, 3, 3]
+
+    singles = [
+        run_experiment(one.plan, config=one.config, config_yaml=one.config_yaml, command=one.command)
+        for one in assignments(tmp_path / "alone")
+    ]
+    for single, replica in zip(singles, packed, strict=True):
+        # The autoencoders of all are a stack, which rounds in another way.
+        np.testing.assert_allclose(scores(replica.run_dir), scores(single.run_dir), rtol=2e-3, atol=2e-4)
+        assert replica.record["auroc"] == pytest.approx(single.record["auroc"], abs=2e-3)
+    for robust_one, parent in zip(of_robust, packed[::2], strict=False):
+        assert np.abs(np.subtract(scores(robust_one.run_dir), scores(parent.run_dir))).max() > 1e-2
+
+
+def test_a_network_that_only_looks_like_ours_is_trained_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Shifted(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    assert str(Shifted(2, [3])).replace("Shifted", "MLP") == str(MLP(2, [3]))
+    monkeypatch.setattr(networks, "MLP", Shifted)
+    cells = [(*WORDS, "pretrain=none", *cell) for cell in CELLS]
+    packed = outcomes(together(tmp_path / "packed", *cells))
+    assert lines_on(caplog) == ["fit: Shifted has no stacked form, so it is trained alone"]
+    for cell, replica in zip(cells, packed, strict=True):
+        assert bits(replica) == bits(alone(tmp_path / "alone", *cell))
+
+
+class OwnLinear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+class OwnLeakyReLU(nn.LeakyReLU):
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+MLP_WORDS = {"name": "mlp", "in_features": 4, "units": [8, 6, 2]}
+LENET = {"name": "lenet", "in_shape": [1, 8, 8], "filters": [4, 2], "dense": [6, 3], "kernel_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("place", "layer"),
+    [
+        (0, nn.Linear(4, 8, bias=False)),
+        (0, OwnLinear(4, 8, bias=False)),
+        (0, nn.utils.parametrizations.weight_norm(nn.Linear(4, 8, bias=False))),
+        (1, nn.BatchNorm1d(8, affine=False)),
+        (1, BatchNorm(8)),
+        (2, OwnLeakyReLU(0.1)),
+        (2, nn.ReLU()),
+        (3, nn.Dropout()),
+    ],
+)
+def test_a_layer_that_is_none_of_ours_is_not_stacked(place: int, layer: nn.Module) -> None:
+    module = DeepSADModule(MLP_WORDS)
+    module.encoder.layers[place] = layer  # type: ignore[index, operator]
+    if type(layer) in (nn.Linear, BatchNorm):
+        kind_of(module)
+    else:
+        with pytest.raises(ValueError, match="has no stacked form"):
+            kind_of(module)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dilation": (2, 2)}, {"padding_mode": "circular"}, {"stride": (2, 2)}, {"padding": "same"},
+        {"bias": nn.Parameter(torch.zeros(4))}, {"groups": 2},
+    ],
+)  # fmt: skip
+def test_a_convolution_that_is_not_plain_is_not_stacked(change: dict[str, Any]) -> None:
+    module = DeepSADModule(LENET)
+    kind_of(module)
+    for name, value in change.items():
+        setattr(module.encoder.layers[0], name, value)  # type: ignore[index]
+    with pytest.raises(ValueError, match=r"Conv2d.* has no stacked form"):
+        kind_of(module)
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        (1, {"momentum": 0.2}),
+        (1, {"affine": True}),
+        (3, {"stride": 1}),
+        (3, {"ceil_mode": True}),
+        (8, {"start_dim": 2}),
+    ],
+)
+def test_a_layer_with_other_settings_is_not_stacked(place: int, change: dict[str, Any]) -> None:
+    module = DeepSADModule(LENET)
+    for name, value in change.items():
+        setattr(module.encoder.layers[place], name, value)  # type: ignore[index]
+    with pytest.raises(ValueError, match="has no stacked form"):
+        kind_of(module)
+
+
+def generative(kind: type[TrainedMethod]) -> TrainedMethod:
+    sizes = {"hidden": [5], "latent": 2, "likelihood": "gaussian"}
+    if kind is VAEModule:
+        return VAEModule(MLP_WORDS, **sizes)
+    return SSDGMModule(MLP_WORDS, labeled_share=0.1, m1={"hidden": [5], "latent": 3}, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [(VAEModule, ("encoder", "decoder")), (SSDGMModule, ("inference", "decoder", "m1"))]
+)
+def test_a_generative_network_of_another_kind_is_not_stacked(kind: type[TrainedMethod], names: Sequence[str]) -> None:
+    kind_of(generative(kind))
+    for name in names:
+        module = generative(kind)
+        getattr(module, name).hidden[1] = nn.ReLU()
+        with pytest.raises(ValueError, match=r"ReLU\(\) has no stacked form"):
+            kind_of(module)
+        module = generative(kind)
+        getattr(module, name).__class__ = type("Own", (type(getattr(module, name)),), {})
+        with pytest.raises(ValueError, match="Own has no stacked form"):
+            kind_of(module)
+
+
+def test_a_frozen_part_is_not_stacked() -> None:
+    module = DeepSADModule(MLP_WORDS)
+    next(module.parameters()).requires_grad_(False)
+    with pytest.raises(ValueError, match="a part of DeepSADModule is frozen"):
+        kind_of(module)
+
+
+def test_every_deep_method_has_a_stacked_form() -> None:
+    assert set(_FORMS) == {kind for kinds, _ in DEEP.values() for kind in kinds}
+    assert type(DeepSADModule(LENET).encoder) is LeNetEncoder
