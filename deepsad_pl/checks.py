@@ -16,6 +16,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
+from deepsad_pl.wandb_run import trial_id
 
 Settings = Mapping[str, Any]
 
@@ -36,7 +37,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         *_dataset_problems(settings["dataset"]),
         *_method_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
-        *_logger_problems(settings["logger"]),
+        *_logger_problems(settings["logger"], multirun),
     ]
 
 
@@ -224,9 +225,14 @@ def _label_problems(settings: Settings) -> Iterator[str]:
         )
 
 
-def _logger_problems(logger: Settings) -> Iterator[str]:
+def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
     yield from _one_of("logger.name", logger["name"], ("wandb",) if "mode" in logger else ("csv", "none"))
     yield from _one_of("logger.mode", logger.get("mode", "offline"), ("offline", "online"))
+    if multirun and logger["name"] == "wandb" and trial_id() is not None:
+        yield (
+            "logger=wandb under an agent of W&B has one run for one experiment, but this is a sweep of several; sweep "
+            "with W&B alone, or use logger=csv"
+        )
 
 
 def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> Iterator[str]:

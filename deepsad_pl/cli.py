@@ -5,6 +5,7 @@ Heavy libraries are imported when an experiment starts, so that ``--help`` and e
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -34,7 +35,7 @@ from deepsad_pl.signals import sigterm_exits
 from deepsad_pl.strict import StrictLoader
 
 if TYPE_CHECKING:
-    from deepsad_pl.experiment import Outcome
+    from deepsad_pl.finished import Outcome
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a checkout conf/ stands beside the package, in an installed one inside it.
@@ -89,7 +90,11 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
         settings = to_settings(cfg)
         set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
         plan = make_plan(settings, multirun=multirun)
+        from deepsad_pl.finished import answer
+
         with sigterm_exits():
+            if (finished := answer(plan, settings)) is not None:
+                return finished
             import_lightning()
             from deepsad_pl.experiment import run_experiment
 
@@ -180,9 +185,17 @@ _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 held_back: list[str] = []
 
 
+# All that action=forget needs of Hydra: what else it names may be gone.
+_OF_FORGET = ("study", "action", "dry_run", "output_dir", "hydra")
+
+
 def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
     """A command line without the settings that only some of a study's methods or data sets have, and these."""
-    held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
+    if "action=forget" in words:
+        settings = [w for w in words if "=" in w and not w.startswith("-")]
+        held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
+    else:
+        held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
     if not any(word.startswith("study=") for word in words):
         return words, []
     return [word for word in words if word not in held], held

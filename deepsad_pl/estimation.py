@@ -24,7 +24,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
 from deepsad_pl.shallow.iforest import fit_iforest
 from deepsad_pl.shallow.kde import fit_kde
-from deepsad_pl.shallow.models import save_model
+from deepsad_pl.shallow.models import load_model, save_model
 from deepsad_pl.shallow.ocsvm import fit_ocsvm
 from deepsad_pl.shallow.ssad import fit_ssad
 from deepsad_pl.shallow.task import Fitted, Task
@@ -92,11 +92,34 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
     save_model(folder / MODEL, fitted.model)
     fit_seconds, start = clock.seconds, time.monotonic()
     x_test = features(data.test_dataloader(), encoder) if task.x_test is None else task.x_test
-    score = torch.from_numpy(fitted.model.score(x_test))
+    result = _result(data, fitted.model.score(x_test))
     score_seconds = time.monotonic() - start
     shutil.rmtree(grid)
+    return Scored(result, fitted.selection, fit_seconds, score_seconds)
+
+
+def score_saved(data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> dict[str, Tensor]:
+    """Score the test set with the model that :func:`score_shallow` has saved.
+
+    Args:
+        data: what the method is tested on.
+        encoder: as it was then.
+        folder: where the model lies.
+
+    Returns:
+        ``idx``, ``y`` and ``score`` of every test sample.
+
+    Raises:
+        DeepSADError: if the model is missing or damaged.
+        ValueError: if it is one of rows of another width.
+    """
+    model = load_model(folder / MODEL)
+    return _result(data, model.score(features(data.test_dataloader(), encoder)))
+
+
+def _result(data: AnomalyDataModule, score: npt.NDArray[np.float64]) -> dict[str, Tensor]:
     y = torch.from_numpy(data.test_y)
-    return Scored({"idx": torch.arange(len(y)), "y": y, "score": score}, fitted.selection, fit_seconds, score_seconds)
+    return {"idx": torch.arange(len(y)), "y": y, "score": torch.from_numpy(score)}
 
 
 class _Clock:

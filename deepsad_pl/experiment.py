@@ -1,6 +1,7 @@
 """One experiment, from a plan to its record: build, pretrain, fit, score, write."""
 
 import logging
+import math
 import os
 import platform
 import shutil
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,39 +24,28 @@ from deepsad_pl.catalog import is_shallow
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts
 from deepsad_pl.files import locked, write_atomic
+from deepsad_pl.finished import Outcome, answer, record_of
 from deepsad_pl.fitting import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
-from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_record, write_scores
-from deepsad_pl.tracking import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker
+from deepsad_pl.rescoring import scores_again
+from deepsad_pl.results import AUROC_TOLERANCE, RECORD, SCORES, identity_hash, write_record, write_scores
+from deepsad_pl.tracking import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker, wandb_group
 from deepsad_pl.training import PhaseProgress, make_trainer
 
 log = logging.getLogger(__name__)
 
 CONFIG, LOG = "config.yaml", "train.log"
+# What was taken for a record and is none, or has lost its scores and model.
+DAMAGED = f"{RECORD}.damaged"
 _THREADS = torch.get_num_threads()
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
 
 
 # Scores a test set: ``idx``, ``y`` and ``score`` of every sample, and the device that did it.
 Score = Callable[[Plan, TrainedMethod, AnomalyDataModule], tuple[Mapping[str, Tensor], torch.device]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an experiment.
-
-    Attributes:
-        record: what ``metrics.json`` holds.
-        run_dir: the run folder.
-        was_finished: whether it was there before, so that nothing was trained.
-    """
-
-    record: dict[str, Any]
-    run_dir: Path
-    was_finished: bool
 
 
 def run_experiment(
@@ -73,24 +63,50 @@ def run_experiment(
     Raises:
         DeepSADError: if the plan cannot be carried out; before the run folder is made, where the data say so.
     """
-    if (finished := finished_outcome(plan)) is not None:
+    if (finished := answer(plan, config)) is not None:
         return finished
     use_threads(plan)
     parts = build(plan, load_data(plan))
     if not is_main_process(plan.ranks):
         return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
     with locked_run(plan):
-        if (finished := finished_outcome(plan)) is not None:
+        if (finished := finished_or_restored(plan, parts, config)) is not None:
             return finished
         with begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=plots) as tracker:
             record = _train_and_score(plan, parts, tracker, command)
     return Outcome(record, plan.run_dir, was_finished=False)
 
 
-def finished_outcome(plan: Plan) -> Outcome | None:
-    """The outcome of an experiment that is not to be run any more, or None."""
-    record = None if plan.force else read_record(plan.run_dir)
-    return None if record is None else Outcome(record, plan.run_dir, was_finished=True)
+def finished_or_restored(plan: Plan, parts: Parts, config: Mapping[str, Any]) -> Outcome | None:
+    """As :func:`~deepsad_pl.finished.answer`, with scores that are lost written again; hold the experiment's lock."""
+    finished = answer(plan, config)
+    # All ranks of a distributed run must do the same, and only the first one looks.
+    if finished is None and not plan.force and plan.ranks == 1 and (record := record_of(plan)) is not None:
+        with speaking_for(plan), _log_to(plan.run_dir / LOG):
+            restored = _restore_scores(plan, parts, record)
+        finished = answer(plan, config) if restored else None
+    return finished
+
+
+def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool:
+    """Write the scores of a finished experiment again from its trained model; whether that was possible."""
+    result = scores_again(plan, parts)
+    if result is None:
+        log.warning("%s: its trained model is lost too: the experiment is run again", plan.run_dir)
+        return False
+    try:
+        auroc = detection_metrics(result["score"], result["y"])["auroc"]
+    except ValueError:
+        auroc = math.nan
+    if not abs(auroc - record["auroc"]) <= AUROC_TOLERANCE:
+        told = "%s: its trained model has an AUROC of %.6f, its record %.6f: the experiment is run again from the start"
+        log.warning(told, plan.run_dir, auroc, record["auroc"])
+        _forget(plan.run_dir)
+        return False
+    written = write_scores(plan.run_dir, **{key: tensor.numpy() for key, tensor in result.items()})
+    write_record(plan.run_dir, {**record, "scores": written})
+    log.info("%s is written again", plan.run_dir / SCORES)
+    return True
 
 
 def use_threads(plan: Plan) -> None:
@@ -115,6 +131,8 @@ def begun(
     """An experiment's files and its tracker, while it is at work; whatever ends it early is logged there."""
     if plan.force:
         _forget(plan.run_dir)
+    elif (plan.run_dir / RECORD).exists():
+        (plan.run_dir / RECORD).replace(plan.run_dir / DAMAGED)
     write_atomic(plan.run_dir / CONFIG, config_yaml)
     with _log_to(plan.run_dir / LOG), _tracked(plan, parts, config, command, plots) as tracker:
         yield tracker
@@ -133,7 +151,7 @@ def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
 
 def _forget(run_dir: Path) -> None:
     """Remove what an earlier run left, its record first, so that a kill in between leaves no false "finished"."""
-    for name in (RECORD, SCORES, LOSSES, RUN_ID, LOG):
+    for name in (RECORD, DAMAGED, SCORES, LOSSES, RUN_ID, LOG):
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
@@ -172,10 +190,11 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
     try:
         log.debug("%s", command)
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
-        group = f"{plan.dataset['name']}/{plan.method['name']}"
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
-        tracker = make_tracker(plan.logger, plan.run_dir, config, group=group, plots=plots, first_steps=first_steps)
+        tracker = make_tracker(
+            plan.logger, plan.run_dir, config, group=wandb_group(plan), plots=plots, first_steps=first_steps
+        )
         yield tracker
         failed = False
     except Exception:
@@ -261,7 +280,7 @@ def score_and_record(
     }
     if is_main_process(plan.ranks):
         arrays = {key: tensor.numpy() for key, tensor in result.items()}
-        write_scores(plan.run_dir, **arrays)
+        record["scores"] = write_scores(plan.run_dir, **arrays)
         tracker.result(metrics, arrays["y"], arrays["score"])
         write_record(plan.run_dir, record)
     return record

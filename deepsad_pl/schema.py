@@ -307,7 +307,7 @@ class SweepConfig(TrainConfig):
     """A study, or without one a free sweep."""
 
     study: StudyConfig | None = None
-    action: str = "run"  # report, status or dashboard
+    action: str = "run"  # report, status, dashboard or forget
     dry_run: bool = False  # stop before the first experiment
     experiments_per_job: int = 1  # of a job that is submitted, trained as one where that is possible
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from deepsad_pl.console import console
 
 if TYPE_CHECKING:
-    from deepsad_pl.experiment import Outcome
+    from deepsad_pl.finished import Outcome
 
 
 def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:

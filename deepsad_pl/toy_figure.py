@@ -22,6 +22,7 @@ from deepsad_pl.checkpoints import DamagedError, from_bytes
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.estimation import MODEL
+from deepsad_pl.finished import record_of
 from deepsad_pl.fitting import CHECKPOINTS
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
@@ -29,7 +30,6 @@ from deepsad_pl.report.cells import LOOKS_AT_TEST_LABELS
 from deepsad_pl.report.columns import heading
 from deepsad_pl.report.style import RC, new_figure, save, set_title
 from deepsad_pl.restorable import require_state
-from deepsad_pl.results import read_record
 from deepsad_pl.shallow.models import load_model
 
 FloatArray = npt.NDArray[np.float64]
@@ -291,7 +291,7 @@ def _training_cloud(plan: Plan, source: Source) -> Cloud:
 
 
 def _record(plan: Plan) -> dict[str, Any]:
-    record = read_record(plan.run_dir)
+    record = record_of(plan)
     if record is None:
         raise DeepSADError(f"{plan.run_dir} holds no record, so its experiment is not finished; run it to its end")
     return record

@@ -9,13 +9,16 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.files import write_atomic
-from deepsad_pl.wandb_run import Destination, destination_of, open_run
+from deepsad_pl.wandb_run import Destination, destination_of, open_run, trial_id
+
+if TYPE_CHECKING:
+    from deepsad_pl.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +126,8 @@ class WandbTracker:
     """One W&B run for one experiment; a resumed experiment goes on in the same run.
 
     Args:
-        run_dir: the run folder, which keeps the run's id and its offline files.
+        run_dir: the run folder, which keeps the offline files.
+        run_id: of the run.
         destination: of the run.
         config: flat keys.
         job_type: of the run.
@@ -140,14 +144,12 @@ class WandbTracker:
         run_dir: Path,
         destination: Destination,
         *,
+        run_id: str,
         config: Mapping[str, Any],
         job_type: str,
         plots: bool,
         first_steps: Mapping[str, int],
     ) -> None:
-        id_file = run_dir / RUN_ID
-        if not id_file.exists():
-            write_atomic(id_file, secrets.token_hex(4))
         self._plots, self._first_steps = plots, first_steps
         self._run = open_run(
             run_dir,
@@ -155,7 +157,7 @@ class WandbTracker:
             name="/".join(run_dir.parts[-3:]),
             job_type=job_type,
             config=config,
-            run_id=id_file.read_text(encoding="utf-8").strip(),
+            run_id=run_id,
         )
         for phase in ("pretrain", "fit"):
             self._run.define_metric(f"{phase}/step", hidden=True)
@@ -240,9 +242,59 @@ def make_tracker(
     tracker = WandbTracker(
         run_dir,
         destination_of(logger, group=group),
+        run_id=_run_id(run_dir),
         config=flatten(config),
         job_type=logger["job_type"],
         plots=plots if logger["plots"] is None else logger["plots"],
         first_steps=first_steps,
     )
     return GuardedTracker(tracker)
+
+
+def _run_id(run_dir: Path) -> str:
+    """The id of an unfinished experiment's W&B run: an agent's, else the one that it has begun with, else a new one."""
+    path, trial = run_dir / RUN_ID, trial_id()
+    if trial is not None or not path.exists():
+        write_atomic(path, trial or secrets.token_hex(4))
+    return path.read_text(encoding="utf-8").strip()
+
+
+def wandb_group(plan: "Plan") -> str:
+    """The W&B group of an experiment where the settings name none."""
+    return f"{plan.dataset['name']}/{plan.method['name']}"
+
+
+def log_trial(
+    plan: "Plan",
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    y: npt.NDArray[Any],
+    score: npt.NDArray[Any],
+) -> None:
+    """Give the trial of a W&B agent the outcome of an experiment that was finished before.
+
+    Args:
+        plan: of the experiment, with ``logger=wandb``.
+        config: the configuration, nested.
+        metrics: of the record.
+        y: ground truth, shape (n,): 0 normal, 1 anomaly.
+        score: shape (n,).
+
+    Raises:
+        DeepSADError: if W&B cannot be reached or refuses.
+    """
+    trial, plots = trial_id(), plan.logger["plots"]
+    assert trial is not None
+    tracker = GuardedTracker(
+        WandbTracker(
+            plan.run_dir,
+            destination_of(plan.logger, group=wandb_group(plan)),
+            run_id=trial,
+            config=flatten(config),
+            job_type=plan.logger["job_type"],
+            plots=bool(plots),
+            first_steps={},
+        )
+    )
+    tracker.result(metrics, y, score)
+    tracker.finish(failed=False)

@@ -1,6 +1,7 @@
 """How a run of W&B is opened: silent, beside any other, offline unless it is to be online."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ def destination_of(logger: Mapping[str, Any], *, group: str) -> Destination:
     )
 
 
+def trial_id() -> str | None:
+    """The id of the W&B run that the agent of a W&B sweep has made for this process; None without an agent."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
 def open_run(
     folder: Path,
     destination: Destination,
@@ -60,7 +66,7 @@ def open_run(
     config: Mapping[str, Any],
     run_id: str | None = None,
 ) -> Any:
-    """Open a run.
+    """Open a run. That of an agent's trial goes to the project of its sweep, whatever the destination says.
 
     Args:
         folder: W&B's files go into ``wandb`` in it.
@@ -78,10 +84,17 @@ def open_run(
     """
     import wandb
 
+    trial = trial_id() is not None
+    if trial and not destination.online:
+        log.warning(
+            "this is the trial of a W&B sweep, but logger.mode is %s: the sweep learns of it at make wandb-sync; use "
+            "logger.mode=online",
+            destination.mode,
+        )
     try:
         run = wandb.init(
-            project=destination.project,
-            entity=destination.entity,
+            project=None if trial else destination.project,
+            entity=None if trial else destination.entity,
             group=destination.group,
             job_type=job_type,
             name=name,

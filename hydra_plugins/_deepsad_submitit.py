@@ -254,7 +254,8 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         self, pack: Pack, singleton_state: Mapping[type, Singleton], warning: _Warning, partial: Path | None
     ) -> Pack:
         """Train as one what can be; returns the experiments that cannot, if there is time left for them."""
-        from deepsad_pl.stacked.launch import Stacker, job_return
+        from deepsad_pl.stacked.launch import Stacker
+        from deepsad_pl.stacked.outcomes import job_return
 
         Singleton.set_state(singleton_state)
         setup_globals()

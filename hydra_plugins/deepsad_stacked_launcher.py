@@ -75,13 +75,20 @@ class StackedLauncher(Launcher):
         Raises:
             DeepSADError: if the launcher's settings do not allow it.
         """
+        from deepsad_pl.composer import Composer
         from deepsad_pl.lean import import_lightning
-
-        import_lightning()
-        from deepsad_pl.stacked.launch import Stacker, job_return
+        from deepsad_pl.stacked.outcomes import finished_before, job_return, show_job
 
         assert self.config is not None and self.hydra_context is not None
         setup_globals()
+        composer = Composer(self.hydra_context.config_loader, self.config.hydra.job.config_name)
+        if (finished := finished_before(composer, job_overrides)) is not None:
+            for index, outcome in enumerate(finished):
+                show_job(index, job_overrides[index], outcome)
+            return [job_return(job, outcome) for job, outcome in zip(job_overrides, finished, strict=True)]
+        import_lightning()
+        from deepsad_pl.stacked.launch import Stacker
+
         stacker = Stacker(
             self.hydra_context.config_loader,
             self.config.hydra,

@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from deepsad_pl.cli import CommandLineError, first_line
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.finished import Outcome
 from deepsad_pl.study.study import ACTIONS
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,6 +43,27 @@ def test_a_script_imports_nothing_for_metrics_that_nobody_computes(launcher: str
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_is_finished_is_answered_without_torch(experiment: Callable[..., Outcome], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = ["method=iforest_raw", "logger=none", f"output_dir={runs}"]
+    auroc = experiment(words[0]).record["auroc"]
+    code = (
+        "import runpy, sys\n"
+        "script, *words = sys.argv[1:]\n"
+        "for more in ([], ['-m'], ['-m', 'hydra/launcher=stacked', 'method=iforest_raw,iforest_raw']):\n"
+        "    sys.argv[1:] = [*more, *(w for w in words if len(more) < 3 or not w.startswith('method'))]\n"
+        "    runpy.run_path(script, run_name='__main__')\n"
+        "heavy = ('torch', 'pytorch_lightning', 'torchmetrics', 'torchvision', 'sklearn', 'pandas', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "train.py", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.count("finished before") == 4
+    assert done.stdout.count(f"{auroc:.4f}") == 4 + 1  # the stacked sweep has a table
 
 
 def test_help_names_the_choices_and_the_settings(cli: CLI, tmp_path: Path) -> None:

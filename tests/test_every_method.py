@@ -41,6 +41,7 @@ KEYS = {
     "reused",
     "trainer",
     "command",
+    "scores",
 }
 
 

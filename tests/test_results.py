@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_records import made_record
+from planned import plan_of
 
 from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_atomic, write_record, write_scores
 
@@ -68,7 +70,7 @@ def test_a_kill_while_writing_leaves_no_half_file_under_the_name(tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", KILLED_BETWEEN, str(path)], check=False)
     assert done.returncode == -9
     assert not path.exists()
-    assert read_record(tmp_path) is None
+    assert read_record(tmp_path, "00000000") is None
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
@@ -112,8 +114,9 @@ def test_a_record_that_is_not_finite_is_refused(tmp_path: Path, value: float) ->
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
-    record = {"auroc": 0.1 + 0.2, "scenario": {"normal_class": ["0"]}}
-    assert read_record(tmp_path) is None
+    plan = plan_of()
+    record = made_record(plan, auroc=0.1 + 0.2, scenario={"normal_class": ["0"]})
+    assert read_record(tmp_path, record["hash"]) is None
     write_record(tmp_path, record)
-    assert read_record(tmp_path) == record
+    assert read_record(tmp_path, record["hash"]) == record
     assert json.loads((tmp_path / RECORD).read_text()) == record

@@ -20,7 +20,9 @@ from wandb_file import OfflineRun, read, run_files
 from deepsad_pl.cli import CONF
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import Outcome
-from deepsad_pl.stacked.launch import Stacker, job_return
+from deepsad_pl.results import scores_problem
+from deepsad_pl.stacked.launch import Stacker
+from deepsad_pl.stacked.outcomes import job_return
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +92,8 @@ def test_a_stacked_sweep_leaves_the_records_of_single_runs(sweeps: dict[str, tup
             assert replica["reused"][phase]["entry"] == reused["entry"]
         count = 1 if single["method"] == "ocsvm_raw" else 8 if single["method"] != "classifier" else 4
         assert replica["trainer"] == {**single["trainer"], "replicas": count}
-        noisy = {"auroc", "average_precision", "spread", "seconds", "reused", "trainer"}
+        assert scores_problem(stacked / path.parent.relative_to(basic), replica) is None
+        noisy = {"auroc", "average_precision", "spread", "seconds", "reused", "trainer", "scores"}
         assert {key: replica[key] for key in replica.keys() - noisy} == {
             key: single[key] for key in replica.keys() - noisy
         }

@@ -1,6 +1,7 @@
 """From a study and a command line to planned experiments; what is remembered and what became of them."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from conftest import settings_of
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from made_records import write_finished
 from studies import planner, study_of
 from tiny_data import write_image_folder
 
@@ -17,7 +21,7 @@ from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
 from deepsad_pl.study.grid import Study
 from deepsad_pl.study.jobs import Job, Planned
-from deepsad_pl.study.memory import Memory, Request, alike
+from deepsad_pl.study.memory import Memory, Request, alike, literal
 from deepsad_pl.study.results import results_frame
 from deepsad_pl.study.state import STOPPED, Failures, estimate, state_of
 from deepsad_pl.study.words import sort_words
@@ -127,9 +131,73 @@ def test_requests_are_remembered_the_latest_last(tmp_path: Path) -> None:
     for request in (one, other, one):
         memory.add(request)
     assert memory.all() == [other, one]
-    (tmp_path / "studies" / "requests.json").write_text("{")
-    with pytest.raises(DeepSADError, match="damaged"):
-        memory.all()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[", "{}", "null", "3", "\0", "[" * 100_000),
+        *('["a"]', "[{}]", '[{"passed_on": "seed=1", "narrowed": {}}]', '[{"passed_on": [1], "narrowed": {}}]'),
+        *('[{"passed_on": [], "narrowed": []}]', '[{"passed_on": [], "narrowed": {"colour": 1}}]'),
+    ],
+)
+def test_damaged_requests_are_set_aside_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    path = tmp_path / "requests.json"
+    path.write_text(content)
+    assert Memory(tmp_path).all() == []
+    request = Request((), {"datasets": ["digits"]})
+    Memory(tmp_path).add(request)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"{path} is damaged (")
+    assert Memory(tmp_path).all() == [request]
+    assert (tmp_path / "requests.json.damaged").read_text() == content
+
+
+def test_one_damaged_request_costs_no_other(tmp_path: Path) -> None:
+    memory, kept = Memory(tmp_path), Request(("recipe=paper",), {"seeds": [0]})
+    memory.add(kept)
+    path = tmp_path / "requests.json"
+    path.write_text(json.dumps([*json.loads(path.read_text()), {"passed_on": 3}]))
+    assert memory.all() == [kept]
+
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_characters="$"), max_size=6)
+)
+NESTED = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True), inner)
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(NESTED)
+@example("1_0")
+@example("true")
+@example("it's a \\' \\\\")
+@example({"gamma_l": [0.0, 0.05]})
+def test_a_value_is_typed_as_hydra_reads_it(value: Any) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"key={literal(value)}"])
+    assert override.value() == value
+    assert type(override.value()) is type(value)
+
+
+def test_a_request_is_shown_as_words_that_can_be_typed() -> None:
+    narrowed = {"datasets": ["digits", "satimage-2"], "seeds": [0, 1], "axes": {"gamma_l": [0.0]}, "title": "it's"}
+    shown = str(Request(("trainer.max_epochs=1", "method.lr=[1e-3]"), narrowed))
+    assert shown == (
+        "dataset=digits,satimage-2 seed=0,1 'study.axes={gamma_l:[0.0]}' "
+        "'study.title='\"'\"'it\\'\"'\"'s'\"'\"'' trainer.max_epochs=1 'method.lr=[1e-3]'"
+    )
+    assert words(*shlex.split(shown)).narrowed == {"datasets": ["digits", "satimage-2"], "seeds": [0, 1]}
 
 
 def test_only_what_changes_results_keeps_requests_apart() -> None:
@@ -140,10 +208,7 @@ def test_only_what_changes_results_keeps_requests_apart() -> None:
 
 
 def finish(job: Job, auroc: float, seconds: float = 1.0, **more: Any) -> None:
-    job.plan.run_dir.mkdir(parents=True)
-    what = {"dataset": job.plan.dataset["name"], "method": job.plan.method["name"], "auroc": auroc}
-    record = {**what, "seconds": {"fit": seconds, "score": 0.5}, **more}
-    (job.plan.run_dir / "metrics.json").write_text(json.dumps(record))
+    write_finished(job.plan, auroc=auroc, seconds={"fit": seconds, "score": 0.5}, **more)
 
 
 def test_state_and_estimate(tmp_path: Path) -> None:
@@ -177,6 +242,34 @@ def test_a_note_is_about_the_experiment_wherever_it_runs(tmp_path: Path) -> None
     failures.note(["seed=1", "trainer.threads=1", "dataset=a"], "no")
     assert failures.error(["dataset=a", "seed=1", "logger=none"]) == "no"
     assert failures.error(["dataset=a", "seed=1", "trainer.max_epochs=1"]) is None
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "{", '{"error": 3}', b"\xff\xfe", ""])
+def test_a_damaged_note_says_so(tmp_path: Path, content: str | bytes) -> None:
+    (job, *_) = plan(f"output_dir={tmp_path}").unique
+    failures = Failures(tmp_path / "failures")
+    failures.note(job.overrides, "no")
+    (path,) = (tmp_path / "failures").iterdir()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    ((failed, told),) = state_of([job], failures).failed
+    assert failed == job
+    assert told.startswith(f"what went wrong is lost, since {path} is damaged (")
+
+
+def test_an_experiment_without_scores_is_to_be_done_and_in_the_report(tmp_path: Path) -> None:
+    one, other = plan(f"output_dir={tmp_path}").unique[:2]
+    failures = Failures(tmp_path / "failures")
+    finish(one, 0.9)
+    finish(other, 0.8)
+    (one.plan.run_dir / "scores.csv").unlink()
+    assert state_of([one, other], failures).missing == [one]
+    assert len(state_of([one, other], failures, with_scores=False).records) == 2
+
+
+def test_a_record_that_is_none_is_to_be_done(tmp_path: Path) -> None:
+    (job, *_) = plan(f"output_dir={tmp_path}").unique
+    finish(job, 1.5)
+    assert state_of([job], Failures(tmp_path / "failures")).missing == [job]
 
 
 def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) -> None:

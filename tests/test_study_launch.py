@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from made_records import write_finished
 from studies import fields_of
 
 from deepsad_pl.cli import CONF
@@ -28,6 +29,7 @@ class Bench:
     def __init__(self, composer: Composer, where: Path) -> None:
         self.composer, self.where = composer, where
         self.launched: list[list[str]] = []
+        self.requests = where / "studies" / "labeled_anomalies" / "requests.json"
         self.failures = Failures(where / "studies" / "labeled_anomalies" / "failures")
 
     def run(
@@ -36,6 +38,7 @@ class Bench:
         *more: str,
         action: str = "run",
         narrowed: Mapping[str, Any] = NARROWED,
+        dry_run: bool = False,
     ) -> None:
         whole = fields_of("labeled_anomalies")
         StudyRun(
@@ -47,7 +50,7 @@ class Bench:
             processes=2,
             tasks=None,
             launch=launch,
-        ).act(action, dry_run=False)
+        ).act(action, dry_run=dry_run)
 
     def words(self, action: str, more: Sequence[str]) -> list[str]:
         given = {word.split("=")[0] for word in more}
@@ -62,10 +65,7 @@ class Bench:
 
     def finish(self, overrides: Sequence[str]) -> None:
         plan = make_plan(self.composer.settings(overrides))
-        plan.run_dir.mkdir(parents=True, exist_ok=True)
-        auroc = len(self.launched) / 1000
-        record = {"dataset": "digits", "method": "deep_sad", "auroc": auroc, "seconds": {"fit": 1.0}}
-        (plan.run_dir / "metrics.json").write_text(json.dumps(record))
+        write_finished(plan, auroc=len(self.launched) / 1000)
         self.failures.forget(list(overrides))
 
     def all(self, jobs: Sequence[Sequence[str]]) -> list[Any]:
@@ -232,6 +232,57 @@ def test_an_earlier_request_that_cannot_be_had_any_more_is_left_out(
     bench.run(bench.all)
     assert "an earlier request (datasets=['gone']) is left out" in capsys.readouterr().out
     assert [line["n"] for line in bench.table()] == ["9"]
+
+
+SECOND = {**NARROWED, "axes": {"gamma_l": [0.1]}}
+MISTAKE = {**NARROWED, "axes": {"gamma_l": [0.3]}}
+
+
+def test_a_mistaken_command_is_taken_back_and_its_experiments_stay(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(bench.all)
+    bench.run(bench.all, narrowed=SECOND)
+    with pytest.raises(DeepSADError, match="9 of 9 experiments are not finished"):
+        bench.run(lambda jobs: [RuntimeError("no")] * len(jobs), narrowed=MISTAKE)
+    bench.run(bench.all, action="report", narrowed={})
+    assert [line["gamma_l"] for line in bench.table()] == ["0.05", "0.1", "0.3"]
+    files = {path: path.read_bytes() for path in bench.where.glob("digits/**/*") if path.is_file()}
+
+    with pytest.raises(DeepSADError) as caught:
+        bench.run(bench.all, *WORDS, "recipe=paper", action="forget", narrowed=MISTAKE)
+    lines = str(caught.value).splitlines()
+    assert "remembers no command dataset=digits method=deep_sad" in lines[0]
+    assert len(lines) == 4
+    known = "dataset=digits method=deep_sad 'study.axes={gamma_l:[0.3]}' 'study.normal_classes=[0]'"
+    assert lines[-1].startswith(f"  {known}")
+
+    capsys.readouterr()
+    for dry_run in (True, False):
+        bench.run(bench.all, *reversed(WORDS), action="forget", narrowed=MISTAKE, dry_run=dry_run)
+        told = " ".join(capsys.readouterr().out.split())
+        assert f"study=labeled_anomalies {'would forget' if dry_run else 'has forgotten'} {known}" in told
+        assert len(json.loads(bench.requests.read_text())) == (3 if dry_run else 2)
+    bench.run(bench.all, action="report", narrowed={})
+    assert [line["gamma_l"] for line in bench.table()] == ["0.05", "0.1"]
+    assert {path: path.read_bytes() for path in bench.where.glob("digits/**/*") if path.is_file()} == files
+
+
+def test_what_cannot_be_planned_any_more_can_be_forgotten(bench: Bench) -> None:
+    gone = {"datasets": ["gone"], "methods": ["deep_bad"], "normal_classes": ["cat"]}
+    bench.requests.parent.mkdir(parents=True)
+    entry = {"passed_on": ["method.gone=1", f"output_dir={bench.where}"], "narrowed": gone}
+    bench.requests.write_text(json.dumps([entry]))
+    bench.run(bench.all, "method.gone=1", action="forget", narrowed=gone)
+    assert json.loads(bench.requests.read_text()) == []
+    with pytest.raises(DeepSADError, match="remembers no command, so there is none to forget"):
+        bench.run(bench.all, "method.gone=1", action="forget", narrowed=gone)
+
+
+def test_nothing_is_written_where_nothing_is_remembered(bench: Bench) -> None:
+    with pytest.raises(DeepSADError, match="remembers no command"):
+        bench.run(bench.all, action="forget")
+    assert not any(bench.where.iterdir())
 
 
 def test_a_command_about_finished_experiments_recalls_how_they_were_run(

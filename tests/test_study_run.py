@@ -230,6 +230,7 @@ def test_a_study_of_the_users_own_is_one_more_yaml(cli: CLI, tmp_path: Path) -> 
         (("study=pollution", "dataset=digits", "method=deep_sad", "trainer=ddp"), "ddp"),
         (("study=pollution", "dataset=digits", "study.normal_classes=[cat]"), "cat"),
         (("study=pollution", "method=deep_bad"), "deep_bad"),
+        (("study=pollution", "action=forget", "dataset=gone", "method=deep_bad"), "remembers no command"),
         (("study=pollution", "dataset=digits", "method=kde_raw", "experiments_per_job=3"), "experiments_per_job is 3"),
         (("study=pollution", "dataset=digits", "method=ssad_raw,kde_raw", "method.eta=2"), "none of the methods"),
         (("study=pollution", "dataset=digits", "method=deep_sad", "method.lr=[1"), "method.lr=[1"),

@@ -5,10 +5,12 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import wandb_file
 from conftest import settings_of
 from omegaconf import OmegaConf
@@ -170,6 +172,79 @@ def test_a_finished_run_opens_no_further_run(outcome: Outcome) -> None:
     assert len(wandb_file.run_files(outcome.run_dir)) == 1
 
 
+@contextmanager
+def agent(tmp_path: Path) -> Iterator[None]:
+    """What an agent of W&B gives to the process of a trial: its run's id, the sweep, the values to try."""
+    values = tmp_path / "config-trial.yaml"
+    values.write_text("wandb_version: 1\nseed:\n  value: 0\n")
+    wandb.teardown()  # it has read the environment already
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("SWEEP_ID", "sweep1"), ("RUN_ID", "trial1"), ("PROJECT", "theirs")):
+            patch.setenv(f"WANDB_{name}", value)
+        patch.setenv("WANDB_SWEEP_PARAM_PATH", str(values))
+        yield
+    wandb.teardown()
+
+
+def agents_run(run_dir: Path) -> wandb_file.OfflineRun:
+    (path,) = run_dir.glob("wandb/offline-run-*-trial1/run-trial1.wandb")
+    run = wandb_file.read(path)
+    assert run.ids == {"trial1"}
+    assert (run.sweeps, run.project) == ({"sweep1"}, "theirs")
+    assert run.exit_codes == [0]
+    return run
+
+
+def test_an_agents_trial_of_a_finished_run_has_the_stored_metrics(
+    experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("logger=wandb", "method=iforest_raw", "scenario.gamma_l=0.1")
+    first = experiment(*words)
+    experiment(*words)
+    assert len(wandb_file.run_files(first.run_dir)) == 1
+    own = (first.run_dir / "wandb_id").read_text()
+    assert own != "trial1"
+
+    with agent(tmp_path):
+        again = experiment(*words)
+        # Whoever does not log to W&B has nothing to say there.
+        experiment("logger=csv", *words[1:])
+    assert again.was_finished
+    run = agents_run(first.run_dir)
+    assert run.summary["test/auroc"] == first.record["auroc"]
+    assert run.summary["test/average_precision"] == first.record["average_precision"]
+    assert keys_of(run) >= HISTOGRAMS
+    assert sum(run.summary["test/scores_anomalous.values"]) == 648
+    assert {"scenario.gamma_l": 0.1, "method.name": "iforest_raw"}.items() <= run.config.items()
+    assert run.group == "digits/iforest_raw"
+    assert (first.run_dir / "wandb_id").read_text() == own
+    assert any("logger.mode=online" in record.getMessage() for record in caplog.records)
+    assert len(wandb_file.run_files(first.run_dir)) == 2
+
+
+def test_an_unfinished_run_goes_on_in_the_run_of_an_agent(experiment: Experiment, tmp_path: Path) -> None:
+    words = ("logger=wandb", "method=iforest_raw")
+    folder = experiment("logger=none", *words[1:]).run_dir
+    (folder / "metrics.json").unlink()
+    (folder / "wandb_id").write_text("before")
+    with agent(tmp_path):
+        outcome = experiment(*words)
+    assert not outcome.was_finished
+    assert agents_run(folder).summary["test/auroc"] == outcome.record["auroc"]
+    assert (folder / "wandb_id").read_text() == "trial1"
+
+
+def test_the_trial_of_an_agent_is_one_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    monkeypatch.setenv("WANDB_RUN_ID", "trial1")
+    with pytest.raises(DeepSADError, match=r"logger=wandb under an agent of W&B has one run for one experiment"):
+        make_plan(settings_of("logger=wandb"), multirun=True)
+    make_plan(settings_of("logger=wandb"))
+    make_plan(settings_of("logger=csv"), multirun=True)
+    monkeypatch.delenv("WANDB_SWEEP_ID")
+    make_plan(settings_of("logger=wandb"), multirun=True)
+
+
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_run_is_closed_as_failed(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, interrupt: type[BaseException]
@@ -265,8 +340,6 @@ def test_a_tracker_that_fails_costs_its_reports_alone(
 
 
 def test_online_without_an_account_is_told(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wandb
-
     def refuse(**_: Any) -> None:
         raise wandb.errors.UsageError("api_key not configured")
 

@@ -22,6 +22,7 @@ class OfflineRun:
 
     Attributes:
         ids: the id of every run record; one run is one id.
+        sweeps: those that it belongs to.
         config: the run's config.
         history: one dictionary for each logged row.
         summary: the last value of every key.
@@ -29,6 +30,7 @@ class OfflineRun:
     """
 
     ids: set[str] = field(default_factory=set)
+    sweeps: set[str] = field(default_factory=set)
     project: str = ""
     group: str = ""
     job_type: str = ""
@@ -80,6 +82,7 @@ def _read_once(path: Path) -> OfflineRun:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run.ids.add(record.run.run_id)
+            run.sweeps |= {record.run.sweep_id} - {""}
             run.project, run.group, run.job_type = record.run.project, record.run.run_group, record.run.job_type
             run.tags = list(record.run.tags)
             run.config |= _values(record.run.config.update)

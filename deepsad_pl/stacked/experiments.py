@@ -19,15 +19,15 @@ from deepsad_pl.data.sources import Source
 from deepsad_pl.encoder_cache import Entry, entry_key, locked_entry
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import (
-    Outcome,
     begun,
-    finished_outcome,
+    finished_or_restored,
     locked_run,
     score_and_record,
     speaking_for,
     use_threads,
 )
 from deepsad_pl.files import BusyError
+from deepsad_pl.finished import Outcome, answer
 from deepsad_pl.fitting import (
     Trained,
     checkpoint_path,
@@ -236,14 +236,14 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
         BusyError: if another process has it.
     """
     plan = assignment.plan
-    if (finished := finished_outcome(plan)) is not None:
+    if (finished := answer(plan, assignment.config)) is not None:
         return finished
     with ExitStack() as work:
         work.enter_context(around(index))
         use_threads(plan)
         parts = build(plan, _source_of(plan, sources))
         work.enter_context(locked_run(plan, wait=False))
-        if (finished := finished_outcome(plan)) is not None:
+        if (finished := finished_or_restored(plan, parts, assignment.config)) is not None:
             return finished
         with speaking_for(plan):
             tracker = work.enter_context(

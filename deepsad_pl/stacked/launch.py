@@ -11,26 +11,23 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.utils import JobReturn, JobStatus
-from rich.text import Text
 
 from deepsad_pl.build import load_data, network_of
 from deepsad_pl.catalog import is_shallow
-from deepsad_pl.cli import CommandLineError, repeat_command
+from deepsad_pl.cli import repeat_command
 from deepsad_pl.composer import Composer
-from deepsad_pl.console import console
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import finished_outcome
+from deepsad_pl.finished import finished_outcome
 from deepsad_pl.plan import Plan, make_plan
 from deepsad_pl.stacked.at_work import stacks_folder
 from deepsad_pl.stacked.experiments import Result
 from deepsad_pl.stacked.grouping import LEAST_OF_MLPS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
 from deepsad_pl.stacked.memory import device_of, free_bytes, replica_bytes
+from deepsad_pl.stacked.outcomes import show_job
 from deepsad_pl.stacked.progress import StackProgress
 from deepsad_pl.stacked.worker import PackedJob, Sweep, run_pack, workers_are_told
 from deepsad_pl.study.job import failures_of
-from deepsad_pl.tables import show_outcome
 
 
 @dataclass(frozen=True)
@@ -190,21 +187,10 @@ class Stacker:
                 for item, result in zip(pack, done, strict=True):
                     results[item.index] = result
                     if self._failures is None:
-                        _show(item.index, item.job.overrides, result)
+                        show_job(item.index, item.job.overrides, result)
                     if bar is not None:
                         bar.advance()
         return results
-
-
-def job_return(overrides: Sequence[str], result: Result) -> JobReturn:
-    """What Hydra is told of an experiment: its AUROC, or the exception it failed with, as a single job would."""
-    if isinstance(result, DeepSADError):
-        result = CommandLineError(str(result))
-    return JobReturn(
-        overrides=list(overrides),
-        status=JobStatus.FAILED if isinstance(result, Exception) else JobStatus.COMPLETED,
-        _return_value=result if isinstance(result, Exception) else float(result.record["auroc"]),
-    )
 
 
 def _training_rows(plan: Plan, source: Source) -> int:
@@ -212,11 +198,3 @@ def _training_rows(plan: Plan, source: Source) -> int:
     scenario = plan.identity["scenario"]
     normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
     return int(normal / max(1e-3, (1 - scenario["gamma_l"]) * (1 - scenario["gamma_p"])))
-
-
-def _show(index: int, overrides: Sequence[str], result: Result) -> None:
-    console.rule(Text(f"job {index}: {' '.join(overrides)}"), align="left")
-    if isinstance(result, Exception):
-        console.print(str(result), style="red", markup=False, soft_wrap=True)
-    else:
-        show_outcome(result, compact=True)

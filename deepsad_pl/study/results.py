@@ -9,7 +9,7 @@ import pandas as pd
 
 from deepsad_pl.metrics import auroc
 from deepsad_pl.plan import Plan
-from deepsad_pl.results import SCORES
+from deepsad_pl.results import read_scores
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
 
@@ -99,8 +99,8 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
     if nearest == recorded or 1 / halves > 2 * _NOISE:
         return nearest
     try:
-        table = pd.read_csv(run_dir / SCORES, usecols=["y", "score"], float_precision="round_trip")
-        exact = auroc(table["score"], table["y"])
+        y, score = read_scores(run_dir)
+        exact = auroc(score, y)
     except (OSError, ValueError):
         return nearest
     return exact if abs(exact - recorded) <= _NOISE else nearest

@@ -11,8 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from deepsad_pl.files import write_atomic
-from deepsad_pl.results import RECORD, read_record
+from deepsad_pl.files import read_json, write_atomic
+from deepsad_pl.finished import record_of
+from deepsad_pl.results import RECORD, scores_problem
 from deepsad_pl.study.effect import is_decisive
 from deepsad_pl.study.jobs import Job
 
@@ -66,10 +67,16 @@ class Failures:
 
     def error(self, overrides: Sequence[str]) -> str | None:
         """What went wrong, or None."""
+        path = self._path(overrides)
         try:
-            return str(json.loads(self._path(overrides).read_text(encoding="utf-8"))["error"])
+            note = read_json(path)
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            return f"what went wrong is lost, since {path} is damaged ({error})"
+        if not (isinstance(note, dict) and isinstance(note.get("error"), str)):
+            return f"what went wrong is lost, since {path} is damaged (it has no error)"
+        return str(note["error"])
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,13 @@ class State:
         return [*self.working, *(job for job, _ in self.failed), *self.waiting]
 
 
-def state_of(jobs: Sequence[Job], failures: Failures) -> State:
+def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = True) -> State:
     """Look at the run folders.
+
+    Args:
+        jobs: of the study.
+        failures: its notes.
+        with_scores: whether an experiment that has lost its ``scores.csv`` is to be done; a report needs none.
 
     Raises:
         DeepSADError: if a record cannot be read.
@@ -105,7 +117,7 @@ def state_of(jobs: Sequence[Job], failures: Failures) -> State:
     failed: list[tuple[Job, str]] = []
     waiting: list[Job] = []
     for job in jobs:
-        if (record := read_record(job.plan.run_dir)) is not None:
+        if (record := _finished(job, with_scores)) is not None:
             records[job.plan.run_dir] = record
         elif _is_locked(job.plan.run_dir):
             working.append(job)
@@ -117,8 +129,15 @@ def state_of(jobs: Sequence[Job], failures: Failures) -> State:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether there is a record."""
-    return (job.plan.run_dir / RECORD).exists()
+    """Whether there is a valid record, with scores."""
+    return _finished(job, with_scores=True) is not None
+
+
+def _finished(job: Job, with_scores: bool) -> dict[str, Any] | None:
+    """The record of a finished job; of its scores, thousands of rows each, only the size is looked at."""
+    record = record_of(job.plan)
+    lost = record and with_scores and scores_problem(job.plan.run_dir, record, contents=False)
+    return None if lost else record
 
 
 _BEFORE = f"{RECORD}.before"

@@ -22,7 +22,7 @@ from deepsad_pl.study.show import show_state
 from deepsad_pl.study.state import STOPPED, Failures, State, is_finished, put_back, set_aside, state_of, throw_away
 from deepsad_pl.study.words import sort_words
 
-ACTIONS = ("run", "status", "report", "dashboard")
+ACTIONS = ("run", "status", "report", "dashboard", "forget")
 T = TypeVar("T")
 # Fields of a study that are neither experiments nor what these are.
 _NAMING = ("name", "title", "figure", "paper")
@@ -80,6 +80,9 @@ class StudyRun:
         if action == "run":
             self._run(dry_run)
             return
+        if action == "forget":
+            self._forget(dry_run)
+            return
         self._recall()
         if action == "status":
             self._show(self._plan(self._study(self._request)))
@@ -87,6 +90,26 @@ class StudyRun:
             self._report()
         else:
             self._dashboard()
+
+    def _forget(self, dry_run: bool) -> None:
+        """Take back a remembered command, without planning it: what it names may be gone."""
+        remembered = self._memory.all()
+        asked, study = self._request, f"study={self._named['name']}"
+        found = next((known for known in remembered if known.is_same(asked)), None)
+        if found is None:
+            if not remembered:
+                raise DeepSADError(f"{study} remembers no command, so there is none to forget")
+            known = "\n".join(f"  {request}" for request in remembered)
+            raise DeepSADError(
+                f"{study} remembers no command {str(asked) or 'without words'}; give one of these:\n{known}"
+            )
+        if not dry_run:
+            self._memory.remove(found)
+        what = f"{study} would forget" if dry_run else f"{study} has forgotten"
+        told = (
+            f"{what} {str(found) or 'the command without words'}: the next report leaves it out, its experiments stay"
+        )
+        console.print(told, markup=False, soft_wrap=True)
 
     def _recall(self) -> None:
         """What a command about finished experiments does not say, it says as the latest one did."""
@@ -208,12 +231,15 @@ class StudyRun:
             self.folder,
             shown,
             [one.planned for one in asked],
-            records={p: r for one in asked for p, r in state_of(one.planned.unique, self._failures).records.items()},
+            records={path: r for one in asked for path, r in self._records(one.planned).items()},
             own_cells=own_cells or (),
             differences=differences_of(asked, own, own_cells, self._composer),
             logger=self._logger_of(self._request),
             overrides=self._request.passed_on,
         )
+
+    def _records(self, planned: Planned) -> Mapping[Path, dict[str, Any]]:
+        return state_of(planned.unique, self._failures, with_scores=False).records
 
     def _logger_of(self, request: Request) -> Mapping[str, Any]:
         """The settings of the logger that the experiments have."""

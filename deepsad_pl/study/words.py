@@ -10,7 +10,7 @@ from deepsad_pl.errors import DeepSADError
 
 # Settings of sweep.py that train.py does not have.
 _OWN = ("study", "action", "dry_run", "experiments_per_job")
-_NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
+NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
 _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_class": "anomaly_classes"}
 
 
@@ -50,8 +50,8 @@ def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
     axes = {key: axis for axis, key in keys.items()}
     for override in given:
         key, line = override.key_or_group, str(override.input_line)
-        if key in _NARROWING:
-            field = _NARROWING[key]
+        if key in NARROWING:
+            field = NARROWING[key]
             if f"study.{field}" in studied:
                 problems.append(f"{line} and study.{field} say the same thing; leave one of them out")
             else:
