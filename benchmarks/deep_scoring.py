@@ -11,8 +11,9 @@ from torch import Tensor
 
 from benchmarks.scoring import Case, Sizes
 from deepsad_pl.build import build
-from deepsad_pl.cli import CONF, to_settings
+from deepsad_pl.cli import CONF
 from deepsad_pl.data.sources import Source
+from deepsad_pl.declared import to_settings
 from deepsad_pl.plan import Plan, make_plan
 from deepsad_pl.training import make_trainer
 

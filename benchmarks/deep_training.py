@@ -20,10 +20,11 @@ from torchvision.transforms import ToTensor
 
 from benchmarks.deep_scoring import DATASETS
 from deepsad_pl.build import Phase, build
-from deepsad_pl.cli import CONF, to_settings
+from deepsad_pl.cli import CONF
 from deepsad_pl.compiling import compiled
 from deepsad_pl.data.loader import batch_sizes
 from deepsad_pl.data.sources import Source
+from deepsad_pl.declared import to_settings
 from deepsad_pl.plan import Plan, make_plan
 from deepsad_pl.tracking import NoTracker
 from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer

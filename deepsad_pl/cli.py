@@ -32,7 +32,7 @@ from deepsad_pl.lean import import_lightning
 from deepsad_pl.plan import make_plan
 from deepsad_pl.ranks import is_main_process
 from deepsad_pl.signals import sigterm_exits
-from deepsad_pl.strict import StrictLoader
+from deepsad_pl.strict import StrictLoader, is_searchpath
 
 if TYPE_CHECKING:
     from deepsad_pl.finished import Outcome
@@ -137,7 +137,7 @@ def repeat_command(overrides: Sequence[str], hydra_conf: HydraConf) -> str:
         program = [str(python.relative_to(Path.cwd())) if inside else "python", str(script.with_name("train.py"))]
     extra = [source.path for source in hydra_conf.runtime.config_sources if source.provider == "command-line"]
     options = [word for path in extra for word in ("--config-dir", path)]
-    return shlex.join([*program, *options, *overrides])
+    return shlex.join([*program, *options, *filter(is_searchpath, hydra_conf.overrides.hydra), *overrides])
 
 
 class ConsoleHandler(logging.Handler):
@@ -160,7 +160,7 @@ def set_up_logging(main: bool) -> None:
 
 
 def _run_hydra(config_name: str) -> None:
-    hydra._internal.hydra.ConfigLoaderImpl = StrictLoader  # type: ignore[misc]
+    hydra._internal.hydra.ConfigLoaderImpl = StrictLoader  # type: ignore[attr-defined]
     hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(run_job)()
 
 

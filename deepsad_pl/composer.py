@@ -16,7 +16,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from deepsad_pl.declared import has_setting, to_settings
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan, make_plan
-from deepsad_pl.strict import COMPOSITION_ERRORS, explained, find_problems, is_choice, with_those_of_the_rest
+from deepsad_pl.strict import (
+    COMPOSITION_ERRORS,
+    explained,
+    find_problems,
+    is_choice,
+    searching_too,
+    with_those_of_the_rest,
+)
 
 Settings = dict[str, Any]
 
@@ -33,11 +40,11 @@ class Composer:
         loader: Hydra's, with its search path.
         config_name: of the configuration; None and that of ``sweep.py``, whose jobs are those of ``train.py``, stand
             for ``train``.
+        hydra_words: the overrides of Hydra's own settings, of which only ``hydra.searchpath`` counts.
     """
 
-    def __init__(self, loader: ConfigLoader, config_name: str | None = None) -> None:
-        assert isinstance(loader, ConfigLoaderImpl)
-        self._loader = loader
+    def __init__(self, loader: ConfigLoader, config_name: str | None = None, hydra_words: Sequence[str] = ()) -> None:
+        self._loader = searching_too(loader, hydra_words)
         self._name = "train" if config_name in (None, "sweep") else config_name
         self._parsed: dict[str, Override] = {}
         self._is_choice: dict[str, bool] = {}

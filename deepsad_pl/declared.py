@@ -29,17 +29,23 @@ def undeclared_settings(cfg: DictConfig) -> list[str]:
 
 def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
     """The full names of declared settings that the configuration has lost."""
-    keys = list(cfg.keys())
-    found = [f"{prefix}{key}" for key in sorted((declared_keys(cfg) or set()).difference(map(str, keys)))]
-    for key in keys:
-        if (child := _child(cfg, key)) is not None and f"{prefix}{key}" != "hydra":
-            found += removed_settings(child, f"{prefix}{key}.")
+    keys = _keys(cfg)
+    found = [f"{prefix}{key}" for key in sorted((declared_keys(cfg) or set()).difference(keys))]
+    for name, key in keys.items():
+        if (child := _child(cfg, key)) is not None and f"{prefix}{name}" != "hydra":
+            found += removed_settings(child, f"{prefix}{name}.")
     return found
 
 
 def setting_names(cfg: DictConfig) -> list[str]:
     """The full names of all settings that a word can set, also those without a value."""
     return [name for name, declared in _walk(cfg) if declared]
+
+
+def declaration_problems(cfg: DictConfig) -> list[str]:
+    """The sentences about all that a configuration has and may not, or has lost."""
+    problems = [unknown_setting(key, cfg) for key in undeclared_settings(cfg)]
+    return problems + [removed(key) for key in removed_settings(cfg)]
 
 
 def has_setting(cfg: DictConfig, key: str) -> bool:
@@ -49,7 +55,7 @@ def has_setting(cfg: DictConfig, key: str) -> bool:
     if isinstance(parent, ListConfig):
         return name.isdecimal() and int(name) < len(parent)
     # A mandatory value that is not given yet is not "in" its parent.
-    return isinstance(parent, DictConfig) and name in map(str, parent.keys())
+    return isinstance(parent, DictConfig) and name in _keys(parent)
 
 
 def may_have(cfg: DictConfig, key: str) -> bool:
@@ -115,8 +121,7 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         DeepSADError: for each setting that does not exist, was removed or has no value.
     """
-    problems = [unknown_setting(key, cfg) for key in undeclared_settings(cfg)]
-    problems += [removed(key) for key in removed_settings(cfg)]
+    problems = declaration_problems(cfg)
     try:
         # Other groups may refer to one that is missing as a whole.
         missing = [key for key in map(str, cfg) if OmegaConf.is_missing(cfg, key)] or sorted(
@@ -144,15 +149,19 @@ def first_sentence(error: Exception) -> str:
 
 def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Every name and whether it is declared, not going on below one that is not."""
-    keys = declared_keys(node)
-    for key in node:
-        name = f"{prefix}{key}"
-        if name == "hydra" or "." in str(key):
+    declared = declared_keys(node)
+    for key, value in _keys(node).items():
+        name, is_declared = f"{prefix}{key}", declared is None or key in declared
+        if name == "hydra" or (is_declared and "." in key):
             continue
-        declared = keys is None or key in keys
-        yield name, declared
-        if declared and (child := _child(node, key)) is not None:
+        yield name, is_declared
+        if is_declared and (child := _child(node, value)) is not None:
             yield from _walk(child, f"{name}.")
+
+
+def _keys(node: DictConfig) -> dict[str, Any]:
+    """The keys by what they are called; those of an open part may be numbers."""
+    return {str(key): key for key in node}
 
 
 def _child(node: DictConfig, key: Any) -> DictConfig | None:

@@ -20,12 +20,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from deepsad_pl.declared import (
+    declaration_problems,
     declared_keys,
     first_sentence,
     has_setting,
     may_have,
     removed,
-    removed_settings,
     suggested,
     to_settings,
     undeclared_settings,
@@ -68,19 +68,26 @@ class StrictLoader(ConfigLoaderImpl):
         Raises:
             HydraException: with every problem found.
         """
+
+        def compose() -> DictConfig:
+            return super(StrictLoader, self).load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+
+        if not validate_sweep_overrides:
+            # Hydra only looks for its mode here, and takes an error for none.
+            return compose()
         try:
-            cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
-            if not (undeclared_settings(cfg) or removed_settings(cfg)):
-                return cfg
+            cfg = compose()
         except COMPOSITION_ERRORS:
-            if not validate_sweep_overrides:
-                # Hydra only looks for its mode here, and finds none.
-                raise
             found = find_problems(self, config_name, overrides, run_mode)
             if not found.problems:
                 raise
         else:
+            if not (problems := declaration_problems(cfg)):
+                return cfg
             found = find_problems(self, config_name, overrides, run_mode)
+            found = found if found.problems else Findings(problems)
         one_experiment = found.rest is not None and OmegaConf.get_type(found.rest) is TrainConfig
         problems = with_those_of_the_rest(found) if run_mode == RunMode.RUN and one_experiment else found.problems
         raise ConfigCompositionException(str(DeepSADError(*problems)))
@@ -121,6 +128,7 @@ def find_problems(
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     except OverrideParseException as error:
         return Findings([in_one_line(f"{error.override}: {error.message}")])
+    loader = searching_too(loader, words)
     problems: list[str] = []
     choices: list[Override] = []
     values: list[Override] = []
@@ -170,6 +178,26 @@ def explained(error: Exception, loader: ConfigLoader, config_name: str | None, w
     if not problems and not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
     return DeepSADError(*(problems or [in_one_line(error)]))
+
+
+def searching_too(loader: ConfigLoader, words: Sequence[str]) -> ConfigLoaderImpl:
+    """The loader, which finds groups in the folders that ``hydra.searchpath`` names, too."""
+    assert isinstance(loader, ConfigLoaderImpl)
+    named = [word for word in words if is_searchpath(word)]
+    if not named:
+        return loader
+    path = copy.deepcopy(loader.get_search_path())
+    schema = path.get_path().pop()
+    for override in OverridesParser.create().parse_overrides(named):
+        for folder in override.value():  # type: ignore[union-attr]
+            path.append("hydra.searchpath in command-line", str(folder))
+    path.append(schema.provider, schema.path)
+    return type(loader)(path)
+
+
+def is_searchpath(word: str) -> bool:
+    """Whether a word of the command line says where Hydra is to look for files."""
+    return word.lstrip("+").startswith("hydra.searchpath=")
 
 
 def is_choice(loader: ConfigLoader, override: Override) -> bool:

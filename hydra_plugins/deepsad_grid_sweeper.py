@@ -74,7 +74,8 @@ class GridSweeper(BasicSweeper):
         from deepsad_pl.composer import Composer
 
         assert self.hydra_context is not None and self.config is not None
-        composer = Composer(self.hydra_context.config_loader, self.config.hydra.job.config_name)
+        hydra = self.config.hydra
+        composer = Composer(self.hydra_context.config_loader, hydra.job.config_name, hydra.overrides.hydra)
         problems: dict[str, None] = {}
         for job in jobs:
             try:

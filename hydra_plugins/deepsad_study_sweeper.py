@@ -81,10 +81,12 @@ class StudySweeper(GridSweeper):
         from deepsad_pl.cli import held_back
         from deepsad_pl.composer import Composer
         from deepsad_pl.errors import DeepSADError
+        from deepsad_pl.strict import searching_too
         from deepsad_pl.study.study import StudyRun
 
         assert self.hydra_context is not None and self.launcher is not None
-        loader = self.hydra_context.config_loader
+        hydra_words = list(self._asked.hydra.overrides.hydra)
+        loader = searching_too(self.hydra_context.config_loader, hydra_words)
         asked = OmegaConf.to_container(self._asked.study, resolve=True)
         name, choice = self._asked.study.name, self._asked.hydra.runtime.choices["study"]
         if name != choice and name in loader.get_group_options("study"):

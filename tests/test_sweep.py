@@ -115,10 +115,11 @@ def test_n_jobs_alone_lets_a_free_sweep_run_side_by_side(tmp_path: Path) -> None
     assert len({done.return_value for done in returns} - {float(os.getpid())}) == 2
 
 
-def test_a_misspelt_key_in_a_sweep_is_hydras_short_error(cli: CLI, tmp_path: Path) -> None:
-    done = cli("sweep.py", "sede=0,1")
+def test_a_misspelt_key_in_a_sweep_is_told_with_all_that_is_wrong(cli: CLI, tmp_path: Path) -> None:
+    done = cli("sweep.py", "sede=0,1", "method.eta=0,1")
     assert done.returncode != 0
-    assert "sede" in output_of(done)
+    assert output_of(done).count("there is no setting sede; did you mean seed?") == 1
+    assert output_of(done).count("method.eta is 0.0") == 1
     assert "Traceback" not in output_of(done)
     assert not any(tmp_path.iterdir())
 

@@ -221,6 +221,18 @@ def test_unknown_keys_of_config_files_are_refused_by_their_full_names(config_dir
     ]
 
 
+def test_files_that_hydra_is_told_to_look_for_are_found_by_all(config_dir: Path) -> None:
+    word = f"hydra.searchpath=['file://{config_dir}']"
+    jobs = Composer(loader(), "train", [word])
+    assert (
+        jobs.settings(["+experiment=good", "seed=3"])["scenario"]["gamma_l"]
+        == accepted(word, "+experiment=good").scenario.gamma_l
+    )
+    with pytest.raises(DeepSADError, match=r"^experiment has no option god; did you mean good\?"):
+        jobs.settings(["+experiment=god"])
+    assert len(problems_of(word, "+experiment=bad")) == 3
+
+
 def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
     assert problems_of("+experiment=god", config_dir=config_dir) == [
         "experiment has no option god; did you mean good? (its options: bad, good)"
@@ -381,7 +393,6 @@ def test_a_study_that_only_looks_at_what_is_there_refuses_as_well(tmp_path: Path
             ("train.py", "+nonsense=1", "normal_class=3", "--cfg", "job"),
             ["no setting nonsense", "scenario.normal_class?"],
         ),
-        (("train.py", "-m", "sede=0,1", "method.eta=0,1"), ["did you mean seed?", "method.eta is 0.0"]),
         (("sweep.py", "study=classic", "+nonsense=1", "dry_run=true"), ["no setting nonsense"]),
     ],
 )

@@ -72,7 +72,8 @@ class Stacker:
     ) -> None:
         if max_replicas is not None and not (isinstance(max_replicas, int) and max_replicas >= 1):
             raise DeepSADError(f"hydra.launcher.max_replicas is {max_replicas}; give a whole number >= 1, or null")
-        self._composer, self._hydra = Composer(loader, hydra_conf.job.config_name), hydra_conf
+        self._composer = Composer(loader, hydra_conf.job.config_name, hydra_conf.overrides.hydra)
+        self._hydra = hydra_conf
         self._failures = failures_of(task)
         self._most, self._processes = max_replicas, processes
         self.shallow: set[int] = set()
