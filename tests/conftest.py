@@ -3,8 +3,8 @@
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import processes
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -22,8 +23,16 @@ from deepsad_pl.cli import CONF, to_settings
 from deepsad_pl.experiment import Outcome, run_experiment
 from deepsad_pl.plan import Plan, make_plan
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = processes.ROOT
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server for all workers of xdist."""
+    if not hasattr(config, "workerinput"):
+        server = ExitStack()
+        server.enter_context(processes.fork_server())
+        config.add_cleanup(server.close)
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
@@ -60,17 +69,9 @@ def experiment(tmp_path: Path) -> Callable[..., Outcome]:
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a script of the checkout in ``tmp_path``: ``cli("train.py", "seed=1")``."""
 
-    def run(script: str, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "COLUMNS": "120", **kwargs.pop("env", {})}
-        return subprocess.run(
-            [sys.executable, str(ROOT / script), *arguments],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            capture_output=True,
-            timeout=300,
-            check=False,
-            **kwargs,
+    def run(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return processes.run_script(
+            script, *arguments, cwd=tmp_path, env={**os.environ, "COLUMNS": "120", **(env or {})}
         )
 
     return run

@@ -1,24 +1,155 @@
-"""Scripts of the checkout in the background."""
+"""Scripts of the checkout in processes of their own, forked from one that has imported everything already."""
 
+import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
-from conftest import ROOT
+ROOT = Path(__file__).resolve().parent.parent
+SOCKET = "DEEPSAD_TEST_FORK_SERVER"
 
 
 @contextmanager
-def background(script: str, *words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+def fork_server() -> Iterator[None]:
+    """For this process and all that it starts. The server imports at the first request only: idle it costs nothing."""
+    with tempfile.TemporaryDirectory(prefix="fork_server_") as folder:
+        address = str(Path(folder, "socket"))
+        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as server:
+            os.environ[SOCKET] = address
+            yield
+            del os.environ[SOCKET]
+            assert server.stdin is not None
+            server.stdin.close()
+
+
+def connection() -> socket.socket:
+    """To the server, which may have been started just now."""
+    end = time.monotonic() + 60
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(os.environ[SOCKET])
+        except (FileNotFoundError, ConnectionRefusedError):
+            client.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return client
+
+
+class Script:
+    """A script that runs, with what tests use of ``subprocess.Popen``, text mode.
+
+    Args:
+        script: of the checkout.
+        words: of its command line.
+        cwd: its working directory.
+        env: its environment in place of ours.
+        merged: whether stdout has what goes to stderr as well.
+        new_session: whether signals to our process group pass it by.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        *words: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        merged: bool = False,
+        new_session: bool = False,
+    ) -> None:
+        self.args = [str(ROOT / script), *words]
+        self.returncode: int | None = None
+        request = {
+            "script": self.args[0],
+            "words": words,
+            "cwd": str(cwd),
+            "env": dict(os.environ if env is None else env),
+            "new_session": new_session,
+        }
+        read_out, write_out = os.pipe()
+        read_err, write_err = (None, write_out) if merged else os.pipe()
+        self._server = connection()
+        message = f"{json.dumps(request)}\n".encode()
+        with Path(os.devnull).open() as nothing:
+            sent = socket.send_fds(self._server, [message], [nothing.fileno(), write_out, write_err])
+        self._server.sendall(message[sent:])
+        for file in {write_out, write_err}:
+            os.close(file)
+        self._answers = self._server.makefile("r")
+        self.pid = int(self._answers.readline())
+        self._output = [""] * 2
+        self._readers = [Thread(target=self._read, args=(0, read_out), daemon=True)]
+        if read_err is not None:
+            self._readers.append(Thread(target=self._read, args=(1, read_err), daemon=True))
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: int, file: int) -> None:
+        with open(file) as pipe:
+            self._output[stream] = pipe.read()
+
+    def poll(self) -> int | None:
+        return self._await(0)
+
+    def _await(self, seconds: float | None) -> int | None:
+        if self.returncode is None and select.select([self._server], [], [], seconds)[0]:
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._server.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._await(timeout) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it and its children print, once all have closed their ends."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for reader in self._readers:
+            reader.join(None if end is None else max(0, end - time.monotonic()))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self.wait(None if end is None else max(0, end - time.monotonic()))
+        return self._output[0], self._output[1]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def run_script(
+    script: str, *words: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Like ``subprocess.run`` with captured text."""
+    process = Script(script, *words, cwd=cwd, env=env)
+    try:
+        out, err = process.communicate(timeout)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.wait(), out, err)
+
+
+@contextmanager
+def background(script: str, *words: str, cwd: Path) -> Iterator[Script]:
     """A script of the checkout in a process that does not outlive the block, nor do its own."""
-    command = [sys.executable, str(ROOT / script), *words]
-    process = subprocess.Popen(
-        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    process = Script(script, *words, cwd=cwd, merged=True, new_session=True)
     try:
         yield process
     finally:
@@ -27,7 +158,7 @@ def background(script: str, *words: str, cwd: Path) -> Iterator[subprocess.Popen
         process.wait()
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], object], process: Script) -> None:
     """Until something has happened while the process runs, two minutes at most."""
     end = time.monotonic() + 120
     while not condition():

@@ -1,0 +1,131 @@
+"""A process that has imported everything a script imports, and forks a copy of itself for each script that a test runs.
+
+Importing torch and Lightning takes most of the time of a short script. A fork is a real process all the same, with its
+own working directory, environment, output, signals, and exit code. ``processes`` is the other end.
+
+    python fork_server.py SOCKET
+
+listens until its standard input is closed, and then kills what still runs.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+# What scripts import sooner or later; the first one sets what torch reads when it is loaded.
+MODULES = (
+    "deepsad_pl.cli",
+    "hydra._internal.hydra",
+    "joblib",
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    "wandb",
+    "deepsad_pl.experiment",
+    "deepsad_pl.shallow.models",
+    "deepsad_pl.stacked.experiments",
+    "deepsad_pl.study.study",
+    "deepsad_pl.tables",
+)
+
+
+def import_all() -> None:
+    """Import it; no thread may have been started after it."""
+    for name in MODULES:
+        importlib.import_module(name)
+        if name == "deepsad_pl.cli":
+            from deepsad_pl.lean import import_lightning
+
+            import_lightning()
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()
+    threads = len(list(Path("/proc/self/task").iterdir())) if Path("/proc/self/task").exists() else 1
+    assert threads == 1, "a fork has one thread: what the others hold would stay locked"
+    gc.collect()
+    gc.freeze()
+
+
+def become(request: dict[str, Any], files: list[int]) -> str:
+    """Turn this fork into a process that has just been started; returns its script."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if request["new_session"]:
+        os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    script: str = request["script"]
+    sys.argv = [script, *request["words"]]
+    sys.path[0] = str(Path(script).parent)
+    # It has read the width of the terminal from the environment.
+    from deepsad_pl.console import console
+
+    console.__init__(highlight=False)  # type: ignore[misc]
+    return script
+
+
+def request_from(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What is to be run, and its standard streams."""
+    message, files, _, _ = socket.recv_fds(client, 1 << 16, 3)
+    while not message.endswith(b"\n"):
+        message += client.recv(1 << 16)
+    return json.loads(message), files
+
+
+def serve(listener: socket.socket) -> str | None:
+    """Answer requests: in a fork the script that it is to run, in the server None at the end."""
+    running: dict[int, socket.socket] = {}
+    ready = False
+    woken, wakes = socket.socketpair()
+    wakes.setblocking(False)
+    signal.set_wakeup_fd(wakes.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then ends the server
+    while True:
+        sources, _, _ = select.select([sys.stdin, woken, listener], [], [])
+        if sys.stdin in sources:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+            return None
+        if woken in sources:
+            woken.recv(1 << 12)
+            while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                with running.pop(ended[0]) as client, suppress(BrokenPipeError):
+                    client.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
+        if listener in sources:
+            client, _ = listener.accept()
+            request, files = request_from(client)
+            if not ready:
+                import_all()
+                ready = True
+            pid = os.fork()
+            if pid == 0:
+                for inherited in (client, woken, wakes, *running.values()):
+                    inherited.close()
+                return become(request, files)
+            for file in files:
+                os.close(file)
+            running[pid] = client
+            client.sendall(f"{pid}\n".encode())
+
+
+if __name__ == "__main__":
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(sys.argv[1])
+        listener.listen(64)
+        script = serve(listener)
+    if script is not None:
+        runpy.run_path(script, run_name="__main__")
