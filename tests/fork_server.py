@@ -26,6 +26,7 @@ MODULES = (
     "deepsad_pl.cli",
     "hydra._internal.hydra",
     "joblib",
+    "warm_workers",
     "sklearn.datasets",
     "sklearn.model_selection",
     "wandb",
@@ -128,4 +129,9 @@ if __name__ == "__main__":
         listener.listen(64)
         script = serve(listener)
     if script is not None:
-        runpy.run_path(script, run_name="__main__")
+        import warm_workers  # it imports joblib
+
+        if warm_workers.starts_workers(script, sys.argv[1:]) and (worker := warm_workers.open_nursery()):
+            warm_workers.run_worker(worker)
+        else:
+            runpy.run_path(script, run_name="__main__")

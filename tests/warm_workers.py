@@ -1,0 +1,102 @@
+"""Workers of joblib that are forked with everything imported, for the scripts that ``fork_server`` forks.
+
+joblib starts a worker as a new Python. That of a script would import torch and Lightning once more, so a nursery takes
+its place: a fork of the script before it has done anything, which forks the workers. They are as a new Python would be
+after its imports, and children of the script, which waits for them, kills them, and is missed by them as ever.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import joblib.externals.loky.backend.fork_exec as starting
+
+MODULE = "joblib.externals.loky.backend.popen_loky_posix"
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def starts_workers(script: str, words: Iterable[str]) -> bool:
+    """Whether a command may ask joblib for workers: a sweep that submits no jobs, on Linux."""
+    sweeps = script.endswith("sweep.py") or "-m" in words
+    return sys.platform == "linux" and sweeps and not any("submitit" in word or "slurm" in word for word in words)
+
+
+def open_nursery() -> list[str] | None:
+    """Fork the nursery: None in the script; in a worker, later on, its command line."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    script = os.getpid()
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        return _nurse(theirs, script)
+    theirs.close()
+
+    def fork_exec(command: list[str], keep_fds: Iterable[int], env: Mapping[str, str] | None = None) -> int:
+        kept = sorted({int(file) for file in keep_fds})
+        ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) == signal.SIG_IGN]
+        request = {"command": command, "kept": kept, "env": {**os.environ, **(env or {})}, "ignored": ignored}
+        message = f"{json.dumps(request)}\n".encode()
+        ours.sendall(message[socket.send_fds(ours, [message], kept) :])
+        return int(ours.recv(32))
+
+    starting.fork_exec = fork_exec
+    return None
+
+
+def _nurse(requests: socket.socket, script: int) -> list[str]:
+    """Fork a worker a request, until the script is gone."""
+    while True:
+        message, files, _, _ = socket.recv_fds(requests, 1 << 16, 250)
+        if not message:
+            os._exit(0)
+        while not message.endswith(b"\n"):
+            message += requests.recv(1 << 16)
+        between = os.fork()
+        if between == 0:
+            if os.fork():
+                # Whoever loses its parent becomes a child of the script.
+                os._exit(0)
+            while os.getppid() != script and _exists(script):
+                time.sleep(0.001)
+            break
+        os.waitpid(between, 0)
+        for file in files:
+            os.close(file)
+    requests.sendall(str(os.getpid()).encode())
+    requests.close()
+    request = json.loads(message)
+    # Its command line and what it is sent name them by the numbers that they have in the script.
+    high = [fcntl.fcntl(file, fcntl.F_DUPFD, 512) for file in files]
+    for file in files:
+        os.close(file)
+    for file, number in zip(high, request["kept"], strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    command: list[str] = request["command"]
+    return command
+
+
+def _exists(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def run_worker(command: list[str]) -> None:
+    """Be the worker, to the end of this process."""
+    assert command[1:3] == ["-m", MODULE], command
+    sys.argv = command[2:]
+    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
