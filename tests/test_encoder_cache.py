@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
 from filelock import FileLock
+from processes import Script, background, wait_for
 
 from deepsad_pl import encoder_cache, fitting
 from deepsad_pl import experiment as experiment_module
@@ -306,13 +305,10 @@ def test_an_entry_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
 
 def test_a_process_killed_while_pretraining_leaves_no_entry_and_no_lock(tmp_path: Path) -> None:
     arguments = ["pretrain.epochs=[100000]", "pretrain.lr=[1e-4]", "trainer.checkpoint_seconds=0", "logger=none"]
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.rglob("pretrain.ckpt")) and time.monotonic() < deadline:
-            time.sleep(0.01)
+    with background("train.py", *arguments, cwd=tmp_path) as process:
+        wait_for(lambda: list(tmp_path.rglob("pretrain.ckpt")), process)
         process.send_signal(signal.SIGKILL)
+        process.wait()
     assert entries(tmp_path) == []
     (lock,) = (tmp_path / "runs" / "cache").iterdir()
     with FileLock(lock, timeout=0):
@@ -351,12 +347,9 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_one_autoencoder(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "logger=none", "pretrain.epochs=[300]", "pretrain.lr=[1e-4]"]
-    both = [
-        subprocess.Popen([*command, f"method.eta={eta}", "method.epochs=[1,0]"], cwd=tmp_path, stdout=subprocess.PIPE)
-        for eta in (1, 2)
-    ]
-    printed = [process.communicate(timeout=120)[0].decode() for process in both]
+    words = ("train.py", "logger=none", "pretrain.epochs=[300]", "pretrain.lr=[1e-4]", "method.epochs=[1,0]")
+    both = [Script(*words, f"method.eta={eta}", cwd=tmp_path) for eta in (1, 2)]
+    printed = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("reused the autoencoder" in text for text in printed) == 1
     assert len(entries(tmp_path)) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from processes import run_script
 from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
 from torchvision import datasets
 
@@ -69,8 +70,8 @@ def test_python_command(
     if not any(argument.startswith("logger=") for argument in arguments):
         extra.append("logger=none")
     if single:  # its own process: DDP leaves its group behind, --help exits
-        done = subprocess.run([sys.executable, str(ROOT / script), *arguments, *extra], timeout=300, check=False)
-        assert done.returncode == 0
+        done = run_script(script, *arguments, *extra, cwd=fresh)
+        assert done.returncode == 0, done.stderr
         return
     monkeypatch.setattr(sys, "argv", [script, *arguments, *extra])
     SCRIPTS[script]()

@@ -3,9 +3,6 @@
 import csv
 import logging
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, settings_of
+from conftest import settings_of
+from processes import background, wait_for
 
 from deepsad_pl.checkpoints import from_bytes, to_bytes
 from deepsad_pl.experiment import Outcome, run_experiment
@@ -283,13 +281,10 @@ def test_checkpoints_are_no_more_frequent_than_asked_for(tmp_path: Path, monkeyp
     assert torch.load(checkpoint, weights_only=True)["epoch"] + 1 == 6
 
 
-def start_and_kill(command: list[str], cwd: Path, pattern: str) -> None:
-    """Start a process and kill it as soon as a file of that name is there."""
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and not list(cwd.rglob(pattern)):
-            time.sleep(0.001)
-    finally:
+def start_and_kill(words: list[str], cwd: Path, pattern: str) -> None:
+    """Start an experiment and kill it as soon as a file of that name is there."""
+    with background("train.py", *words, cwd=cwd) as process:
+        wait_for(lambda: list(cwd.rglob(pattern)), process)
         process.kill()
         process.wait(60)
     assert process.returncode == -signal.SIGKILL
@@ -299,11 +294,10 @@ def test_a_process_killed_in_each_phase_goes_on_to_the_same_bits(tmp_path: Path)
     epochs = 30
     overrides = [f"{group}.{key}" for group in ("pretrain", "method") for key in (f"epochs=[{epochs}]", "lr=[1e-3]")]
     overrides += ["trainer.checkpoint_seconds=0", "logger=csv"]
-    command = [sys.executable, str(ROOT / "train.py"), *overrides]
     killed = tmp_path / "killed"
     killed.mkdir()
     for name in CHECKPOINTS.values():
-        start_and_kill(command, killed, name)
+        start_and_kill(overrides, killed, name)
         assert not list(killed.rglob("metrics.json"))
     assert [path.name for path in killed.iterdir()] == ["runs"]
 
@@ -319,10 +313,8 @@ def test_a_process_killed_in_each_phase_goes_on_to_the_same_bits(tmp_path: Path)
 
 def test_a_terminated_run_says_so_and_fails(tmp_path: Path) -> None:
     overrides = [*SHORT, f"output_dir={tmp_path}", "pretrain.epochs=[100000]", "pretrain.lr=[1e-4]"]
-    with subprocess.Popen([sys.executable, str(ROOT / "train.py"), *overrides], stdout=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.rglob("pretrain.ckpt")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    with background("train.py", *overrides, cwd=tmp_path) as process:
+        wait_for(lambda: list(tmp_path.rglob("pretrain.ckpt")), process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
     (log,) = tmp_path.rglob("train.log")

@@ -3,16 +3,14 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from processes import Script
 from stacks import CLI, SHORT, STACKED, STEPS, alone, losses, outcomes, output_of, records, rows, scores, together
 from tiny_data import write_odds
 from wandb_file import OfflineRun, read, run_files
@@ -46,14 +44,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, st
     where = {name: tmp_path_factory.mktemp(name) for name in launchers}
     words = (*JOBS, "trainer.max_epochs=3", "logger=csv", "trainer.threads=1")
     running = {
-        name: subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), "-m", *launcher, *words],
-            cwd=folder,
-            env={**os.environ, "COLUMNS": "120"},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        name: Script("train.py", "-m", *launcher, *words, cwd=folder, env={**os.environ, "COLUMNS": "120"}, merged=True)
         for (name, folder), launcher in zip(where.items(), launchers.values(), strict=True)
     }
     texts = {name: process.communicate(timeout=300)[0] for name, process in running.items()}

@@ -6,16 +6,15 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import joblib
 import pytest
-from conftest import ROOT
 from omegaconf import OmegaConf
+from processes import Script, run_script
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 # Sixteen experiments: two normal classes with one known class each, at two ratios, three methods.
@@ -126,13 +125,12 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for folder in (killed, undisturbed):
         folder.mkdir()
-    command = [sys.executable, str(ROOT / "sweep.py"), *words]
     for number in range(3):
         # The second time only the sweep is killed, and its workers end by themselves.
-        kill_after(command, killed, new_checkpoints=1 + number, workers=number != 1)
+        kill_after(words, killed, new_checkpoints=1 + number, workers=number != 1)
     assert len(records(killed)) < 8
     for folder in (killed, undisturbed):
-        done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=300, check=False)
+        done = run_script("sweep.py", *words, cwd=folder)
         assert done.returncode == 0, output_of(done)
     assert report_in(killed) == report_in(undisturbed)
     assert len(records(killed)) == 8
@@ -141,12 +139,10 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
     assert not list(killed.rglob("failures/*.json"))
 
 
-def kill_after(command: list[str], cwd: Path, new_checkpoints: int, workers: bool) -> None:
+def kill_after(words: Sequence[str], cwd: Path, new_checkpoints: int, workers: bool) -> None:
     """Start a sweep and kill it (and its workers) as soon as so many trainings have been saved or gone on with."""
     seen = {path: path.stat().st_mtime_ns for path in cwd.rglob("*.ckpt")}
-    process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = Script("sweep.py", *words, cwd=cwd, new_session=True)
 
     def changed() -> int:
         found = 0
