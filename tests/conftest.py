@@ -78,6 +78,12 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
+def forked_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the scripts of the checkout in processes of their own has them forked."""
+    monkeypatch.setattr(subprocess, "run", processes.run_command)
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder with the real data sets; the test is skipped where there is none."""
     if not REAL_DATA:

@@ -1,4 +1,4 @@
-"""A process that has imported everything a script imports, and forks a copy of itself for each script that a test runs.
+"""A process that has imported everything a script imports, and forks a copy of itself for each one that a test runs.
 
 Importing torch and Lightning takes most of the time of a short script. A fork is a real process all the same, with its
 own working directory, environment, output, signals, and exit code. ``processes`` is the other end.
@@ -55,8 +55,8 @@ def import_all() -> None:
     gc.freeze()
 
 
-def become(request: dict[str, Any], files: list[int]) -> str:
-    """Turn this fork into a process that has just been started; returns its script."""
+def become(request: dict[str, Any], files: list[int]) -> None:
+    """Turn this fork into a process that has just been started."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,14 +68,22 @@ def become(request: dict[str, Any], files: list[int]) -> str:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    script: str = request["script"]
-    sys.argv = [script, *request["words"]]
-    sys.path[0] = str(Path(script).parent)
+    sys.argv = request["command"]
     # It has read the width of the terminal from the environment.
     from deepsad_pl.console import console
 
     console.__init__(highlight=False)  # type: ignore[misc]
-    return script
+
+
+def run() -> None:
+    """Do what Python does with its command line: a script, or -m and a module."""
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        sys.path[0] = str(Path.cwd())
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def request_from(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -86,8 +94,8 @@ def request_from(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(message), files
 
 
-def serve(listener: socket.socket) -> str | None:
-    """Answer requests: in a fork the script that it is to run, in the server None at the end."""
+def serve(listener: socket.socket) -> bool:
+    """Answer requests; returns whether this process is a fork, which then is to run its command."""
     running: dict[int, socket.socket] = {}
     ready = False
     woken, wakes = socket.socketpair()
@@ -100,7 +108,7 @@ def serve(listener: socket.socket) -> str | None:
         if sys.stdin in sources:
             for pid in running:
                 os.kill(pid, signal.SIGKILL)
-            return None
+            return False
         if woken in sources:
             woken.recv(1 << 12)
             while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -116,7 +124,8 @@ def serve(listener: socket.socket) -> str | None:
             if pid == 0:
                 for inherited in (client, woken, wakes, *running.values()):
                     inherited.close()
-                return become(request, files)
+                become(request, files)
+                return True
             for file in files:
                 os.close(file)
             running[pid] = client
@@ -127,11 +136,10 @@ if __name__ == "__main__":
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(sys.argv[1])
         listener.listen(64)
-        script = serve(listener)
-    if script is not None:
+        is_fork = serve(listener)
+    if is_fork:
         import warm_workers  # it imports joblib
 
-        if warm_workers.starts_workers(script, sys.argv[1:]) and (worker := warm_workers.open_nursery()):
-            warm_workers.run_worker(worker)
-        else:
-            runpy.run_path(script, run_name="__main__")
+        if warm_workers.starts_workers(sys.argv):
+            warm_workers.open_nursery()
+        run()

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SOCKET = "DEEPSAD_TEST_FORK_SERVER"
@@ -49,11 +50,11 @@ def connection() -> socket.socket:
 
 
 class Script:
-    """A script that runs, with what tests use of ``subprocess.Popen``, text mode.
+    """A script of the checkout that runs, with what tests use of ``subprocess.Popen``, text mode.
 
     Args:
-        script: of the checkout.
-        words: of its command line.
+        script: its name, or -m.
+        words: what follows it on the command line.
         cwd: its working directory.
         env: its environment in place of ours.
         merged: whether stdout has what goes to stderr as well.
@@ -69,11 +70,10 @@ class Script:
         merged: bool = False,
         new_session: bool = False,
     ) -> None:
-        self.args = [str(ROOT / script), *words]
+        self.args = [script if script == "-m" else str(ROOT / script), *words]
         self.returncode: int | None = None
         request = {
-            "script": self.args[0],
-            "words": words,
+            "command": self.args,
             "cwd": str(cwd),
             "env": dict(os.environ if env is None else env),
             "new_session": new_session,
@@ -144,6 +144,19 @@ def run_script(
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.wait(), out, err)
+
+
+_run = subprocess.run
+
+
+def run_command(command: Sequence[str], *, cwd: Path, check: bool = False, **streams: Any) -> Any:
+    """In place of ``subprocess.run``: forks scripts of the checkout, hands on everything else."""
+    if command[0] != sys.executable or cwd != ROOT:
+        return _run(command, cwd=cwd, check=check, **streams)
+    done = run_script(*command[1:], cwd=cwd)
+    if check:
+        done.check_returncode()
+    return done
 
 
 @contextmanager

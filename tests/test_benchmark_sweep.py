@@ -43,6 +43,7 @@ def test_numbers_of_replicas_double() -> None:
     assert list(doublings(32)) == [1, 2, 4, 8, 16, 32]
 
 
+@pytest.mark.usefixtures("forked_commands")
 def test_a_quick_run_tells_how_far_auroc_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--quick", "--ways", "bf16", "stacked", "--extra", "pretrain=none", "--out", str(tmp_path)]
     found = json.loads(precision.main(given).read_text())["rows"]
@@ -62,6 +63,7 @@ def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
         precision.main(["--quick", "--extra", "scenario.gamma_l=7", "--out", str(tmp_path)])
 
 
+@pytest.mark.usefixtures("forked_commands")
 def test_a_quick_scenario_tells_what_a_gpu_would_be_asked(tmp_path: Path) -> None:
     given = ["--quick", "--repeats", "1", "--singles", "1", "--peak", "0.5", "--out", str(tmp_path)]
     found = json.loads(scenario.main(given).read_text())["rows"]

@@ -150,6 +150,7 @@ def test_the_peak_of_memory_sees_what_a_case_takes_and_gives_back() -> None:
     assert 30 < found < 60
 
 
+@pytest.mark.usefixtures("forked_commands")
 @pytest.mark.parametrize(("main", "name"), [(shallow.main, "shallow"), (score.main, "score")])
 def test_a_quick_run_tells_what_it_measured(
     main: Callable[[Sequence[str]], Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,34 +9,33 @@ import ctypes
 import fcntl
 import json
 import os
-import runpy
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import joblib.externals.loky.backend.fork_exec as starting
 
-MODULE = "joblib.externals.loky.backend.popen_loky_posix"
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def starts_workers(script: str, words: Iterable[str]) -> bool:
-    """Whether a command may ask joblib for workers: a sweep that submits no jobs, on Linux."""
-    sweeps = script.endswith("sweep.py") or "-m" in words
-    return sys.platform == "linux" and sweeps and not any("submitit" in word or "slurm" in word for word in words)
+def starts_workers(command: Sequence[str]) -> bool:
+    """Whether a script may ask joblib for workers: a sweep that submits no jobs, on Linux."""
+    sweeps = command[0].endswith("sweep.py") or "-m" in command[1:]
+    return sys.platform == "linux" and sweeps and not any("submitit" in word or "slurm" in word for word in command)
 
 
-def open_nursery() -> list[str] | None:
-    """Fork the nursery: None in the script; in a worker, later on, its command line."""
+def open_nursery() -> None:
+    """Fork the nursery. This returns in each of its workers as well, with its command line in place of the script's."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     script = os.getpid()
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         ours.close()
-        return _nurse(theirs, script)
+        _nurse(theirs, script)
+        return
     theirs.close()
 
     def fork_exec(command: list[str], keep_fds: Iterable[int], env: Mapping[str, str] | None = None) -> int:
@@ -48,11 +47,10 @@ def open_nursery() -> list[str] | None:
         return int(ours.recv(32))
 
     starting.fork_exec = fork_exec
-    return None
 
 
-def _nurse(requests: socket.socket, script: int) -> list[str]:
-    """Fork a worker a request, until the script is gone."""
+def _nurse(requests: socket.socket, script: int) -> None:
+    """Fork a worker a request, until the script is gone; returns in the workers."""
     while True:
         message, files, _, _ = socket.recv_fds(requests, 1 << 16, 250)
         if not message:
@@ -84,8 +82,7 @@ def _nurse(requests: socket.socket, script: int) -> list[str]:
     os.environ.update(request["env"])
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)
-    command: list[str] = request["command"]
-    return command
+    sys.argv = request["command"][1:]
 
 
 def _exists(pid: int) -> bool:
@@ -93,10 +90,3 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
-
-
-def run_worker(command: list[str]) -> None:
-    """Be the worker, to the end of this process."""
-    assert command[1:3] == ["-m", MODULE], command
-    sys.argv = command[2:]
-    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
