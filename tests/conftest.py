@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 # Tests run side by side: one thread each, also in the processes that they start.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -16,12 +16,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import processes
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from planned import plan_of as plan_of
+from planned import settings_of as settings_of
 
-from deepsad_pl.cli import CONF, to_settings
-from deepsad_pl.experiment import Outcome, run_experiment
-from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.plan import make_plan
+
+if TYPE_CHECKING:
+    from deepsad_pl.experiment import Outcome
 
 ROOT = processes.ROOT
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
@@ -35,17 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(server.close)
 
 
-def settings_of(*overrides: str) -> dict[str, Any]:
-    """The composed configuration as plain dictionaries."""
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return to_settings(compose("train", list(overrides)))
-
-
-def plan_of(*overrides: str) -> Plan:
-    """The plan of a configuration."""
-    return make_plan(settings_of(*overrides))
-
-
 @pytest.fixture(autouse=True)
 def _own_wandb_service() -> Iterator[None]:
     """Scripts start a service of W&B of their own: that of this process has another working directory."""
@@ -54,10 +45,12 @@ def _own_wandb_service() -> Iterator[None]:
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Callable[..., Outcome]:
+def experiment(tmp_path: Path) -> Callable[..., "Outcome"]:
     """Runs an experiment in this process: ``experiment("dataset=cardio", ...)``, into ``tmp_path / "runs"``."""
 
-    def run(*overrides: str) -> Outcome:
+    from deepsad_pl.experiment import run_experiment
+
+    def run(*overrides: str) -> "Outcome":
         settings = settings_of(f"output_dir={tmp_path / 'runs'}", "logger=none", *overrides)
         plan = make_plan(settings)
         return run_experiment(plan, config=settings, config_yaml=OmegaConf.to_yaml(settings), command="a test")

@@ -1,14 +1,14 @@
-"""Plans and their problems, composed once for each choice of groups."""
+"""Settings, plans and their problems, without a command line: composed once for each choice of groups."""
 
 import copy
 from functools import cache
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from processes import ROOT
 
 from deepsad_pl.cli import CONF, to_settings
 from deepsad_pl.errors import DeepSADError
@@ -24,15 +24,20 @@ def composed(*choices: str) -> DictConfig:
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
-    """As conftest's, but composed once for each choice of groups: Hydra takes a third of a second for it."""
-    choices = [override for override in overrides if override.split("=")[0] in GROUPS]
+    """The composed configuration as plain dictionaries.
+
+    Hydra takes a third of a second to choose the groups, so it does that once for each choice; values are set as it
+    would set them.
+    """
+    choices = [override for override in overrides if override.split("=")[0] in GROUPS or override[0] in "+~"]
     cfg = copy.deepcopy(composed(*choices))
     for override in OverridesParser.create().parse_overrides([o for o in overrides if o not in choices]):
-        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=False)
+        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
     return to_settings(cfg)
 
 
 def plan_of(*overrides: str) -> Plan:
+    """The plan of a configuration."""
     return make_plan(settings_of(*overrides))
 
 
