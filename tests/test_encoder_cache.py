@@ -255,7 +255,7 @@ def test_a_damaged_entry_is_told_dropped_and_rebuilt(
     assert trained.count("deep_sad/pretrain") == 2
 
 
-@pytest.mark.parametrize("wrong", ["determined_by", "shape", "finite", "seconds"])
+@pytest.mark.parametrize("wrong", ["determined_by", "shape", "finite"])
 def test_a_whole_entry_of_something_else_is_told_and_trained_again(
     experiment: Experiment, trained: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
 ) -> None:
@@ -271,8 +271,6 @@ def test_a_whole_entry_of_something_else_is_told_and_trained_again(
             checkpoint["state_dict"]["encoder.layers.0.weight"] = weight[1:]
         case "finite":
             weight[0, 0, 0, 0] = torch.inf
-        case "seconds":
-            del checkpoint["seconds"]
     Entry(path).store(checkpoint)
     second = experiment(SHORT, "method.weight_decay=0.5")
     (record,) = [record for record in caplog.records if "is damaged" in record.getMessage()]

@@ -219,8 +219,10 @@ def of_another_network(content: bytes) -> bytes:
     return to_bytes(checkpoint)
 
 
-@pytest.mark.parametrize("damage", [one_bit, not_finite, of_another_network])
-@pytest.mark.parametrize("phase", ["pretrain", "fit"])
+@pytest.mark.parametrize(
+    ("phase", "damage"),
+    [("pretrain", one_bit), ("fit", one_bit), ("fit", not_finite), ("pretrain", of_another_network)],
+)
 def test_a_training_whose_checkpoint_is_damaged_starts_anew(
     undisturbed: Outcome,
     tmp_path: Path,
