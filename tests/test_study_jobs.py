@@ -56,6 +56,11 @@ def test_words_are_sorted() -> None:
     assert found.passed_on == ("trainer.max_epochs=1",)
 
 
+def test_quotes_are_no_part_of_a_name() -> None:
+    assert words("dataset='mnist',fmnist").narrowed == {"datasets": ["mnist", "fmnist"]}
+    assert words("method='deep_sad'", 'seed="1",2').narrowed == {"methods": ["deep_sad"], "seeds": [1, 2]}
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

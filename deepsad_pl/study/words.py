@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 
 from deepsad_pl.errors import DeepSADError
 
@@ -76,10 +76,11 @@ def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
 
 def _values(override: Override, problems: list[str]) -> list[Any]:
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    texts = [value.text if isinstance(value, QuotedString) else str(value) for value in values]
     if override.key_or_group != "seed":
-        return [str(value) for value in values]
+        return texts
     try:
-        return [int(str(value)) for value in values]
+        return [int(text) for text in texts]
     except ValueError:
         problems.append(f"{override.input_line}: a seed is an integer")
         return []
