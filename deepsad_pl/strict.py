@@ -133,10 +133,12 @@ def find_problems(
     choices: list[Override] = []
     values: list[Override] = []
     for override in overrides:
-        if override.is_hydra_override() or is_choice(loader, override):
-            wrong = [] if override.is_hydra_override() else list(_choice_problems(loader, override))
+        if is_choice(loader, override):
+            wrong = list(_choice_problems(loader, override))
             problems += wrong
             choices += [] if wrong else [override]
+        elif override.is_hydra_override():
+            choices.append(override)
         else:
             values.append(override)
 

@@ -138,6 +138,7 @@ def test_each_word_that_fits_nothing_is_one_sentence_and_all_are_told_at_once() 
             "there is no setting study of train.py, which a config file sets; it is one of python sweep.py",
         ),
         ("+dataset@other=digits", "there is no setting other, which a config file sets; "),
+        ("hydra/launcher=stackd", "hydra/launcher has no option stackd; did you mean stacked? (its options: "),
         ("+scenario={gama_l: 0.2}", "there is no setting scenario.gama_l; did you mean scenario.gamma_l?"),
         ("seed=a=b", "seed=a=b: mismatched input '='"),
     ],
