@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from planned import composed
 from studies import fields_of, planner, study_of
 
-from deepsad_pl.cli import CONF
+from deepsad_pl.cli import CONF, hold_back
 from deepsad_pl.composer import Composer
 from deepsad_pl.declared import (
     declared_keys,
@@ -381,10 +381,16 @@ def test_a_study_that_only_looks_at_what_is_there_refuses_as_well(tmp_path: Path
         tasks=None,
         launch=lambda jobs: [],
     )
-    for action in ACTIONS:
+    for action in set(ACTIONS) - {"forget"}:
         with pytest.raises(DeepSADError, match=r"^\+method.center=1: .* did you mean method.center_from\?$"):
             run.act(action, dry_run=False)
     assert not any(tmp_path.iterdir())
+
+
+def test_what_an_earlier_version_accepted_can_be_forgotten() -> None:
+    words = ["study=eta", "+nonsense=1", "output_dir=x"]
+    assert hold_back([*words, "action=forget"]) == (["study=eta", "output_dir=x", "action=forget"], ["+nonsense=1"])
+    assert hold_back(words) == (words, [])
 
 
 @pytest.mark.parametrize(
