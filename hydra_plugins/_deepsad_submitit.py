@@ -24,6 +24,7 @@ from omegaconf import II, OmegaConf
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
+from deepsad_pl.lean import import_lightning
 from deepsad_pl.results import RECORD
 from deepsad_pl.signals import CLOSE_S, sigterm_exits
 
@@ -254,6 +255,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         self, pack: Pack, singleton_state: Mapping[type, Singleton], warning: _Warning, partial: Path | None
     ) -> Pack:
         """Train as one what can be; returns the experiments that cannot, if there is time left for them."""
+        import_lightning()
         from deepsad_pl.stacked.launch import Stacker
         from deepsad_pl.stacked.outcomes import job_return
 

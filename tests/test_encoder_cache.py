@@ -345,7 +345,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_one_autoencoder(tmp_path: Path) -> None:
-    words = ("train.py", "logger=none", "pretrain.epochs=[300]", "pretrain.lr=[1e-4]", "method.epochs=[1,0]")
+    words = ("train.py", "logger=none", "pretrain.epochs=[100]", "pretrain.lr=[1e-4]", "method.epochs=[1,0]")
     both = [Script(*words, f"method.eta={eta}", cwd=tmp_path) for eta in (1, 2)]
     printed = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]

@@ -38,6 +38,12 @@ def test_lightning_is_imported_without_what_nobody_uses(before: str, enabled: bo
     assert done.stdout == "collected\n", "garbage of later is collected"
 
 
+def test_a_worker_of_a_sweep_can_import_it_as_lean() -> None:
+    code = "import sys, deepsad_pl.stacked.worker, hydra_plugins._deepsad_submitit; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_garbage_is_collected_again_after_a_failed_import() -> None:
     assert gc.isenabled()
     try:

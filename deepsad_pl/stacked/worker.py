@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from omegaconf import OmegaConf
 
 from deepsad_pl.cli import set_up_logging
 from deepsad_pl.console import console
+from deepsad_pl.lean import import_lightning
 from deepsad_pl.plan import make_plan
 from deepsad_pl.signals import CLOSE_S, sigterm_exits
-from deepsad_pl.stacked.experiments import Assignment, Result, run_together
 from deepsad_pl.study.job import end_with_the_sweep, noted
+
+if TYPE_CHECKING:
+    from deepsad_pl.stacked.experiments import Assignment, Result
 
 # So often does a worker look whether the sweep is to end.
 _LOOK_S = 0.1
@@ -87,7 +90,7 @@ def run_pack(
     threads: int | None,
     show: bool,
     sweep: Sweep | None = None,
-) -> list[Result] | None:
+) -> "list[Result] | None":
     """Run the experiments together.
 
     Args:
@@ -109,6 +112,10 @@ def run_pack(
         # Ctrl-C reaches the whole group; the sweep passes it on.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _allow_many_files()
+    # A worker of joblib loads this module first.
+    import_lightning()
+    from deepsad_pl.stacked.experiments import run_together
+
     set_up_logging(main=True)
     quiet, console.quiet = console.quiet, not show
     try:
@@ -129,7 +136,9 @@ def run_pack(
     return [portable(result) for result in results]
 
 
-def _assignments(jobs: Sequence[PackedJob], threads: int | None) -> list[Assignment]:
+def _assignments(jobs: Sequence[PackedJob], threads: int | None) -> "list[Assignment]":
+    from deepsad_pl.stacked.experiments import Assignment
+
     assignments: list[Assignment] = []
     for job in jobs:
         plan = make_plan(job.settings, multirun=True)
