@@ -83,9 +83,9 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
     """The AUROC of a record in double precision.
 
     Records were once written in single precision, where 1.0 may read .99999994: beside an exact one a tie would become
-    a difference. Such a value is replaced by the multiple of half a pair that is meant. Where the test set is so large
-    that single precision does not tell which, it is computed from the scores. Without these, or if they are another
-    run's, the nearest multiple is taken.
+    a difference. Such a value is replaced by the multiple of half a pair that is meant; one that is near none stays.
+    Where the test set is so large that single precision does not tell which, it is computed from the scores. Without
+    these, or if they are another run's, the nearest multiple is taken.
 
     Args:
         run_dir: where the scores lie.
@@ -96,7 +96,9 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
         return recorded
     halves = 2 * int(counts["test_normal"]) * int(counts["test_anomalous"])
     nearest = round(recorded * halves) / halves
-    if nearest == recorded or 1 / halves > 2 * _NOISE:
+    if 1 / halves > 2 * _NOISE:
+        return nearest if abs(nearest - recorded) <= _NOISE else recorded
+    if nearest == recorded:
         return nearest
     try:
         y, score = read_scores(run_dir)
