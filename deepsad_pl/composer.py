@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -21,6 +22,7 @@ from deepsad_pl.strict import (
     explained,
     find_problems,
     is_choice,
+    is_searchpath,
     searching_too,
     with_those_of_the_rest,
 )
@@ -163,3 +165,18 @@ def _is_plain(override: Override) -> bool:
     """Whether the value is what the setting will be; one with an interpolation is not."""
     fits = isinstance(override.value(), _PLAIN[override.key_or_group])
     return fits and "$" not in str(override.input_line)
+
+
+def composer_of(loader: ConfigLoader, config_name: str | None = None, hydra_words: Sequence[str] = ()) -> Composer:
+    """The composer of a process for this configuration: sweeper and launcher ask for the same settings.
+
+    Args:
+        loader: as of :class:`Composer`, like the rest.
+    """
+    searched = tuple(filter(is_searchpath, hydra_words))
+    return _composer_of(loader, "train" if config_name in (None, "sweep") else config_name, searched)
+
+
+@lru_cache(maxsize=2)
+def _composer_of(loader: ConfigLoader, config_name: str, searched: tuple[str, ...]) -> Composer:
+    return Composer(loader, config_name, searched)

@@ -71,11 +71,11 @@ class GridSweeper(BasicSweeper):
 
     def _check(self, jobs: list[list[str]]) -> None:
         from deepsad_pl.cli import CommandLineError
-        from deepsad_pl.composer import Composer
+        from deepsad_pl.composer import composer_of
 
         assert self.hydra_context is not None and self.config is not None
         hydra = self.config.hydra
-        composer = Composer(self.hydra_context.config_loader, hydra.job.config_name, hydra.overrides.hydra)
+        composer = composer_of(self.hydra_context.config_loader, hydra.job.config_name, hydra.overrides.hydra)
         problems: dict[str, None] = {}
         for job in jobs:
             try:

@@ -75,13 +75,14 @@ class StackedLauncher(Launcher):
         Raises:
             DeepSADError: if the launcher's settings do not allow it.
         """
-        from deepsad_pl.composer import Composer
+        from deepsad_pl.composer import composer_of
         from deepsad_pl.lean import import_lightning
         from deepsad_pl.stacked.outcomes import finished_before, job_return, show_job
 
         assert self.config is not None and self.hydra_context is not None
         setup_globals()
-        composer = Composer(self.hydra_context.config_loader, self.config.hydra.job.config_name)
+        hydra = self.config.hydra
+        composer = composer_of(self.hydra_context.config_loader, hydra.job.config_name, hydra.overrides.hydra)
         if (finished := finished_before(composer, job_overrides)) is not None:
             for index, outcome in enumerate(finished):
                 show_job(index, job_overrides[index], outcome)

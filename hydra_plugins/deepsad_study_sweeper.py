@@ -79,7 +79,7 @@ class StudySweeper(GridSweeper):
 
     def _study(self, arguments: Sequence[str]) -> "StudyRun":
         from deepsad_pl.cli import held_back
-        from deepsad_pl.composer import Composer
+        from deepsad_pl.composer import composer_of
         from deepsad_pl.errors import DeepSADError
         from deepsad_pl.strict import searching_too
         from deepsad_pl.study.study import StudyRun
@@ -100,7 +100,7 @@ class StudySweeper(GridSweeper):
             asked={str(key): value for key, value in asked.items()},
             whole=OmegaConf.to_container(whole.study, resolve=True),  # type: ignore[arg-type]
             arguments=[*arguments, *held_back],
-            composer=Composer(loader),
+            composer=composer_of(self.hydra_context.config_loader, None, hydra_words),
             output_dir=self._asked.output_dir,
             processes=self._processes(),
             tasks=tasks_of(self.launcher),

@@ -32,9 +32,17 @@ def study_of(name: str, **changed: Any) -> Study:
     return Study(**{**fields_of(name), **changed})
 
 
+@cache
+def composer() -> Composer:
+    """One for all tests: what it has composed it keeps."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return Composer(GlobalHydra.instance().config_loader())
+
+
 @contextmanager
 def planner(*passed_on: str) -> Iterator[Planner]:
     for name in STUDIES:
         fields_of(name)  # Hydra allows no composition within another.
+    shared = composer()
     with initialize_config_dir(CONF, version_base="1.3"):
-        yield Planner(Composer(GlobalHydra.instance().config_loader()), passed_on)
+        yield Planner(shared, passed_on)

@@ -26,6 +26,7 @@ def test_a_quick_run_tells_what_it_measured(tmp_path: Path, capsys: pytest.Captu
     assert "growth with n" in shown and "K = 2" in shown
 
 
+@pytest.mark.usefixtures("forked_commands")
 def test_a_sweep_as_a_command_tells_seconds_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     def eight_seconds(work: Callable[[], object]) -> float:
         work()

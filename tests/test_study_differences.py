@@ -1,16 +1,11 @@
 """What a report names: settings that make other experiments of a study, and no others."""
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from studies import fields_of, study_of
+from studies import composer, fields_of, study_of
 
-from deepsad_pl.cli import CONF
-from deepsad_pl.composer import Composer
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.study.differences import Asked, Differences, differences_of
 from deepsad_pl.study.grid import Study
@@ -20,14 +15,6 @@ from deepsad_pl.study.memory import Request
 TWO = {"datasets": ["digits"], "methods": ["deep_sad", "ocsvm_raw"], "normal_classes": [0]}
 MNIST = {**TWO, "datasets": ["mnist"]}
 CARDIO = {"datasets": ["cardio"], "methods": ["deep_sad", "ssad_raw"]}
-
-
-@cache
-def composer() -> Composer:
-    """One for all tests, so that each choice of groups is composed once."""
-    fields_of("eta")  # Hydra allows no composition within another.
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return Composer(GlobalHydra.instance().config_loader())
 
 
 def asked_for(name: str, *words: str, **narrowed: Any) -> Asked:

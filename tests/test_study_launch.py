@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from made_records import write_finished
-from studies import fields_of
+from studies import composer, fields_of
 
 from deepsad_pl.cli import CONF
 from deepsad_pl.composer import Composer
@@ -83,8 +82,9 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     fields_of("labeled_anomalies")
+    shared = composer()
     with initialize_config_dir(CONF, version_base="1.3"):
-        yield Bench(Composer(GlobalHydra.instance().config_loader()), tmp_path)
+        yield Bench(shared, tmp_path)
 
 
 def test_a_launcher_that_gives_up_does_not_stop_the_others(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from hydra.core.config_loader import ConfigLoader
 from deepsad_pl.build import load_data, network_of
 from deepsad_pl.catalog import is_shallow
 from deepsad_pl.cli import repeat_command
-from deepsad_pl.composer import Composer
+from deepsad_pl.composer import composer_of
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.finished import finished_outcome
@@ -72,7 +72,7 @@ class Stacker:
     ) -> None:
         if max_replicas is not None and not (isinstance(max_replicas, int) and max_replicas >= 1):
             raise DeepSADError(f"hydra.launcher.max_replicas is {max_replicas}; give a whole number >= 1, or null")
-        self._composer = Composer(loader, hydra_conf.job.config_name, hydra_conf.overrides.hydra)
+        self._composer = composer_of(loader, hydra_conf.job.config_name, hydra_conf.overrides.hydra)
         self._hydra = hydra_conf
         self._failures = failures_of(task)
         self._most, self._processes = max_replicas, processes
