@@ -16,6 +16,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import processes
 import pytest
+from golden_files import GoldenFiles
 from omegaconf import OmegaConf
 from planned import plan_of as plan_of
 from planned import settings_of as settings_of
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 ROOT = processes.ROOT
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write the files in tests/golden anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +61,12 @@ def experiment(tmp_path: Path) -> Callable[..., "Outcome"]:
         return run_experiment(plan, config=settings, config_yaml=OmegaConf.to_yaml(settings), command="a test")
 
     return run
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> GoldenFiles:
+    """The files in ``tests/golden``, which ``--write-golden`` writes anew."""
+    return GoldenFiles(write=request.config.getoption("--write-golden"))
 
 
 @pytest.fixture

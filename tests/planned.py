@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from processes import ROOT
 
 from deepsad_pl.cli import CONF, to_settings
@@ -17,10 +17,24 @@ from deepsad_pl.plan import Plan, make_plan
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
+# Groups whose options set nothing outside their own group.
+_SELF_CONTAINED = ("dataset", "scenario", "recipe", "pretrain", "trainer", "logger")
+
+
 @cache
 def composed(*choices: str) -> DictConfig:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("train", list(choices))
+    """The configuration with these choices; options of self-contained groups are composed once and put in."""
+    groups = [choice.split("=")[0] for choice in choices]
+    apart = [choice for choice, group in zip(choices, groups, strict=True) if group in _SELF_CONTAINED]
+    if not apart or len(choices) == 1 or len({*groups}) < len(groups):
+        with initialize_config_dir(CONF, version_base="1.3"):
+            return compose("train", list(choices))
+    cfg = copy.deepcopy(composed(*(choice for choice in choices if choice not in apart)))
+    for choice in apart:
+        group = choice.split("=")[0]
+        with open_dict(cfg):
+            cfg[group] = composed(choice)[group]
+    return cfg
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
