@@ -66,6 +66,28 @@ def test_what_is_finished_is_answered_without_torch(experiment: Callable[..., Ou
     assert done.stdout.count(f"{auroc:.4f}") == 4 + 1  # the stacked sweep has a table
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["train.py", "--help"], "gamma_l"),
+        (["sweep.py", "study=classic", "dataset=cardio", "trainer=cpu", "dry_run=true"], "0 finished, 120 to do"),
+    ],
+)
+def test_help_and_a_dry_run_import_nothing_heavy(words: list[str], shown: str, tmp_path: Path) -> None:
+    code = (
+        "import atexit, runpy, sys\n"
+        "heavy = ('torch', 'pytorch_lightning', 'torchmetrics', 'torchvision', 'sklearn', 'pandas', 'matplotlib')\n"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules]))\n"
+        "del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, *words, f"output_dir={tmp_path}", f"data_dir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_help_names_the_choices_and_the_settings(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "--help")
     assert done.returncode == 0
