@@ -17,7 +17,7 @@ def detection_metrics(scores: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, floa
         ``{"auroc": ..., "average_precision": ...}``, both in [0, 1].
 
     Raises:
-        ValueError: if a score is not finite or one of the two classes is missing.
+        ValueError: if a score is not finite, a label is neither 0 nor 1 or one of the two classes is missing.
     """
     normal, anomalous = _counts_by_score(scores, y)
     return {"auroc": _auroc(normal, anomalous), "average_precision": _average_precision(normal, anomalous)}
@@ -47,11 +47,14 @@ def auroc(scores: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 def _counts_by_score(scores: npt.ArrayLike, y: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """How many normal samples and how many anomalies have each score, from the lowest score to the highest."""
-    values, anomaly = np.asarray(scores, dtype=np.float64), np.asarray(y) == 1
+    values, y = np.asarray(scores, dtype=np.float64), np.asarray(y)
+    anomaly = y == 1
+    if not (anomaly | (y == 0)).all():
+        raise ValueError(f"the ground truth must be 0 (normal) or 1 (anomaly), but holds {y[~anomaly & (y != 0)][0]}")
     if not np.isfinite(values).all():
         raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} anomaly scores are not finite")
     if not 0 < int(anomaly.sum()) < len(anomaly):
-        raise ValueError("AUROC needs at least one normal and one anomalous test sample")
+        raise ValueError("AUROC needs at least one normal and one anomalous sample")
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     anomalous = np.bincount(group, weights=anomaly, minlength=len(size)).astype(np.int64)
     return size - anomalous, anomalous

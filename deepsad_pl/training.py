@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from deepsad_pl.checkpoints import seal
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.lightning_api import (
+    Callback,
+    Checkpoint,
+    LightningEnvironment,
+    LightningModule,
+    SLURMEnvironment,
+    Trainer,
+)
 from deepsad_pl.ranks import started_ranks
 
 log = logging.getLogger(__name__)
@@ -67,6 +71,9 @@ class LossRecorder(Callback):
     Raises:
         DeepSADError: at the end of an epoch in which a loss was not finite.
     """
+
+    # So that the module does not log its loss too, which would cost .1 to .3 ms a step.
+    records_losses = True
 
     def __init__(self, phase: str, sink: LossSink) -> None:
         self.phase, self.sink = phase, sink
@@ -311,7 +318,7 @@ def quiet_lightning() -> None:
     """Leave only warnings of Lightning that a person wants to read."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torchmetrics)\b.*")
+    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|lightning|torchmetrics)\b.*")
     warnings.filterwarnings("ignore", message=r".*(srun|litlogger|litmodels|`weights_only`|isinstance\(treespec).*")
 
 

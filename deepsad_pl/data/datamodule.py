@@ -2,19 +2,19 @@
 
 import hashlib
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from deepsad_pl.data.loader import BatchLoader
 from deepsad_pl.data.scenario import Scenario, draw_training_set
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.lightning_api import LightningDataModule
 
 # Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
 _EVAL_SAMPLES = 200
@@ -85,6 +85,26 @@ class AnomalyDataModule(LightningDataModule):
                 "but batch normalization needs 2; raise the batch_size or use more data"
             )
 
+    def setup(self, stage: str) -> None:
+        """Refuse to validate without data for it: the test set is read once, after training.
+
+        Raises:
+            DeepSADError: in ``trainer.validate(datamodule=...)``, unless a subclass has a ``val_dataloader``.
+        """
+        if stage != "validate" or type(self).val_dataloader is not LightningDataModule.val_dataloader:
+            return
+        assert self.trainer is not None
+        # A Trainer that has fitted on this data module sets it up even if it is given a loader now.
+        if self.trainer.validate_loop._data_source.instance is self:
+            raise DeepSADError(
+                "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples of "
+                "your own and give trainer.validate a loader of (x, y) with y 0 for normal samples and 1 for anomalies"
+            )
+
+    def __str__(self) -> str:
+        """How many samples there are of each kind."""
+        return f"{type(self).__name__}: training {asdict(self.counts)}, test {self.test_counts}"
+
     @property
     def test_counts(self) -> dict[str, int]:
         """How many test samples there are of each kind."""
@@ -136,6 +156,10 @@ class AnomalyDataModule(LightningDataModule):
         # A copy: a memory-mapped array is read-only and its pages come and go.
         x = torch.from_numpy(np.array(self.source.x_test))
         return self._loader(x, unlabeled, self._test_y, batch_size=self._eval_batch_size)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The whole test set in its own order."""
+        return self.test_dataloader()
 
     def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
         device, rank, world_size = torch.device("cpu"), 0, 1

@@ -55,6 +55,8 @@ class AutoencoderModule(TrainedMethod):
         weight_decay: lambda.
     """
 
+    uses_semi_labels = False
+
     def __init__(
         self,
         network: Mapping[str, Any],

@@ -3,17 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, Self
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 
-from deepsad_pl.batch import Batch
+from deepsad_pl.batch import unpack
 from deepsad_pl.checkpoints import DamagedError, require_whole
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.hyperparameters import constructor_frame, plain
+from deepsad_pl.lightning_api import LightningModule, restricted_classmethod
 from deepsad_pl.metrics import detection_metrics
 
 
@@ -43,6 +44,14 @@ def global_mean(values: Tensor) -> Tensor:
 class TrainedMethod(LightningModule, ABC):
     """A method that is trained by the Trainer and scores samples one by one.
 
+    Batches are ``(x, semi_y, y, idx)``, as an :class:`~deepsad_pl.data.datamodule.AnomalyDataModule` yields them, or
+    what :func:`~deepsad_pl.batch.unpack` takes of another loader:
+
+    - ``fit`` logs ``train_loss``, the mean over an epoch. A method that uses semi-labels refuses batches without them;
+      to the others ``x`` or ``(x, y)`` is enough. The ground truth y is never looked at.
+    - ``test`` and ``validate`` take ``(x, y)`` and log ``test/auroc`` and ``test/average_precision``, or ``val/...``.
+    - ``predict`` returns the scores of each batch, shape (B,).
+
     Args:
         lr: learning rate of each phase of the schedule.
         epochs: length of each phase.
@@ -54,6 +63,8 @@ class TrainedMethod(LightningModule, ABC):
     """
 
     encoder: nn.Module
+    # Whether terms depends on the semi-labels, so that training needs batches that bring them.
+    uses_semi_labels = True
     # The method that torch.compile takes: terms, or what of it follows once chance has been drawn.
     graph = "terms"
 
@@ -61,9 +72,11 @@ class TrainedMethod(LightningModule, ABC):
         super().__init__()
         if len(lr) != len(epochs):
             raise ValueError(f"lr has {len(lr)} phases and epochs {len(epochs)}; give both the same number")
-        self.lr, self.epochs, self.weight_decay = list(lr), list(epochs), weight_decay
+        # numpy's numbers would enter the optimizer's state, and a checkpoint of it would not load with weights_only.
+        self.lr, self.epochs = [float(rate) for rate in lr], [int(length) for length in epochs]
+        self.weight_decay = float(weight_decay)
         self.test_result: dict[str, Tensor] = {}
-        self._tested: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._scored: list[tuple[Tensor | None, Tensor, Tensor]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As for every module, but at once where torch need not look whether it is a parameter."""
@@ -85,7 +98,30 @@ class TrainedMethod(LightningModule, ABC):
     def represent(self, x: Tensor) -> Tensor:
         """The representation phi(x), shape (B, d)."""
 
-    @_restricted_classmethod
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: Sequence[str] | str | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """As Lightning's, but of the outermost constructor alone, and without numpy's types.
+
+        Lightning adds up the arguments of all constructors, and a subclass that passes one on by itself would get it
+        twice when it is loaded.
+
+        Args:
+            *args: as Lightning takes them.
+            ignore: likewise.
+            frame: likewise.
+            logger: likewise.
+        """
+        frame = frame or constructor_frame(self)
+        super().save_hyperparameters(*args, ignore=ignore, frame=frame, logger=logger)
+        for name, value in self.hparams.items():
+            self.hparams[name] = plain(value)
+
+    @restricted_classmethod
     def load_from_checkpoint(
         cls,  # noqa: N805
         checkpoint_path: str | Path | IO[bytes],
@@ -114,6 +150,21 @@ class TrainedMethod(LightningModule, ABC):
         # Lightning leaves it in training mode, where batch norm scores a row by those beside it.
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs).eval()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a training of which only the module was kept.
+
+        Raises:
+            DeepSADError: if ``trainer.fit`` is given a checkpoint without the optimizer's state.
+        """
+        fits = self._trainer is not None and self._trainer.state.fn == "fit"
+        if fits and "optimizer_states" not in checkpoint:
+            name = type(self).__name__
+            raise DeepSADError(
+                "the checkpoint holds a module without its optimizer's state, as a finished run leaves it, so fit "
+                f"cannot go on from it; to train it further, give fit {name}.load_from_checkpoint(path, "
+                "weights_only=True) and no ckpt_path"
+            )
+
     def on_fit_start(self) -> None:
         """Train in training mode what was loaded in evaluation mode: Lightning leaves the mode as it is."""
         if not self.training:
@@ -131,10 +182,39 @@ class TrainedMethod(LightningModule, ABC):
         """The anomaly scores, shape (B,)."""
         return self.score(x)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch. The ground truth is not looked at."""
-        x, semi_y, _, _ = batch
-        return global_mean(self.terms(x, semi_y))
+    def training_part(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """What of a batch is trained on: ``x`` and ``semi_y``, 0 for all where nothing depends on it.
+
+        Raises:
+            DeepSADError: if the method uses semi-labels and the batch has none.
+        """
+        x, semi_y, _, _ = unpack(batch)
+        if semi_y is not None:
+            return x, semi_y
+        if self.uses_semi_labels:
+            raise DeepSADError(
+                f"{type(self).__name__} learns from semi-labels, but the training batches have none; let the loader "
+                "yield (x, semi_y, y) or (x, semi_y, y, idx) with semi_y 0 for unlabeled samples, +1 for known normal "
+                "ones and -1 for known anomalies"
+            )
+        return x, torch.zeros(len(x), dtype=torch.int64, device=x.device)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of a batch, logged as ``train_loss`` unless a callback records it."""
+        terms = self.terms(*self.training_part(batch))
+        if self._logs_loss():
+            # Averaged over all samples of the epoch and all ranks.
+            mean = terms.detach().mean()
+            self.log(
+                "train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(terms)
+            )
+        return global_mean(terms)
+
+    def _logs_loss(self) -> bool:
+        if self._trainer is None:
+            return False
+        callbacks = self._trainer.callbacks  # type: ignore[attr-defined]
+        return not any(getattr(callback, "records_losses", False) for callback in callbacks)
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of this epoch's phase."""
@@ -147,26 +227,65 @@ class TrainedMethod(LightningModule, ABC):
         return torch.optim.Adam(trained, lr=self.lr[0], weight_decay=self.weight_decay, fused=True)
 
     def on_test_epoch_start(self) -> None:
-        """Forget an earlier test."""
-        self._tested.clear()
+        """Forget earlier scores."""
+        self._scored.clear()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score a batch."""
-        x, _, y, idx = batch
-        self._tested.append((idx, y, self.score(x)))
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Score a batch.
+
+        Raises:
+            DeepSADError: if it has no ground truth.
+        """
+        x, _, y, idx = unpack(batch)
+        if y is None:
+            raise DeepSADError(
+                "the batches have no ground truth to evaluate the scores with; let the loader yield (x, y) with y 0 "
+                "for normal samples and 1 for anomalies, or take the scores of trainer.predict"
+            )
+        self._scored.append((idx, y, self.score(x)))
 
     def on_test_epoch_end(self) -> None:
         """Bring the scores of all ranks together, each sample once, and evaluate them."""
-        parts = [torch.cat(column).cpu() for column in zip(*self._tested, strict=True)]
-        self._tested.clear()
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, parts)
-            parts = [torch.cat(column) for column in zip(*gathered, strict=True)]
-        idx, y, score = parts
-        # A distributed sampler other than ours may repeat samples to even out the ranks.
-        first = torch.unique(idx, return_inverse=True)
-        order = torch.full((len(first[0]),), len(idx)).scatter_reduce(0, first[1], torch.arange(len(idx)), "amin")
-        self.test_result = {"idx": idx[order], "y": y[order], "score": score[order]}
+        self.test_result = self._gathered()
         metrics = detection_metrics(self.test_result["score"], self.test_result["y"])
         self.log_dict({f"test/{name}": value for name, value in metrics.items()}, rank_zero_only=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget earlier scores."""
+        self._scored.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Score a batch, as in a test."""
+        self.test_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Evaluate the scores, unless they are of the few batches by which Lightning tries the loop out."""
+        result = self._gathered()
+        if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        metrics = detection_metrics(result["score"], result["y"])
+        self.log_dict({f"val/{name}": value for name, value in metrics.items()}, prog_bar=True, sync_dist=True)
+
+    def _gathered(self) -> dict[str, Tensor]:
+        """The scores of all ranks since the start of the epoch, each sample once, ascending in its index."""
+        given, y, score = (list(column) for column in zip(*self._scored, strict=True))
+        self._scored.clear()
+        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        idx = [part for part in given if part is not None]
+        if len(idx) < len(given):
+            # A sampler for several ranks deals the samples out in turn.
+            idx = [torch.arange(sum(map(len, y))) * ranks + self.global_rank]
+        parts = [torch.cat(column).cpu() for column in (idx, y, score)]
+        if ranks > 1:
+            gathered: list[Any] = [None] * ranks
+            dist.all_gather_object(gathered, parts)
+            parts = [torch.cat(column) for column in zip(*gathered, strict=True)]
+        # A distributed sampler other than ours may repeat samples to even out the ranks.
+        values, inverse = torch.unique(parts[0], return_inverse=True)
+        numbers = torch.arange(len(inverse))
+        order = torch.full((len(values),), len(inverse)).scatter_reduce(0, inverse, numbers, "amin")
+        return {name: part[order] for name, part in zip(("idx", "y", "score"), parts, strict=True)}
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """The anomaly scores of a batch, shape (B,)."""
+        return self.score(unpack(batch).x)

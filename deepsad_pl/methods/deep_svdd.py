@@ -47,6 +47,8 @@ class DeepSVDDModule(HypersphereMethod):
         weight_decay: lambda.
     """
 
+    uses_semi_labels = False
+
     def __init__(
         self,
         network: Mapping[str, Any],
@@ -96,6 +98,8 @@ class SoftBoundarySVDDModule(HypersphereMethod):
         epochs: length of each phase.
         weight_decay: lambda.
     """
+
+    uses_semi_labels = False
 
     def __init__(
         self,

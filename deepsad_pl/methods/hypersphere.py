@@ -1,12 +1,12 @@
 """What Deep SAD and Deep SVDD share: a center fixed before training, the distance to it as the score."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.batch import Batch
 from deepsad_pl.losses import at_least_float32, squared_distance
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
@@ -37,16 +37,16 @@ def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
 
 
 @torch.no_grad()
-def sum_and_count(encoder: nn.Module, batches: Iterable[Batch], center_from: str) -> Tensor:
+def sum_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], center_from: str) -> Tensor:
     """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64, on the CPU.
 
     Args:
         encoder: phi, in the mode it should be evaluated in.
-        batches: of ``(x, semi_y, y, idx)``.
+        batches: of ``(x, semi_y)``.
         center_from: see :func:`center_mask`.
     """
     total: Tensor | None = None
-    for x, semi_y, _, _ in batches:
+    for x, semi_y in batches:
         mask = center_mask(semi_y, center_from)
         # Summed on the CPU in float64, which not every accelerator has.
         kept = encoder(x)[mask].cpu().double()
@@ -94,21 +94,29 @@ class HypersphereMethod(TrainedMethod):
     def on_train_start(self) -> None:
         """Compute the center, unless a checkpoint brought it."""
         if not self.center_is_set:
-            batches: Any = self.trainer.train_dataloader
-            self.set_center(batches, self._over_ranks)
+            self.set_center(self._training_batches(), self._over_ranks)
+
+    def _training_batches(self) -> Iterator[Any]:
+        """The batches of an epoch as a training step meets them: on the device, in the precision of the weights."""
+        loader: Any = self.trainer.train_dataloader
+        if getattr(loader, "persistent_workers", False):
+            # It has one iterator, which waits for the first epoch: a second pass would use that epoch up.
+            loader = copy.copy(loader)
+            loader._iterator = None
+        for batch in loader:
+            moved = self.trainer.strategy.batch_to_device(batch, self.device)
+            yield self.trainer.precision_plugin.convert_input(moved)
 
     def _over_ranks(self, total: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return total
         return self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
 
-    def set_center(
-        self, batches: Iterable[Batch], over_ranks: Callable[[Tensor], Tensor] = lambda total: total
-    ) -> None:
+    def set_center(self, batches: Iterable[Any], over_ranks: Callable[[Tensor], Tensor] = lambda total: total) -> None:
         """Put the center at the mean of the chosen samples, away from 0 (appendix A).
 
         Args:
-            batches: the training set, ``(x, semi_y, y, idx)`` each.
+            batches: the training set, as for a training step.
             over_ranks: sums a tensor over all processes.
 
         Raises:
@@ -116,7 +124,7 @@ class HypersphereMethod(TrainedMethod):
         """
         training = self.encoder.training
         self.encoder.eval()
-        total = over_ranks(sum_and_count(self.encoder, batches, self.center_from))
+        total = over_ranks(sum_and_count(self.encoder, map(self.training_part, batches), self.center_from))
         self.encoder.train(training)
         if total[-1] == 0:
             raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")

@@ -156,6 +156,8 @@ class VAEModule(GenerativeMethod):
         encoder: the inference network, x -> (mean, log variance).
     """
 
+    uses_semi_labels = False
+
     def __init__(
         self,
         network: Mapping[str, Any],

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
 
 from deepsad_pl.checkpoints import to_bytes
+from deepsad_pl.lightning_api import Callback, Checkpoint, LightningModule, Trainer
 from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.module import StackedModule
 from deepsad_pl.training import LossSink, loss_error, spread, warn_of_collapse

@@ -5,9 +5,9 @@ from itertools import zip_longest
 from typing import Any, cast
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from deepsad_pl.lightning_api import LightningModule
 from deepsad_pl.methods.base import TrainedMethod, lr_at
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.networks.batch_norm import BatchNorm

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deepsad_pl.console import console
 from deepsad_pl.files import write_atomic
+from deepsad_pl.lightning_api import Callback, LightningModule, Trainer
 from deepsad_pl.stacked.at_work import stacks_at_work
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningDataModule
 
 from deepsad_pl.build import Phase
 from deepsad_pl.checkpoints import Checkpoint
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.lightning_api import Callback, LightningDataModule
 from deepsad_pl.stacked.callbacks import Replica, ReplicaCheckpoints, ReplicaLosses, ReplicaSpreads
 from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.module import StackedModule, joined_state

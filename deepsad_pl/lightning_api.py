@@ -1,0 +1,36 @@
+"""Everything that the package uses of Lightning, from the distribution that the process uses.
+
+PyTorch Lightning is published twice, as ``pytorch_lightning`` and as ``lightning.pytorch``, and a Trainer of one
+refuses modules of the other. Whichever was imported first counts; with neither it is ``pytorch_lightning``, which is
+installed with this package.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+_NAMES = ("pytorch_lightning", "lightning.pytorch")
+
+# The modules of a process are kept in the order of their import.
+if TYPE_CHECKING or next((name for name in sys.modules if name in _NAMES), _NAMES[0]) == _NAMES[0]:
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning.callbacks import Checkpoint
+    from pytorch_lightning.utilities.model_helpers import _restricted_classmethod as restricted_classmethod
+else:
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.utilities.model_helpers import _restricted_classmethod as restricted_classmethod
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "LightningDataModule",
+    "LightningEnvironment",
+    "LightningModule",
+    "SLURMEnvironment",
+    "Trainer",
+    "restricted_classmethod",
+]
