@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from planned import plan_of
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -463,3 +465,11 @@ def test_the_package_called_lightning_counts_if_it_was_imported_first(tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_script_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "lightning.md").read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    exec(compile(block, "lightning.md", "exec"), namespace)
+    assert namespace["scores"].shape == (50,)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from processes import run_script
 from studies import fields_of
@@ -161,6 +162,7 @@ def test_python_block() -> None:
     exec(compile(block, "README.md", "exec"), namespace)
     result = namespace["module"].test_result  # type: ignore[attr-defined]
     assert len(result["score"]) == 719
+    assert torch.equal(torch.cat(namespace["scores"]), result["score"])  # type: ignore[arg-type]
 
 
 def test_inline_commands_and_settings_exist() -> None:
