@@ -5,7 +5,7 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -473,3 +473,28 @@ def test_the_script_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     namespace: dict[str, Any] = {}
     exec(compile(block, "lightning.md", "exec"), namespace)
     assert namespace["scores"].shape == (50,)
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lightning leaves the port of the ranks in the environment; a forked rank has no threads of OpenMP."""
+    monkeypatch.setenv("MASTER_PORT", "0")
+    monkeypatch.delenv("MASTER_PORT")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("forked_ranks")
+def test_two_ranks_log_what_one_process_does(trainer: Callable[..., Trainer]) -> None:
+    seen = []
+    for options in ({}, {"devices": 2, "strategy": "ddp_fork"}):
+        data, plain, module = made_data(), trainer(**options), seeded(SEMI_SUPERVISED["deep_sad"])
+        plain.fit(module, datamodule=data)
+        logged = dict(plain.callback_metrics)
+        logged |= plain.validate(module, loader(*pairs_of(data)), verbose=False)[0]
+        seen.append({name: float(value) for name, value in logged.items()})
+    # The ranks' parts of the 25 samples of an epoch differ in size.
+    assert seen[1] == pytest.approx(seen[0], rel=1e-5)
+    assert set(seen[0]) == {"train_loss", "val/auroc", "val/average_precision"}

@@ -203,11 +203,10 @@ class TrainedMethod(LightningModule, ABC):
         """The loss of a batch, logged as ``train_loss`` unless a callback records it."""
         terms = self.terms(*self.training_part(batch))
         if self._logs_loss():
-            # Averaged over all samples of the epoch and all ranks.
+            # A float: Lightning averages the counts of several ranks, and of whole numbers it cuts off the fraction.
+            count: Any = float(len(terms))
             mean = terms.detach().mean()
-            self.log(
-                "train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(terms)
-            )
+            self.log("train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=count)
         return global_mean(terms)
 
     def _logs_loss(self) -> bool:
