@@ -80,7 +80,7 @@ def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
     ("processes", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGINT)], ids=str
 )
 def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes: int, number: signal.Signals) -> None:
-    schedule = ("pretrain.epochs=[200]", "pretrain.lr=[1e-3]", "method.epochs=[1]", "method.lr=[1e-3]")
+    schedule = ("pretrain.epochs=[120]", "pretrain.lr=[1e-3]", "method.epochs=[1]", "method.lr=[1e-3]")
     words = (*LONG, "logger=wandb" if processes == 2 else "logger=csv", *schedule)
     launched = (*STACKED, *words, "seed=0,1,2,3", f"hydra.launcher.n_jobs={processes}")
     with background("train.py", *launched, cwd=tmp_path) as sweep:
@@ -104,7 +104,7 @@ def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes:
     outcome = alone(tmp_path / "runs", *words, "seed=2")
     assert "pretrain goes on from" in (outcome.run_dir / "train.log").read_text()
     if processes == 1:
-        assert losses(outcome.run_dir)[0] == each_step_once({"pretrain": 200, "fit": 1})
+        assert losses(outcome.run_dir)[0] == each_step_once({"pretrain": 120, "fit": 1})
 
 
 # One fails.
