@@ -319,7 +319,8 @@ def test_fit_does_not_go_on_from_a_module_alone_but_the_others_do(
     plain = trainer()
     plain.fit(module, datamodule=data)
     # As our own runs leave it: without the optimizer.
-    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)} | VERSION, path)
+    kept = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(kept | {"pytorch-lightning_version": "2.6.0"}, path)
     other = DeepSADModule(NETWORK, **SCHEDULE)
     with pytest.raises(DeepSADError, match=r"without its optimizer's state, .* DeepSADModule\.load_from_checkpoint"):
         trainer(max_epochs=4).fit(other, datamodule=data, ckpt_path=path)
@@ -327,9 +328,6 @@ def test_fit_does_not_go_on_from_a_module_alone_but_the_others_do(
     found = trainer().predict(other, datamodule=data, ckpt_path=path, weights_only=True)
     assert torch.equal(torch.cat(found), expected)
     plain.fit(DeepSADModule.load_from_checkpoint(path, weights_only=True), datamodule=data)
-
-
-VERSION = {"pytorch-lightning_version": "2.6.0"}
 
 
 class Saves(DeepSADModule):
