@@ -178,6 +178,29 @@ class TrainedMethod(LightningModule, ABC):
         """
         self.encoder.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
+    def start_noise(self, epoch: int, rank: int = 0) -> None:
+        """Let what is drawn next be the first of an epoch; nothing is drawn unless a method says so.
+
+        Args:
+            epoch: from 0.
+            rank: of this process.
+        """
+        return
+
+    def draw(self, size: int) -> tuple[Tensor, ...]:
+        """What chance adds to the terms of a batch, from a stream of the method's own.
+
+        A method that takes its noise from here, once a batch, can be trained in a stack: there, where many replicas are
+        computed as one, each draws from its own stream.
+
+        Args:
+            size: of the batch, B.
+
+        Returns:
+            Tensors of any shape that depends on the size alone.
+        """
+        return ()
+
     def forward(self, x: Tensor) -> Tensor:
         """The anomaly scores, shape (B,)."""
         return self.score(x)
@@ -216,9 +239,10 @@ class TrainedMethod(LightningModule, ABC):
         return not any(getattr(callback, "records_losses", False) for callback in callbacks)
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate of this epoch's phase."""
+        """Set the learning rate of this epoch's phase, start its noise."""
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = lr_at(self.current_epoch, self.lr, self.epochs)
+        self.start_noise(self.current_epoch, self.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with its recommended defaults and the weight decay of the objective (appendix C)."""

@@ -66,11 +66,6 @@ class GenerativeMethod(TrainedMethod):
         self.seed = seed
         self._generator: torch.Generator | None = None
 
-    def on_train_epoch_start(self) -> None:
-        """Set the learning rate, start the noise of this epoch."""
-        super().on_train_epoch_start()
-        self.start_noise(self.current_epoch, self.global_rank)
-
     def start_noise(self, epoch: int, rank: int = 0) -> None:
         """Let the next noise be the first of an epoch.
 
@@ -86,10 +81,14 @@ class GenerativeMethod(TrainedMethod):
             self._generator = noise_generator(self.seed, 0, 0, self.device)
         return torch.randn(shape, generator=self._generator, device=self.device)
 
+    def draw(self, size: int) -> tuple[Tensor, ...]:
+        """The noise of a batch, shape (B, width) for each of ``noise_widths``."""
+        return tuple(self.noise(size, width) for width in self.noise_widths)
+
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The loss of each sample at noise drawn for it, shape (B,)."""
         # No compiled graph can draw from a generator of its own.
-        return self.terms_given(x, semi_y, *(self.noise(len(x), width) for width in self.noise_widths))
+        return self.terms_given(x, semi_y, *self.draw(len(x)))
 
     @abstractmethod
     def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class Rows:
     """Which rows of a stacked batch count: replica k has the first ``sizes[k]`` of B.
 
     Attributes:
-        sizes: one of each replica, >= 1; the largest is B.
+        sizes: one of each replica, >= 1.
         count: the same, shape (K, 1, 1).
         weight: 1 / size for a row of the replica and 0 for padding, shape (K, 1, B).
         valid: 1 and 0 alike, shape (K, B, 1); None if nothing is padded.
@@ -27,18 +27,19 @@ class Rows:
     valid: Tensor | None
 
     @staticmethod
-    def of(sizes: Sequence[int], like: Tensor) -> "Rows":
+    def of(sizes: Sequence[int], like: Tensor, width: int | None = None) -> "Rows":
         """The rows of a batch.
 
         Args:
-            sizes: of each replica's part, >= 1; the largest is B.
+            sizes: of each replica's part, >= 1.
+            width: B; None: the largest of them.
             like: has the device and, where it is a floating one, the type of the tensors.
         """
         dtype = like.dtype if like.is_floating_point() else torch.float32
         count = torch.tensor(sizes, dtype=dtype)[:, None, None]
-        valid = (torch.arange(max(sizes))[:, None] < count).to(dtype)
+        valid = (torch.arange(width or max(sizes))[:, None] < count).to(dtype)
         weight = (valid / count).transpose(1, 2).contiguous()
-        padded = min(sizes) < max(sizes)
+        padded = min(sizes) < valid.shape[1]
         return Rows(
             tuple(sizes),
             count.to(like.device),
@@ -68,8 +69,8 @@ class Rows:
 class _NormAndLeakyReLU(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, valid: Tensor | None, eps: float, slope: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        x: Tensor, weight: Tensor, valid: Tensor | None, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             # A product with the weights is several times faster than a masked mean.
@@ -78,10 +79,15 @@ class _NormAndLeakyReLU(torch.autograd.Function):
             var = torch.bmm(weight, normalized.square())
             inverse = (var + eps).rsqrt()
             normalized.mul_(inverse)
-            ctx.save_for_backward(normalized, inverse, weight, valid)
-            ctx.slope, ctx.dtype = slope, x.dtype
-            ctx.mark_non_differentiable(mean, var)
-            return F.leaky_relu(normalized, slope).to(x.dtype), mean, var
+            return F.leaky_relu(normalized, slope).to(x.dtype), mean, var, normalized, inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, weight, valid, _, slope = inputs
+        _, mean, var, normalized, inverse = output
+        ctx.save_for_backward(normalized, inverse, weight, valid)
+        ctx.slope, ctx.dtype = slope, x.dtype
+        ctx.mark_non_differentiable(mean, var, normalized, inverse)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -96,8 +102,21 @@ class _NormAndLeakyReLU(torch.autograd.Function):
                 grad.mul_(valid)
             return grad.to(ctx.dtype), None, None, None, None
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        def flat(tensor: Any, dim: int | None) -> Any:
+            if not isinstance(tensor, Tensor):
+                return tensor
+            batched = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            return batched.flatten(0, 1)
 
-def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+        outputs = _NormAndLeakyReLU.apply(*map(flat, inputs, in_dims))
+        return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)
+
+
+def norm_and_leaky_relu(
+    x: Tensor, weight: Tensor, valid: Tensor | None, *, eps: float, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Normalize the columns of each replica over its rows, then leaky ReLU.
 
     .. math::
@@ -109,12 +128,13 @@ def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> t
 
     Args:
         x: shape (K, B, C).
-        rows: which of the B rows count.
+        weight: 1 / size for a row of the replica and 0 for padding, shape (K, 1, B).
+        valid: 1 and 0 alike, shape (K, B, 1); None if nothing is padded.
         eps: added to the variance.
         slope: s, of negative values; 1 leaves them as they are.
 
     Returns:
         y, shape (K, B, C) in x's dtype; the mean and the biased variance, shape (K, 1, C) each.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _NormAndLeakyReLU.apply(x, rows.weight, rows.valid, eps, slope)
-    return result
+    y, mean, var, _, _ = _NormAndLeakyReLU.apply(x, weight, valid, eps, slope)
+    return y, mean, var

@@ -4,7 +4,7 @@ import copy
 import gc
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,10 +43,11 @@ from deepsad_pl.fitting import (
 )
 from deepsad_pl.plan import Plan
 from deepsad_pl.restorable import is_finished, usable
-from deepsad_pl.stacked.module import signature
-from deepsad_pl.stacked.objectives import kind_of
+from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.scoring import score_test_set
+from deepsad_pl.stacked.steps import NotVectorizedError
 from deepsad_pl.stacked.training import Training, train_stack
+from deepsad_pl.stacked.vectorized import floats_of
 from deepsad_pl.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -334,7 +335,7 @@ def _train_all(
     members: Sequence[_Member], number: int, watch: Path | None
 ) -> list[tuple[_Member, Checkpoint | Exception]]:
     """Train the phase of that number in all of them, in stacks of one kind."""
-    stacks: dict[object, list[tuple[_Member, Training]]] = {}
+    stacks: dict[Hashable, list[tuple[_Member, Training]]] = {}
     alone: dict[str, list[_Member]] = {}
     done: list[tuple[_Member, Checkpoint | Exception]] = []
     for member in members:
@@ -355,22 +356,39 @@ def _train_all(
         source = phase.data.source
         key = (
             kind,
-            signature(phase.module),
+            sum(phase.module.epochs),
             training.epoch,
             source.x_train.shape[1:],
             source.x_train.dtype,
             source.scale,
         )
         stacks.setdefault(key, []).append((member, training))
-    for stack in stacks.values():
-        plan = stack[0][0].plan
-        results = _train_within_memory([training for _, training in stack], plan, watch)
-        done += zip([member for member, _ in stack], results, strict=True)
+    todo = list(stacks.values())
+    while todo:
+        stack = todo.pop(0)
+        first, module = stack[0][0], stack[0][1].phase.module
+        name = type(module).__name__
+        if len(stack) == 1 and kind_of(module).is_vectorized:
+            why = f"no other experiment here can be computed as one with this {name}"
+            alone.setdefault(why, []).append(first)
+            continue
+        results = _train_within_memory([training for _, training in stack], first.plan, watch)
+        refused: dict[Hashable, list[tuple[_Member, Training]]] = {}
+        for one, result in zip(stack, results, strict=True):
+            if isinstance(result, NotVectorizedError):
+                refused.setdefault(floats_of(one[1].phase.module), []).append(one)
+                why = f"the terms of {name} cannot be vectorized: {result}"
+            else:
+                done.append((one[0], result))
+        if len(refused) > 1:
+            # Perhaps they can be where the floats agree too.
+            todo += refused.values()
+        elif refused:
+            alone.setdefault(why, []).extend(member for of in refused.values() for member, _ in of)
     for why, of_kind in alone.items():
         with speaking_for(*(member.plan for member in of_kind)):
             log.info("%s: %s, so it is trained alone", of_kind[0].parts.phases[number].name, why)
-        for member in of_kind:
-            done.append((member, _train_alone(member, member.parts.phases[number])))
+        done += [(member, _train_alone(member, member.parts.phases[number])) for member in of_kind]
     return done
 
 
@@ -382,6 +400,11 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
     except torch.cuda.OutOfMemoryError as error:
         if len(trainings) == 1:
             return [error]
+    except NotVectorizedError as error:
+        for training, state in zip(trainings, begun, strict=True):
+            training.phase.module.cpu().load_state_dict(state)
+            training.phase.data.trainer = None
+        return [error] * len(trainings)
     except Exception as error:
         log.exception("the stack failed")
         return [error] * len(trainings)

@@ -10,27 +10,26 @@ from torch import Tensor, nn
 from deepsad_pl.lightning_api import LightningModule
 from deepsad_pl.methods.base import TrainedMethod, lr_at
 from deepsad_pl.methods.hypersphere import HypersphereMethod
-from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.stacked.adam import StackedAdam
 from deepsad_pl.stacked.batch_norm import Rows
+from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.loader import StackedBatch, StackedLoader
-from deepsad_pl.stacked.network import Replicas
-from deepsad_pl.stacked.objectives import Objective, networks_of, objective_of
+from deepsad_pl.stacked.objectives import Objective, trained_parameters
+from deepsad_pl.stacked.steps import NotVectorizedError
 
 
 class StackedModule(LightningModule):
     """Trains K modules of one kind as each would be trained alone, in one loop.
 
-    Parameters, running statistics and the optimizer's state have a leading dimension of replicas. The modules
+    Parameters, buffers and the optimizer's state have a leading dimension of replicas. The modules
     themselves get what was learned with :meth:`unstack`. Every replica keeps its own learning rates, weight decay and
     number of batches; the loss of one has no gradient in another, so that one which turns NaN stays alone.
 
     Args:
-        modules: with one kind of loss, networks of the same shapes and the same number of epochs.
+        modules: of one kind (see :func:`~deepsad_pl.stacked.forms.kind_of`), with the same number of epochs.
 
     Attributes:
-        weights: the parameters of replica k in row k, shape (K, P); each batch norm has a running mean and a running
-            variance of shape (K, C) besides.
+        weights: the parameters of replica k in row k, shape (K, P).
         losses: of each step since the list was last emptied, shape (active replicas,) each.
     """
 
@@ -43,14 +42,11 @@ class StackedModule(LightningModule):
         self.automatic_optimization = False
         # A list in a tuple keeps Lightning from taking them for parts of this module.
         self._modules_of = (list(modules),)
-        self._shapes = [parameter.shape for parameter in _parameters(modules[0])]
-        self._sizes = [shape.numel() for shape in self._shapes]
+        self._sizes = [parameter.numel() for parameter in _parameters(modules[0])]
         self.register_buffer("weights", torch.stack([_flat(_parameters(module)) for module in modules]))
-        for number, of_norm in enumerate(zip(*map(_running, modules), strict=True)):
-            self.register_buffer(f"statistic_{number}", torch.stack(of_norm))
+        self._buffers_of: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
         self._resumed: list[dict[str, Tensor]] = []
-        self._seen = [int(next(_buffers(module, "num_batches_tracked"), torch.tensor(0))) for module in modules]
 
     @property
     def replicas(self) -> list[TrainedMethod]:
@@ -79,19 +75,20 @@ class StackedModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Fix the centers that no checkpoint brought, each from the data of its replica."""
-        for module, loader in zip(
-            self.replicas, cast(StackedLoader, self.trainer.train_dataloader).loaders, strict=True
-        ):
+        loader = cast(StackedLoader, self.trainer.train_dataloader)
+        for module, of_replica in zip(self.replicas, loader.loaders, strict=True):
             if isinstance(module, HypersphereMethod) and not module.center_is_set:
-                module.set_center(loader)
-        self._objective = objective_of(self.replicas)
-        of_norms = [self.get_buffer(f"statistic_{number}") for number in range(2 * len(_norms(self.replicas[0])))]
-        self._statistics = list(zip(of_norms[: len(of_norms) // 2], of_norms[len(of_norms) // 2 :], strict=True))
+                module.set_center(of_replica)
+        self._objective = kind_of(self.replicas[0]).form(self.replicas)
+        named = [dict(module.named_buffers()) for module in self.replicas]
+        self._buffers_of = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
+        self._objective.start_epoch(self.current_epoch)
+        self._objective.check(self.weights, self._buffers_of, loader)
 
     def setup(self, stage: str) -> None:
-        """Bring the modules to the device."""
+        """Bring the modules to the device, in training mode as each would be alone."""
         for module in self.replicas:
-            module.to(self.trainer.strategy.root_device)
+            module.to(self.trainer.strategy.root_device).on_fit_start()
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rates of this epoch."""
@@ -114,7 +111,7 @@ class StackedModule(LightningModule):
         active = len(x)
         # A leaf of its own: the gradient of a slice would be as large as all the weights.
         weights = self.weights[:active].requires_grad_()
-        terms = self._objective.terms(self._replicas(weights, rows), x, semi_y)
+        terms = self._objective.terms(weights, self._buffers_of, rows, x, semi_y)
         # A sum over the replica's rows: the mean over its batch.
         losses = (terms * rows.weight[:, 0]).sum(dim=1)
         # Past Lightning, whose hooks around both would cost more than a step of a small MLP.
@@ -124,14 +121,6 @@ class StackedModule(LightningModule):
             row.grad = of_row
         self._adam.step()
 
-    def _replicas(self, weights: Tensor, rows: Rows) -> Replicas:
-        split = [
-            flat.view(-1, *shape)
-            for flat, shape in zip(weights.split_with_sizes(self._sizes, 1), self._shapes, strict=True)
-        ]
-        active = len(weights)
-        return Replicas(split, [(mean[:active], var[:active]) for mean, var in self._statistics], rows)
-
     @torch.no_grad()
     def unstack(self) -> None:
         """Give each module what it has learned so far."""
@@ -140,12 +129,12 @@ class StackedModule(LightningModule):
                 _parameters(module), self.weights[index].split_with_sizes(self._sizes), strict=True
             ):
                 parameter.copy_(flat.view(parameter.shape))
-            for number, buffer in enumerate(_running(module)):
-                buffer.copy_(self.get_buffer(f"statistic_{number}")[index])
             resumed = int(self._resumed[index]["step"]) if self._resumed else 0
             steps = int(self._adam.state[self._adam.rows[index]]["step"]) - resumed
-            for count in _buffers(module, "num_batches_tracked"):
-                count.fill_(self._seen[index] + steps)
+            for name, buffer in module.named_buffers():
+                buffer.copy_(self._buffers_of[name][index])
+                if name.endswith("num_batches_tracked") and not self._objective.counts_batches:
+                    buffer.add_(steps)
 
     def rate(self, index: int) -> float:
         """The learning rate of a replica in this epoch."""
@@ -165,33 +154,21 @@ class StackedModule(LightningModule):
         }
 
 
-def joined_state(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The state of Adam for all parameters of a module in one, from that of each by its number."""
+def joined_state(state: dict[int, dict[str, Tensor]], module: TrainedMethod) -> dict[str, Tensor]:
+    """The state of Adam for all parameters of a module in one, from that of each by its number.
+
+    Raises:
+        NotVectorizedError: if a parameter has none, since it has never had a gradient.
+    """
+    if len(state) < len(_parameters(module)):
+        raise NotVectorizedError("they give a parameter no gradient")
     joined = {key: _flat([state[number][key] for number in sorted(state)]) for key in ("exp_avg", "exp_avg_sq")}
     return {"step": state[0]["step"], **joined}
 
 
 def _parameters(module: TrainedMethod) -> list[nn.Parameter]:
-    return [parameter for network in networks_of(module) for parameter in network.parameters()]
-
-
-def _norms(module: TrainedMethod) -> list[BatchNorm]:
-    return [norm for network in networks_of(module) for norm in network.modules() if isinstance(norm, BatchNorm)]
-
-
-def _running(module: TrainedMethod) -> list[Tensor]:
-    """The running means of all batch norms, then their variances."""
-    return [*_buffers(module, "running_mean"), *_buffers(module, "running_var")]
-
-
-def _buffers(module: TrainedMethod, name: str) -> Iterator[Tensor]:
-    return (norm.get_buffer(name) for norm in _norms(module))
+    return list(trained_parameters(module).values())
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-
-
-def signature(module: TrainedMethod) -> tuple[Any, ...]:
-    """What modules of one stack have in common: the shapes of parameters, the number of epochs."""
-    return str(networks_of(module)), sum(module.epochs)

@@ -1,14 +1,12 @@
 """The forward pass of many replicas of one network at once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.networks.generative import Decoder, GaussianEncoder, PerClassLinear
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
 from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
@@ -18,14 +16,12 @@ from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
 Layer = Callable[["Replicas", Tensor], Tensor]
 
 _MOMENTUM = 0.1
-# What is run layer by layer, and what is vectorized as a whole. Subclasses may compute something else.
-_LAYERED: tuple[type[nn.Module], ...] = (MLP, LeNetEncoder, LeNetDecoder, nn.Linear)
+# By the very class: subclasses may compute something else.
+_LAYERED: tuple[type[nn.Module], ...] = (MLP, LeNetEncoder, LeNetDecoder)
 _LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.Linear, BatchNorm, nn.Conv2d, nn.ConvTranspose2d),
     *(nn.MaxPool2d, nn.Upsample, nn.Flatten, nn.Unflatten),
 )
-_WHOLE: tuple[type[nn.Module], ...] = (GaussianEncoder, Decoder)
-_PARTS_OF_WHOLE: tuple[type[nn.Module], ...] = (nn.Sequential, nn.Linear, PerClassLinear, nn.Softplus)
 
 
 class Replicas:
@@ -58,31 +54,16 @@ class Replicas:
         return next(self._statistics)
 
 
-def require_stackable(network: nn.Module) -> None:
-    """Demand that many replicas of a network compute what each computes alone.
-
-    Raises:
-        ValueError: if it, or one of its layers, is none of those that are known here; says which.
-    """
-    if type(network) in _LAYERED:
-        stack_layers(network)
-        return
-    parts = [network, *(part for part in network.modules() if part is not network)]
-    for part, known in zip(parts, [_WHOLE, *[_PARTS_OF_WHOLE] * (len(parts) - 1)], strict=True):
-        if type(part) not in known:
-            raise ValueError(f"{_name(part)} has no stacked form")
-
-
 def stack_layers(network: nn.Module) -> list[Layer]:
     """The layers of a network of ours for many replicas.
 
     Args:
-        network: has ``layers``, as :class:`~deepsad_pl.networks.lenet.LeNetEncoder` does, or is one linear layer.
+        network: has ``layers``, as :class:`~deepsad_pl.networks.lenet.LeNetEncoder` does.
 
     Raises:
         ValueError: if there is a layer that cannot be stacked.
     """
-    layers = [network] if type(network) is nn.Linear else list(_layers_of(network))
+    layers = list(_layers_of(network))
     stacked: list[Layer] = [_to_maps if isinstance(layers[0], nn.Conv2d) else _transposed]
     for before, layer, following in zip([None, *layers], layers, [*layers[1:], None], strict=False):
         if type(layer) is nn.LeakyReLU and type(before) is BatchNorm:
@@ -91,26 +72,6 @@ def stack_layers(network: nn.Module) -> list[Layer]:
         stacked.append(_stack(layer, slope))
     stacked.append(_from_maps if isinstance(layers[-1], nn.ConvTranspose2d) else _transposed)
     return stacked
-
-
-def run_whole(network: nn.Module, replicas: Replicas, *inputs: Tensor) -> Any:
-    """The output of a network without running statistics, all of it vectorized over the replicas.
-
-    Args:
-        network: of one of the replicas.
-        replicas: whose next weights are those of the network.
-        inputs: shape (K, B, ...) each.
-    """
-    return vectorized(network, {name: replicas.weight() for name, _ in network.named_parameters()}, *inputs)
-
-
-def vectorized(network: nn.Module, weights: Mapping[str, Tensor], *inputs: Tensor) -> Any:
-    """As :func:`run_whole`, with the weights by their names, shape (K, ...) each."""
-
-    def alone(weights: dict[str, Tensor], *inputs: Tensor) -> Any:
-        return torch.func.functional_call(network, weights, inputs)
-
-    return torch.func.vmap(alone)(dict(weights), *inputs)
 
 
 def run(layers: Sequence[Layer], replicas: Replicas, x: Tensor) -> Tensor:
@@ -151,8 +112,8 @@ def _stack(layer: nn.Module, slope: float) -> Layer:
     if type(layer) not in _LAYERS:
         raise ValueError(f"{layer} has no stacked form")
     match layer:
-        case nn.Linear():
-            return _linear_with_bias if layer.bias is not None else _linear
+        case nn.Linear(bias=None):
+            return _linear
         case BatchNorm(momentum=momentum, affine=False, track_running_stats=True) if momentum == _MOMENTUM:
             return lambda replicas, x: _norm(replicas, x, layer.eps, slope)
         case nn.Conv2d() | nn.ConvTranspose2d() if _is_plain(layer):
@@ -184,11 +145,6 @@ def _linear(replicas: Replicas, x: Tensor) -> Tensor:
     return torch.bmm(replicas.weight(), x)
 
 
-def _linear_with_bias(replicas: Replicas, x: Tensor) -> Tensor:
-    weight, bias = replicas.weight(), replicas.weight()
-    return torch.baddbmm(bias[:, :, None], weight, x)
-
-
 def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
     mean, var = replicas.statistics()
     if replicas.rows.valid is None:
@@ -204,7 +160,7 @@ def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
         rows = replicas.rows.repeated(height * width)
         # A view of channels-last maps.
         flat = x.permute(0, 2, 3, 1).reshape(batch * height * width, replicas.count, -1).transpose(0, 1)
-    y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows, eps=eps, slope=slope)
+    y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows.weight, rows.valid, eps=eps, slope=slope)
     with torch.no_grad():
         mean.lerp_(batch_mean[:, 0], replicas.momentum)
         var.lerp_((batch_var * rows.unbiased)[:, 0], replicas.momentum)

@@ -79,6 +79,9 @@ def train_stack(
     Returns:
         For each training what a single one ends with (see :func:`~deepsad_pl.fitting.fit_phase`), or the exception it
         failed with. Nothing is written but checkpoints on the way.
+
+    Raises:
+        NotVectorizedError: if the loss of the modules cannot be computed for several at once.
     """
     # Those with fewer batches drop out of an epoch's last steps, which must be the last ones.
     order = sorted(range(len(trainings)), key=lambda index: -trainings[index].phase.data.batches)
@@ -116,7 +119,8 @@ def _train(
     data = _StackedData([training.phase for training in trainings])
     stack = StackedModule(modules)
     if trainings[0].epoch:
-        stack.resume([joined_state(training.resumed["optimizer_states"][0]["state"]) for training in trainings])  # type: ignore[index]
+        states = [training.resumed["optimizer_states"][0]["state"] for training in trainings]  # type: ignore[index]
+        stack.resume([joined_state(state, module) for state, module in zip(states, modules, strict=True)])
         progress = trainer.fit_loop.epoch_progress.current
         progress.load_state_dict(dict.fromkeys(progress.state_dict(), trainings[0].epoch))
     trainer.fit(stack, datamodule=data)

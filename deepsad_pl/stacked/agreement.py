@@ -1,0 +1,139 @@
+"""What modules must agree in to be computed as one, and the numbers in which they may differ."""
+
+import copy
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+# The name of a part, its attribute, and the keys on the way into containers.
+Place = tuple[Any, ...]
+
+_TENSORS = frozenset({"_parameters", "_buffers", "_modules"})
+# What Lightning and TrainedMethod keep for themselves.
+_RUNNING = frozenset(vars(LightningModule())) - frozenset(vars(nn.Module()))
+_KEPT = frozenset({"_hparams_initial", "_hparams_name", "test_result", "_tested"})
+# Settings of the training, which the loss does not read: replicas may differ in them.
+_OF_TRAINING = frozenset({"lr", "epochs", "weight_decay", "seed"})
+_PLAIN = (type(None), bool, int, complex, str, bytes, type, range, Enum, PurePath)
+_OF_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a module is made of, apart from the values of its parameters and buffers.
+
+    Attributes:
+        agreed: equal for modules that compute the same of the same tensors and numbers.
+        numbers: floats and plain tensors among the attributes, by their places.
+    """
+
+    agreed: Hashable
+    numbers: dict[Place, float | Tensor]
+
+
+def facts_of(module: nn.Module) -> Facts:
+    """The facts of a module and all its parts.
+
+    Raises:
+        ValueError: if an attribute cannot be compared with that of another module; says which.
+    """
+    names = {id(part): name for name, part in module.named_modules()}
+    numbers: dict[Place, float | Tensor] = {}
+    facts: list[Hashable] = list(_tensors(module))
+    for name, part in module.named_modules():
+        facts.append((name, type(part), *((key, names[id(child)]) for key, child in part.named_children())))
+        ignored = _TENSORS if name else _TENSORS | _RUNNING | _KEPT | _OF_TRAINING
+        for key, value in vars(part).items():
+            if key in ignored:
+                continue
+            if key == "_hparams":
+                value = {of: setting for of, setting in value.items() if of not in _OF_TRAINING}
+            try:
+                facts.append((name, key, _fact(value, (name, key), numbers, names)))
+            except TypeError as error:
+                raise ValueError(f"{type(part).__name__}.{key} {error}") from error
+    return Facts(tuple(facts), numbers)
+
+
+def _tensors(module: nn.Module) -> Iterator[Hashable]:
+    """Names, shapes and kinds of parameters and buffers, and which are one."""
+    first: dict[int, str] = {}
+    for named in (module.named_parameters, module.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            same = first.setdefault(id(tensor), name)
+            yield name, same, tensor.shape, tensor.dtype, tensor.requires_grad
+
+
+def _fact(value: Any, place: Place, numbers: dict[Place, float | Tensor], names: dict[int, str]) -> Hashable:
+    if id(value) in names:
+        return nn.Module, names[id(value)]
+    match value:
+        case Tensor():
+            numbers[place] = value
+            return Tensor, value.shape, value.dtype
+        case float():
+            numbers[place] = float(value)
+            return float
+        case np.ndarray() | np.generic():
+            return np.ndarray, value.shape, value.dtype.str, value.tobytes()
+        case torch.Generator():
+            return torch.Generator  # whatever is drawn from it inside the loss is refused
+        case FunctionType() | BuiltinFunctionType():
+            return value
+        case MethodType():
+            return MethodType, value.__func__, _fact(value.__self__, place, {}, names)
+        case partial():
+            # Its numbers cannot be exchanged.
+            return partial, value.func, repr((value.args, value.keywords))
+        case dict():
+            parts = [(key, _fact(of, (*place, key), numbers, names)) for key, of in value.items()]
+            return type(value), tuple(parts)
+        case list() | tuple():
+            return type(value), tuple(_fact(of, (*place, i), numbers, names) for i, of in enumerate(value))
+        case set() | frozenset():
+            return type(value), frozenset(value)
+    if isinstance(value, _PLAIN + _OF_TORCH):
+        return type(value), value
+    raise TypeError(f"is a {type(value).__name__}, which cannot be compared between experiments")
+
+
+def is_same(number: float | Tensor, other: float | Tensor) -> bool:
+    """Whether two numbers of one place are the same."""
+    if isinstance(number, Tensor) and isinstance(other, Tensor):
+        return torch.equal(number, other)
+    return number is other or number == other
+
+
+def put(module: nn.Module, place: Place, value: Any) -> None:
+    """Exchange a number in an attribute of a module.
+
+    Args:
+        module: whose attribute it is.
+        place: of a number in its :class:`Facts`.
+        value: what is put there; containers around it are copied.
+    """
+    name, key, *inside = place
+    attributes = vars(module.get_submodule(name))
+    attributes[key] = _exchanged(attributes[key], inside, value)
+
+
+def _exchanged(container: Any, keys: list[Any], value: Any) -> Any:
+    if not keys:
+        return value
+    key, *inside = keys
+    inner = _exchanged(container[key], inside, value)
+    if isinstance(container, dict):
+        changed = copy.copy(container)
+        changed[key] = inner
+        return changed
+    items = [*container[:key], inner, *container[key + 1 :]]
+    return container._make(items) if hasattr(container, "_make") else type(container)(items)

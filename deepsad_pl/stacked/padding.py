@@ -1,0 +1,115 @@
+"""Batch norm that leaves out rows of padding, put into a network that is vectorized as it is."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
+
+_KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Which rows of a batch are padding.
+
+    Attributes:
+        weight: 1 / size for a row that counts and 0 for padding, shape (B,).
+        valid: 1 and 0 alike, shape (B,).
+        fill: what every layer puts into rows of padding, to see whether others take notice; None: whatever comes.
+    """
+
+    weight: Tensor
+    valid: Tensor
+    fill: float | None = None
+
+
+def paddings(x: Tensor, semi_y: Tensor, rows: Rows) -> Iterator[tuple[float | None, Rows, Tensor, Tensor]]:
+    """A batch with one more row of padding for each replica, filled in ways that no loss overlooks.
+
+    Args:
+        x: input, shape (K, B, ...).
+        semi_y: semi-labels, shape (K, B).
+        rows: which of the B rows count.
+
+    Yields:
+        What each layer is to put there (None: whatever comes), the rows, the input and the semi-labels.
+
+    Raises:
+        ValueError: if the input is not of floats.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"there is no padding of {x.dtype}")
+    wide = Rows.of(rows.sizes, x, x.shape[1] + 1)
+    assert wide.valid is not None
+    padding = wide.valid[..., 0] == 0
+    x, semi_y = (torch.cat([of, of[:, :1]], dim=1) for of in (x, semi_y))
+    # A sum, a maximum, a quantile or a count over the batch: at least one of them is another then.
+    large = 1e4 * (1 + float(x.abs().max()))
+    for fill, label in ((None, 0), (math.nan, 1), (large, -1), (-large, 0)):
+        filled = x.clone()
+        if fill is not None:
+            filled[padding] = fill
+        yield fill, wide, filled, semi_y.masked_fill(padding, label)
+
+
+class PaddedNorms:
+    """The batch norms of a network, which leave out padding while there is some.
+
+    Args:
+        network: whose batch norms they become.
+
+    Attributes:
+        padded: of the batch at hand; None: every row counts.
+
+    Raises:
+        ValueError: if there is a batch norm that is not known here.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.padded: Padded | None = None
+        for part in network.modules():
+            if not isinstance(part, _BatchNorm):
+                continue
+            if type(part) not in _KNOWN or part.momentum is None:
+                raise ValueError(f"{part} is not known")
+            # On the instance, where it hides the method.
+            part.forward = lambda x, part=part: self._forward(part, x)  # type: ignore[method-assign]
+
+    def _forward(self, norm: _BatchNorm, x: Tensor) -> Tensor:
+        if self.padded is None or not (norm.training or norm.running_mean is None):
+            return type(norm).forward(norm, x)
+        norm._check_input_dim(x)
+        return _normalized(norm, x, self.padded)
+
+
+def _normalized(norm: _BatchNorm, x: Tensor, padded: Padded) -> Tensor:
+    if len(x) != len(padded.valid):
+        raise ValueError(f"batch norm gets {len(x)} rows of a batch of {len(padded.valid)}")
+    of_rows = [-1] + [1] * (x.dim() - 1)
+    if padded.fill is not None:
+        x = torch.where(padded.valid.view(of_rows) > 0, x, 0.0)
+    last = x.movedim(1, -1)
+    flat = last.reshape(1, -1, x.shape[1])
+    pixels = flat.shape[1] // len(x)
+    valid = padded.valid.repeat_interleave(pixels)
+    weight = padded.weight.repeat_interleave(pixels) / pixels
+    y, mean, var = norm_and_leaky_relu(flat, weight[None, None], valid[None, :, None], eps=norm.eps, slope=1.0)
+    if norm.running_mean is not None:
+        assert norm.running_var is not None and norm.momentum is not None and norm.num_batches_tracked is not None
+        with torch.no_grad():
+            count = valid.sum()
+            unbiased = var[0, 0] * (count / (count - 1).clamp(min=1))
+            # Not lerp_, which is not vectorized.
+            for running, of_batch in ((norm.running_mean, mean[0, 0]), (norm.running_var, unbiased)):
+                running.mul_(1 - norm.momentum).add_(of_batch, alpha=norm.momentum)
+            norm.num_batches_tracked.add_(1)
+    if norm.affine:
+        y = y * norm.weight + norm.bias
+    y = y.view(last.shape).movedim(-1, 1).to(x.dtype)
+    return y if padded.fill is None else torch.where(padded.valid.view(of_rows) > 0, y, padded.fill)

@@ -1,0 +1,328 @@
+"""A method's own loss of many replicas at once, by vectorizing it (``torch.func``)."""
+
+import copy
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_lightning.core.hooks import CheckpointHooks, DataHooks, ModelHooks
+from torch import Tensor, nn
+
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.hypersphere import HypersphereMethod
+from deepsad_pl.stacked.agreement import Place, facts_of, is_same, put
+from deepsad_pl.stacked.batch_norm import Rows
+from deepsad_pl.stacked.loader import StackedBatch
+from deepsad_pl.stacked.objectives import Objective, trained_parameters
+from deepsad_pl.stacked.padding import Padded, PaddedNorms, paddings
+from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, or_not_vectorized, step_alone, taken_step
+
+# What decides beside the loss how a module is trained.
+_HOOKS = sorted(
+    name
+    for name in {
+        *(name for hooks in (ModelHooks, DataHooks, CheckpointHooks) for name in vars(hooks) if name[0] != "_"),
+        *("training_step", "configure_optimizers", "configure_callbacks", "optimizer_step", "optimizer_zero_grad"),
+        *("backward", "configure_gradient_clipping", "lr_scheduler_step"),
+    }
+    if not any(word in name for word in ("test", "predict", "val"))
+)
+# Those that a stack follows.
+_FOLLOWED = (HypersphereMethod.on_train_start,)
+
+
+def require_trained_by_terms(module: TrainedMethod) -> None:
+    """Demand that a module is trained as every method here is, so that its loss is all that is its own.
+
+    Raises:
+        ValueError: if it overrides a hook of the training; says which.
+    """
+    name = type(module).__name__
+    for hook in _HOOKS:
+        found = getattr(getattr(module, hook), "__func__", None)
+        if found is not getattr(TrainedMethod, hook) and found not in _FOLLOWED:
+            raise ValueError(f"{name} has a {hook} of its own")
+    if not module.automatic_optimization:
+        raise ValueError(f"{name} optimizes by itself")
+    if len({parameter.dtype for parameter in trained_parameters(module).values()}) != 1:
+        raise ValueError(f"the trained parameters of {name} are not of one type")
+
+
+def agreement_of(module: TrainedMethod) -> Hashable:
+    """What replicas must agree in to be vectorized as one: all but tensors and floats.
+
+    Raises:
+        ValueError: if the module cannot be compared with others; says why.
+    """
+    return facts_of(module).agreed
+
+
+def floats_of(module: TrainedMethod) -> Hashable:
+    """The floats in which replicas that agree may differ."""
+    return tuple(number for number in facts_of(module).numbers.values() if isinstance(number, float))
+
+
+class _Epoch:
+    """What a loss may know of the Trainer.
+
+    Attributes:
+        asked: whether it has looked at the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = self.global_rank = 0
+        self.world_size = 1
+        self.asked = False
+
+    @property
+    def current_epoch(self) -> int:
+        self.asked = True
+        return self.epoch
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotVectorizedError(f"they ask the Trainer for {name}")
+
+
+class _Terms(nn.Module):
+    """The terms of a method as a forward pass."""
+
+    def __init__(self, method: TrainedMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        return self.method.terms(x, semi_y)
+
+
+class VectorizedObjective(Objective):
+    """The ``terms`` of any method over replicas that agree in all but tensors and floats.
+
+    Each replica's noise is drawn by its own ``draw``. Batches of unequal sizes are padded if that makes no difference
+    to the rows that count; else replicas with batches of one size are computed together.
+
+    Args:
+        modules: of one :func:`agreement_of`, in the state in which their training begins, on their device.
+    """
+
+    counts_batches = True
+
+    @or_not_vectorized()
+    def __init__(self, modules: Sequence[TrainedMethod]) -> None:
+        super().__init__(modules)
+        self._modules = list(modules)
+        self._epoch = _Epoch()
+        # A copy, since numbers are exchanged in it; its weights are never read.
+        self._one = copy.deepcopy(modules[0])
+        self._one._trainer = self._epoch  # type: ignore[assignment]
+        self._forward = _Terms(self._one)
+        self._names = _names_of_one(modules[0])
+        self._constants = {
+            name: torch.stack([module.get_parameter(name) for module in modules])
+            for name, parameter in modules[0].named_parameters()
+            if not parameter.requires_grad
+        }
+        like = next(iter(trained_parameters(modules[0]).values())).detach()
+        of_each = [facts_of(module).numbers for module in modules]
+        self._numbers: dict[Place, Tensor] = {}
+        for place, first in of_each[0].items():
+            numbers = [numbers[place] for numbers in of_each]
+            if not all(is_same(number, first) for number in numbers):
+                self._numbers[place] = torch.stack([torch.as_tensor(number, **_as(number, like)) for number in numbers])
+        # Until the check has found out.
+        self._norms: PaddedNorms | None = None
+        self._pads = False
+
+    def start_epoch(self, epoch: int) -> None:
+        """Let every replica draw the noise of that epoch."""
+        self._epoch.epoch = epoch
+        for module in self._modules:
+            module.start_noise(epoch)
+
+    @or_not_vectorized()
+    def terms(self, weights: Tensor, buffers: dict[str, Tensor], rows: Rows, x: Tensor, semi_y: Tensor) -> Tensor:
+        """The terms of each replica, shape (k, B). Buffers are moved as the method moves them."""
+        drawn = [module.draw(size) for module, size in zip(self._modules, rows.sizes, strict=False)]
+        if rows.valid is not None and self._pads:
+            return self._padded(weights, buffers, rows, x, semi_y, drawn)
+        return self._by_size(weights, buffers, rows, x, semi_y, drawn)
+
+    @or_not_vectorized()
+    def check(self, weights: Tensor, buffers: dict[str, Tensor], batches: Iterable[Iterator[StackedBatch]]) -> None:
+        """Compare a step with those of the replicas alone, and leave no trace of either.
+
+        Raises:
+            NotVectorizedError: if they differ in losses, gradients or buffers, or a replica alone does what a stack
+                cannot follow.
+        """
+        x, semi_y, rows = next(next(iter(batches)))
+        copies = [copy.deepcopy(module) for module in self._modules]
+        drawn = [module.draw(size) for module, size in zip(copies, rows.sizes, strict=True)]
+        # First of all: what cannot be vectorized, such as what draws from a stream of torch, is refused by it.
+        at_once = taken_step(partial(self._by_size, rows=rows, x=x, semi_y=semi_y, drawn=drawn), weights, buffers, rows)
+        alone: list[Step] = []
+        for k, (module, size) in enumerate(zip(copies, rows.sizes, strict=True)):
+            module._trainer = self._epoch  # type: ignore[assignment]
+            module.draw = lambda _, drawn=drawn[k]: drawn  # type: ignore[method-assign]
+            alone.append(step_alone(module, x[k, :size], semi_y[k, :size]))
+        if not are_near(alone, at_once, rows.sizes):
+            raise NotVectorizedError("they come to something else for several at once than for one")
+        # In another epoch it may look at the whole batch.
+        if not self._epoch.asked:
+            with suppress(NotVectorizedError, ValueError):
+                self._norms = PaddedNorms(self._one)
+                self._pads = all(
+                    are_near(alone, taken_step(terms, weights, buffers, wide, with_gradient=fill is None), rows.sizes)
+                    for fill, wide, filled, labels in paddings(x, semi_y, rows)
+                    for terms in [partial(self._padded, rows=wide, x=filled, semi_y=labels, drawn=drawn, fill=fill)]
+                )
+
+    def _by_size(
+        self,
+        weights: Tensor,
+        buffers: dict[str, Tensor],
+        rows: Rows,
+        x: Tensor,
+        semi_y: Tensor,
+        drawn: Sequence[tuple[Tensor, ...]],
+    ) -> Tensor:
+        """The terms of each replica; 0 for padding, which is left out."""
+        of_size: dict[int, list[int]] = {}
+        for k, size in enumerate(rows.sizes):
+            of_size.setdefault(size, []).append(k)
+        if len(of_size) == 1:
+            return self._vectorized(_First(len(x)), weights, buffers, x, semi_y, drawn)
+        every: Tensor | None = None
+        for size, members in of_size.items():
+            some = _Some(torch.tensor(members, device=x.device))
+            of_some = some.of(x)[:, :size], some.of(semi_y)[:, :size]
+            terms = self._vectorized(some, weights, buffers, *of_some, [drawn[k] for k in members])
+            every = terms.new_zeros(semi_y.shape) if every is None else every
+            every[some.index, :size] = terms
+        assert every is not None
+        return every
+
+    def _padded(
+        self,
+        weights: Tensor,
+        buffers: dict[str, Tensor],
+        rows: Rows,
+        x: Tensor,
+        semi_y: Tensor,
+        drawn: Sequence[tuple[Tensor, ...]],
+        fill: float | None = None,
+    ) -> Tensor:
+        """The terms of each replica; something for padding."""
+        width = x.shape[1]
+        wide = [tuple(_widened(of, size, width) for of in one) for one, size in zip(drawn, rows.sizes, strict=True)]
+        return self._vectorized(_First(len(x)), weights, buffers, x, semi_y, wide, rows, fill)
+
+    def _vectorized(
+        self,
+        members: "_First | _Some",
+        weights: Tensor,
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        semi_y: Tensor,
+        drawn: Sequence[tuple[Tensor, ...]],
+        rows: Rows | None = None,
+        fill: float | None = None,
+    ) -> Tensor:
+        """The terms of some replicas, shape (k, B).
+
+        Args:
+            members: which they are.
+            weights: of all.
+            buffers: of all, moved.
+            x: of these, shape (k, B, ...).
+            semi_y: of these, shape (k, B).
+            drawn: of these.
+            rows: which of the B rows count; None: all of them.
+            fill: see :class:`~deepsad_pl.stacked.padding.Padded`.
+        """
+
+        def alone(
+            tensors: dict[str, Tensor],
+            numbers: list[Tensor],
+            drawn: list[Tensor],
+            padding: list[Tensor],
+            x: Tensor,
+            semi_y: Tensor,
+        ) -> tuple[Tensor, list[Tensor]]:
+            for place, number in zip(self._numbers, numbers, strict=True):
+                put(self._one, place, number)
+            if self._norms is not None:
+                self._norms.padded = Padded(*padding, fill=fill) if padding else None
+            self._one.draw = lambda _: tuple(drawn)  # type: ignore[method-assign]
+            state = {f"method.{name}": tensors[same] for name, same in self._names.items()}
+            terms = torch.func.functional_call(self._forward, state, (x, semi_y), tie_weights=False)
+            if terms.shape != semi_y.shape:
+                raise NotVectorizedError(f"they have shape {tuple(terms.shape)} for {len(x)} samples")
+            # Buffers may have been replaced, not only written into.
+            return terms, [state[f"method.{name}"].detach() for name in buffers]
+
+        constant = {name: members.of(tensor) for name, tensor in (buffers | self._constants).items()}
+        terms, moved = torch.func.vmap(alone)(
+            {**self.split(members.of(weights)), **constant},
+            [members.of(numbers) for numbers in self._numbers.values()],
+            [torch.stack(column) for column in zip(*drawn, strict=True)],
+            [] if rows is None or rows.valid is None else [rows.weight[:, 0], rows.valid[..., 0]],
+            x,
+            semi_y,
+        )
+        for buffer, of_members in zip(buffers.values(), moved, strict=True):
+            members.write(buffer, of_members)
+        return terms  # type: ignore[no-any-return]
+
+
+def _names_of_one(module: nn.Module) -> dict[str, str]:
+    """The names of all parameters and buffers, each with the first name of the same tensor."""
+    names: dict[str, str] = {}
+    for named in (module.named_parameters, module.named_buffers):
+        first = {id(tensor): name for name, tensor in named()}
+        names |= {name: first[id(tensor)] for name, tensor in named(remove_duplicate=False)}
+    return names
+
+
+def _widened(tensor: Tensor, size: int, width: int) -> Tensor:
+    """What was drawn for the rows of a batch, with zeros for padding."""
+    if tensor.shape[:1] != (size,):
+        raise NotVectorizedError("what is drawn is not of single samples")
+    return torch.cat([tensor, tensor.new_zeros(width - size, *tensor.shape[1:])])
+
+
+class _First:
+    """The first ones of all replicas."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def of(self, every: Tensor) -> Tensor:
+        """Their part of a tensor with a leading dimension of replicas."""
+        return every[: self.count]
+
+    def write(self, every: Tensor, part: Tensor) -> None:
+        """Put their part into such a tensor."""
+        if part.data_ptr() != every.data_ptr():  # else it was written in place
+            self.of(every).copy_(part)
+
+
+class _Some:
+    """Replicas by their places."""
+
+    def __init__(self, index: Tensor) -> None:
+        self.index = index
+
+    def of(self, every: Tensor) -> Tensor:
+        """Their part of a tensor with a leading dimension of replicas."""
+        return every.index_select(0, self.index)
+
+    def write(self, every: Tensor, part: Tensor) -> None:
+        """Put their part into such a tensor."""
+        every.index_copy_(0, self.index, part)
+
+
+def _as(number: float | Tensor, like: Tensor) -> dict[str, Any]:
+    """The type and device of a stacked number; a float takes those of the parameters and rounds as it does alone."""
+    return {} if isinstance(number, Tensor) else {"dtype": like.dtype, "device": like.device}
