@@ -319,7 +319,9 @@ def quiet_lightning() -> None:
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|lightning|torchmetrics)\b.*")
-    warnings.filterwarnings("ignore", message=r".*(srun|litlogger|litmodels|`weights_only`|isinstance\(treespec).*")
+    warnings.filterwarnings(
+        "ignore", message=r".*(srun|litlogger|litmodels|`weights_only`|isinstance\(treespec|batching rule).*"
+    )
 
 
 def make_trainer(settings: Mapping[str, Any], run_dir: Path, max_epochs: int, callbacks: Sequence[Callback]) -> Trainer:

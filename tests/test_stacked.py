@@ -284,7 +284,7 @@ def test_batch_norm_counts_each_replica_s_rows_alone(slope: float) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 8, channels, generator=generator, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 8, channels, generator=generator, dtype=torch.float64) * (rows.weight > 0).transpose(1, 2)
-    y, mean, var = norm_and_leaky_relu(x, rows.weight, rows.valid, eps=1e-4, slope=slope)
+    y, mean, var = norm_and_leaky_relu(x, rows, eps=1e-4, slope=slope)
     (y * weight).sum().backward()
     assert x.grad is not None
     for k, size in enumerate(sizes):
@@ -307,7 +307,7 @@ def test_batch_norm_passes_gradcheck() -> None:
     assert counted is not None
 
     def loss(x: Tensor) -> Tensor:
-        return norm_and_leaky_relu(x, rows.weight, rows.valid, eps=1e-4, slope=0.1)[0] * counted
+        return norm_and_leaky_relu(x, rows, eps=1e-4, slope=0.1)[0] * counted
 
     torch.autograd.gradcheck(loss, (x,))
 

@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 # The name of a part, its attribute, and the keys on the way into containers.
 Place = tuple[Any, ...]
 
 _TENSORS = frozenset({"_parameters", "_buffers", "_modules"})
+# Each module saves and loads itself.
+_SAVING = frozenset(name for name in vars(nn.Module()) if "state_dict" in name)
 # What Lightning and TrainedMethod keep for themselves.
 _RUNNING = frozenset(vars(LightningModule())) - frozenset(vars(nn.Module()))
 _KEPT = frozenset({"_hparams_initial", "_hparams_name", "test_result", "_tested"})
@@ -49,11 +52,12 @@ def facts_of(module: nn.Module) -> Facts:
     names = {id(part): name for name, part in module.named_modules()}
     numbers: dict[Place, float | Tensor] = {}
     facts: list[Hashable] = list(_tensors(module))
+    of_parts, of_all = _TENSORS | _SAVING, _TENSORS | _SAVING | _RUNNING | _KEPT | _OF_TRAINING
     for name, part in module.named_modules():
-        facts.append((name, type(part), *((key, names[id(child)]) for key, child in part.named_children())))
-        ignored = _TENSORS if name else _TENSORS | _RUNNING | _KEPT | _OF_TRAINING
+        children = ((key, names[id(child)]) for key, child in part.named_children())
+        facts.append((name, type_before_parametrizations(part), *children))
         for key, value in vars(part).items():
-            if key in ignored:
+            if key in (of_parts if name else of_all):
                 continue
             if key == "_hparams":
                 value = {of: setting for of, setting in value.items() if of not in _OF_TRAINING}

@@ -32,8 +32,8 @@ class Rows:
 
         Args:
             sizes: of each replica's part, >= 1.
-            width: B; None: the largest of them.
             like: has the device and, where it is a floating one, the type of the tensors.
+            width: B; None: the largest of the sizes.
         """
         dtype = like.dtype if like.is_floating_point() else torch.float32
         count = torch.tensor(sizes, dtype=dtype)[:, None, None]
@@ -69,8 +69,8 @@ class Rows:
 class _NormAndLeakyReLU(torch.autograd.Function):
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, valid: Tensor | None, eps: float, slope: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, weight: Tensor, valid: Tensor | None, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             # A product with the weights is several times faster than a masked mean.
@@ -79,15 +79,10 @@ class _NormAndLeakyReLU(torch.autograd.Function):
             var = torch.bmm(weight, normalized.square())
             inverse = (var + eps).rsqrt()
             normalized.mul_(inverse)
-            return F.leaky_relu(normalized, slope).to(x.dtype), mean, var, normalized, inverse
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, weight, valid, _, slope = inputs
-        _, mean, var, normalized, inverse = output
-        ctx.save_for_backward(normalized, inverse, weight, valid)
-        ctx.slope, ctx.dtype = slope, x.dtype
-        ctx.mark_non_differentiable(mean, var, normalized, inverse)
+            ctx.save_for_backward(normalized, inverse, weight, valid)
+            ctx.slope, ctx.dtype = slope, x.dtype
+            ctx.mark_non_differentiable(mean, var)
+            return F.leaky_relu(normalized, slope).to(x.dtype), mean, var
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -102,21 +97,8 @@ class _NormAndLeakyReLU(torch.autograd.Function):
                 grad.mul_(valid)
             return grad.to(ctx.dtype), None, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        def flat(tensor: Any, dim: int | None) -> Any:
-            if not isinstance(tensor, Tensor):
-                return tensor
-            batched = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            return batched.flatten(0, 1)
 
-        outputs = _NormAndLeakyReLU.apply(*map(flat, inputs, in_dims))
-        return tuple(output.unflatten(0, (info.batch_size, -1)) for output in outputs), (0,) * len(outputs)
-
-
-def norm_and_leaky_relu(
-    x: Tensor, weight: Tensor, valid: Tensor | None, *, eps: float, slope: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> tuple[Tensor, Tensor, Tensor]:
     r"""Normalize the columns of each replica over its rows, then leaky ReLU.
 
     .. math::
@@ -128,13 +110,12 @@ def norm_and_leaky_relu(
 
     Args:
         x: shape (K, B, C).
-        weight: 1 / size for a row of the replica and 0 for padding, shape (K, 1, B).
-        valid: 1 and 0 alike, shape (K, B, 1); None if nothing is padded.
+        rows: which of the B rows count.
         eps: added to the variance.
         slope: s, of negative values; 1 leaves them as they are.
 
     Returns:
         y, shape (K, B, C) in x's dtype; the mean and the biased variance, shape (K, 1, C) each.
     """
-    y, mean, var, _, _ = _NormAndLeakyReLU.apply(x, weight, valid, eps, slope)
-    return y, mean, var
+    result: tuple[Tensor, Tensor, Tensor] = _NormAndLeakyReLU.apply(x, rows.weight, rows.valid, eps, slope)
+    return result

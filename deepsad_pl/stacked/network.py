@@ -160,7 +160,7 @@ def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
         rows = replicas.rows.repeated(height * width)
         # A view of channels-last maps.
         flat = x.permute(0, 2, 3, 1).reshape(batch * height * width, replicas.count, -1).transpose(0, 1)
-    y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows.weight, rows.valid, eps=eps, slope=slope)
+    y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows, eps=eps, slope=slope)
     with torch.no_grad():
         mean.lerp_(batch_mean[:, 0], replicas.momentum)
         var.lerp_((batch_var * rows.unbiased)[:, 0], replicas.momentum)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
+from deepsad_pl.stacked.batch_norm import Rows
 
 _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
 
@@ -91,25 +91,36 @@ class PaddedNorms:
 def _normalized(norm: _BatchNorm, x: Tensor, padded: Padded) -> Tensor:
     if len(x) != len(padded.valid):
         raise ValueError(f"batch norm gets {len(x)} rows of a batch of {len(padded.valid)}")
-    of_rows = [-1] + [1] * (x.dim() - 1)
+    counts = padded.valid.view(-1, *[1] * (x.dim() - 1)) > 0
     if padded.fill is not None:
-        x = torch.where(padded.valid.view(of_rows) > 0, x, 0.0)
-    last = x.movedim(1, -1)
-    flat = last.reshape(1, -1, x.shape[1])
-    pixels = flat.shape[1] // len(x)
-    valid = padded.valid.repeat_interleave(pixels)
-    weight = padded.weight.repeat_interleave(pixels) / pixels
-    y, mean, var = norm_and_leaky_relu(flat, weight[None, None], valid[None, :, None], eps=norm.eps, slope=1.0)
+        x = torch.where(counts, x, 0.0)
+    with torch.autocast(x.device.type, enabled=False):
+        full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        # Rows of padding have no gradient from a product with weights of 0, which is faster than a masked mean.
+        mean = padded.weight @ _over_pixels(full)
+        centered = full - _of_channels(mean, x)
+        var = padded.weight @ _over_pixels(centered.square())
+        y = centered * _of_channels((var + norm.eps).rsqrt(), x)
+        if norm.affine:
+            y = y * _of_channels(norm.weight, x) + _of_channels(norm.bias, x)
     if norm.running_mean is not None:
         assert norm.running_var is not None and norm.momentum is not None and norm.num_batches_tracked is not None
         with torch.no_grad():
-            count = valid.sum()
-            unbiased = var[0, 0] * (count / (count - 1).clamp(min=1))
+            count = padded.valid.sum() * x[0, 0].numel()
+            unbiased = var * (count / (count - 1).clamp(min=1))
             # Not lerp_, which is not vectorized.
-            for running, of_batch in ((norm.running_mean, mean[0, 0]), (norm.running_var, unbiased)):
+            for running, of_batch in ((norm.running_mean, mean), (norm.running_var, unbiased)):
                 running.mul_(1 - norm.momentum).add_(of_batch, alpha=norm.momentum)
             norm.num_batches_tracked.add_(1)
-    if norm.affine:
-        y = y * norm.weight + norm.bias
-    y = y.view(last.shape).movedim(-1, 1).to(x.dtype)
-    return y if padded.fill is None else torch.where(padded.valid.view(of_rows) > 0, y, padded.fill)
+    y = y.to(x.dtype)
+    return y if padded.fill is None else torch.where(counts, y, padded.fill)
+
+
+def _over_pixels(x: Tensor) -> Tensor:
+    """(B, C, ...) -> (B, C)."""
+    return x.flatten(2).mean(dim=2) if x.dim() > 2 else x
+
+
+def _of_channels(tensor: Tensor, x: Tensor) -> Tensor:
+    """(C,) -> what broadcasts to x, (B, C, ...)."""
+    return tensor.view(-1, *[1] * (x.dim() - 2))
