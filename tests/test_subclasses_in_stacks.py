@@ -199,7 +199,8 @@ def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
             BranchingModule,
             (0.5, 2),
             [1, 1],
-            "no other experiment here can be computed as one with this BranchingModule",
+            "the terms of BranchingModule cannot be vectorized: vmap: It looks like you're attempting to use a Tensor "
+            "in some data-dependent control flow",
         ),
     ],
 )

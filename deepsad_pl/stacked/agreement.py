@@ -114,7 +114,7 @@ def is_same(number: float | Tensor, other: float | Tensor) -> bool:
     """Whether two numbers of one place are the same."""
     if isinstance(number, Tensor) and isinstance(other, Tensor):
         return torch.equal(number, other)
-    return number is other or number == other
+    return number is other or bool(number == other)
 
 
 def put(module: nn.Module, place: Place, value: Any) -> None:

@@ -363,13 +363,13 @@ def _train_all(
             source.scale,
         )
         stacks.setdefault(key, []).append((member, training))
-    todo = list(stacks.values())
+    todo = [(stack, "") for stack in stacks.values()]
     while todo:
-        stack = todo.pop(0)
+        stack, why = todo.pop(0)
         first, module = stack[0][0], stack[0][1].phase.module
         name = type(module).__name__
         if len(stack) == 1 and kind_of(module).is_vectorized:
-            why = f"no other experiment here can be computed as one with this {name}"
+            why = why or f"no other experiment here can be computed as one with this {name}"
             alone.setdefault(why, []).append(first)
             continue
         results = _train_within_memory([training for _, training in stack], first.plan, watch)
@@ -382,7 +382,7 @@ def _train_all(
                 done.append((one[0], result))
         if len(refused) > 1:
             # Perhaps they can be where the floats agree too.
-            todo += refused.values()
+            todo += [(part, why) for part in refused.values()]
         elif refused:
             alone.setdefault(why, []).extend(member for of in refused.values() for member, _ in of)
     for why, of_kind in alone.items():
@@ -435,7 +435,7 @@ def _saved_by(training: Training) -> Checkpoint | None:
 
 
 def _train_alone(member: _Member, phase: Phase) -> Checkpoint | Exception:
-    """A training that has no stacked form."""
+    """A training that cannot be stacked."""
     try:
         with speaking_for(member.plan):
             return train(member.plan, phase, member.tracker)

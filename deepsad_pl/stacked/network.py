@@ -112,7 +112,7 @@ def _stack(layer: nn.Module, slope: float) -> Layer:
     if type(layer) not in _LAYERS:
         raise ValueError(f"{layer} has no stacked form")
     match layer:
-        case nn.Linear(bias=None):
+        case nn.Linear() if "bias" not in dict(layer.named_parameters()):
             return _linear
         case BatchNorm(momentum=momentum, affine=False, track_running_stats=True) if momentum == _MOMENTUM:
             return lambda replicas, x: _norm(replicas, x, layer.eps, slope)

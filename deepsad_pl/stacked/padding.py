@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +80,12 @@ class PaddedNorms:
             if type(part) not in _KNOWN or part.momentum is None:
                 raise ValueError(f"{part} is not known")
             # On the instance, where it hides the method.
-            part.forward = lambda x, part=part: self._forward(part, x)  # type: ignore[method-assign]
+            part.forward = partial(self._forward, part)  # type: ignore[method-assign]
 
     def _forward(self, norm: _BatchNorm, x: Tensor) -> Tensor:
         if self.padded is None or not (norm.training or norm.running_mean is None):
             return type(norm).forward(norm, x)
-        norm._check_input_dim(x)
+        norm._check_input_dim(x)  # type: ignore[no-untyped-call]
         return _normalized(norm, x, self.padded)
 
 

@@ -164,7 +164,7 @@ class VectorizedObjective(Objective):
         alone: list[Step] = []
         for k, (module, size) in enumerate(zip(copies, rows.sizes, strict=True)):
             module._trainer = self._epoch  # type: ignore[assignment]
-            module.draw = lambda _, drawn=drawn[k]: drawn  # type: ignore[method-assign]
+            _hand(module, drawn[k])
             alone.append(step_alone(module, x[k, :size], semi_y[k, :size]))
         if not are_near(alone, at_once, rows.sizes):
             raise NotVectorizedError("they come to something else for several at once than for one")
@@ -253,8 +253,8 @@ class VectorizedObjective(Objective):
             for place, number in zip(self._numbers, numbers, strict=True):
                 put(self._one, place, number)
             if self._norms is not None:
-                self._norms.padded = Padded(*padding, fill=fill) if padding else None
-            self._one.draw = lambda _: tuple(drawn)  # type: ignore[method-assign]
+                self._norms.padded = Padded(padding[0], padding[1], fill) if padding else None
+            _hand(self._one, drawn)
             state = {f"method.{name}": tensors[same] for name, same in self._names.items()}
             terms = torch.func.functional_call(self._forward, state, (x, semi_y), tie_weights=False)
             if terms.shape != semi_y.shape:
@@ -273,7 +273,16 @@ class VectorizedObjective(Objective):
         )
         for buffer, of_members in zip(buffers.values(), moved, strict=True):
             members.write(buffer, of_members)
-        return terms  # type: ignore[no-any-return]
+        return terms
+
+
+def _hand(module: TrainedMethod, drawn: Sequence[Tensor]) -> None:
+    """Let a module draw what was drawn for it."""
+
+    def draw(size: int) -> tuple[Tensor, ...]:
+        return tuple(drawn)
+
+    module.draw = draw  # type: ignore[method-assign]
 
 
 def _names_of_one(module: nn.Module) -> dict[str, str]:
