@@ -75,6 +75,11 @@ class StackedLoader:
             loader.set_epoch(epoch)
 
     @property
+    def pads(self) -> bool:
+        """Whether a batch of some replica is ever smaller than that of another."""
+        return any(rows.valid is not None for rows in self._rows)
+
+    @property
     def steps(self) -> int:
         """Of an epoch."""
         return len(self._rows)

@@ -1,7 +1,7 @@
 """The losses of many replicas at once, written by hand where that is much faster than vectorizing a method's own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule, radius
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.stacked.batch_norm import Rows
-from deepsad_pl.stacked.loader import StackedBatch
+from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.network import Replicas, run, stack_layers
 
 # Where no replica has an inverse, something finite to compute and not to use.
@@ -62,13 +62,13 @@ class Objective(ABC):
         """Prepare for an epoch, from 0."""
         return
 
-    def check(self, weights: Tensor, buffers: dict[str, Tensor], batches: Iterable[Iterator[StackedBatch]]) -> None:
+    def check(self, weights: Tensor, buffers: dict[str, Tensor], loader: StackedLoader) -> None:
         """See before the first step whether ``terms`` gives what each replica gives alone.
 
         Args:
             weights: of all replicas, shape (K, P).
             buffers: of all, left as they are.
-            batches: of an epoch.
+            loader: of the replicas.
         """
         return
 

@@ -12,9 +12,10 @@ from deepsad_pl.stacked.agreement import facts_of, is_same
 from deepsad_pl.stacked.batch_norm import Rows
 from deepsad_pl.stacked.objectives import trained_parameters
 
-# How far losses, and gradients and buffers, may be from those of a replica alone, relative to their norm.
+# How far losses and buffers, and gradients, may be from those of a replica alone, relative to their norm. In single
+# precision another order of sums moves the gradient of a deep network by some percent.
 _TOLERANCES = {torch.float64: (1e-6, 1e-6)}
-_LOOSE_TOLERANCES = (1e-3, 1e-2)
+_LOOSE_TOLERANCES = (1e-3, 1e-1)
 
 
 class NotVectorizedError(Exception):
@@ -101,12 +102,16 @@ def are_near(alone: Sequence[Step], at_once: Step, sizes: Sequence[int]) -> bool
         at_once: of all; without a gradient, that is not compared.
         sizes: how many rows of each replica count, the first ones.
     """
-    of_terms, of_rest = _TOLERANCES.get(alone[0].terms.dtype, _LOOSE_TOLERANCES)
+    of_values, of_gradient = _TOLERANCES.get(alone[0].terms.dtype, _LOOSE_TOLERANCES)
     for k, (one, size) in enumerate(zip(alone, sizes, strict=True)):
-        rest = [(at_once.buffers[name][k], buffer) for name, buffer in one.buffers.items()]
+        values = [(at_once.terms[k, :size], one.terms)]
+        values += [(at_once.buffers[name][k], buffer) for name, buffer in one.buffers.items()]
+        gradients: list[tuple[Tensor, Tensor]] = []
         if at_once.gradient is not None and one.gradient is not None:
-            rest.append((at_once.gradient[k], one.gradient))
-        if not (_near(at_once.terms[k, :size], one.terms, of_terms) and all(_near(*pair, of_rest) for pair in rest)):
+            gradients.append((at_once.gradient[k], one.gradient))
+        if not all(_near(*pair, of_values) for pair in values) or not all(
+            _near(*pair, of_gradient) for pair in gradients
+        ):
             return False
     return True
 

@@ -1,7 +1,7 @@
 """A method's own loss of many replicas at once, by vectorizing it (``torch.func``)."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.stacked.agreement import Place, facts_of, is_same, put
 from deepsad_pl.stacked.batch_norm import Rows
-from deepsad_pl.stacked.loader import StackedBatch
+from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.objectives import Objective, trained_parameters
 from deepsad_pl.stacked.padding import Padded, PaddedNorms, paddings
 from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, or_not_vectorized, step_alone, taken_step
@@ -149,14 +149,14 @@ class VectorizedObjective(Objective):
         return self._by_size(weights, buffers, rows, x, semi_y, drawn)
 
     @or_not_vectorized()
-    def check(self, weights: Tensor, buffers: dict[str, Tensor], batches: Iterable[Iterator[StackedBatch]]) -> None:
+    def check(self, weights: Tensor, buffers: dict[str, Tensor], loader: StackedLoader) -> None:
         """Compare a step with those of the replicas alone, and leave no trace of either.
 
         Raises:
             NotVectorizedError: if they differ in losses, gradients or buffers, or a replica alone does what a stack
                 cannot follow.
         """
-        x, semi_y, rows = next(next(iter(batches)))
+        x, semi_y, rows = next(next(iter(loader)))
         copies = [copy.deepcopy(module) for module in self._modules]
         drawn = [module.draw(size) for module, size in zip(copies, rows.sizes, strict=True)]
         # First of all: what cannot be vectorized, such as what draws from a stream of torch, is refused by it.
@@ -169,7 +169,7 @@ class VectorizedObjective(Objective):
         if not are_near(alone, at_once, rows.sizes):
             raise NotVectorizedError("they come to something else for several at once than for one")
         # In another epoch it may look at the whole batch.
-        if not self._epoch.asked:
+        if loader.pads and not self._epoch.asked:
             with suppress(NotVectorizedError, ValueError):
                 self._norms = PaddedNorms(self._one)
                 self._pads = all(
