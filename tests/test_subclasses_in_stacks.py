@@ -29,6 +29,7 @@ from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
 from deepsad_pl.plan import make_plan
+from deepsad_pl.stacked import forms
 from deepsad_pl.stacked.experiments import Assignment, run_together
 from deepsad_pl.stacked.forms import _FORMS, kind_of
 from deepsad_pl.stacked.grouping import stack_key
@@ -45,6 +46,12 @@ DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
 }
 WORDS = ("dataset=toy", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=none", "pretrain.cache=false")
 CELLS = (("scenario.gamma_l=0.1", "seed=0"), ("scenario.gamma_l=0.05", "seed=1", "dataset.batch_size=60"))
+
+
+@pytest.fixture(autouse=True)
+def _any_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every class had a stacked form: what is vectorized must not depend on which classes are."""
+    monkeypatch.setattr(forms, "has_stacked_form", lambda method: True)
 
 
 def with_other_terms(parent: type[TrainedMethod]) -> type[TrainedMethod]:
