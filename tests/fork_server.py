@@ -88,11 +88,13 @@ def run() -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def request_from(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """What is to be run, and its standard streams."""
+def request_from(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """What is to be run, and its standard streams; nothing if whoever asks has died meanwhile."""
     message, files, _, _ = socket.recv_fds(client, 1 << 16, 3)
     while not message.endswith(b"\n"):
-        message += client.recv(1 << 16)
+        if not (more := client.recv(1 << 16)):
+            return None, files
+        message += more
     return json.loads(message), files
 
 
@@ -114,24 +116,26 @@ def serve(listener: socket.socket) -> bool:
         if woken in sources:
             woken.recv(1 << 12)
             while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                with running.pop(ended[0]) as client, suppress(BrokenPipeError):
+                with running.pop(ended[0]) as client, suppress(ConnectionError):
                     client.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
         if listener in sources:
             client, _ = listener.accept()
             request, files = request_from(client)
-            if not ready:
-                import_all()
-                ready = True
-            pid = os.fork()
-            if pid == 0:
-                for inherited in (client, woken, wakes, *running.values()):
-                    inherited.close()
-                become(request, files)
-                return True
+            if request is not None:
+                if not ready:
+                    import_all()
+                    ready = True
+                pid = os.fork()
+                if pid == 0:
+                    for inherited in (client, woken, wakes, *running.values()):
+                        inherited.close()
+                    become(request, files)
+                    return True
+                running[pid] = client
+                with suppress(ConnectionError):
+                    client.sendall(f"{pid}\n".encode())
             for file in files:
                 os.close(file)
-            running[pid] = client
-            client.sendall(f"{pid}\n".encode())
 
 
 def end(code: object) -> NoReturn:
