@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import hydra._internal.hydra
@@ -160,8 +160,12 @@ def set_up_logging(main: bool) -> None:
 
 
 def _run_hydra(config_name: str) -> None:
-    hydra._internal.hydra.ConfigLoaderImpl = StrictLoader  # type: ignore[attr-defined]
-    hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(run_job)()
+    internal: Any = hydra._internal.hydra
+    before, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, StrictLoader
+    try:
+        hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(run_job)()
+    finally:
+        internal.ConfigLoaderImpl = before
 
 
 def _hasten_help() -> None:
