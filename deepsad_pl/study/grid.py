@@ -272,8 +272,8 @@ def quoted(value: Value, *, number: bool = False) -> str:
     plain = re.fullmatch(r"[A-Za-z_][\w-]*", value, re.ASCII) and value.lower() not in words
     if plain or (not number and re.fullmatch(r"0|[1-9][0-9]{0,8}", value)):
         return value
-    value = value.replace("${", r"\${")
-    # A backslash escapes only where it stands before a quote.
+    # A backslash escapes only where it stands before an interpolation or a quote.
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"'{escaped}'"
