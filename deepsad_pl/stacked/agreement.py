@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
+
+from deepsad_pl.lightning_api import LightningModule
 
 # The name of a part, its attribute, and the keys on the way into containers.
 Place = tuple[Any, ...]
@@ -23,7 +24,7 @@ _TENSORS = frozenset({"_parameters", "_buffers", "_modules"})
 _SAVING = frozenset(name for name in vars(nn.Module()) if "state_dict" in name)
 # What Lightning and TrainedMethod keep for themselves.
 _RUNNING = frozenset(vars(LightningModule())) - frozenset(vars(nn.Module()))
-_KEPT = frozenset({"_hparams_initial", "_hparams_name", "test_result", "_tested"})
+_KEPT = frozenset({"_hparams_initial", "_hparams_name", "test_result", "_scored"})
 # Settings of the training, which the loss does not read: replicas may differ in them.
 _OF_TRAINING = frozenset({"lr", "epochs", "weight_decay", "seed"})
 _PLAIN = (type(None), bool, int, complex, str, bytes, type, range, Enum, PurePath)

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 from torch import Tensor, nn
 
+from deepsad_pl.lightning_api import LightningModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.stacked.agreement import Place, facts_of, is_same, put
@@ -23,11 +23,11 @@ from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, or_not_
 _HOOKS = sorted(
     name
     for name in {
-        *(name for hooks in (ModelHooks, DataHooks, CheckpointHooks) for name in vars(hooks) if name[0] != "_"),
+        *(name for part in LightningModule.__mro__ if part.__name__.endswith("Hooks") for name in vars(part)),
         *("training_step", "configure_optimizers", "configure_callbacks", "optimizer_step", "optimizer_zero_grad"),
         *("backward", "configure_gradient_clipping", "lr_scheduler_step"),
     }
-    if not any(word in name for word in ("test", "predict", "val"))
+    if name[0] != "_" and not any(word in name for word in ("test", "predict", "val"))
 )
 # Those that a stack follows.
 _FOLLOWED = (HypersphereMethod.on_train_start,)
