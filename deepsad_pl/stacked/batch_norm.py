@@ -119,3 +119,59 @@ def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> t
     """
     result: tuple[Tensor, Tensor, Tensor] = _NormAndLeakyReLU.apply(x, rows.weight, rows.valid, eps, slope)
     return result
+
+
+class _NormAndLeakyReLUOfMaps(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, valid: Tensor, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(x.device.type, enabled=False):
+            full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            # Over the pixels first: no product of all maps is ever written.
+            mean = (full.sum(dim=3) * weight).sum(dim=0)
+            normalized = full - mean[..., None]
+            var = (torch.linalg.vector_norm(normalized, dim=3).square_() * weight).sum(dim=0)
+            inverse = (var + eps).rsqrt()
+            normalized.mul_(inverse[..., None])
+            ctx.save_for_backward(normalized, inverse, weight, valid)
+            ctx.slope, ctx.dtype = slope, x.dtype
+            ctx.mark_non_differentiable(mean, var)
+            return F.leaky_relu(normalized, slope).to(x.dtype), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
+        normalized, inverse, weight, valid = ctx.saved_tensors
+        with torch.autocast(normalized.device.type, enabled=False):
+            grad = grad_outputs[0].to(normalized.dtype)
+            grad = torch.ops.aten.leaky_relu_backward(grad, normalized, ctx.slope, False)
+            mean = (grad.sum(dim=3) * weight).sum(dim=0)
+            along = ((grad * normalized).sum(dim=3) * weight).sum(dim=0)
+            grad.sub_(mean[..., None]).addcmul_(normalized, along[..., None], value=-1)
+            # Padding passes no gradient on.
+            grad.mul_(inverse[..., None] * valid[..., None])
+            return grad.to(ctx.dtype), None, None, None, None
+
+
+def norm_and_leaky_relu_of_maps(
+    x: Tensor, rows: Rows, *, eps: float, slope: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`norm_and_leaky_relu` of maps that lie in memory by channel, as on a GPU, some rows of which are padding.
+
+    Args:
+        x: shape (B, K * C, H, W).
+        rows: which of the B rows count, with padding.
+        eps: added to the variance.
+        slope: of negative values; 1 leaves them as they are.
+
+    Returns:
+        y, shape (B, K * C, H, W) in x's dtype; the mean and the biased variance, shape (K, C) each; what the latter is
+        multiplied by for the unbiased one, shape (K, 1).
+    """
+    assert rows.valid is not None
+    replicas, pixels = len(rows.sizes), x.shape[2] * x.shape[3]
+    weight = rows.weight.permute(2, 0, 1) / pixels  # (B, K, 1)
+    parts = x.view(len(x), replicas, -1, pixels)
+    y, mean, var = _NormAndLeakyReLUOfMaps.apply(parts, weight, rows.valid.transpose(0, 1), eps, slope)
+    count = rows.count[:, 0] * pixels
+    return y.view(x.shape), mean, var, count / (count - 1)

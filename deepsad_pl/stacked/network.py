@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
-from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
+from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
+from deepsad_pl.stacked.small_convolution import grouped_convolution
 
 # A layer's tensors and the activations -> activations. Inside, images are (B, K * C, H, W), all else is
 # (K, features, B): both as torch's own batch norm takes them.
@@ -99,6 +100,9 @@ def _transposed(_: Replicas, x: Tensor) -> Tensor:
 
 def _to_maps(replicas: Replicas, x: Tensor) -> Tensor:
     _, batch, channels, height, width = x.shape
+    if x.is_cuda:
+        # By channel, as the kernels there want it.
+        return x.transpose(0, 1).reshape(batch, replicas.count * channels, height, width)
     maps = x.permute(1, 3, 4, 0, 2).reshape(batch, height, width, replicas.count * channels)
     return maps.permute(0, 3, 1, 2)  # (B, K * C, H, W), channels last
 
@@ -155,18 +159,29 @@ def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
         return F.leaky_relu(y, slope).view(x.shape) if slope != 1.0 else y.view(x.shape)
     if x.dim() == 3:
         rows, flat = replicas.rows, x.transpose(1, 2)
+    elif x.is_cuda:
+        y, batch_mean, batch_var, unbiased = norm_and_leaky_relu_of_maps(
+            x.contiguous(), replicas.rows, eps=eps, slope=slope
+        )
+        _move(mean, var, batch_mean, batch_var * unbiased, replicas.momentum)
+        return y
     else:
         batch, _, height, width = x.shape
         rows = replicas.rows.repeated(height * width)
         # A view of channels-last maps.
         flat = x.permute(0, 2, 3, 1).reshape(batch * height * width, replicas.count, -1).transpose(0, 1)
     y, batch_mean, batch_var = norm_and_leaky_relu(flat, rows, eps=eps, slope=slope)
-    with torch.no_grad():
-        mean.lerp_(batch_mean[:, 0], replicas.momentum)
-        var.lerp_((batch_var * rows.unbiased)[:, 0], replicas.momentum)
+    _move(mean, var, batch_mean[:, 0], (batch_var * rows.unbiased)[:, 0], replicas.momentum)
     if x.dim() == 3:
         return y.transpose(1, 2)
     return y.transpose(0, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def _move(mean: Tensor, var: Tensor, batch_mean: Tensor, batch_var: Tensor, momentum: float) -> None:
+    """Let the running statistics follow those of a batch."""
+    mean.lerp_(batch_mean, momentum)
+    var.lerp_(batch_var, momentum)
 
 
 class _Convolution:
@@ -184,5 +199,4 @@ class _Convolution:
         if self._transposed:
             # At stride 1 it is a convolution with mirrored filters, for which CPUs have faster code.
             filters = filters.transpose(1, 2).flip(3, 4)
-        filters = filters.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, filters, padding=self._padding, groups=replicas.count)
+        return grouped_convolution(x, filters.flatten(0, 1), self._padding, replicas.count)

@@ -1,0 +1,143 @@
+"""Convolutions of many small replicas on a GPU, where cuDNN's grouped ones take several times longer."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Comes with torch where torch has CUDA; imported with the kernels only.
+HAS_TRITON = find_spec("triton") is not None
+
+# Larger layers are work enough for cuDNN; measured with 96 replicas on an H200.
+_MOST_FILTERS = 32
+_MOST_PRODUCTS = 128
+_BLOCK = 128
+# Programs that share the batch of one replica in the gradient of the filters.
+_PARTS = 16
+
+
+def pays(x: Tensor, filters: Tensor) -> bool:
+    """Whether these kernels can be used and are faster than cuDNN's.
+
+    Args:
+        x: maps, shape (B, K * C, H, W).
+        filters: shape (K * O, C, R, R).
+    """
+    many, channels = filters.shape[:2]
+    outputs = many * channels // x.shape[1]
+    return (
+        HAS_TRITON
+        and x.is_cuda
+        and x.dtype == filters.dtype == torch.float32
+        and not torch.is_autocast_enabled(x.device.type)
+        and outputs <= _MOST_FILTERS
+        and outputs * channels <= _MOST_PRODUCTS
+    )
+
+
+def small_convolution(x: Tensor, filters: Tensor, padding: int, groups: int) -> Tensor:
+    """``F.conv2d(x, filters, padding=padding, groups=groups)`` in full single precision; differentiable once.
+
+    Args:
+        x: maps, shape (B, K * C, H, W).
+        filters: square, shape (K * O, C, R, R).
+        padding: zeros around the maps, at most R - 1.
+        groups: K.
+
+    Returns:
+        Shape (B, K * O, H', W') with H' = H + 2 * padding - R + 1, contiguous.
+    """
+    result: Tensor = _SmallConvolution.apply(x, filters, padding, groups)
+    return result
+
+
+class _SmallConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, filters: Tensor, padding: int, groups: int) -> Tensor:
+        x, filters = x.contiguous(), filters.contiguous()
+        ctx.save_for_backward(x, filters)
+        ctx.padding, ctx.groups = padding, groups
+        return _convolved(x, filters, padding, groups)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, filters = ctx.saved_tensors
+        grad, of_x, of_filters = grad_outputs[0].contiguous(), None, None
+        if ctx.needs_input_grad[0]:
+            # At stride 1 the gradient is a convolution with mirrored filters.
+            mirrored = filters.unflatten(0, (ctx.groups, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1).contiguous()
+            of_x = _convolved(grad, mirrored, filters.shape[2] - 1 - ctx.padding, ctx.groups)
+        if ctx.needs_input_grad[1]:
+            if 1 in (filters.shape[1], filters.shape[0] // ctx.groups):
+                of_filters = _gradient_of_filters(x, grad, ctx.padding, ctx.groups)
+            else:
+                of_filters = _gradient_by_torch(x, grad, filters, ctx.padding, ctx.groups)
+        return of_x, of_filters, None, None
+
+
+def _convolved(x: Tensor, filters: Tensor, padding: int, groups: int) -> Tensor:
+    from deepsad_pl.stacked import convolution_kernels
+
+    batch, _, height, width = x.shape
+    many, channels, size, _ = filters.shape
+    outputs = many // groups
+    shape = (height + 2 * padding - size + 1, width + 2 * padding - size + 1)
+    y = x.new_empty(batch, many, *shape)
+    grid = (-(-shape[0] * shape[1] // _BLOCK), batch, groups)
+    convolution_kernels.convolve[grid](
+        x, filters, y, groups, height, width, *shape, padding,
+        channels=channels, outputs=outputs, padded_outputs=_power_of_2(outputs), size=size, block=_BLOCK,
+    )  # fmt: skip
+    return y
+
+
+def _gradient_of_filters(x: Tensor, grad: Tensor, padding: int, groups: int) -> Tensor:
+    from deepsad_pl.stacked import convolution_kernels
+
+    batch, many, height, width = x.shape
+    channels, outputs = many // groups, grad.shape[1] // groups
+    size = height + 2 * padding - grad.shape[2] + 1
+    if channels > outputs:
+        # The fewer channels, the faster: maps and their gradients change places, which mirrors the filters.
+        mirrored = _gradient_of_filters(grad, x, size - 1 - padding, groups)
+        return mirrored.view(groups, channels, outputs, size, size).transpose(1, 2).flip(3, 4).flatten(0, 1)
+    # Summed in a fixed order, unlike by atomic additions: the same bits each time.
+    parts = x.new_empty(_PARTS, groups * outputs, channels, size, size)
+    grid = (channels, _PARTS, groups)
+    convolution_kernels.sum_products[grid](
+        x, grad, parts, groups, batch, -(-batch // _PARTS), height, width, *grad.shape[2:], padding,
+        channels=channels, outputs=outputs, padded_outputs=max(16, _power_of_2(outputs)),
+        size=size, padded_area=max(16, _power_of_2(size * size)), block=_BLOCK,
+    )  # fmt: skip
+    return parts.sum(dim=0)
+
+
+def _gradient_by_torch(x: Tensor, grad: Tensor, filters: Tensor, padding: int, groups: int) -> Tensor:
+    """The same by cuDNN, which is faster unless there is one channel on either side."""
+    wanted = [False, True, False]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad, x, filters, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], groups, wanted
+    )[1]
+    return found
+
+
+def _power_of_2(least: int) -> int:
+    return 1 << (least - 1).bit_length()
+
+
+def grouped_convolution(x: Tensor, filters: Tensor, padding: tuple[int, ...], groups: int) -> Tensor:
+    """The convolution of each replica, by whatever computes it fastest.
+
+    Args:
+        x: maps, shape (B, K * C, H, W).
+        filters: shape (K * O, C, R, S).
+        padding: zeros above and beside the maps.
+        groups: K.
+    """
+    if len({*padding}) == len({*filters.shape[2:]}) == 1 and pays(x, filters):
+        return small_convolution(x, filters, padding[0], groups)
+    # cuDNN's grouped kernels want maps by channel, those of CPUs by pixel.
+    layout = torch.contiguous_format if x.is_cuda else torch.channels_last
+    return F.conv2d(x, filters.contiguous(memory_format=layout), padding=padding, groups=groups)
