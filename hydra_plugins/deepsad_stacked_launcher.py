@@ -55,6 +55,20 @@ class StackedLauncher(Launcher):
         return self._on_cpu
 
     @property
+    def planned_processes(self) -> int:
+        """As :attr:`processes`, told without torch, for a plan that trains nothing.
+
+        Raises:
+            DeepSADError: if ``n_jobs`` does not allow it.
+        """
+        from deepsad_pl.gpus import driver_has_gpu
+
+        assert self.config is not None
+        accelerator = str(self.config.trainer.accelerator)
+        on_gpu = accelerator == "gpu" or (accelerator == "auto" and driver_has_gpu())
+        return 1 if self._n_jobs is None and on_gpu else self._on_cpu
+
+    @property
     def _on_cpu(self) -> int:
         if self._n_jobs is not None:
             return self.processes

@@ -109,8 +109,11 @@ class StudySweeper(GridSweeper):
 
     def _processes(self) -> int | None:
         """How many experiments run side by side on this machine; None if somebody else decides that."""
-        if (told := getattr(self.launcher, "processes", None)) is not None:
-            return int(told)
+        # Only who trains waits for torch, which alone knows for sure what GPUs it can use.
+        trains = self._asked.action == "run" and not self._asked.dry_run
+        for name in ("processes",) if trains else ("planned_processes", "processes"):
+            if (told := getattr(self.launcher, name, None)) is not None:
+                return int(told)
         # Hydra's own launchers do not tell.
         target = str(self._asked.hydra.launcher._target_)
         if target.endswith("JoblibLauncher"):

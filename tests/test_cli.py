@@ -71,6 +71,7 @@ def test_what_is_finished_is_answered_without_torch(experiment: Callable[..., Ou
     [
         (["train.py", "--help"], "gamma_l"),
         (["sweep.py", "study=classic", "dataset=cardio", "trainer=cpu", "dry_run=true"], "0 finished, 120 to do"),
+        (["sweep.py", "study=classic", "dataset=cardio", "trainer=auto", "dry_run=true"], "0 finished, 120 to do"),
     ],
 )
 def test_help_and_a_dry_run_import_nothing_heavy(words: list[str], shown: str, tmp_path: Path) -> None:
