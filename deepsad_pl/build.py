@@ -183,6 +183,7 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
             "training": training,
             "seed": plan.seed,
             "precision": plan.trainer["precision"],
+            **{key: plan.identity[key] for key in ("trainer",) if key in plan.identity},
         }
     return Phase(name, module, data, determined_by)
 

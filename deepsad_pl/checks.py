@@ -16,6 +16,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
+from deepsad_pl.trainer_arguments import argument_problems, has_arguments
 from deepsad_pl.wandb_run import trial_id
 
 Settings = Mapping[str, Any]
@@ -244,6 +245,8 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
         if trainer[key] is not None:
             yield from _at_least(f"trainer.{key}", trainer[key], 1)
     yield from _at_least("trainer.checkpoint_seconds", trainer["checkpoint_seconds"], 0)
+    if has_arguments(trainer):
+        yield from argument_problems(trainer)
     ranks = trainer["devices"] * trainer["num_nodes"]
     if ranks > 1 and trainer["strategy"] != "ddp":
         yield f"trainer.devices is {trainer['devices']}, but one device is used without DDP; use trainer=ddp"

@@ -14,7 +14,7 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deepsad_pl.declared import has_setting, to_settings
+from deepsad_pl.declared import has_setting, may_have, to_settings
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan, make_plan
 from deepsad_pl.strict import (
@@ -80,12 +80,13 @@ class Composer:
         return [str(override.input_line) for override in overrides if self.is_choice(override)]
 
     def has_key(self, choices: Sequence[str], key: str) -> bool:
-        """Whether there is a setting of that name under these choices.
+        """Whether there is, or could be added, a setting of that name under these choices.
 
         Raises:
             DeepSADError: if there is no such choice.
         """
-        return has_setting(self.base(choices), key)
+        base = self.base(choices)
+        return has_setting(base, key) or may_have(base, key)
 
     def base(self, choices: Sequence[str]) -> DictConfig:
         """The configuration with these choices and nothing else; do not change it.

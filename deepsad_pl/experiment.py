@@ -267,6 +267,7 @@ def score_and_record(
         "counts": _counts(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": {name: done.spread for name, done in trained.items()},
+        "epochs": {name: done.epochs for name, done in trained.items()},
         "reused": {name: done.reused for name, done in trained.items() if done.reused},
         **selection,
         "trainer": {

@@ -19,11 +19,13 @@ from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
 from deepsad_pl.restorable import is_finished, require_finished, usable
 from deepsad_pl.tracking import Tracker
+from deepsad_pl.trainer_arguments import has_arguments
 from deepsad_pl.training import (
     CollapseCheck,
     EpochCheckpoint,
     LossRecorder,
     PhaseProgress,
+    make_callbacks,
     make_trainer,
     require_finite_weights,
 )
@@ -47,11 +49,13 @@ class Trained:
         seconds: spent on it in this experiment.
         spread: of the representation, before and after.
         reused: where another experiment's training was taken from and what it was, or None.
+        epochs: that it was trained for; None if that is not known.
     """
 
     seconds: float
     spread: dict[str, float]
     reused: dict[str, Any] | None = None
+    epochs: int | None = None
 
 
 def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
@@ -129,7 +133,8 @@ def give(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
 def settle(phase: Phase, finished: Checkpoint) -> Trained:
     """Load a finished training into its module."""
     phase.module.load_state_dict(finished["state_dict"])
-    return Trained(finished["seconds"], finished["spread"], finished["reused"])
+    last = finished.get("epoch")
+    return Trained(finished["seconds"], finished["spread"], finished["reused"], None if last is None else last + 1)
 
 
 def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
@@ -138,10 +143,12 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     if is_main_process(plan.ranks):
         path.parent.mkdir(exist_ok=True)
     checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
-    recorder = LossRecorder(phase.name, tracker)
+    own = make_callbacks(plan.trainer["callbacks"])
+    recorder = LossRecorder(phase.name, tracker, log_too=has_arguments(plan.trainer))
     collapse = CollapseCheck(phase.name)
-    callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, checkpoint]
-    trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks)
+    callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, *own, checkpoint]
+    extra = plan.trainer["extra"]
+    trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks, extra=extra)
     resumed = path if unfinished(plan, phase) is not None else None
     if resumed:
         log.info("%s goes on from %s", phase.name, path)
@@ -151,11 +158,12 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     with compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
         trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
     require_finite_weights(phase.name, phase.module)
+    progress: Any = trainer.fit_loop.epoch_progress.current
     finished = {
         "state_dict": phase.module.state_dict(),
         "hyper_parameters": dict(phase.module.hparams),
         "pytorch-lightning_version": version("pytorch-lightning"),
-        "epoch": sum(phase.module.epochs) - 1,
+        "epoch": progress.processed - 1,
         "seconds": checkpoint.seconds,
         "spread": {"initial": collapse.initial, "final": collapse.final},
         "trained_with": {

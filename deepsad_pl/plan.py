@@ -16,6 +16,7 @@ from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.results import identity_hash
+from deepsad_pl.trainer_arguments import identity_of
 
 # Raised when what a configuration means changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
@@ -115,10 +116,12 @@ def make_plan(
         "method": _what_determines_the_result(method, scenario),
         "pretrain": pretrain and _what_determines_the_result(pretrain, scenario),
         "precision": trainer["precision"],
+        **identity_of(trainer),
     }
     if method.get("features") == "raw":
         # No network at all.
         del identity["dataset"]["network"], identity["precision"]
+        identity.pop("trainer", None)
     name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"
     return Plan(
         dataset=dict(dataset),

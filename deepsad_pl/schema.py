@@ -226,7 +226,7 @@ class SSADConfig(ShallowConfig):
 
 @dataclass
 class TrainerConfig:
-    """Where and how to compute; of these only max_epochs and precision are a part of the run's identity.
+    """Where and how to compute; of these max_epochs, precision, extra and callbacks are a part of the run's identity.
 
     What ``precision`` and ``compile`` gain and what they do to AUROC: ``docs/precision.md``.
     """
@@ -240,6 +240,8 @@ class TrainerConfig:
     threads: int | None = None  # CPU threads; null: torch's choice
     max_epochs: int | None = None  # caps each training, for a trial run
     checkpoint_seconds: float = 30.0  # at most one checkpoint in that time, at the end of an epoch
+    extra: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's Trainer
+    callbacks: list[Any] = field(default_factory=list)  # each with _target_, a Lightning callback, and its arguments
 
 
 @dataclass

@@ -37,6 +37,8 @@ from deepsad_pl.schema import GROUP_CONFIGS, TrainConfig
 
 # What Hydra raises for a wrong command line or a wrong file.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+# Empty at first, so that no setting in it can be meant by another name.
+_ARGUMENTS = "trainer.extra"
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,10 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     key, line = override.key_or_group, override.input_line
     adds = override.is_add() or override.is_force_add()
     if not has_setting(cfg, key) and not (adds and may_have(cfg, key)):
-        yield unknown_setting(key, cfg, groups=groups)
+        if key.rpartition(".")[0] == _ARGUMENTS:
+            yield f"there is no setting {key} yet; write +{line} to add it"
+        else:
+            yield unknown_setting(key, cfg, groups=groups)
         return
     group, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, group) if group else cfg

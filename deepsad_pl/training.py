@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from deepsad_pl.checkpoints import seal
+from deepsad_pl.components import instantiate
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.lightning_api import (
@@ -67,16 +68,16 @@ class LossRecorder(Callback):
     Args:
         phase: name of the training, for messages and the sink.
         sink: takes the losses (of the main process).
+        log_too: whether the module logs its loss as well, as ``train_loss``, for callbacks that look for it.
 
     Raises:
         DeepSADError: at the end of an epoch in which a loss was not finite.
     """
 
-    # So that the module does not log its loss too, which would cost .1 to .3 ms a step.
-    records_losses = True
-
-    def __init__(self, phase: str, sink: LossSink) -> None:
+    def __init__(self, phase: str, sink: LossSink, *, log_too: bool = False) -> None:
         self.phase, self.sink = phase, sink
+        # So that the module does not log its loss too, which would cost .1 to .3 ms a step.
+        self.records_losses = not log_too
         self.last = math.nan
         self._losses: list[Tensor] = []
 
@@ -98,13 +99,16 @@ class LossRecorder(Callback):
         if not math.isfinite(self.last):
             raise loss_error(self.phase, trainer.current_epoch, self.last)
         if trainer.is_global_zero:
-            self.sink.losses(self.phase, trainer.current_epoch, trainer.global_step - len(values), values)
+            # Not by global_step, which counts those of the optimizer: fewer where gradients are accumulated.
+            first_step = trainer.current_epoch * int(trainer.num_training_batches)
+            self.sink.losses(self.phase, trainer.current_epoch, first_step, values)
 
 
 class EpochCheckpoint(Checkpoint):
     """Saves at the end of an epoch, at most once in ``every_seconds``, and always after the last one.
 
-    Also keeps the seconds that the training has taken, over all its restarts.
+    Also keeps the seconds that the training has taken, over all its restarts, and whether it was stopped early, so that
+    a restart after its last epoch adds none.
 
     Args:
         path: the checkpoint, replaced atomically.
@@ -113,7 +117,7 @@ class EpochCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, every_seconds: float) -> None:
         self.path, self.every_seconds = path, every_seconds
-        self._before = 0.0
+        self._before, self._stops = 0.0, False
         self._start = self._saved = time.monotonic()
 
     @property
@@ -122,18 +126,24 @@ class EpochCheckpoint(Checkpoint):
         return self._before + time.monotonic() - self._start
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds so far."""
-        return {"seconds": self.seconds}
+        """The seconds so far, and whether the training stops early."""
+        return {"seconds": self.seconds, **({"stops": True} if self._stops else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
-        self._before = state_dict["seconds"]
+        self._before, self._stops = state_dict["seconds"], state_dict.get("stops", False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a training that had been stopped."""
+        if self._stops:
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if it is time."""
         due = time.monotonic() - self._saved >= self.every_seconds
         due = trainer.strategy.broadcast(due)  # clocks of ranks differ
-        if not due and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+        self._stops = trainer.should_stop
+        if not due and not self._stops and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             return
         part = self.path.with_suffix(".part")
         trainer.save_checkpoint(part)
@@ -290,8 +300,15 @@ class CollapseCheck(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure after the last step, before the last checkpoint is written."""
-        if trainer.current_epoch + 1 != trainer.max_epochs:
-            return
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after a training that was stopped early, by which no callback had known its last epoch."""
+        if math.isnan(self.final):
+            self._measure(trainer, pl_module)
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.final = spread(pl_module, trainer.train_dataloader)
         if trainer.is_global_zero:
             warn_of_collapse(self.phase, self.initial, self.final)
@@ -324,33 +341,70 @@ def quiet_lightning() -> None:
     )
 
 
-def make_trainer(settings: Mapping[str, Any], run_dir: Path, max_epochs: int, callbacks: Sequence[Callback]) -> Trainer:
+def make_callbacks(nodes: Sequence[Mapping[str, Any]]) -> list[Callback]:
+    """The callbacks of ``trainer.callbacks``, new ones for each training.
+
+    Args:
+        nodes: each has ``_target_`` and arguments.
+
+    Raises:
+        DeepSADError: if one cannot be made, or is no callback of the Lightning in use.
+    """
+    made: list[Callback] = []
+    for number, node in enumerate(nodes):
+        key = f"trainer.callbacks[{number}]"
+        callback = instantiate(node, key)
+        if not isinstance(callback, Callback):
+            raise DeepSADError(
+                f"{key}._target_ is {node['_target_']}, which makes a {type(callback).__name__}; give a class derived "
+                f"from {Callback.__module__.partition('.callbacks')[0]}.Callback"
+            )
+        made.append(callback)
+    return made
+
+
+def make_trainer(
+    settings: Mapping[str, Any],
+    run_dir: Path,
+    max_epochs: int,
+    callbacks: Sequence[Callback],
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> Trainer:
     """A Trainer that does what we say and prints nothing.
 
     Args:
         settings: the trainer group of the configuration.
         run_dir: where stray files would go.
         max_epochs: of this training.
-        callbacks: ours; without a Checkpoint among them nothing is saved.
+        callbacks: without a Checkpoint among them nothing is saved.
+        extra: further arguments, of a training.
+
+    Raises:
+        DeepSADError: if Lightning does not take the extra arguments or callbacks.
     """
     quiet_lightning()
-    return Trainer(
-        accelerator=settings["accelerator"],
-        devices=settings["devices"],
-        num_nodes=settings["num_nodes"],
-        strategy=settings["strategy"],
-        precision=settings["precision"],
-        max_epochs=max_epochs,
-        callbacks=list(callbacks),
-        default_root_dir=run_dir,
-        logger=False,
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        plugins=_environment(settings["devices"] * settings["num_nodes"]),
-    )
+    arguments: dict[str, Any] = {
+        **{key: settings[key] for key in ("accelerator", "devices", "num_nodes", "strategy", "precision")},
+        "max_epochs": max_epochs,
+        "callbacks": list(callbacks),
+        "default_root_dir": run_dir,
+        "logger": False,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "plugins": _environment(settings["devices"] * settings["num_nodes"]),
+    }
+    try:
+        return Trainer(**arguments, **(extra or {}))
+    except Exception as error:
+        # Lightning raises errors of nearly any type for a value that it does not take.
+        if not (extra or settings["callbacks"]):
+            raise
+        given = f"trainer.extra={dict(extra or {})} with {len(settings['callbacks'])} of trainer.callbacks"
+        raise DeepSADError(f"Lightning's Trainer does not take {given} ({error}); change or leave out some") from error
 
 
 def _environment(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:

@@ -250,13 +250,15 @@ def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
 def test_an_extra_key_is_found_at_every_depth(choices: tuple[str, ...]) -> None:
     cfg = composed(*choices)
     places = ["", *(name for name in setting_names(cfg) if OmegaConf.is_dict(OmegaConf.select(cfg, name)))]
+    # Lightning declares the arguments of its Trainer.
+    places.remove("trainer.extra")
     assert "dataset.network" in places
     for place in places:
         changed = copy.deepcopy(cfg)
         node = OmegaConf.select(changed, place) if place else changed
         with open_dict(node):
-            node["extra"] = {"seed": 1}
-        name = f"{place}.extra".lstrip(".")
+            node["surplus"] = {"seed": 1}
+        name = f"{place}.surplus".lstrip(".")
         assert undeclared_settings(changed) == [name]
         with pytest.raises(DeepSADError, match=rf"^there is no setting {name}; "):
             to_settings(changed)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from deepsad_pl.catalog import is_shallow
 from deepsad_pl.plan import Plan
+from deepsad_pl.trainer_arguments import has_arguments
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ def stack_key(plan: Plan) -> Hashable | None:
     They may differ in classes, gammas, k_l, eta, seed, learning rates, weight decay, batch size and number of samples.
     """
     method, pretrain = plan.method, plan.pretrain
-    if is_shallow(method["name"]) or plan.ranks > 1 or plan.trainer["compile"]:
+    if is_shallow(method["name"]) or plan.ranks > 1 or plan.trainer["compile"] or has_arguments(plan.trainer):
         return None
     agree: list[Any] = [
         {key: value for key, value in plan.dataset.items() if key not in _SCHEDULE},

@@ -16,6 +16,7 @@ from deepsad_pl.build import load_data, network_of
 from deepsad_pl.catalog import is_shallow
 from deepsad_pl.cli import repeat_command
 from deepsad_pl.composer import composer_of
+from deepsad_pl.console import console
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.finished import finished_outcome
@@ -28,6 +29,7 @@ from deepsad_pl.stacked.outcomes import show_job
 from deepsad_pl.stacked.progress import StackProgress
 from deepsad_pl.stacked.worker import PackedJob, Sweep, run_pack, workers_are_told
 from deepsad_pl.study.job import failures_of
+from deepsad_pl.trainer_arguments import has_arguments
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Stacker:
         stackable: list[tuple[object, Stackable]] = []
         finished: list[Stackable] = []
         rest: list[int] = []
+        added = 0
         self.shallow.clear()
         for index, overrides in enumerate(jobs):
             settings = self._composer.settings(overrides)
@@ -108,6 +111,8 @@ class Stacker:
                 rest.append(index)
                 if is_shallow(plan.method["name"]):
                     self.shallow.add(index)
+                elif has_arguments(plan.trainer):
+                    added += 1
                 continue
             item = Stackable(index, PackedJob(overrides, settings, repeat_command(overrides, self._hydra)), plan)
             if finished_outcome(plan) is not None:
@@ -130,6 +135,10 @@ class Stacker:
             packs += [(rows * len(pack), pack) for pack in made]
         # The longest first, so that the workers end at about the same time.
         packs.sort(key=lambda item: -item[0])
+        if added:
+            count = "1 experiment runs" if added == 1 else f"{added} experiments run"
+            told = f"{count} alone: trainer.extra and trainer.callbacks are for the Trainer of a single experiment"
+            console.print(told, markup=False, soft_wrap=True)
         return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
 
     def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
