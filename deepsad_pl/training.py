@@ -401,9 +401,10 @@ def make_trainer(
         return Trainer(**arguments, **(extra or {}))
     except Exception as error:
         # Lightning raises errors of nearly any type for a value that it does not take.
-        if not (extra or settings["callbacks"]):
+        own = settings.get("callbacks", ())
+        if not (extra or own):
             raise
-        given = f"trainer.extra={dict(extra or {})} with {len(settings['callbacks'])} of trainer.callbacks"
+        given = f"trainer.extra={dict(extra or {})} with {len(own)} of trainer.callbacks"
         raise DeepSADError(f"Lightning's Trainer does not take {given} ({error}); change or leave out some") from error
 
 
