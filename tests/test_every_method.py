@@ -38,6 +38,7 @@ KEYS = {
     "counts",
     "seconds",
     "spread",
+    "epochs",
     "reused",
     "trainer",
     "command",
