@@ -183,7 +183,7 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
             "training": training,
             "seed": plan.seed,
             "precision": plan.trainer["precision"],
-            **{key: plan.identity[key] for key in ("trainer",) if key in plan.identity},
+            **({"trainer": plan.identity["trainer"]} if "trainer" in plan.identity else {}),
         }
     return Phase(name, module, data, determined_by)
 

@@ -1,132 +1,134 @@
-"""Components named by ``_target_``: found and fingerprinted without an import, imported when built."""
+"""Components named by ``_target_``: checked and fingerprinted without an import, imported when made."""
 
 import ast
 import hashlib
-import importlib
+import platform
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import packages_distributions, version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate as hydra_instantiate
+
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.module_sources import definition, find_module, imported_files
 
-_HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
-
-
-def locate(target: str, key: str) -> Any:
-    """The object of a dotted path; its module is imported.
-
-    Raises:
-        DeepSADError: if the module or the attribute is missing.
-    """
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DeepSADError(f"{key} is {target}, which cannot be imported ({error}); correct the path") from error
+_TARGET = "_target_"
+# What Hydra reads of a node; all else are arguments.
+_HYDRAS = (_TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
+_INSTALLED = ("site-packages", "dist-packages")
 
 
-def instantiate(node: Mapping[str, Any], key: str, **more: Any) -> Any:
-    """Call ``_target_`` with the node's other keys.
+def instantiate(node: Mapping[str, Any], key: str) -> Any:
+    """Make what a node describes, as Hydra does, with plain lists and dictionaries as arguments.
 
     Args:
-        node: has ``_target_``.
+        node: has ``_target_`` and its arguments.
         key: of the node in the configuration, for messages.
-        **more: further arguments.
 
     Raises:
-        DeepSADError: if the target cannot be imported or does not take the arguments.
+        DeepSADError: if the target cannot be imported, does not take the arguments, or fails.
     """
-    made = locate(node["_target_"], f"{key}._target_")
-    arguments = {name: value for name, value in node.items() if name not in _HYDRAS}
     try:
-        return made(**arguments, **more)
-    except (TypeError, ValueError) as error:
-        raise DeepSADError(f"{key}: {node['_target_']} does not take {arguments} ({error}); correct them") from error
+        return hydra_instantiate({"_convert_": "all", **node})
+    except Exception as error:
+        cause = error.__cause__ or error
+        said = str(cause).partition("\n")[0].rstrip(".")
+        raise DeepSADError(
+            f"{key}: {node[_TARGET]} cannot be made ({type(cause).__name__}: {said}); correct its arguments or its code"
+        ) from error
+
+
+def targets_of(node: Any) -> list[str]:
+    """The ``_target_`` of a node and of all nodes among its arguments, the node's own first."""
+    if isinstance(node, Mapping):
+        own = [node[_TARGET]] if _TARGET in node else []
+        return own + [target for value in node.values() for target in targets_of(value)]
+    return [target for value in node for target in targets_of(value)] if isinstance(node, list) else []
 
 
 def fingerprint(target: str) -> dict[str, str]:
-    """What the code of a target is: its distribution's version, or the digest of its files; nothing is imported."""
+    """Which code a target is: the version of its distribution, or the digest of its source files.
+
+    The digest is over the file of the target's module and all that it imports from the same top-level package, so that
+    changed code is another component. Nothing is imported.
+
+    Raises:
+        DeepSADError: if there is no such module, or a source file cannot be read or is no valid Python.
+    """
     top = target.partition(".")[0]
-    path = _module_file(target)
-    if "site-packages" in (path or Path()).parts and (found := packages_distributions().get(top)):
-        return {"target": target, "version": version(found[0])}
+    if top in sys.stdlib_module_names:
+        return {"target": target, "version": platform.python_version()}
+    if (place := find_module(target)) is None:
+        raise DeepSADError(f"there is no module {top} for {target}; put its folder on PYTHONPATH or correct the path")
+    path = place[0]
+    if set(_INSTALLED) & set(path.parts) and (distributions := packages_distributions().get(top)):
+        return {"target": target, "version": ", ".join(version(name) for name in sorted(set(distributions)))}
     digest = hashlib.sha256()
-    for file in sorted(_imported(path, top)) if path is not None else ():
-        digest.update(file.read_bytes())
+    for file in sorted(imported_files(target)):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
     return {"target": target, "source": digest.hexdigest()}
 
 
 def problems_of(node: Mapping[str, Any], key: str) -> list[str]:
-    """What is wrong with a node, told without importing what it names."""
-    target = node["_target_"]
-    path = _module_file(target)
-    if path is None:
-        return [f"{key}._target_ is {target}, whose module is not found; put its folder on PYTHONPATH or correct it"]
-    return list(_name_problems(target, path, node, key))
+    """What is wrong with a node and with those among its arguments, told without importing what they name.
+
+    Args:
+        node: has ``_target_``.
+        key: of the node in the configuration, for messages.
+    """
+    return list(_problems(node, key))
 
 
-def _name_problems(target: str, path: Path, node: Mapping[str, Any], key: str) -> Iterator[str]:
-    name = target.rpartition(".")[2]
-    defined: dict[str, ast.stmt] = {}
-    for one in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(one, ast.ClassDef | ast.FunctionDef):
-            defined[one.name] = one
-        elif isinstance(one, ast.ImportFrom | ast.Import):
-            defined |= {alias.asname or alias.name: one for alias in one.names}
-    if name not in defined:
-        yield f"{key}._target_ is {target}, but {path} defines no {name}; give the name of a class in it"
+def _problems(node: Any, key: str) -> Iterator[str]:
+    if isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _problems(value, f"{key}[{number}]")
+    if not isinstance(node, Mapping):
         return
-    found = defined[name]
-    if isinstance(found, ast.ClassDef):
-        inits = [one for one in found.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
-        if not inits:
-            return
-        found = inits[0]
-    if isinstance(found, ast.FunctionDef) and found.args.kwarg is None:
-        known = {argument.arg for argument in [*found.args.args, *found.args.kwonlyargs]} - {"self"}
-        for argument in sorted(set(map(str, node)) - known - {*_HYDRAS}):
-            told = ", ".join(sorted(known)) or "none"
-            yield f"{key}.{argument} is no argument of {target} in {path}; it has {told}"
-
-
-def _module_file(target: str) -> Path | None:
-    """The source file of a target's module, found without importing any package."""
-    parts = target.split(".")[:-1]
-    if not parts:
-        return None
+    for name, value in node.items():
+        yield from _problems(value, f"{key}.{name}")
+    if _TARGET not in node:
+        return
     try:
-        spec = find_spec(parts[0])
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin:
-        return None
-    path = Path(spec.origin)
-    for part in parts[1:]:
-        folder = path.parent
-        path = next((p for p in (folder / part / "__init__.py", folder / f"{part}.py") if p.is_file()), Path())
-        if path == Path():
-            return None
-    return path if path.suffix == ".py" else None
+        yield from _problems_of_target(node, key)
+    except DeepSADError as error:
+        yield from (f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems)
 
 
-def _imported(path: Path, top: str) -> set[Path]:
-    """A file and all that it imports from the same top-level package."""
-    seen, waiting = set(), [path]
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        for one in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(one, ast.ImportFrom) and one.level:
-                folder = file.parents[one.level - 1]
-                base = folder.joinpath(*(one.module or "").split("."))
-                waiting += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-                continue
-            modules = [one.module] if isinstance(one, ast.ImportFrom) else []
-            modules += [alias.name for alias in one.names] if isinstance(one, ast.Import) else []
-            found = [_module_file(f"{name}._") for name in modules if name and name.split(".")[0] == top]
-            waiting += [p for p in found if p is not None]
-    return seen
+def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
+    target = str(node[_TARGET])
+    if target.partition(".")[0] in sys.stdlib_module_names:
+        return
+    place = find_module(target)
+    if place is None:
+        yield f"{key}._target_ is {target}, whose module is not found; put its folder on PYTHONPATH or correct it"
+        return
+    path, names = place
+    if not names:
+        yield f"{key}._target_ is {target}, which is a module; give a class or function in it"
+        return
+    if (found := definition(path, names)) is None:
+        yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; give a class or function in it"
+        return
+    call = _signature(found)
+    if call is None or call.args.kwarg is not None or "_args_" in node or node.get("_partial_"):
+        return
+    known = [argument.arg for argument in call.args.args][1 if isinstance(found, ast.ClassDef) else 0 :]
+    required = known[: max(0, len(known) - len(call.args.defaults))]
+    by_keyword = zip(call.args.kwonlyargs, call.args.kw_defaults, strict=True)
+    required += [argument.arg for argument, default in by_keyword if default is None]
+    known += [argument.arg for argument in call.args.kwonlyargs]
+    for argument in sorted(set(map(str, node)).difference(known, _HYDRAS)):
+        told = ", ".join(sorted(known)) or "none"
+        yield f"{key}.{argument} is no argument of {target} in {path}; it has {told}"
+    if lacking := [argument for argument in required if argument not in node]:
+        yield f"{key} lacks {', '.join(lacking)}, which {target} in {path} needs; give a value"
+
+
+def _signature(found: ast.stmt) -> ast.FunctionDef | None:
+    """What is called, if it says so plainly: a function or an ``__init__`` that nothing decorates."""
+    if isinstance(found, ast.ClassDef) and not found.decorator_list:
+        inits = [one for one in found.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        found = inits[0] if inits else found
+    return found if isinstance(found, ast.FunctionDef) and not found.decorator_list else None

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.components import fingerprint, problems_of
+from deepsad_pl.components import fingerprint, problems_of, targets_of
 from deepsad_pl.errors import DeepSADError
 
 # Settings of the group trainer that make_trainer passes on under the same name.
@@ -49,7 +49,9 @@ def identity_of(trainer: Mapping[str, Any]) -> dict[str, Any]:
     if trainer["extra"]:
         what["extra"] = dict(trainer["extra"])
     if trainer["callbacks"]:
-        what["callbacks"] = [{**node, "code": fingerprint(node["_target_"])} for node in trainer["callbacks"]]
+        what["callbacks"] = [
+            {**node, "code": [fingerprint(target) for target in targets_of(node)]} for node in trainer["callbacks"]
+        ]
     return {"trainer": what} if what else {}
 
 

@@ -208,7 +208,9 @@ def test_a_data_module_with_held_out_data_validates_in_every_epoch(
 def test_a_trial_run_of_one_batch_passes(trainer: Callable[..., Trainer]) -> None:
     x, y = pairs_of(made_data())
     one_class = loader(x[y == 0], y[y == 0])
-    trainer(fast_dev_run=True).fit(DeepSVDDModule(NETWORK), loader(x), one_class)
+    trial = trainer(fast_dev_run=True)
+    trial.fit(DeepSVDDModule(NETWORK), loader(x), one_class)
+    assert trial.global_step == 1
 
 
 def test_what_a_data_module_holds_is_printed() -> None:

@@ -102,3 +102,27 @@ def test_maps_by_channel_are_normalized_as_maps_by_pixel(slope: float) -> None:
     (found,) = torch.autograd.grad((y * direction).sum(), [x], retain_graph=True)
     (wanted,) = torch.autograd.grad((as_maps * direction).sum(), [x])
     torch.testing.assert_close(found, wanted)
+
+
+def test_a_machine_that_cannot_compile_kernels_uses_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(kernels, "HAS_TRITON", True)
+    monkeypatch.setattr(kernels, "missing_for_compiling", lambda on_gpu: None)
+
+    def can() -> bool:
+        kernels._can_run.cache_clear()
+        return kernels._can_run(torch.device("cuda"))
+
+    try:
+        assert can() is (torch.version.hip is None)
+        for module, name, value in (
+            (kernels, "missing_for_compiling", lambda on_gpu: "a C compiler"),
+            (kernels, "HAS_TRITON", False),
+            (torch.version, "hip", "6.4"),
+            (torch.cuda, "get_device_capability", lambda _: (7, 5)),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(module, name, value)
+                assert not can()
+    finally:
+        kernels._can_run.cache_clear()

@@ -59,7 +59,7 @@ def test_the_trainers_arguments_are_read_from_its_source() -> None:
         ("trainer.callbacks=[EarlyStopping]", "trainer.callbacks[0] is 'EarlyStopping'; give a mapping with _target_"),
         ("trainer.callbacks=[{_target_: nowhere.at_all.Stop}]", "nowhere.at_all.Stop"),
         (
-            "trainer.callbacks=[{_target_: pytorch_lightning.callbacks.early_stopping.EarlyStopping, pace: 1}]",
+            "trainer.callbacks=[{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: a, pace: 1}]",
             "trainer.callbacks[0].pace",
         ),
     ],

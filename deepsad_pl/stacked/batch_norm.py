@@ -1,8 +1,8 @@
 """Batch normalization and leaky ReLU of many replicas at once, each over its own part of the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -67,35 +67,42 @@ class Rows:
 
 
 class _NormAndLeakyReLU(torch.autograd.Function):
+    """The arithmetic, whatever the layout: ``mean_of`` and ``mean_square_of`` reduce x to a shape that broadcasts."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, valid: Tensor | None, eps: float, slope: float
+        ctx: Any,
+        x: Tensor,
+        valid: Tensor | None,
+        mean_of: Callable[[Tensor], Tensor],
+        mean_square_of: Callable[[Tensor], Tensor],
+        eps: float,
+        slope: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            # A product with the weights is several times faster than a masked mean.
-            mean = torch.bmm(weight, full)
+            mean = mean_of(full)
             normalized = full - mean
-            var = torch.bmm(weight, normalized.square())
+            var = mean_square_of(normalized)
             inverse = (var + eps).rsqrt()
             normalized.mul_(inverse)
-            ctx.save_for_backward(normalized, inverse, weight, valid)
-            ctx.slope, ctx.dtype = slope, x.dtype
+            ctx.save_for_backward(normalized, inverse, valid)
+            ctx.mean_of, ctx.slope, ctx.dtype = mean_of, slope, x.dtype
             ctx.mark_non_differentiable(mean, var)
             return F.leaky_relu(normalized, slope).to(x.dtype), mean, var
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
-        normalized, inverse, weight, valid = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        normalized, inverse, valid = ctx.saved_tensors
         with torch.autocast(normalized.device.type, enabled=False):
             grad = grad_outputs[0].to(normalized.dtype)
             grad = torch.ops.aten.leaky_relu_backward(grad, normalized, ctx.slope, False)
-            mean = torch.bmm(weight, grad)
-            along = torch.bmm(weight, grad * normalized)
+            mean = ctx.mean_of(grad)
+            along = ctx.mean_of(grad * normalized)
             grad.sub_(mean).addcmul_(normalized, along, value=-1).mul_(inverse)
             if valid is not None:
                 grad.mul_(valid)
-            return grad.to(ctx.dtype), None, None, None, None
+            return grad.to(ctx.dtype), None, None, None, None, None
 
 
 def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,46 +124,18 @@ def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> t
     Returns:
         y, shape (K, B, C) in x's dtype; the mean and the biased variance, shape (K, 1, C) each.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _NormAndLeakyReLU.apply(x, rows.weight, rows.valid, eps, slope)
+    # A product with the weights is several times faster than a masked mean.
+    mean_of = partial(torch.bmm, rows.weight)
+    result: tuple[Tensor, Tensor, Tensor] = _NormAndLeakyReLU.apply(
+        x, rows.valid, mean_of, lambda centered: mean_of(centered.square()), eps, slope
+    )
     return result
-
-
-class _NormAndLeakyReLUOfMaps(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, valid: Tensor, eps: float, slope: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            # Over the pixels first: no product of all maps is ever written.
-            mean = (full.sum(dim=3) * weight).sum(dim=0)
-            normalized = full - mean[..., None]
-            var = (torch.linalg.vector_norm(normalized, dim=3).square_() * weight).sum(dim=0)
-            inverse = (var + eps).rsqrt()
-            normalized.mul_(inverse[..., None])
-            ctx.save_for_backward(normalized, inverse, weight, valid)
-            ctx.slope, ctx.dtype = slope, x.dtype
-            ctx.mark_non_differentiable(mean, var)
-            return F.leaky_relu(normalized, slope).to(x.dtype), mean, var
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
-        normalized, inverse, weight, valid = ctx.saved_tensors
-        with torch.autocast(normalized.device.type, enabled=False):
-            grad = grad_outputs[0].to(normalized.dtype)
-            grad = torch.ops.aten.leaky_relu_backward(grad, normalized, ctx.slope, False)
-            mean = (grad.sum(dim=3) * weight).sum(dim=0)
-            along = ((grad * normalized).sum(dim=3) * weight).sum(dim=0)
-            grad.sub_(mean[..., None]).addcmul_(normalized, along[..., None], value=-1)
-            # Padding passes no gradient on.
-            grad.mul_(inverse[..., None] * valid[..., None])
-            return grad.to(ctx.dtype), None, None, None, None
 
 
 def norm_and_leaky_relu_of_maps(
     x: Tensor, rows: Rows, *, eps: float, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """:func:`norm_and_leaky_relu` of maps that lie in memory by channel, as on a GPU, some rows of which are padding.
+    """:func:`norm_and_leaky_relu` for contiguous maps (channels first, as on a GPU), some rows of which are padding.
 
     Args:
         x: shape (B, K * C, H, W).
@@ -171,7 +150,17 @@ def norm_and_leaky_relu_of_maps(
     assert rows.valid is not None
     replicas, pixels = len(rows.sizes), x.shape[2] * x.shape[3]
     weight = rows.weight.permute(2, 0, 1) / pixels  # (B, K, 1)
+
+    # Over the pixels first, so that no product of all maps is written to memory.
+    def mean_of(maps: Tensor) -> Tensor:
+        return (maps.sum(dim=3) * weight).sum(dim=0)[..., None]
+
+    def mean_square_of(maps: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(maps, dim=3)
+        return (norm.square_() * weight).sum(dim=0)[..., None]
+
     parts = x.view(len(x), replicas, -1, pixels)
-    y, mean, var = _NormAndLeakyReLUOfMaps.apply(parts, weight, rows.valid.transpose(0, 1), eps, slope)
+    valid = rows.valid.transpose(0, 1)[..., None]
+    y, mean, var = _NormAndLeakyReLU.apply(parts, valid, mean_of, mean_square_of, eps, slope)
     count = rows.count[:, 0] * pixels
-    return y.view(x.shape), mean, var, count / (count - 1)
+    return y.view(x.shape), mean[..., 0], var[..., 0], count / (count - 1)

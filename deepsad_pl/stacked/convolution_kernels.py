@@ -1,4 +1,4 @@
-"""Kernels of :mod:`~deepsad_pl.stacked.small_convolution`; maps and filters lie in memory as their shapes say."""
+"""Triton kernels of :mod:`~deepsad_pl.stacked.small_convolution`; all tensors are contiguous."""
 
 import triton
 import triton.language as tl
@@ -10,7 +10,7 @@ def convolve(  # type: ignore[no-untyped-def]
     channels: tl.constexpr, outputs: tl.constexpr, padded_outputs: tl.constexpr,
     size: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Convolve; a program computes some pixels of all filters of one image and replica."""
+    """A convolution: each program computes a block of pixels for all filters of one image and replica."""
     image, replica = tl.program_id(1), tl.program_id(2)
     zero = tl.zeros((), tl.int64)  # offsets may exceed 32 bits
     pixel = tl.program_id(0) * block + tl.arange(0, block)
@@ -40,9 +40,9 @@ def sum_products(  # type: ignore[no-untyped-def]
     channels: tl.constexpr, outputs: tl.constexpr, padded_outputs: tl.constexpr,
     size: tl.constexpr, padded_area: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Sum products for the gradient of the filters.
+    """The gradient of the filters, in parts that remain to be added up.
 
-    A program computes the weights of all filters for one channel and replica, over a part of the batch.
+    Each program computes it for one channel of all filters of a replica, over a part of the batch.
     """
     zero = tl.zeros((), tl.int64)  # offsets may exceed 32 bits
     c, part, replica = tl.program_id(0), tl.program_id(1), tl.program_id(2)

@@ -101,7 +101,7 @@ def _transposed(_: Replicas, x: Tensor) -> Tensor:
 def _to_maps(replicas: Replicas, x: Tensor) -> Tensor:
     _, batch, channels, height, width = x.shape
     if x.is_cuda:
-        # By channel, as the kernels there want it.
+        # Channels first, for which the kernels there are faster.
         return x.transpose(0, 1).reshape(batch, replicas.count * channels, height, width)
     maps = x.permute(1, 3, 4, 0, 2).reshape(batch, height, width, replicas.count * channels)
     return maps.permute(0, 3, 1, 2)  # (B, K * C, H, W), channels last
