@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from deepsad_pl.data.sources import load_source
+from deepsad_pl.data.sources import image_source
 from deepsad_pl.errors import DeepSADError
 
 Matrix = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ def images(n: int) -> Problem:
     folder = Path(os.environ.get("DEEPSAD_DATA_DIR", "data"))
     if not (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         return random_images(n)
-    source = load_source("mnist", data_dir=folder, seed=0)
+    source = image_source("mnist", data_dir=folder, seed=0)
     x = (source.x_train.reshape(len(source.x_train), -1) / np.float32(255)).astype(np.float32)
     normal, anomalous = (x[source.labels_train == label] for label in (0, 1))
     return _problem("MNIST, D=784", n, normal, anomalous)

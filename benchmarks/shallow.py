@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -70,12 +71,12 @@ def _expansion(fitted: Fitted) -> Fit:
 
 
 def _own_ocsvm(problem: Problem, gammas: Sequence[float]) -> Fit:
-    selection = "none" if len(gammas) == 1 else "holdout"
+    selection: Literal["none", "holdout"] = "none" if len(gammas) == 1 else "holdout"
     return _expansion(fit_ocsvm(_task(problem), gammas=gammas, nus=[NU], nu=NU, selection=selection))
 
 
 def _own_ssad(problem: Problem, gammas: Sequence[float]) -> Fit:
-    selection = "none" if len(gammas) == 1 else "holdout"
+    selection: Literal["none", "holdout"] = "none" if len(gammas) == 1 else "holdout"
     costs = {"kappa": 1.0, "eta_u": 1.0, "eta_l": 1.0}
     return _expansion(fit_ssad(_task(problem), gammas=gammas, selection=selection, **costs))
 

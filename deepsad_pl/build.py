@@ -1,7 +1,7 @@
 """From a plan to what is trained: the data, the modules with their initial weights, in the order of training."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepsad_pl.catalog import METHODS, is_shallow
+from deepsad_pl import about
 from deepsad_pl.checks import lies_in_unit_interval
+from deepsad_pl.components import instantiate, load
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Counts
-from deepsad_pl.data.sources import Source, load_source
+from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.methods.autoencoder import AutoencoderModule
+from deepsad_pl.identity import code_of, hides_labeled_anomalies
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.methods.classifier import ClassifierModule
-from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
-from deepsad_pl.methods.ss_dgm import SSDGMModule
-from deepsad_pl.methods.vae import VAEModule
-from deepsad_pl.plan import Plan, hides_labeled_anomalies, image_size, root_of
+from deepsad_pl.plan import Plan
+from deepsad_pl.typed import accepted, arguments_of
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +67,20 @@ def load_data(plan: Plan) -> Source:
     Raises:
         DeepSADError: if the data cannot be had or read, or are not those that were planned.
     """
-    dataset = plan.dataset
-    options: dict[str, Any] = {"scaling": dataset.get("scaling")}
-    if "root" in dataset:
-        options |= {
-            "root": root_of(dataset),
-            "image_size": image_size(dataset),
-            "channels": dataset["channels"],
-            "digest": plan.identity["dataset"]["files"],
-        }
-    source = load_source(dataset["kind"], data_dir=plan.data_dir, seed=plan.seed, **options)
-    digest = data_digest(dataset["kind"], plan.data_dir)
+    dataset, facts = plan.dataset, about.of_dataset(plan.dataset)
+    node = {"_target_": dataset["_target_"], **arguments_of("dataset", dataset)}
+    offered = {"data_dir": plan.data_dir, "seed": plan.seed, "digest": plan.identity["dataset"].get("files")}
+    made = instantiate(node, "dataset", **accepted(node["_target_"], offered))
+    try:
+        source = as_source(made, seed=plan.seed, scaling=dataset.get("scaling"))
+        _require_classes(source, plan.classes)
+        if (source.scale is None) != (facts.inputs == "rows"):
+            found = "rows" if source.scale is None else "images"
+            raise DeepSADError(f"it returned {found}; write about: {{inputs: {found}}} into the YAML of the data set")
+    except DeepSADError as error:
+        said_by = f"dataset={dataset['name']}, {node['_target_']}"
+        raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
+    digest = data_digest(dataset.get("kind", ""), plan.data_dir)
     if digest != plan.identity["dataset"].get("data_digest"):
         raise DeepSADError(
             f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so that its "
@@ -93,12 +93,24 @@ def load_data(plan: Plan) -> Source:
     return source
 
 
+def _require_classes(source: Source, classes: Sequence[str]) -> None:
+    """Demand that every label is the index of a class."""
+    labels = np.concatenate([source.labels_train, source.labels_test])
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise DeepSADError(
+            f"its labels go from {labels.min()} to {labels.max()}, but dataset.classes names {len(classes)}: "
+            f"{', '.join(classes)}; name each class, in the order of the labels from 0"
+        )
+
+
 def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:
     """The plain description of phi for this data: the data set's network with the shape of a sample."""
-    network = dict(dataset["network"])
-    if network["name"] == "mlp":
-        return {**network, "in_features": source.shape[0]}
-    return {**network, "in_shape": list(source.shape)}
+    network = {key: value for key, value in dataset["network"].items() if key != "about"}
+    if not code_of("network", network):
+        # Short names are enough for the package's own, so that a checkpoint has no paths in it.
+        del network["_target_"]
+    shape = {"in_features": source.shape[0]} if len(source.shape) == 1 else {"in_shape": list(source.shape)}
+    return {**network, **shape}
 
 
 def build(plan: Plan, source: Source) -> Parts:
@@ -107,15 +119,15 @@ def build(plan: Plan, source: Source) -> Parts:
     Raises:
         DeepSADError: if the scenario cannot be had from the data, or the network does not fit them.
     """
-    # The method autoencoder is the very autoencoder that others pre-train.
-    shuffle = _SHUFFLE_PRETRAIN if plan.method["name"] == "autoencoder" else _SHUFFLE_FIT
+    # A method that others start from is trained as they train it.
+    shuffle = _SHUFFLE_PRETRAIN if plan.about.is_pretraining else _SHUFFLE_FIT
     data = _data(plan, source, plan.method, shuffle)
     _check_rows(plan, data)
     phases: list[Phase] = []
     if plan.pretrain:
         pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN)
         phases.append(_phase("pretrain", plan, source, pretrain_data))
-    if not is_shallow(plan.method["name"]):
+    if not plan.about.shallow:
         phases.append(_phase("fit", plan, source, data))
     return Parts(phases, data)
 
@@ -139,23 +151,17 @@ def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int)
 
 def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     """What only the number of rows tells, before anything is trained."""
-    method, scenario, counts = plan.method, plan.scenario, data.counts
-    if METHODS[method["name"]].schema == "ssad":
-        # It brings scipy.optimize along, which no other method needs here.
-        from deepsad_pl.shallow.ssad_problem import make_problem, require_feasible
-
-        weights = {key: method[key] for key in ("eta_u", "eta_l")}
-        require_feasible(make_problem(data.semi_y, counts.total, method["kappa"], **weights), **weights)
-    if counts.total < method.get("folds", 0):
-        raise DeepSADError(
-            f"method.folds is {method['folds']}, but there are {counts.total} training rows; give at most as many folds"
-        )
-    if method.get("center_from") == "labeled_normal" and not counts.labeled_normals:
-        raise DeepSADError(
-            f"method.center_from is labeled_normal, but scenario.gamma_n={scenario.gamma_n} labels none of "
-            f"{counts.total} training rows; raise it or use unlabeled_and_normal"
-        )
-    if METHODS[method["name"]].needs_labeled_anomalies and not counts.labeled_anomalies:
+    method, scenario, counts, facts = plan.method, plan.scenario, data.counts, plan.about
+    if facts.check is not None:
+        check = load(facts.check, "method.about.check")
+        check(data.semi_y, **accepted(facts.check, method))
+    for key, value in facts.needs_labeled_normals.items():
+        if method.get(key) == value and not counts.labeled_normals:
+            raise DeepSADError(
+                f"method.{key} is {value}, but scenario.gamma_n={scenario.gamma_n} labels none of {counts.total} "
+                f"training rows; raise it or give another method.{key}"
+            )
+    if facts.labels == "needed" and not counts.labeled_anomalies:
         raise DeepSADError(
             f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario.gamma_l} labels "
             f"none of {counts.total} training rows; raise it"
@@ -167,11 +173,14 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     assert settings is not None
     try:
         with _seeded(plan.seed, _INIT):
-            module = _module(plan, settings, network_of(plan.dataset, source), data.counts)
-    except ValueError as error:
-        raise DeepSADError(f"dataset.network or the {name} settings do not fit the data: {error}") from error
+            module = _module(name, plan, network_of(plan.dataset, source), data.counts)
+    except DeepSADError as error:
+        if isinstance(error.__cause__, ValueError):
+            told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
+            raise DeepSADError(told) from error
+        raise
     determined_by = None
-    if settings["name"] in ("autoencoder", "vae"):
+    if name == "pretrain" or plan.about.is_pretraining:
         training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
         # The rows themselves say who sees what.
         for key in ("data", "sees_labeled_anomalies"):
@@ -188,37 +197,27 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     return Phase(name, module, data, determined_by)
 
 
-def _module(plan: Plan, settings: Mapping[str, Any], network: Mapping[str, Any], counts: Counts) -> TrainedMethod:
+def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -> TrainedMethod:
+    group, settings = ("pretrain", plan.pretrain) if name == "pretrain" else ("method", plan.method)
+    assert settings is not None
     unit_interval = lies_in_unit_interval(plan.dataset)
-    likelihood = "bernoulli" if unit_interval else "gaussian"
-    schedule = {key: settings[key] for key in ("lr", "epochs", "weight_decay")}
-    sizes = {key: settings[key] for key in ("hidden", "latent") if key in settings}
-    match settings["name"]:
-        case "autoencoder":
-            return AutoencoderModule(network, sigmoid=unit_interval, loss=settings["loss"], **schedule)
-        case "vae":
-            noise = stream(plan.seed, _NOISE_PRETRAIN)
-            return VAEModule(network, likelihood=likelihood, seed=noise, **sizes, **schedule)
-        case "deep_sad":
-            return DeepSADModule(network, eta=settings["eta"], center_from=settings["center_from"], **schedule)
-        case "deep_svdd":
-            return DeepSVDDModule(network, **schedule)
-        case "soft_boundary_svdd":
-            return SoftBoundarySVDDModule(network, nu=settings["nu"], **schedule)
-        case "classifier":
-            return ClassifierModule(network, **schedule)
-        case "ss_dgm_m2" | "ss_dgm_m1m2":
-            m1 = plan.pretrain and {key: plan.pretrain[key] for key in ("hidden", "latent")}
-            return SSDGMModule(
-                network,
-                likelihood=likelihood,
-                labeled_share=1 - counts.unlabeled / counts.total,
-                m1=m1,
-                seed=stream(plan.seed, _NOISE_FIT),
-                **sizes,
-                **schedule,
-            )
-    raise ValueError(f"nothing is trained for {settings['name']!r}")
+    sizes = {key: plan.pretrain[key] for key in ("hidden", "latent") if key in plan.pretrain} if plan.pretrain else {}
+    offered = {
+        "network": network,
+        "sigmoid": unit_interval,
+        "likelihood": "bernoulli" if unit_interval else "gaussian",
+        "labeled_share": 1 - counts.unlabeled / counts.total,
+        "m1": sizes or None,
+        "seed": stream(plan.seed, _NOISE_PRETRAIN if name == "pretrain" else _NOISE_FIT),
+    }
+    target = settings["_target_"]
+    made = instantiate({"_target_": target, **arguments_of(group, settings)}, group, **accepted(target, offered))
+    if not isinstance(made, TrainedMethod):
+        raise DeepSADError(
+            f"{group}._target_ is {target}, which makes a {type(made).__name__}; give a subclass of "
+            "deepsad_pl.methods.base.TrainedMethod"
+        )
+    return made
 
 
 @contextmanager

@@ -7,22 +7,33 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
-from deepsad_pl.catalog import METHODS, is_shallow
+from deepsad_pl import about
 from deepsad_pl.compiling import missing_for_compiling
 from deepsad_pl.data.class_names import composed
-from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.ranks import started_ranks
-from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
 from deepsad_pl.trainer_arguments import argument_problems, has_arguments
+from deepsad_pl.typed import component_problems
 from deepsad_pl.wandb_run import trial_id
 
 Settings = Mapping[str, Any]
 
-# How many classes the data sets have whose classes are known.
-_CLASSES = {**dict.fromkeys(("digits", "mnist", "fmnist", "cifar10"), 10), **dict.fromkeys(ODDS_FILES, 2), "toy": 4}
+
+def incomplete(settings: Settings) -> list[str]:
+    """What the choices lack without which nothing else about them can be said."""
+    problems = []
+    for group in ("dataset", "pretrain", "method"):
+        node = settings[group]
+        for key, what in (("name", "a name, of which folders are named"), ("_target_", "the dotted path of its code")):
+            # Nothing is made where nothing is pre-trained.
+            if key not in node and not (group == "pretrain" and key == "_target_"):
+                problems.append(f"{group} has no {key}; give it {what}, in its YAML")
+        problems += about.about_problems(group, node)
+    for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
+        if key not in settings["dataset"] and not (key == "classes" and "root" in settings["dataset"]):
+            problems.append(f"dataset has no {key}; give it {what}, in its YAML")
+    return problems
 
 
 def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
@@ -35,7 +46,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
     """
     return [
         *_folder_problems(settings),
-        *_dataset_problems(settings["dataset"]),
+        *_dataset_problems(settings["dataset"], "network" if settings["network"] else "dataset.network"),
         *_method_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
         *_logger_problems(settings["logger"], multirun),
@@ -43,8 +54,8 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
 
 
 def lies_in_unit_interval(dataset: Settings) -> bool:
-    """Whether the inputs lie in [0, 1]: images and min-max scaled tables do, z-scored ones do not."""
-    return bool(dataset.get("scaling", "minmax") == "minmax")
+    """Whether the inputs lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
+    return about.of_dataset(dataset).inputs == "images" or dataset.get("scaling") == "minmax"
 
 
 def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
@@ -55,11 +66,6 @@ def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]
 def _at_least(key: str, value: float, least: float) -> Iterator[str]:
     if not least <= value < math.inf:
         yield f"{key} is {value}; give a number >= {least}"
-
-
-def _positive(key: str, value: float) -> Iterator[str]:
-    if not 0 < value < math.inf:
-        yield f"{key} is {value}; give a number > 0"
 
 
 def names_a_folder(key: str, name: str) -> Iterator[str]:
@@ -76,37 +82,48 @@ def output_dir_problems(output_dir: str) -> Iterator[str]:
 
 def _folder_problems(settings: Settings) -> Iterator[str]:
     yield from output_dir_problems(settings["output_dir"])
-    if not settings["dataset"].get("root", "given").strip():
+    if not str(settings["dataset"].get("root", "given")).strip():
         yield "dataset.root is empty; give the folder that holds train/ and test/"
 
 
-def _dataset_problems(dataset: Settings) -> Iterator[str]:
-    yield from names_a_folder("dataset.name", dataset["name"])
-    name, kind = dataset["name"], dataset["kind"]
-    yield from _one_of("dataset.kind", kind, _kinds(dataset))
-    if name in _CLASSES and name != kind in _kinds(dataset):
+def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:
+    """Whether a component passes for one of the package's own."""
+    own, target = about.own(group).get(node.get("name", "")), node.get("_target_")
+    if own is not None and own.get("_target_") != target:
         yield (
-            f"dataset.kind is {kind}, but dataset.name is {name}, which is another data set; give it a dataset.name of "
-            f"its own, or choose dataset={kind} as it is"
+            f"{key or group}.name is {node['name']}, but that is another {group} than {target}; choose {group}="
+            f"{node['name']} as it is, or give this one a name of its own"
         )
-    yield from _one_of("dataset.scaling", dataset.get("scaling", "zscore"), ("zscore", "minmax"))
-    yield from _one_of("dataset.channels", dataset.get("channels", 1), (1, 3))
-    network = dataset["network"]
-    yield from _one_of("dataset.network.name", network["name"], ("mlp",) if "units" in network else ("lenet",))
-    for key in ("filters", "dense", "units"):
-        if key in network and (not network[key] or min(network[key]) < 1):
-            yield f"dataset.network.{key} is {network[key]}; give at least one number, each >= 1"
-    if network.get("kernel_size", 1) % 2 == 0 or network.get("kernel_size", 1) < 1:
-        yield f"dataset.network.kernel_size is {network['kernel_size']}; give an odd number >= 1"
-    if "image_size" in dataset:
-        size = dataset["image_size"]
-        sizes = size if isinstance(size, list) else [size, size]
-        least = 2 ** len(network["filters"])
-        if len(sizes) != 2 or not all(isinstance(s, int) and s >= least for s in sizes):
+
+
+def _dataset_problems(dataset: Settings, network: str) -> Iterator[str]:
+    yield from names_a_folder("dataset.name", dataset["name"])
+    yield from component_problems("dataset", dataset)
+    of_that_name = about.own("dataset").get(dataset["name"], {})
+    for key in ("kind", "_target_"):
+        others = [one.get(key) for one in about.own("dataset").values()]
+        if of_that_name and of_that_name.get(key) != dataset.get(key) and dataset.get(key) in others:
             yield (
-                f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} "
-                f"(dataset.network.filters has {len(network['filters'])} modules, each halves the image)"
+                f"dataset.{key} is {dataset.get(key)}, but dataset.name is {dataset['name']}, which is another data "
+                f"set; give it a dataset.name of its own, or choose dataset={dataset.get('kind')} as it is"
             )
+            break
+    yield from _name_problems("network", dataset["network"], network)
+    yield from component_problems("network", dataset["network"], network)
+    yield from _size_problems(dataset)
+    decoder = dataset["network"].get("decoder")
+    if decoder is not None:
+        yield from component_problems("network", decoder, f"{network}.decoder")
+
+
+def _size_problems(dataset: Settings) -> Iterator[str]:
+    """Whether images of a size that the settings give are large enough for the network."""
+    size, network = dataset.get("image_size"), dataset["network"]
+    sizes = size if isinstance(size, list) else [size, size]
+    halvings = network.get(about.of_network(network).halvings or "")
+    least = 2 ** len(halvings) if isinstance(halvings, list) else 1
+    if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
+        yield f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} for the network"
 
 
 def class_name_problems(dataset: Settings) -> Iterator[str]:
@@ -120,106 +137,65 @@ def class_name_problems(dataset: Settings) -> Iterator[str]:
     counts = Counter(composed(name) for name in names)
     if twice := [name for name, count in counts.items() if count > 1]:
         yield f"dataset.classes has {', '.join(twice)} more than once; give every class a name of its own"
-    count = _CLASSES.get(dataset["kind"], len(names))
+    count = about.of_dataset(dataset).classes or len(names)
     if len(names) != count:
-        yield f"dataset.classes has {len(names)} names, but {dataset['kind']} has {count} classes; name each of them"
-
-
-def _kinds(dataset: Settings) -> Sequence[str]:
-    if "root" in dataset:
-        return ("image_folder",)
-    return (*ODDS_FILES, "toy") if "scaling" in dataset else ("digits", "mnist", "fmnist", "cifar10")
+        yield f"dataset.classes has {len(names)} names, but {dataset['name']} has {count} classes; name each of them"
 
 
 def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
-    lr, epochs = phase["lr"], phase["epochs"]
+    lr, epochs = phase.get("lr"), phase.get("epochs")
+    if not isinstance(lr, list) or not isinstance(epochs, list):
+        return
     if not lr or len(lr) != len(epochs):
         yield f"{group}.lr has {len(lr)} phases and {group}.epochs {len(epochs)}; give both the same number, at least 1"
-    for rate in lr:
-        yield from _positive(f"{group}.lr", rate)
-    for length in epochs:
-        yield from _at_least(f"{group}.epochs", length, 0)
-    if epochs and sum(epochs) < 1:
+    if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
         yield f"{group}.epochs is {epochs}; give at least one epoch in all"
-    yield from _at_least(f"{group}.batch_size", phase["batch_size"], 2)
-    yield from _at_least(f"{group}.weight_decay", phase["weight_decay"], 0)
-    yield from _one_of(f"{group}.loss", phase.get("loss", "mse"), ("mse", "cross_entropy"))
-    yield from _one_of(f"{group}.data", phase.get("data", "all"), ("all", "unlabeled"))
-    if phase.get("hidden") == []:
-        yield f"{group}.hidden is []; give at least one layer, or null for the network's sizes"
-    for value in phase.get("hidden") or ():
-        yield from _at_least(f"{group}.hidden", value, 1)
-    if phase.get("latent") is not None:
-        yield from _at_least(f"{group}.latent", phase["latent"], 1)
 
 
 def _method_problems(settings: Settings) -> Iterator[str]:
-    method, pretrain = settings["method"], settings["pretrain"]
-    # A group's name stands for its option: it may not be changed on its own.
-    fitting = [name for name, kind in METHODS.items() if _has_keys(method, METHOD_CONFIGS[kind.schema])]
-    yield from _one_of("method.name", method["name"], fitting)
-    choices = [name for name, config in PRETRAIN_CONFIGS.items() if _has_keys(pretrain, config)]
-    yield from _one_of("pretrain.name", pretrain["name"], choices)
-    if method["name"] not in fitting or pretrain["name"] not in choices:
-        return
-    kind = METHODS[method["name"]]
+    method, pretrain, dataset = settings["method"], settings["pretrain"], settings["dataset"]
+    kind = about.of_method(method)
+    yield from names_a_folder("method.name", method["name"])
+    yield from _name_problems("method", method)
+    yield from _name_problems("pretrain", pretrain)
+    phases = [("method", method), *([("pretrain", pretrain)] if pretrain.get("_target_") is not None else [])]
+    for group, phase in reversed(phases):
+        yield from _schedule_problems(group, phase)
+        yield from component_problems(group, phase)
     if pretrain["name"] not in kind.pretrain:
-        yield (
-            f"pretrain is {pretrain['name']}, but method={method['name']} {kind.why}; use "
-            f"pretrain={' or '.join(kind.pretrain)}"
-        )
-    if pretrain["name"] != "none":
-        yield from _schedule_problems("pretrain", pretrain)
-    yield from _shallow_problems(method) if is_shallow(method["name"]) else _schedule_problems("method", method)
-    if "kappa" in method:
-        yield from _at_least("method.kappa", method["kappa"], 0)
-    for key in ("eta", "eta_u", "eta_l"):
-        if key in method:
-            yield from _positive(f"method.{key}", method[key])
-    for key, value in (("nu", method.get("nu", 0.5)), *(("nus", nu) for nu in method.get("nus", ()))):
-        if not 0 < value < 1:
-            yield f"method.{key} is {value}; give a share between 0 and 1"
-    yield from _label_problems(settings)
-    if not lies_in_unit_interval(settings["dataset"]):
-        for group, phase in (("method", method), ("pretrain", pretrain)):
-            if phase.get("loss") == "cross_entropy":
+        way_out = " or ".join(kind.pretrain)
+        yield f"pretrain is {pretrain['name']}, from which method={method['name']} cannot start; use pretrain={way_out}"
+    elif kind.shallow and (method.get("features") == "bottleneck") != (pretrain.get("_target_") is not None):
+        features = "raw" if method.get("features") == "bottleneck" else "bottleneck"
+        yield f"method.features is {method.get('features')!r} with pretrain={pretrain['name']}; give {features}"
+    if not kind.shallow and "batch_size" not in method:
+        yield f"method={method['name']} has no batch_size; give it one, such as ${{recipe.batch_size}}, in its YAML"
+    yield from _label_problems(settings, kind)
+    for group, phase in phases:
+        facts = about.of_training(phase)
+        for key, value in facts.needs_unit_interval.items():
+            if phase.get(key) == value and not lies_in_unit_interval(dataset):
                 yield (
-                    f"{group}.loss is cross_entropy, but z-scored columns do not lie in [0, 1]; use mse or "
+                    f"{group}.{key} is {value}, but the inputs do not lie in [0, 1]; give another {group}.{key}, or "
                     "dataset.scaling=minmax"
                 )
+        network = dataset["network"]
+        if facts.sized_by_network and phase["latent"] is None and not (network.get("units") or network.get("dense")):
+            yield (
+                f"{group}.latent is null, but the network has neither units nor dense to take the width from; give "
+                f"{group}.latent"
+            )
 
 
-def _has_keys(group: Settings, config: type[Any]) -> bool:
-    return {field.name for field in fields(config)} == set(group)
-
-
-def _shallow_problems(method: Settings) -> Iterator[str]:
-    hybrid = "autoencoder" in METHODS[method["name"]].pretrain
-    yield from _one_of("method.features", method["features"], ("bottleneck",) if hybrid else ("raw",))
-    yield from _one_of("method.selection", method.get("selection", "none"), ("test_subset", "holdout", "none"))
-    for value in method.get("gammas", ()):
-        yield from _positive("method.gammas", value)
-    for value in method.get("bandwidths", ()):
-        if not 1e-50 <= value <= 1e50:
-            yield f"method.bandwidths is {value}; give widths between 1e-50 and 1e50, beyond which densities overflow"
-    for key in ("gammas", "nus", "bandwidths"):
-        if key in method and not method[key]:
-            yield f"method.{key} is empty; give at least one value"
-    for key, least in (("trees", 1), ("subsample", 2), ("folds", 2)):
-        if key in method:
-            yield from _at_least(f"method.{key}", method[key], least)
-
-
-def _label_problems(settings: Settings) -> Iterator[str]:
+def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str]:
     method, scenario = settings["method"], settings["scenario"]
-    center_from = method.get("center_from", "all")
-    yield from _one_of("method.center_from", center_from, ("unlabeled_and_normal", "all", "labeled_normal"))
-    if center_from == "labeled_normal" and scenario["gamma_n"] == 0:
-        yield (
-            "method.center_from is labeled_normal, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
-            "scenario.gamma_n or use unlabeled_and_normal"
-        )
-    if METHODS[method["name"]].needs_labeled_anomalies and (scenario["gamma_l"] == 0 or scenario["k_l"] == 0):
+    for key, value in kind.needs_labeled_normals.items():
+        if method.get(key) == value and scenario["gamma_n"] == 0:
+            yield (
+                f"method.{key} is {value}, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
+                f"scenario.gamma_n or give another method.{key}"
+            )
+    if kind.labels == "needed" and (scenario["gamma_l"] == 0 or scenario["k_l"] == 0):
         yield (
             f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario['gamma_l']} and "
             f"scenario.k_l={scenario['k_l']} leave none; raise both above 0 or choose an unsupervised method"
@@ -250,7 +226,7 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
     ranks = trainer["devices"] * trainer["num_nodes"]
     if ranks > 1 and trainer["strategy"] != "ddp":
         yield f"trainer.devices is {trainer['devices']}, but one device is used without DDP; use trainer=ddp"
-    if ranks > 1 and method in METHODS and is_shallow(method):
+    if ranks > 1 and about.of_method(settings["method"]).shallow:
         yield f"trainer.devices is {trainer['devices']}, but method={method} runs in one process; use trainer=auto"
     if tasks is not None and ranks != tasks:
         yield (

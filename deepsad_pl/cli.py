@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 
+from deepsad_pl import about
 from deepsad_pl.config import register
 from deepsad_pl.console import console
 from deepsad_pl.data.class_names import quote_names
@@ -37,10 +38,7 @@ from deepsad_pl.strict import StrictLoader, is_searchpath
 if TYPE_CHECKING:
     from deepsad_pl.finished import Outcome
 
-_PACKAGE = Path(__file__).resolve().parent
-# In a checkout conf/ stands beside the package, in an installed one inside it.
-_CHECKOUT_CONF = _PACKAGE.parent / "conf"
-CONF = str(_CHECKOUT_CONF if (_CHECKOUT_CONF / "train.yaml").exists() else _PACKAGE / "conf")
+CONF = str(about.CONF)
 
 # Before torch starts its threads: between two operators they spin for 300,000 rounds by default, which beside any other
 # busy process makes these small networks 20 to 70 times slower. Alone on the machine this costs next to nothing.
@@ -124,7 +122,7 @@ def repeat_command(overrides: Sequence[str], hydra_conf: HydraConf) -> str:
     script = Path(sys.argv[0])
     if script.name not in ("train.py", "sweep.py") and not script.name.startswith("deepsad-"):
         # The job of a launcher that starts processes of its own.
-        script = _CHECKOUT_CONF.with_name("train.py")
+        script = about.CONF.with_name("train.py")
         if not script.exists():
             script = Path("deepsad-train")
         elif script.is_relative_to(Path.cwd()):

@@ -1,17 +1,21 @@
 """Components named by ``_target_``: checked and fingerprinted without an import, imported when made."""
 
-import ast
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from importlib.metadata import packages_distributions, version
 from typing import Any
 
+from hydra.utils import get_object
 from hydra.utils import instantiate as hydra_instantiate
 
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.module_sources import definition, find_module, imported_files
+from deepsad_pl.ranges import problems as value_problems
+from deepsad_pl.signatures import signature_of
+from deepsad_pl.suggestions import suggested
 
 _TARGET = "_target_"
 # What Hydra reads of a node; all else are arguments.
@@ -19,24 +23,46 @@ _HYDRAS = (_TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
-def instantiate(node: Mapping[str, Any], key: str) -> Any:
+def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
     """Make what a node describes, as Hydra does, with plain lists and dictionaries as arguments.
 
     Args:
         node: has ``_target_`` and its arguments.
         key: of the node in the configuration, for messages.
+        **supplied: further arguments, passed on as they are; those of the node win.
 
     Raises:
         DeepSADError: if the target cannot be imported, does not take the arguments, or fails.
     """
     try:
-        return hydra_instantiate({"_convert_": "all", **node})
+        call = hydra_instantiate({"_convert_": "all", **node, "_partial_": True})
+        call = partial(call, **{name: value for name, value in supplied.items() if name not in node})
+        return call if node.get("_partial_") else call()
     except Exception as error:
         cause = error.__cause__ or error
+        if isinstance(cause, DeepSADError):
+            raise cause from None
         said = str(cause).partition("\n")[0].rstrip(".")
         raise DeepSADError(
             f"{key}: {node[_TARGET]} cannot be made ({type(cause).__name__}: {said}); correct its arguments or its code"
-        ) from error
+        ) from cause
+
+
+def load(target: str, key: str) -> Any:
+    """Import what a dotted path names.
+
+    Args:
+        target: the path.
+        key: of the setting that holds it, for messages.
+
+    Raises:
+        DeepSADError: if it cannot be imported.
+    """
+    try:
+        return get_object(target)
+    except Exception as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise DeepSADError(f"{key} is {target}, which cannot be imported ({said}); correct it or its code") from error
 
 
 def targets_of(node: Any) -> list[str]:
@@ -70,33 +96,40 @@ def fingerprint(target: str) -> dict[str, str]:
     return {"target": target, "source": digest.hexdigest()}
 
 
-def problems_of(node: Mapping[str, Any], key: str) -> list[str]:
+def problems_of(
+    node: Mapping[str, Any], key: str, *, supplied: Collection[str] = (), kept: Collection[str] = ()
+) -> list[str]:
     """What is wrong with a node and with those among its arguments, told without importing what they name.
 
     Args:
         node: has ``_target_``.
         key: of the node in the configuration, for messages.
+        supplied: names of arguments that need not be given, since the package gives them.
+        kept: names of settings that the package reads itself; they are arguments only if the target has them.
     """
-    return list(_problems(node, key))
+    return list(_problems(node, key, supplied, kept))
 
 
-def _problems(node: Any, key: str) -> Iterator[str]:
+def _problems(node: Any, key: str, supplied: Collection[str] = (), kept: Collection[str] = ()) -> Iterator[str]:
     if isinstance(node, list):
         for number, value in enumerate(node):
             yield from _problems(value, f"{key}[{number}]")
     if not isinstance(node, Mapping):
         return
     for name, value in node.items():
-        yield from _problems(value, f"{key}.{name}")
+        if name not in kept:
+            yield from _problems(value, f"{key}.{name}")
     if _TARGET not in node:
         return
     try:
-        yield from _problems_of_target(node, key)
+        yield from _problems_of_target(node, key, supplied, kept)
     except DeepSADError as error:
         yield from (f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems)
 
 
-def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
+def _problems_of_target(
+    node: Mapping[str, Any], key: str, supplied: Collection[str], kept: Collection[str]
+) -> Iterator[str]:
     target = str(node[_TARGET])
     if target.partition(".")[0] in sys.stdlib_module_names:
         return
@@ -108,27 +141,21 @@ def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
     if not names:
         yield f"{key}._target_ is {target}, which is a module; give a class or function in it"
         return
-    if (found := definition(path, names)) is None:
+    if definition(path, names) is None:
         yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; give a class or function in it"
         return
-    call = _signature(found)
-    if call is None or call.args.kwarg is not None or "_args_" in node or node.get("_partial_"):
+    call = signature_of(target)
+    if call is None:
         return
-    known = [argument.arg for argument in call.args.args][1 if isinstance(found, ast.ClassDef) else 0 :]
-    required = known[: max(0, len(known) - len(call.args.defaults))]
-    by_keyword = zip(call.args.kwonlyargs, call.args.kw_defaults, strict=True)
-    required += [argument.arg for argument, default in by_keyword if default is None]
-    known += [argument.arg for argument in call.args.kwonlyargs]
-    for argument in sorted(set(map(str, node)).difference(known, _HYDRAS)):
-        told = ", ".join(sorted(known)) or "none"
-        yield f"{key}.{argument} is no argument of {target} in {path}; it has {told}"
-    if lacking := [argument for argument in required if argument not in node]:
-        yield f"{key} lacks {', '.join(lacking)}, which {target} in {path} needs; give a value"
-
-
-def _signature(found: ast.stmt) -> ast.FunctionDef | None:
-    """What is called, if it says so plainly: a function or an ``__init__`` that nothing decorates."""
-    if isinstance(found, ast.ClassDef) and not found.decorator_list:
-        inits = [one for one in found.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
-        found = inits[0] if inits else found
-    return found if isinstance(found, ast.FunctionDef) and not found.decorator_list else None
+    where = "" if target.startswith("deepsad_pl.") else f" in {call.path}"
+    for argument, value in node.items():
+        if argument in call.kinds and not (value is None and argument in supplied):
+            yield from value_problems(f"{key}.{argument}", value, call.kinds[argument])
+    if call.open or "_args_" in node or node.get("_partial_"):
+        return
+    for argument in sorted(set(map(str, node)).difference(call.kinds, _HYDRAS, kept)):
+        names = sorted(set(call.kinds).difference(supplied))
+        near = suggested(f"{key}.{argument}", [f"{key}.{name}" for name in (*names, *kept)])
+        yield f"{key}.{argument} is no argument of {target}{where}; {near or 'it has ' + (', '.join(names) or 'none')}"
+    if lacking := [argument for argument in call.required if argument not in node and argument not in supplied]:
+        yield f"{key} lacks {', '.join(lacking)}, which {target}{where} needs; give a value"

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from deepsad_pl.declared import has_setting, may_have, to_settings
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.schema import KEYS
 from deepsad_pl.strict import (
     COMPOSITION_ERRORS,
     explained,
@@ -79,6 +81,10 @@ class Composer:
         """Those of the overrides that choose options."""
         return [str(override.input_line) for override in overrides if self.is_choice(override)]
 
+    def options(self, group: str) -> list[str]:
+        """The options of a group."""
+        return list(self._loader.get_group_options(group, ObjectType.CONFIG))
+
     def has_key(self, choices: Sequence[str], key: str) -> bool:
         """Whether there is, or could be added, a setting of that name under these choices.
 
@@ -86,7 +92,7 @@ class Composer:
             DeepSADError: if there is no such choice.
         """
         base = self.base(choices)
-        return has_setting(base, key) or may_have(base, key)
+        return has_setting(base, key) or (may_have(base, key) and key.partition(".")[0] not in KEYS)
 
     def base(self, choices: Sequence[str]) -> DictConfig:
         """The configuration with these choices and nothing else; do not change it.

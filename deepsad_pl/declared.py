@@ -1,25 +1,48 @@
 """Which settings a configuration may have: those that its types declare, at every depth."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from deepsad_pl.about import facts_of, own
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
+from deepsad_pl.schema import GROUP_CONFIGS, KEYS, SweepConfig, TrainConfig
+from deepsad_pl.suggestions import suggested
+from deepsad_pl.typed import allowed_settings, expected_settings, typed
 
-# The likeness from which a name is worth suggesting, and what an equal group adds to it.
-_LIKE, _GROUP_COUNTS = 0.7, 0.2
+# The parts of a configuration that describe a component, with the group that it is of.
+COMPONENTS = {**{group: group for group in KEYS}, "dataset.network": "network"}
 _ONLY_SWEEP = {field.name for field in fields(SweepConfig)} - {field.name for field in fields(TrainConfig)}
 
 
-def declared_keys(node: DictConfig) -> set[str] | None:
-    """The keys that a part of a configuration may have, or None if its declaration leaves them open."""
+def declared_keys(node: DictConfig, name: str) -> frozenset[str] | None:
+    """The keys that a part of a configuration may have, or None if its declaration leaves them open.
+
+    Args:
+        node: the part.
+        name: its full name; empty for the whole.
+    """
     kind = OmegaConf.get_type(node)
-    return {field.name for field in fields(kind)} if is_dataclass(kind) else None
+    if is_dataclass(kind):
+        return frozenset(field.name for field in fields(kind))
+    if (above := name.removesuffix(".about")) != name and above in COMPONENTS:
+        return facts_of(COMPONENTS[above])
+    return allowed_settings(COMPONENTS[name], _known_by(node)) if name in COMPONENTS else None
+
+
+def _expected_keys(node: DictConfig, name: str) -> frozenset[str]:
+    """The keys that a part of a configuration has unless they were taken away."""
+    if name in COMPONENTS:
+        return expected_settings(COMPONENTS[name], _known_by(node))
+    return declared_keys(node, name) or frozenset() if is_dataclass(OmegaConf.get_type(node)) else frozenset()
+
+
+def _known_by(node: DictConfig) -> dict[str, Any]:
+    """What says which component a part of a configuration is."""
+    return {key: node[key] for key in ("name", "_target_") if key in node}
 
 
 def undeclared_settings(cfg: DictConfig) -> list[str]:
@@ -30,7 +53,7 @@ def undeclared_settings(cfg: DictConfig) -> list[str]:
 def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
     """The full names of declared settings that the configuration has lost."""
     keys = _keys(cfg)
-    found = [f"{prefix}{key}" for key in sorted((declared_keys(cfg) or set()).difference(keys))]
+    found = [f"{prefix}{key}" for key in sorted(_expected_keys(cfg, prefix.rstrip(".")).difference(keys))]
     for name, key in keys.items():
         if (child := _child(cfg, key)) is not None and f"{prefix}{name}" != "hydra":
             found += removed_settings(child, f"{prefix}{name}.")
@@ -63,7 +86,7 @@ def may_have(cfg: DictConfig, key: str) -> bool:
     while (key := key.rpartition(".")[0]) and not has_setting(cfg, key):
         pass
     above = OmegaConf.select(cfg, key, throw_on_missing=False) if key else cfg
-    return isinstance(above, DictConfig) and declared_keys(above) is None
+    return isinstance(above, DictConfig) and declared_keys(above, key) is None
 
 
 def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
@@ -80,39 +103,15 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     above, _, last = key.rpartition(".")
     if group in _ONLY_SWEEP and group not in names:
         return f"there is no setting {key} of train.py{said_by}; it is one of python sweep.py"
-    if any(has_setting(OmegaConf.structured(kind), rest) for kind in GROUP_CONFIGS.get(group, {}).values() if rest):
+    others = [OmegaConf.structured(kind) for kind in GROUP_CONFIGS.get(group, {}).values()]
+    others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in KEYS else []
+    if any(has_setting(other, rest) for other in others if rest):
         chosen = OmegaConf.select(cfg, f"{group}.name", throw_on_missing=False)
         return f"there is no setting {key} with {group}={chosen}{said_by}; leave it out or choose a {group} that has it"
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
         return unknown_setting(above, cfg, said_by=said_by, groups=groups)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
     return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
-
-
-def suggested(key: str, names: Iterable[str]) -> str:
-    """A question for the nearest names, or nothing if none is near."""
-    near = nearest(key, names)
-    return f"did you mean {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}?" if near else ""
-
-
-def nearest(key: str, names: Iterable[str]) -> list[str]:
-    """The most similar names, several where they are equally so.
-
-    Names are compared by their last part, and as a whole where groups differ; among similar ones the group counts.
-    """
-    group, _, last = key.rpartition(".")
-    likeness: dict[str, float] = {}
-    for name in names:
-        its_group, _, its_last = name.rpartition(".")
-        like = _ratio(last, its_last)
-        if len(last) > 2 and its_last.startswith(last):
-            like = max(like, _LIKE)
-        if group != its_group and not key.startswith(f"{name}."):
-            like = max(like, _ratio(key, name))
-        if like >= _LIKE:
-            likeness[name] = like + _GROUP_COUNTS * _ratio(group, its_group)
-    best = max(likeness.values(), default=0.0)
-    return sorted(name for name, like in likeness.items() if like == best)
 
 
 def to_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
     if problems:
         raise DeepSADError(*problems)
     assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items()}
+    return typed({str(key): value for key, value in settings.items()})
 
 
 def removed(key: str) -> str:
@@ -149,7 +148,7 @@ def first_sentence(error: Exception) -> str:
 
 def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Every name and whether it is declared, not going on below one that is not."""
-    declared = declared_keys(node)
+    declared = declared_keys(node, prefix.rstrip("."))
     for key, value in _keys(node).items():
         name, is_declared = f"{prefix}{key}", declared is None or key in declared
         if name == "hydra" or (is_declared and "." in key):
@@ -169,7 +168,3 @@ def _child(node: DictConfig, key: Any) -> DictConfig | None:
     child = node._get_node(key)
     has_keys = isinstance(child, DictConfig) and not (child._is_none() or child._is_missing())
     return child if has_keys and not child._is_interpolation() else None  # type: ignore[return-value,union-attr]
-
-
-def _ratio(one: str, other: str) -> float:
-    return SequenceMatcher(None, one.lower(), other.lower()).ratio()

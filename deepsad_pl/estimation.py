@@ -15,29 +15,19 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 
 from deepsad_pl.build import SHALLOW_STREAM, stream
-from deepsad_pl.catalog import METHODS
+from deepsad_pl.components import instantiate
 from deepsad_pl.console import console
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.loader import BatchLoader
+from deepsad_pl.errors import DeepSADError
 from deepsad_pl.files import write_atomic
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
-from deepsad_pl.shallow.iforest import fit_iforest
-from deepsad_pl.shallow.kde import fit_kde
-from deepsad_pl.shallow.models import load_model, save_model
-from deepsad_pl.shallow.ocsvm import fit_ocsvm
-from deepsad_pl.shallow.ssad import fit_ssad
+from deepsad_pl.shallow.models import Model, load_model, save_model
 from deepsad_pl.shallow.task import Fitted, Task
+from deepsad_pl.typed import arguments_of
 
 MODEL, GRID = "model.npz", "grid"
-_FIT: dict[str, Callable[..., Fitted]] = {
-    "ocsvm": fit_ocsvm,
-    "iforest": fit_iforest,
-    "kde": fit_kde,
-    "ssad": fit_ssad,
-}
-# What a method's settings hold beside the arguments of its fit.
-_NO_ARGUMENTS = ("name", "features", "sees_labeled_anomalies")
 
 
 @dataclass(frozen=True)
@@ -87,8 +77,14 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
             grid_dir=grid,
             advance=advance,
         )
-        arguments = {key: value for key, value in plan.method.items() if key not in _NO_ARGUMENTS}
-        fitted = _FIT[METHODS[plan.method["name"]].schema](task, **arguments)
+        target = plan.method["_target_"]
+        node = {"_target_": target, **arguments_of("method", plan.method), "_partial_": True}
+        fitted = instantiate(node, "method")(task)
+        if not isinstance(fitted, Fitted) or not isinstance(fitted.model, Model):
+            raise DeepSADError(
+                f"method._target_ is {target}, which returned a {type(fitted).__name__}; return a "
+                "deepsad_pl.shallow.task.Fitted with a deepsad_pl.shallow.models.Model"
+            )
     save_model(folder / MODEL, fitted.model)
     fit_seconds, start = clock.seconds, time.monotonic()
     x_test = features(data.test_dataloader(), encoder) if task.x_test is None else task.x_test
@@ -98,10 +94,11 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
     return Scored(result, fitted.selection, fit_seconds, score_seconds)
 
 
-def score_saved(data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> dict[str, Tensor]:
+def score_saved(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> dict[str, Tensor]:
     """Score the test set with the model that :func:`score_shallow` has saved.
 
     Args:
+        plan: of the experiment.
         data: what the method is tested on.
         encoder: as it was then.
         folder: where the model lies.
@@ -113,8 +110,13 @@ def score_saved(data: AnomalyDataModule, encoder: TrainedMethod | None, folder: 
         DeepSADError: if the model is missing or damaged.
         ValueError: if it is one of rows of another width.
     """
-    model = load_model(folder / MODEL)
+    model = load_model(folder / MODEL, of_package(plan))
     return _result(data, model.score(features(data.test_dataloader(), encoder)))
+
+
+def of_package(plan: Plan) -> str:
+    """The top-level package of a plan's method, whose classes of models may be loaded."""
+    return str(plan.method["_target_"]).partition(".")[0]
 
 
 def _result(data: AnomalyDataModule, score: npt.NDArray[np.float64]) -> dict[str, Tensor]:

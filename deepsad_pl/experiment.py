@@ -20,7 +20,6 @@ from torch import Tensor
 
 from deepsad_pl import __version__
 from deepsad_pl.build import Parts, build, load_data
-from deepsad_pl.catalog import is_shallow
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts
 from deepsad_pl.files import locked, write_atomic
@@ -245,7 +244,7 @@ def score_and_record(
     seconds = {"pretrain": 0.0, "fit": 0.0} | {name: done.seconds for name, done in trained.items()}
     device, selection = torch.device("cpu"), {}
     result: Mapping[str, Tensor]
-    if is_shallow(plan.method["name"]):
+    if plan.about.shallow:
         # scikit-learn and scipy.optimize load when they are needed only.
         from deepsad_pl.estimation import score_shallow
 

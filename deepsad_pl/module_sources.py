@@ -109,16 +109,16 @@ def _imports(node: ast.AST, file: Path) -> Iterator[str | Path]:
             yield from (f"{node.module}.{name}" for name in [*names, ""])
 
 
-def definition(file: Path, names: Sequence[str]) -> ast.stmt | None:
-    """Where a module defines a name, followed through imports.
+def definition(file: Path, names: Sequence[str]) -> tuple[Path, ast.stmt] | None:
+    """Where a name of a module is defined, followed through imports.
 
     Args:
         file: of the module.
         names: the name, and what is looked up in it.
 
     Returns:
-        The class or function; another statement, or an empty one, if the name exists but cannot be followed; None if
-        the module has no such name.
+        The file with the class or function, and that; another statement, or an empty one, if the name exists but cannot
+        be followed; None if the module has no such name.
 
     Raises:
         DeepSADError: if a file cannot be read or is no valid Python.
@@ -126,18 +126,18 @@ def definition(file: Path, names: Sequence[str]) -> ast.stmt | None:
     return _definition(file, names, frozenset())
 
 
-def _definition(file: Path, names: Sequence[str], seen: frozenset[tuple[Path, str]]) -> ast.stmt | None:
-    unknown = ast.Pass()
+def _definition(file: Path, names: Sequence[str], seen: frozenset[tuple[Path, str]]) -> tuple[Path, ast.stmt] | None:
+    unknown = file, ast.Pass()
     name = names[0]
     if file.is_dir():
         return None
     if (file, name) in seen or file.suffix != ".py":
         return unknown
-    found: ast.stmt | None = None
+    found: tuple[Path, ast.stmt] | None = None
     for statement in _top_level(parse(file).body):
         match statement:
             case ast.ClassDef(name=its) | ast.FunctionDef(name=its) | ast.AsyncFunctionDef(name=its) if its == name:
-                found = statement
+                found = file, statement
             case ast.FunctionDef(name="__getattr__"):  # it may give any name
                 found = found or unknown
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -167,7 +167,7 @@ def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _followed(
     file: Path, statement: ast.Import | ast.ImportFrom, name: str, seen: frozenset[tuple[Path, str]]
-) -> ast.stmt:
+) -> tuple[Path, ast.stmt]:
     """The definition of an imported name, or an empty statement where it is a module or cannot be found."""
     module: Path | None = None
     if isinstance(statement, ast.ImportFrom):
@@ -176,4 +176,4 @@ def _followed(
             module = next(_candidates(base), None)
         elif (place := find_module(str(statement.module))) is not None and not place[1]:
             module = place[0]
-    return (_definition(module, [name], seen) if module is not None else None) or ast.Pass()
+    return (_definition(module, [name], seen) if module is not None else None) or (file, ast.Pass())

@@ -9,22 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.checks import Settings, class_name_problems, setting_problems
+from deepsad_pl import about
+from deepsad_pl.checks import Settings, class_name_problems, incomplete, setting_problems
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
-from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.identity import data_identity, hides_labeled_anomalies, training_identity
 from deepsad_pl.results import identity_hash
 from deepsad_pl.trainer_arguments import identity_of
+from deepsad_pl.typed import typed
 
 # Raised when what a configuration means changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
-
-_SEES = "sees_labeled_anomalies"
-
-# Hyper-parameters of shallow methods that play no role under a protocol of selection.
-_UNUSED_BY_SELECTION = {"test_subset": ("nu",), "holdout": ("nus",), "none": ("gammas", "nus")}
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,11 @@ class Plan:
     run_dir: Path
 
     @property
+    def about(self) -> about.MethodAbout:
+        """What the method says about itself."""
+        return about.of_method(self.method)
+
+    @property
     def ranks(self) -> int:
         """How many processes compute together."""
         return int(self.trainer["devices"] * self.trainer["num_nodes"])
@@ -81,8 +83,11 @@ def make_plan(
     Raises:
         DeepSADError: with every problem found.
     """
+    settings = with_network(typed(settings))
+    if missing := incomplete(settings):
+        raise DeepSADError(*problems, *missing)
     dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
-    pretrain = settings["pretrain"] if settings["pretrain"]["name"] != "none" else None
+    pretrain = settings["pretrain"] if settings["pretrain"].get("_target_") is not None else None
     problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
     scenario = None
@@ -111,10 +116,10 @@ def make_plan(
     output_dir = Path(settings["output_dir"]).expanduser()
     identity: dict[str, Any] = {
         "format": IDENTITY_FORMAT,
-        "dataset": _what_determines_the_data(dataset, data_dir),
+        "dataset": data_identity(dataset, data_dir),
         "scenario": scenario.as_dict(),
-        "method": _what_determines_the_result(method, scenario),
-        "pretrain": pretrain and _what_determines_the_result(pretrain, scenario),
+        "method": training_identity("method", method, scenario),
+        "pretrain": pretrain and training_identity("pretrain", pretrain, scenario),
         "precision": trainer["precision"],
         **identity_of(trainer),
     }
@@ -134,27 +139,22 @@ def make_plan(
         seed=settings["seed"],
         force=settings["force"],
         data_dir=data_dir,
-        cache_dir=output_dir / "cache" if settings["pretrain"]["cache"] else None,
+        cache_dir=output_dir / "cache" if settings["pretrain"].get("cache", True) else None,
         identity=identity,
         run_dir=output_dir / dataset["name"] / method["name"] / name,
     )
 
 
-def hides_labeled_anomalies(method: Settings) -> bool:
-    """Whether a method is unsupervised and has not been told to look at labeled anomalies."""
-    return not method.get(_SEES, True)
-
-
-def image_size(dataset: Settings) -> tuple[int, int]:
-    """(H, W) of an image folder; one number stands for both."""
-    size = dataset["image_size"]
-    height, width = size if isinstance(size, list) else (size, size)
-    return height, width
-
-
 def root_of(dataset: Settings) -> Path:
-    """The folder of an image folder."""
+    """The folder of a data set whose classes are its sub-folders."""
     return Path(dataset["root"]).expanduser()
+
+
+def with_network(settings: Settings) -> dict[str, Any]:
+    """The settings with the chosen network in place of the one that the data set recommends."""
+    if not settings["network"]:
+        return dict(settings)
+    return {**settings, "dataset": {**settings["dataset"], "network": settings["network"]}}
 
 
 def class_names(dataset: Settings) -> tuple[str, ...]:
@@ -163,7 +163,7 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     Raises:
         DeepSADError: if that folder cannot be read or has none, or the names that the settings give are wrong.
     """
-    if "root" in dataset:
+    if about.of_dataset(dataset).classes_from_folder:
         return tuple(image_folder.class_names(root_of(dataset)))
     if problems := list(class_name_problems(dataset)):
         raise DeepSADError(*problems)
@@ -176,51 +176,9 @@ def training_classes(dataset: Settings) -> tuple[str, ...]:
     Raises:
         DeepSADError: if that folder cannot be read.
     """
-    if "root" in dataset:
+    if about.of_dataset(dataset).classes_from_folder:
         return tuple(image_folder.training_classes(root_of(dataset)))
     return class_names(dataset)
-
-
-def _what_determines_the_data(dataset: Settings, data_dir: Path) -> dict[str, Any]:
-    chosen = {key: dataset[key] for key in ("kind", "scaling", "channels", "network") if key in dataset}
-    if "root" in dataset:
-        chosen |= {
-            "image_size": image_size(dataset),
-            "files": image_folder.content_digest(root_of(dataset), data_dir / "cache"),
-        }
-    elif (digest := data_digest(dataset["kind"], data_dir)) is not None:
-        chosen["data_digest"] = digest
-    return chosen
-
-
-def _what_determines_the_result(phase: Settings, scenario: Scenario) -> dict[str, Any]:
-    """The settings of a training without what plays no role, so that equal experiments have one run folder."""
-    # Where a trained autoencoder is kept is none of the result, nor who sees labels where there are none.
-    unused = ("cache",) if scenario.known_classes and hides_labeled_anomalies(phase) else ("cache", _SEES)
-    chosen = {key: value for key, value in phase.items() if key not in unused}
-    for key in _UNUSED_BY_SELECTION.get(phase.get("selection", ""), ()):
-        chosen.pop(key, None)
-    if "lr" in phase:
-        chosen["schedule"] = _merged(chosen.pop("lr"), chosen.pop("epochs"))
-    if not scenario.known_classes:
-        if chosen.get("center_from") == "all":
-            chosen["center_from"] = "unlabeled_and_normal"
-        chosen.pop("data", None)
-        if not scenario.gamma_n:
-            for key in ("eta", "kappa", "eta_l"):
-                chosen.pop(key, None)
-    return chosen
-
-
-def _merged(lr: Sequence[float], epochs: Sequence[int]) -> list[list[float]]:
-    """The schedule without empty phases, neighbours of one learning rate as one."""
-    schedule: list[list[float]] = []
-    for rate, length in zip(lr, epochs, strict=True):
-        if schedule and schedule[-1][0] == rate:
-            schedule[-1][1] += length
-        elif length:
-            schedule.append([rate, length])
-    return schedule
 
 
 def _capped(phase: Settings, max_epochs: int | None) -> dict[str, Any]:
@@ -235,9 +193,9 @@ def _capped(phase: Settings, max_epochs: int | None) -> dict[str, Any]:
 
 def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
     """The sizes of a generative model that are not given, after those of phi."""
-    if "latent" not in phase:
+    if not about.of_training(phase).sized_by_network:
         return phase
-    units = network.get("units") or network["dense"]
+    units = network.get("units") or network.get("dense") or [phase["latent"]]
     width = units[-1] if phase["latent"] is None else phase["latent"]
     by_network = units[:-1] if network.get("units", [])[:-1] else [4 * width, 2 * width]
     return {**phase, "latent": width, "hidden": by_network if phase["hidden"] is None else phase["hidden"]}

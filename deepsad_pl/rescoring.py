@@ -7,7 +7,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from deepsad_pl.build import Parts, Phase
-from deepsad_pl.catalog import is_shallow
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.fitting import CHECKPOINTS, finished_before, settle
 from deepsad_pl.methods.base import TrainedMethod
@@ -25,7 +24,7 @@ def scores_again(plan: Plan, parts: Parts) -> Mapping[str, Tensor] | None:
     Returns:
         ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each; None if the model is missing or damaged.
     """
-    if not is_shallow(plan.method["name"]):
+    if not plan.about.shallow:
         module = _trained(plan, parts.phases[-1])
         return None if module is None else score_test_set(plan, module, parts.data)[0]
     encoder = None
@@ -34,7 +33,7 @@ def scores_again(plan: Plan, parts: Parts) -> Mapping[str, Tensor] | None:
     from deepsad_pl.estimation import score_saved
 
     try:
-        return score_saved(parts.data, encoder, plan.run_dir / CHECKPOINTS)
+        return score_saved(plan, parts.data, encoder, plan.run_dir / CHECKPOINTS)
     except (DeepSADError, ValueError):  # no model, or one of rows of another width
         return None
 

@@ -1,73 +1,63 @@
-"""The types of the configuration: Hydra refuses what does not fit them, before any work.
+"""The types of the configuration: what does not fit them is refused before any work.
 
-Each group's YAML starts from one of these (``schema/<group>: <name>``). A default stands once: in the YAML where it is
-an option's choice, here where all options share it.
+Groups whose options are all alike start from a data class here (``schema/<group>: <name>``), which Hydra enforces. The
+options of the others (data sets, networks, pre-trainings, methods) name what is made of them by ``_target_``: its
+signature declares its settings, and a :class:`typing.TypedDict` here those that the package itself reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from omegaconf import MISSING
 
-from deepsad_pl.catalog import METHODS
+from deepsad_pl.about import paper_grid
+from deepsad_pl.ranges import AtLeast2, Length, Positive
 
 
-@dataclass
-class LeNetConfig:
-    """A LeNet-type network (appendix B)."""
+class DatasetKeys(TypedDict, total=False):
+    """Settings of every data set, beside the arguments of its function."""
 
-    name: str = "lenet"
-    filters: list[int] = MISSING  # of each module
-    dense: list[int] = MISSING  # units of the dense layers; the last is the representation
-    kernel_size: int = 5
-
-
-@dataclass
-class MLPConfig:
-    """An MLP (appendix B)."""
-
-    name: str = "mlp"
-    units: list[int] = MISSING  # the last is the representation
+    name: str
+    kind: str
+    classes: list[str] | None  # names in the order of their indices
+    network: dict[str, Any]  # recommended
+    scaling: Literal["zscore", "minmax"]  # of rows
+    lr: Sequence[Positive]  # the recommended schedule
+    epochs: Sequence[Length]
+    batch_size: AtLeast2
+    lr_from_test: bool  # whether lr was chosen by AUROC on test data, which reports then say
+    about: dict[str, Any]
 
 
-@dataclass
-class DatasetConfig:
-    """What every data set has: a name, a kind of source and the schedule recommended for it."""
+class NetworkKeys(TypedDict, total=False):
+    """Settings of every network, beside the arguments of phi."""
 
-    name: str = MISSING
-    kind: str = MISSING
-    lr: list[float] = MISSING
-    epochs: list[int] = MISSING
-    batch_size: int = MISSING
-    lr_from_test: bool = False  # whether lr was chosen by AUROC on test data, which reports then say
+    name: str
+    decoder: dict[str, Any] | None  # what mirrors phi in an autoencoder; null: there is none
+    about: dict[str, Any]
 
 
-@dataclass
-class ImagesConfig(DatasetConfig):
-    """A data set of images with known classes."""
+class TrainingKeys(TypedDict, total=False):
+    """Settings of every training, beside the arguments of its class; batch_size is that of its data."""
 
-    classes: list[str] = MISSING
-    network: LeNetConfig = field(default_factory=LeNetConfig)
-
-
-@dataclass
-class ImageFolderConfig(DatasetConfig):
-    """A folder of images; its classes are its sub-folders."""
-
-    root: str = MISSING  # holds train/<class>/* and test/<class>/*
-    image_size: Any = MISSING  # H = W, or [H, W]
-    channels: int = MISSING  # 1 or 3
-    network: LeNetConfig = field(default_factory=LeNetConfig)
+    name: str
+    batch_size: AtLeast2
+    about: dict[str, Any]
 
 
-@dataclass
-class TableConfig(DatasetConfig):
-    """A table."""
+class PretrainKeys(TrainingKeys, total=False):
+    """Settings of every pre-training; those of ``none`` are the last one alone."""
 
-    classes: list[str] = MISSING
-    scaling: str = "zscore"  # or minmax
-    network: MLPConfig = field(default_factory=MLPConfig)
+    data: Literal["all", "unlabeled"]  # unlabeled: without labeled anomalies
+    cache: bool  # keep a trained network under <output_dir>/cache, and take it from there
+
+
+class MethodKeys(TrainingKeys, total=False):
+    """Settings of every method."""
+
+    features: Literal["raw", "bottleneck"]  # what a shallow one works on; bottleneck: of a pre-trained network
+    sees_labeled_anomalies: bool  # of one that they are hidden from
 
 
 @dataclass
@@ -90,138 +80,6 @@ class RecipeConfig:
     lr: list[float] = MISSING
     epochs: list[int] = MISSING
     batch_size: int = MISSING
-
-
-@dataclass
-class ScheduleConfig:
-    """The schedule of one training: phases of constant learning rate."""
-
-    lr: list[float] = MISSING  # of each phase
-    epochs: list[int] = MISSING  # of each phase
-    batch_size: int = MISSING
-    weight_decay: float = MISSING  # lambda
-
-
-@dataclass
-class PretrainConfig:
-    """Base of the choices of ``pretrain``, and all that ``none`` has."""
-
-    name: str = MISSING
-    cache: bool = True  # keep a trained autoencoder under <output_dir>/cache, and take it from there
-
-
-@dataclass
-class AutoencoderPretrainConfig(ScheduleConfig, PretrainConfig):
-    """Pre-training as an autoencoder (appendix A)."""
-
-    data: str = MISSING  # all, or unlabeled: without labeled anomalies
-    loss: str = MISSING  # mse, or cross_entropy
-
-
-@dataclass
-class VAEPretrainConfig(ScheduleConfig, PretrainConfig):
-    """Pre-training as a variational autoencoder, M1 of SS-DGM."""
-
-    data: str = MISSING  # as for the autoencoder
-    hidden: list[int] | None = None  # units of the hidden layers; null: by the network
-    latent: int | None = None  # width of z; null: the network's representation
-
-
-@dataclass
-class MethodConfig:
-    """What every method has."""
-
-    name: str = MISSING
-
-
-@dataclass
-class TrainedMethodConfig(ScheduleConfig, MethodConfig):
-    """A deep method; all that the classifier has."""
-
-
-@dataclass
-class DeepSADConfig(TrainedMethodConfig):
-    """Deep SAD (section 3.3)."""
-
-    eta: float = MISSING
-    center_from: str = MISSING  # unlabeled_and_normal, all or labeled_normal
-
-
-@dataclass
-class DeepSVDDConfig(TrainedMethodConfig):
-    """One-class Deep SVDD (section 3.1)."""
-
-    sees_labeled_anomalies: bool = False
-
-
-@dataclass
-class SoftBoundarySVDDConfig(DeepSVDDConfig):
-    """Soft-boundary Deep SVDD (appendix C)."""
-
-    nu: float = MISSING  # share of the data outside the sphere
-
-
-@dataclass
-class AutoencoderConfig(TrainedMethodConfig):
-    """The autoencoder as a method (appendix C)."""
-
-    loss: str = MISSING  # mse, or cross_entropy
-    sees_labeled_anomalies: bool = False
-
-
-@dataclass
-class SSDGMConfig(TrainedMethodConfig):
-    """The semi-supervised deep generative model (appendix C)."""
-
-    hidden: list[int] | None = None  # units of M2's hidden layers; null: by the network
-    latent: int | None = None  # width of M2's z; null: the network's representation
-
-
-@dataclass
-class ShallowConfig(MethodConfig):
-    """A shallow detector."""
-
-    features: str = MISSING  # raw, or bottleneck: of a pre-trained autoencoder
-
-
-@dataclass
-class OCSVMConfig(ShallowConfig):
-    """The one-class SVM (appendix C)."""
-
-    selection: str = MISSING  # test_subset, holdout or none
-    gammas: list[float] = MISSING  # scales of the kernel to select from
-    nus: list[float] = MISSING  # those of selection=test_subset
-    nu: float = MISSING  # that of selection=holdout and none
-    sees_labeled_anomalies: bool = False
-
-
-@dataclass
-class IForestConfig(ShallowConfig):
-    """The isolation forest (appendix C)."""
-
-    trees: int = MISSING  # t
-    subsample: int = MISSING  # psi
-    sees_labeled_anomalies: bool = False
-
-
-@dataclass
-class KDEConfig(ShallowConfig):
-    """The kernel density estimator (appendix C)."""
-
-    bandwidths: list[float] = MISSING  # h, to select from by cross-validation
-    folds: int = MISSING
-    sees_labeled_anomalies: bool = False
-
-
-@dataclass
-class SSADConfig(ShallowConfig):
-    """Semi-supervised anomaly detection with a Gaussian kernel (appendix C)."""
-
-    selection: str = MISSING  # test_subset, holdout or none
-    gammas: list[float] = MISSING
-    kappa: float = MISSING  # weight of the labeled samples' margin
-    eta_u: float = MISSING  # weight of the slack of unlabeled samples
-    eta_l: float = MISSING  # and of labeled ones
 
 
 @dataclass
@@ -272,11 +130,12 @@ class TrainConfig:
     output_dir: str = "runs"
     seed: int = 0
     force: bool = False  # train again although the run is finished
-    dataset: DatasetConfig = MISSING
+    dataset: dict[str, Any] = MISSING
+    network: dict[str, Any] = MISSING
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     recipe: RecipeConfig = MISSING
-    pretrain: PretrainConfig = MISSING
-    method: MethodConfig = MISSING
+    pretrain: dict[str, Any] = MISSING
+    method: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
 
@@ -287,16 +146,14 @@ class StudyConfig:
 
     name: str = MISSING
     title: str = MISSING
-    datasets: list[str] = field(default_factory=lambda: ["mnist", "fmnist", "cifar10"])
-    methods: list[str] = field(default_factory=lambda: list(METHODS))
+    datasets: list[str] = field(default_factory=lambda: paper_grid()["datasets"])
+    methods: list[str] = field(default_factory=lambda: paper_grid()["methods"])
     axes: dict[str, list[Any]] = field(default_factory=dict)  # values of each; the rows of the table
     keys: dict[str, str] = field(default_factory=dict)  # the setting of each axis
     depends: dict[str, Any] = field(default_factory=dict)  # whom each axis changes: all, seeing_labels, [methods]
     fixed: dict[str, Any] = field(default_factory=dict)  # settings of all experiments
     # For a method, settings to try in turn; the column shows the best (appendix C).
-    variants: dict[str, dict[str, list[Any]]] = field(
-        default_factory=lambda: {"soft_boundary_svdd": {"method.nu": [0.01, 0.1]}}
-    )
+    variants: dict[str, dict[str, list[Any]]] = field(default_factory=lambda: paper_grid()["variants"])
     normal_classes: Any = "all"  # in turn; or a list
     anomaly_classes: Any = "all"  # known, in turn, never the normal one; or a list; or null: drawn by the seed
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -314,31 +171,20 @@ class SweepConfig(TrainConfig):
     experiments_per_job: int = 1  # of a job that is submitted, trained as one where that is possible
 
 
-PRETRAIN_CONFIGS: dict[str, type[PretrainConfig]] = {
-    "none": PretrainConfig,
-    "autoencoder": AutoencoderPretrainConfig,
-    "vae": VAEPretrainConfig,
+# Of each group whose options name what is made of them, the keys that the package reads.
+KEYS: Mapping[str, type[Any]] = {
+    "dataset": DatasetKeys,
+    "network": NetworkKeys,
+    "pretrain": PretrainKeys,
+    "method": MethodKeys,
 }
-METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
-    "deep_sad": DeepSADConfig,
-    "deep_svdd": DeepSVDDConfig,
-    "soft_boundary_svdd": SoftBoundarySVDDConfig,
-    "autoencoder": AutoencoderConfig,
-    "classifier": TrainedMethodConfig,
-    "ss_dgm": SSDGMConfig,
-    "ocsvm": OCSVMConfig,
-    "iforest": IForestConfig,
-    "kde": KDEConfig,
-    "ssad": SSADConfig,
-}
-# Of each group, the types that an option may start from.
+# Of each other group, the types that an option may start from.
 GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
-    "dataset": {"images": ImagesConfig, "image_folder": ImageFolderConfig, "table": TableConfig},
     "scenario": {"base": ScenarioConfig},
     "recipe": {"base": RecipeConfig},
-    "pretrain": PRETRAIN_CONFIGS,
-    "method": METHOD_CONFIGS,
     "trainer": {"base": TrainerConfig},
     "study": {"base": StudyConfig},
     "logger": {"base": LoggerConfig, "wandb": WandbConfig},
 }
+# All groups of an experiment.
+GROUPS = frozenset({*GROUP_CONFIGS, *KEYS})

@@ -26,14 +26,14 @@ from deepsad_pl.declared import (
     has_setting,
     may_have,
     removed,
-    suggested,
     to_settings,
     undeclared_settings,
     unknown_setting,
 )
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import make_plan
-from deepsad_pl.schema import GROUP_CONFIGS, TrainConfig
+from deepsad_pl.schema import GROUPS, TrainConfig
+from deepsad_pl.suggestions import suggested
 
 # What Hydra raises for a wrong command line or a wrong file.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
@@ -244,7 +244,7 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
         return
     options = loader.get_group_options(group, ObjectType.CONFIG)
     chosen = list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
-    if group in GROUP_CONFIGS and any(isinstance(value, list) for value in chosen):
+    if group in GROUPS and any(isinstance(value, list) for value in chosen):
         yield f"{override.input_line}: give one {group}, or several without brackets, each of which is then run"
         return
     names = [name for value in chosen for name in (value if isinstance(value, list) else [value])]
@@ -263,7 +263,7 @@ def _is_foreign(override: Override, default: DictConfig) -> bool:
 
 def _foreign_choice(override: Override, default: DictConfig) -> str:
     group, line = override.key_or_group, override.input_line
-    if group in GROUP_CONFIGS:
+    if group in GROUPS:
         return unknown_setting(override.get_key_element(), default)
     return f"{line}: no {group} is chosen that this could replace; write +{line}"
 
@@ -281,7 +281,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     group, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, group) if group else cfg
     if override.is_delete():
-        if isinstance(parent, DictConfig) and declared_keys(parent) is not None:
+        if isinstance(parent, DictConfig) and declared_keys(parent, group) is not None:
             yield removed(key)
         else:
             del parent[name]

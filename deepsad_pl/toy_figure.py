@@ -2,7 +2,7 @@
 
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,17 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from deepsad_pl.about import MethodAbout
 from deepsad_pl.build import build, load_data
-from deepsad_pl.catalog import is_shallow
 from deepsad_pl.checkpoints import DamagedError, from_bytes
 from deepsad_pl.data.sources import Source
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.estimation import MODEL
+from deepsad_pl.estimation import MODEL, of_package
 from deepsad_pl.finished import record_of
 from deepsad_pl.fitting import CHECKPOINTS
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.plan import Plan
 from deepsad_pl.report.cells import LOOKS_AT_TEST_LABELS
-from deepsad_pl.report.columns import heading
 from deepsad_pl.report.style import RC, new_figure, save, set_title
 from deepsad_pl.restorable import require_state
 from deepsad_pl.shallow.models import load_model
@@ -39,17 +38,6 @@ NORMAL, KNOWN, NOVEL = range(3)
 
 # Of the unlabeled training rows a method without a boundary of its own deems this share normal.
 NORMAL_SHARE = 0.95
-# The supervised one: its score is the log odds of "anomaly", 0 where both are as likely.
-_SUPERVISED = "classifier"
-
-# Where the heading of the paper's tables would say too little or say it twice.
-_NAMES = {
-    "autoencoder": "Autoencoder",
-    "classifier": "Classifier",
-    "soft_boundary_svdd": "Soft-boundary Deep SVDD",
-    "ss_dgm_m2": "SS-DGM (M2)",
-    "ss_dgm_m1m2": "SS-DGM (M1+M2)",
-}
 
 _POINTS_A_SIDE, _MARGIN = 160, 0.08
 _PANELS_A_LINE = 4
@@ -163,7 +151,7 @@ def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArr
     _record(plan)
     x, folder = np.ascontiguousarray(points, dtype=np.float32), plan.run_dir / CHECKPOINTS
     phases = build(plan, source).phases
-    if not is_shallow(plan.method["name"]):
+    if not plan.about.shallow:
         module = _trained(phases[-1].module, folder / "last.ckpt")
         with torch.no_grad():
             return module.score(torch.from_numpy(x)).double().numpy()
@@ -171,7 +159,7 @@ def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArr
         module = _trained(phases[0].module, folder / "pretrain.ckpt")
         with torch.no_grad():
             x = module.represent(torch.from_numpy(x)).float().numpy()
-    return load_model(folder / MODEL).score(x)
+    return load_model(folder / MODEL, of_package(plan)).score(x)
 
 
 def plane_around(x: npt.NDArray[Any]) -> Plane:
@@ -255,29 +243,27 @@ def _count(training: Cloud) -> str:
 
 
 def _panel_of(plan: Plan, source: Source, plane: Plane) -> ToyPanel:
-    name = plan.method["name"]
-    record = _record(plan)
+    record, facts = _record(plan), plan.about
     informed = ", test-informed" if record.get("selection", {}).get("protocol") == LOOKS_AT_TEST_LABELS else ""
-    kind = f"{_kind_of(plan.method)}: {_NAMES.get(name) or heading(name)}"
+    kind = f"{_kind_of(facts)}: {facts.title or facts.heading or plan.method['name']}"
     title = f"{kind}\nAUROC {100 * record['auroc']:.1f}%{informed}"
     scores = score_grid(plan, source, plane.points).reshape(len(plane.vertical), len(plane.horizontal))
-    threshold = 0.0
-    if name != _SUPERVISED:
+    threshold = facts.threshold
+    if threshold is None:
         data = build(plan, source).data
         rows = source.x_train[data.training_set.index[data.training_set.semi_y == 0]]
         threshold = float(np.quantile(score_grid(plan, source, rows), NORMAL_SHARE))
     return ToyPanel(title, scores, threshold)
 
 
-def _kind_of(method: Mapping[str, Any]) -> str:
-    if method["name"] == _SUPERVISED:
+def _kind_of(facts: MethodAbout) -> str:
+    if facts.threshold is not None:
         return "Supervised"
-    # Only a method that makes nothing of labels can be told to look away from labeled anomalies.
-    return "Unsupervised" if "sees_labeled_anomalies" in method else "Semi-supervised"
+    return "Unsupervised" if facts.labels == "hidden" else "Semi-supervised"
 
 
 def _what_is_drawn(plan: Plan) -> tuple[object, ...]:
-    return plan.dataset["kind"], plan.dataset.get("scaling"), plan.seed, plan.scenario.normal_classes
+    return plan.dataset["name"], plan.dataset.get("scaling"), plan.seed, plan.scenario.normal_classes
 
 
 def _kinds(labels: IntArray, plan: Plan) -> IntArray:

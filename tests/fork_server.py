@@ -70,6 +70,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    # As Python does before anything else.
+    sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = request["command"]
     # It has read the width of the terminal from the environment.
     from deepsad_pl.console import console

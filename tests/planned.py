@@ -10,10 +10,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from processes import ROOT
 
+from deepsad_pl.about import MethodAbout, of_method, own
 from deepsad_pl.cli import CONF, to_settings
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.plan import Plan, make_plan
 
+METHODS = tuple(own("method"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
@@ -59,3 +61,13 @@ def problems_of(*overrides: str, multirun: bool = False) -> list[str]:
     with pytest.raises(DeepSADError) as caught:
         make_plan(settings_of(*overrides), multirun=multirun)
     return caught.value.problems
+
+
+@cache
+def about(method: str) -> MethodAbout:
+    """What a method says about itself."""
+    return of_method(settings_of(f"method={method}")["method"])
+
+
+def is_shallow(method: str) -> bool:
+    return about(method).shallow

@@ -1,7 +1,7 @@
 """What a configuration makes of the parts of an experiment: settings arrive where they belong."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import plan_of
+from planned import METHODS, about, is_shallow
 from tiny_data import write_odds
 
 from deepsad_pl import estimation
 from deepsad_pl.build import SHALLOW_STREAM, Parts, build, load_data, stream
-from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import Outcome
-from deepsad_pl.schema import METHOD_CONFIGS
+from deepsad_pl.shallow import ocsvm
 from deepsad_pl.shallow.task import Fitted, Task
 
-UNSUPERVISED = [
-    name
-    for name, kind in METHODS.items()
-    if "sees_labeled_anomalies" in {field.name for field in fields(METHOD_CONFIGS[kind.schema])}
-]
+UNSUPERVISED = [name for name in METHODS if about(name).labels == "hidden"]
 
 
 def parts_of(*overrides: str) -> Parts:
@@ -141,8 +137,9 @@ def test_the_digest_tells_values_and_positions_of_training_rows_only() -> None:
 def test_what_a_shallow_method_is_given(
     experiment: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    schema = METHODS[method].schema
-    fit, seen = estimation._FIT[schema], []
+    name = method.partition("_")[0]
+    module = import_module(f"deepsad_pl.shallow.{name}")
+    fit, seen = getattr(module, f"fit_{name}"), []
     shares: list[float] = []
 
     def spy(task: Task, **arguments: Any) -> Fitted:
@@ -151,7 +148,7 @@ def test_what_a_shallow_method_is_given(
         object.__setattr__(task, "advance", lambda share: (shares.append(share), advance(share)))
         return fit(task, **arguments)
 
-    monkeypatch.setitem(estimation._FIT, schema, spy)
+    monkeypatch.setattr(module, f"fit_{name}", spy)
     experiment(f"method={method}", "seed=3", "trainer.max_epochs=1", "trainer.threads=2")
     (task,) = seen
     assert task.seed == stream(3, SHALLOW_STREAM)
@@ -161,10 +158,10 @@ def test_what_a_shallow_method_is_given(
     assert shares == sorted(shares)
     assert shares[-1] == 1
     # Before the fit nobody but the paper's protocol gets the test set.
-    peeks = METHODS[method].schema in ("ocsvm", "ssad")
+    peeks = name in ("ocsvm", "ssad")
     assert (task.x_test is not None) == (task.y_test is not None) == peeks
-    assert (task.semi_y == -1).any() == (schema == "ssad")
-    assert task.x.shape == ((112 if schema == "ssad" else 107), 32 if method.endswith("hybrid") else 64)
+    assert (task.semi_y == -1).any() == (name == "ssad")
+    assert task.x.shape == ((112 if name == "ssad" else 107), 32 if method.endswith("hybrid") else 64)
 
 
 @pytest.mark.parametrize("selection", ["holdout", "none"])
@@ -172,8 +169,8 @@ def test_honest_protocols_are_given_no_test_set(
     experiment: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, selection: str
 ) -> None:
     order: list[str] = []
-    fit, loader = estimation._FIT["ocsvm"], AnomalyDataModule.test_dataloader
-    monkeypatch.setitem(estimation._FIT, "ocsvm", lambda *a, **k: order.append("fit") or fit(*a, **k))
+    fit, loader = ocsvm.fit_ocsvm, AnomalyDataModule.test_dataloader
+    monkeypatch.setattr(ocsvm, "fit_ocsvm", lambda *a, **k: order.append("fit") or fit(*a, **k))
     monkeypatch.setattr(AnomalyDataModule, "test_dataloader", lambda self: order.append("test") or loader(self))
     experiment("method=ocsvm_raw", f"method.selection={selection}")
     assert order == ["fit", "test"]

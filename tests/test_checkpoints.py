@@ -271,7 +271,7 @@ class NaNAtTheEnd(DeepSADModule):
 def test_weights_that_are_not_finite_are_never_a_result(
     experiment: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("deepsad_pl.build.DeepSADModule", NaNAtTheEnd)
+    monkeypatch.setattr("deepsad_pl.methods.deep_sad.DeepSADModule", NaNAtTheEnd)
     for again in range(2):
         with pytest.raises(DeepSADError, match=r"after the last step of fit .*weight is not finite; lower method\.lr"):
             experiment("dataset=toy", "pretrain=none", "trainer.max_epochs=1")

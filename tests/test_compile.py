@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import plan_of, settings_of
-from planned import problems_of
+from planned import METHODS, about, is_shallow, problems_of
 from torch import Tensor
 
 from deepsad_pl.build import Phase, build, load_data
-from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.compiling import compiled, missing_for_compiling
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import Outcome
@@ -69,7 +68,7 @@ def trained(tmp_path: Path, *overrides: str) -> tuple[Phase, list[float]]:
 def test_a_compiled_training_takes_the_same_steps(
     tmp_path: Path, traced: list[torch.fx.GraphModule], method: str
 ) -> None:
-    overrides = [f"method={method}", *(["pretrain=none"] if "none" in METHODS[method].pretrain else [])]
+    overrides = [f"method={method}", *(["pretrain=none"] if "none" in about(method).pretrain else [])]
     plain, expected = trained(tmp_path / "plain", *overrides)
     assert not traced
     phase, losses = trained(tmp_path / "compiled", *overrides, "trainer.compile=true")
@@ -83,7 +82,7 @@ def test_a_compiled_training_takes_the_same_steps(
 
 @pytest.mark.parametrize("method", DEEP)
 def test_bf16_trains_and_leaves_the_loss_in_float32(tmp_path: Path, method: str) -> None:
-    overrides = [f"method={method}", *(["pretrain=none"] if "none" in METHODS[method].pretrain else [])]
+    overrides = [f"method={method}", *(["pretrain=none"] if "none" in about(method).pretrain else [])]
     _, expected = trained(tmp_path / "plain", *overrides)
     phase, losses = trained(tmp_path / "bf16", *overrides, "trainer.precision=bf16-mixed")
     assert losses != expected

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import plan_of
+from planned import METHODS, is_shallow
 from sklearn.metrics import roc_auc_score
 from tiny_data import write_odds
 
 from deepsad_pl.build import build, load_data
-from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.estimation import features
 from deepsad_pl.experiment import Outcome

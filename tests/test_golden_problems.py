@@ -14,7 +14,7 @@ from golden_files import METHODS, GoldenFiles
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from planned import settings_of
+from planned import about, settings_of
 from studies import DIGITS, fields_of, planner, study_of
 
 from deepsad_pl.build import build, load_data
@@ -222,7 +222,7 @@ def test_words(golden: GoldenFiles, tmp_path: Path) -> None:
         found[f"sweep.py {sweep}"] = find_problems(loader, "sweep", sweep.split()).problems
         for words in ("dataset=own", "experiment=own"):
             searched = f"hydra.searchpath=[file://{tmp_path}]"
-            found[words] = find_problems(loader, "train", [searched, words]).problems
+            found[words] = with_those_of_the_rest(find_problems(loader, "train", [searched, words]))
     found["method.lr=${nothing}"] = told(settings_of, "method.lr='${nothing}'")
     golden.check("problems_of_words.txt", found)
 
@@ -261,9 +261,9 @@ def changed_study(changed: Mapping[str, Any]) -> Study:
 def test_studies(golden: GoldenFiles) -> None:
     found: dict[str, list[str]] = {}
     for changed in STUDIES:
-        found[f"study {changed}"] = study_problems(changed_study(changed))
+        found[f"study {changed}"] = study_problems(changed_study(changed), METHODS)
     scenario = settings_of()["scenario"]
-    subject = Subject("digits", "deep_sad", DIGITS, True, scenario, {}, lambda method, key: True, DIGITS[:9])
+    subject = Subject("digits", "deep_sad", DIGITS, True, scenario, {}, lambda method, key: True, about, DIGITS[:9])
     for changed in CELLS:
         found[f"cells {changed}"] = told(places, changed_study(changed), subject)
     for line in lines_of(PASSED_ON):

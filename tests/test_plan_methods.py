@@ -4,17 +4,15 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from planned import plan_of, problems_of, settings_of
-
-from deepsad_pl.catalog import METHODS
+from planned import METHODS, plan_of, problems_of, settings_of
 
 WRONG_METHODS = [
     ("method=soft_boundary_svdd", "method.nu=0", "method.nu", "0.0"),
     ("method=soft_boundary_svdd", "method.nu=1", "method.nu", "1.0"),
     ("method=ocsvm_raw", "method.nus=[0.1,1.5]", "method.nus", "1.5"),
-    ("method=ocsvm_raw", "method.nus=[]", "method.nus", "empty"),
+    ("method=ocsvm_raw", "method.nus=[]", "method.nus", "[]"),
     ("method=ocsvm_raw", "method.gammas=[1,-1]", "method.gammas", "-1"),
-    ("method=ocsvm_hybrid", "method.gammas=[]", "method.gammas", "empty"),
+    ("method=ocsvm_hybrid", "method.gammas=[]", "method.gammas", "[]"),
     ("method=ocsvm_raw", "method.selection=best", "method.selection", "'best'"),
     ("method=ocsvm_raw", "method.features=bottleneck", "method.features", "'bottleneck'"),
     ("method=ssad_hybrid", "method.features=raw", "method.features", "'raw'"),
@@ -80,12 +78,12 @@ def test_a_hybrid_is_a_few_lines_on_its_raw_twin() -> None:
     assert len(hybrids) == 4
     for path in hybrids:
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-        assert len(lines) <= 6
+        assert len(lines) <= 14
         assert f"  - {path.stem.replace('hybrid', 'raw')}" in lines
         raw, hybrid = (
             settings_of(f"method={name}")["method"] for name in (path.stem.replace("hybrid", "raw"), path.stem)
         )
-        assert {key for key in raw if raw[key] != hybrid[key]} == {"name", "features"}
+        assert {key for key in raw if raw[key] != hybrid[key]} == {"name", "features", "about"}
 
 
 UNSUPERVISED = [

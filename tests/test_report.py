@@ -20,9 +20,10 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import wilcoxon
 
+from deepsad_pl.about import own_columns
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.report import Cell, Report, write_report
-from deepsad_pl.report.columns import HEADINGS, in_order
+from deepsad_pl.report.columns import in_order
 from deepsad_pl.report.reference import paper_cell, paper_lines
 from deepsad_pl.report.show import show_report
 from deepsad_pl.report.significance import compare, paired
@@ -264,7 +265,7 @@ def test_the_papers_figures_are_in_the_right_places() -> None:
 def test_the_papers_tables_are_whole() -> None:
     lines = lines_of(ROOT / "deepsad_pl" / "report" / "paper_tables.csv")
     assert len(lines) == len(paper_lines()) == 3 * 31 + 3 * 65 + 3 * 31 + 6 * 9
-    assert {line["method"] for line in lines} == set(HEADINGS)
+    assert {line["method"] for line in lines} == set(own_columns())
 
 
 def test_the_papers_figures_can_be_left_out(report: Report, tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_figures_are_whole_and_the_same_bytes_again(report: Report, tmp_path: Pa
 @pytest.mark.parametrize("axes", [[], ["eta"], ["gamma_l", "gamma_p"]])
 def test_studies_of_other_shapes_are_drawn(tmp_path: Path, axes: list[str]) -> None:
     rows = []
-    for column in HEADINGS:
+    for column in own_columns():
         for seed in range(3):
             for value in (0.1, 1.0) if axes else (None,):
                 more = dict.fromkeys(axes, value)
@@ -346,7 +347,7 @@ def test_studies_of_other_shapes_are_drawn(tmp_path: Path, axes: list[str]) -> N
                     {**row(column, None, 0.5 + seed / 10, seed=seed), **more, "experiment": f"{column}{seed}{value}"}
                 )
     made = write_report(tmp_path, pd.DataFrame(rows), name="x", title="x", axes=axes)
-    assert len(made.cells) == len(HEADINGS) * (1 if not axes else 2)
+    assert len(made.cells) == len(own_columns()) * (1 if not axes else 2)
     assert all(path.stat().st_size > 100 for path in made.files)
 
 

@@ -8,7 +8,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -39,9 +39,10 @@ from deepsad_pl.data.odds import ODDS_FILES, load_odds, read_table
 from deepsad_pl.data.scenario import Scenario
 from deepsad_pl.data.sources import (
     digits_source,
-    load_source,
+    image_source,
     odds_source,
     split_rows,
+    table_set,
     table_source,
     torchvision_source,
 )
@@ -271,11 +272,11 @@ def test_a_table_that_cannot_be_had_is_told(tmp_path: Path, no_network: str, nam
     assert not (tmp_path / "odds" / file).exists()
 
 
-@pytest.mark.parametrize("scaling", [None, "zscore", "minmax"])
-def test_an_odds_set_is_a_table_source(tmp_path: Path, scaling: str | None) -> None:
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+def test_an_odds_set_is_a_table_source(tmp_path: Path, scaling: Literal["zscore", "minmax"]) -> None:
     write_odds(tmp_path, "thyroid")
-    source = load_source("thyroid", data_dir=tmp_path, seed=2, scaling=scaling)
-    expected = table_source(*load_odds("thyroid", tmp_path), 2, scaling or "zscore")
+    source = table_set("thyroid", data_dir=tmp_path, seed=2, scaling=scaling)
+    expected = table_source(*load_odds("thyroid", tmp_path), 2, scaling)
     assert np.array_equal(source.x_train, expected.x_train)
     assert np.array_equal(source.labels_test, expected.labels_test)
     assert set(source.labels_train) == {0, 1}
@@ -456,14 +457,9 @@ def test_a_home_folder_may_be_written_with_a_tilde(tmp_path: Path, monkeypatch: 
 def test_the_real_images_are_all_there(real_data: Path, name: str, folder: str, counts: list[int]) -> None:
     if not (real_data / folder).is_dir():
         pytest.skip(f"no {folder} in DEEPSAD_DATA_DIR")
-    source = load_source(name, data_dir=real_data, seed=0)
+    source = image_source(name, data_dir=real_data, seed=0)
     assert source.x_train.shape == (60_000, 1, 28, 28)
     assert source.x_test.shape == (10_000, 1, 28, 28)
     assert [int((labels == 0).sum()) for labels in (source.labels_train, source.labels_test)] == counts
     assert set(source.labels_train) == set(source.labels_test) == set(range(10))
     assert (source.x_train.min(), source.x_train.max()) == (0, 255)
-
-
-def test_an_unknown_kind_is_a_bug_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown kind of data set 'cifar100'"):
-        load_source("cifar100", data_dir=tmp_path, seed=0)

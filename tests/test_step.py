@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import plan_of
+from planned import METHODS, is_shallow
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -16,7 +17,6 @@ from benchmarks import step
 from benchmarks.deep_scoring import DATASETS
 from benchmarks.deep_training import PerSample
 from deepsad_pl.build import Phase, build, load_data
-from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.tracking import NoTracker

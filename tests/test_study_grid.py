@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from planned import METHODS, about
 from studies import DIGITS, STUDIES, planner, study_of
 
-from deepsad_pl.catalog import METHODS
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.study.grid import Place, Study, Subject, places, quoted, study_problems
 
@@ -26,7 +26,7 @@ UNSUPERVISED = (
 
 def subject_of(method: str, classes: Sequence[str] = DIGITS, **chosen: Any) -> Subject:
     sees = method not in (*UNSUPERVISED, "soft_boundary_svdd")
-    return Subject("digits", method, classes, sees, SCENARIO, chosen, lambda name, key: True)
+    return Subject("digits", method, classes, sees, SCENARIO, chosen, lambda name, key: True, about)
 
 
 def experiments(found: Sequence[Place]) -> int:
@@ -157,7 +157,7 @@ def test_a_quoted_number_is_read_back(value: Any) -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_shipped_studies_have_no_problems(name: str) -> None:
-    assert study_problems(study_of(name)) == []
+    assert study_problems(study_of(name), METHODS) == []
 
 
 def test_all_problems_of_a_study_are_told_at_once() -> None:
@@ -171,7 +171,7 @@ def test_all_problems_of_a_study_are_told_at_once() -> None:
         normal_classes=0,
         anomaly_classes=[],
     )
-    told = "\n".join(study_problems(study))
+    told = "\n".join(study_problems(study, METHODS))
     for part in (
         "datasets",
         "deep_bad",
@@ -188,7 +188,7 @@ def test_all_problems_of_a_study_are_told_at_once() -> None:
 
 
 def test_a_study_takes_classes_one_at_a_time_and_no_null() -> None:
-    told = study_problems(study_of("pollution", normal_classes=None, anomaly_classes=[1, [2, 3]]))
+    told = study_problems(study_of("pollution", normal_classes=None, anomaly_classes=[1, [2, 3]]), METHODS)
     assert ["normal_classes is None" in told[0], "anomaly_classes has the list [2, 3]" in told[1]] == [True, True]
     with pytest.raises(DeepSADError, match=r"study.anomaly_classes on dataset=digits: there is no class null"):
         places(study_of("pollution", anomaly_classes=[None]), subject_of("deep_sad"))

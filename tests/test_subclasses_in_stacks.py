@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,6 @@ from planned import settings_of
 from stacks import alone, assigned, outcomes, scores, together
 from torch import Tensor, nn
 
-from deepsad_pl import build as build_module
-from deepsad_pl.catalog import METHODS, MethodKind
 from deepsad_pl.experiment import Outcome, run_experiment
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
@@ -29,7 +28,6 @@ from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
 from deepsad_pl.plan import make_plan
-from deepsad_pl.stacked import forms
 from deepsad_pl.stacked.experiments import Assignment, run_together
 from deepsad_pl.stacked.forms import _FORMS, kind_of
 from deepsad_pl.stacked.grouping import stack_key
@@ -46,12 +44,6 @@ DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
 }
 WORDS = ("dataset=toy", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=none", "pretrain.cache=false")
 CELLS = (("scenario.gamma_l=0.1", "seed=0"), ("scenario.gamma_l=0.05", "seed=1", "dataset.batch_size=60"))
-
-
-@pytest.fixture(autouse=True)
-def _any_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if every class had a stacked form: what is vectorized must not depend on which classes are."""
-    monkeypatch.setattr(forms, "has_stacked_form", lambda method: True)
 
 
 def with_other_terms(parent: type[TrainedMethod]) -> type[TrainedMethod]:
@@ -103,7 +95,7 @@ def test_a_stack_gives_what_each_experiment_gives_alone(
         caplog.clear()
         with monkeypatch.context() as patch:
             for parent in classes:
-                patch.setattr(build_module, parent.__name__, change(parent))
+                patch.setattr(import_module(parent.__module__), parent.__name__, change(parent))
             name = change(classes[0]).__name__
             own = [alone(tmp_path / f"{name} alone", *cell) for cell in cells]
             packed = outcomes(together(tmp_path / name, *cells))
@@ -135,31 +127,13 @@ class DroppingModule(RobustSADModule):
         return (torch.dropout(self.encoder(x), 0.3, self.training) - self.center).square().sum(dim=1)
 
 
-ROBUST: dict[str, type[DeepSADModule]] = {"class": RobustSADModule}
-
-
-@pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``method=robust_sad``, as the README says that a method is registered."""
-    monkeypatch.setitem(METHODS, "robust_sad", MethodKind("deep_sad", ("autoencoder", "none"), "is Deep SAD"))
-    module_of = build_module._module
-
-    def module(plan: Any, chosen: Any, network: Any, counts: Any) -> TrainedMethod:
-        if chosen["name"] != "robust_sad":
-            return module_of(plan, chosen, network, counts)
-        schedule = {key: chosen[key] for key in ("lr", "epochs", "weight_decay")}
-        return ROBUST["class"](network, eta=chosen["eta"], center_from=chosen["center_from"], **schedule)
-
-    monkeypatch.setattr(build_module, "_module", module)
-
-
-def robust(where: Path, *overrides: str) -> Assignment:
+def robust(where: Path, *overrides: str, kind: type[DeepSADModule] = RobustSADModule) -> Assignment:
+    """An experiment with a class from outside, as a YAML would name it."""
     chosen = copy.deepcopy(settings_of(f"output_dir={where}", *overrides))
-    chosen["method"]["name"] = "robust_sad"
+    chosen["method"] |= {"name": "robust_sad", "_target_": f"{__name__}.{kind.__name__}"}
     return Assignment(make_plan(chosen, multirun=True), chosen, OmegaConf.to_yaml(chosen), "a test")
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,7 +164,6 @@ def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
         assert np.abs(np.subtract(scores(robust_one.run_dir), scores(parent.run_dir))).max() > 1e-2
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("kind", "etas", "sizes", "why"),
     [
@@ -213,23 +186,21 @@ def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
 )
 def test_what_cannot_be_vectorized_is_divided_by_its_floats_and_else_trained_alone(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     kind: type[DeepSADModule],
     etas: Sequence[float],
     sizes: Sequence[int],
     why: str | None,
 ) -> None:
-    monkeypatch.setitem(ROBUST, "class", kind)
     cells = [(*WORDS, "pretrain=none", *CELLS[0], f"method.eta={eta}", f"seed={i}") for i, eta in enumerate(etas)]
-    packed = outcomes(run_together([robust(tmp_path / "packed", *cell) for cell in cells]))
+    packed = outcomes(run_together([robust(tmp_path / "packed", *cell, kind=kind) for cell in cells]))
     assert [outcome.record["trainer"]["replicas"] for outcome in packed] == sizes
     assert lines_on(caplog) == ([f"fit: {why}, so it is trained alone"] if why else [])
     for outcome in packed:
         assert ("so it is trained alone" in (outcome.run_dir / "train.log").read_text()) == (why is not None)
     if kind is BranchingModule:
         for cell, replica in zip(cells, packed, strict=True):
-            one = robust(tmp_path / "alone", *cell)
+            one = robust(tmp_path / "alone", *cell, kind=kind)
             single = run_experiment(one.plan, config=one.config, config_yaml=one.config_yaml, command=one.command)
             np.testing.assert_allclose(scores(replica.run_dir), scores(single.run_dir), rtol=2e-3, atol=2e-4)
             assert why is None or bits(replica) == bits(single)

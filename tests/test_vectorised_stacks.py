@@ -22,7 +22,6 @@ from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.plan import Plan
-from deepsad_pl.stacked import forms
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
 from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
@@ -49,12 +48,6 @@ METHODS: dict[str, tuple[type[TrainedMethod], dict[str, Any]]] = {
     "ss_dgm_m1m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1, "m1": {"hidden": [4], "latent": 2}}),
 }
 BY_HAND = ("deep_sad", "deep_svdd", "soft_boundary_svdd", "autoencoder")
-
-
-@pytest.fixture(autouse=True)
-def _any_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if every class had a stacked form: what is vectorized must not depend on which classes are."""
-    monkeypatch.setattr(forms, "has_stacked_form", lambda method: True)
 
 
 def with_other_terms(parent: type[TrainedMethod]) -> type[TrainedMethod]:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -238,44 +238,122 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def load_source(
-    kind: str,
-    *,
-    data_dir: Path,
-    seed: int,
-    scaling: str | None = None,
-    root: Path | None = None,
-    image_size: Sequence[int] = (32, 32),
-    channels: int = 3,
-    digest: str | None = None,
-) -> Source:
-    """The source of a data set.
+def image_source(kind: Literal["digits", "mnist", "fmnist", "cifar10"], *, data_dir: Path, seed: int) -> Source:
+    """Images of one of the published sets.
 
     Args:
-        kind: ``digits``, ``mnist``, ``fmnist``, ``cifar10``, ``toy``, the name of an ODDS set, or ``image_folder``.
+        kind: which of them.
         data_dir: where data lie and downloads go.
-        seed: of the split of sets that have none of their own, and of the toy data themselves.
-        scaling: of tables, see :func:`standardize`.
-        root: of an image folder.
-        image_size: (H, W) of an image folder.
-        channels: of an image folder, 1 or 3.
-        digest: of an image folder, as it was planned with; None takes any.
+        seed: of the split of a set that has none of its own.
 
     Raises:
         DeepSADError: if the data cannot be had or read.
     """
-    if kind == "digits":
-        return digits_source(seed)
-    if kind in ("mnist", "fmnist", "cifar10"):
-        return torchvision_source(kind, data_dir)
-    if kind == "toy":
-        return table_source(*toy_table(seed), seed, scaling or "zscore")
-    if kind in ODDS_FILES:
-        return odds_source(kind, data_dir, seed, scaling or "zscore")
-    if kind == "image_folder" and root is not None:
-        from deepsad_pl.data.image_folder import image_folder_arrays
+    return digits_source(seed) if kind not in _TORCHVISION else torchvision_source(kind, data_dir)
 
-        arrays = image_folder_arrays(root, data_dir / "cache", image_size=image_size, channels=channels, digest=digest)
-        x_train, labels_train, x_test, labels_test = arrays
-        return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
-    raise ValueError(f"unknown kind of data set {kind!r}")
+
+def table_set(
+    kind: Literal["arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid", "toy"],
+    *,
+    data_dir: Path,
+    seed: int,
+    scaling: Literal["zscore", "minmax"] = "zscore",
+) -> Source:
+    """Rows of one of the sets of the paper's Table 1, or of Figure 1.
+
+    Args:
+        kind: which of them.
+        data_dir: where data lie and downloads go.
+        seed: of the split, and of the toy data themselves.
+        scaling: see :func:`standardize`.
+
+    Raises:
+        DeepSADError: if the data cannot be had or read.
+    """
+    if kind in ODDS_FILES:
+        return odds_source(kind, data_dir, seed, scaling)
+    return table_source(*toy_table(seed), seed, scaling)
+
+
+def image_folder_source(
+    root: str,
+    *,
+    image_size: Any,
+    channels: Literal[1, 3],
+    kind: Literal["image_folder"] = "image_folder",
+    data_dir: Path,
+    digest: str | None = None,
+) -> Source:
+    """Images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
+
+    Args:
+        root: of the folder.
+        image_size: H = W, or [H, W].
+        channels: 1 or 3.
+        kind: its only value.
+        data_dir: where decoded images are kept.
+        digest: of the files, as the run was planned with; None takes any.
+
+    Raises:
+        DeepSADError: if the images cannot be read or have changed.
+    """
+    from deepsad_pl.data.image_folder import image_folder_arrays
+
+    size = image_size if isinstance(image_size, list) else [image_size, image_size]
+    folder = Path(root).expanduser()
+    arrays = image_folder_arrays(folder, data_dir / "cache", image_size=size, channels=channels, digest=digest)
+    x_train, labels_train, x_test, labels_test = arrays
+    return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
+
+
+def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
+    """What somebody's own function returned, as a source.
+
+    Args:
+        made: a :class:`Source`; or arrays ``(x, labels)``, which are split 60:40 by the seed, or ``(x_train,
+            labels_train, x_test, labels_test)``: x of shape (N, D) with numbers, or (N, H, W), (N, C, H, W) with uint8
+            pixels; labels are class indices, shape (N,).
+        seed: of the split.
+        scaling: of rows, see :func:`standardize`; None takes them as they are.
+
+    Raises:
+        DeepSADError: if it is none of these; says what it is.
+    """
+    if isinstance(made, Source):
+        return made
+    if not isinstance(made, Sequence) or len(made) not in (2, 4):
+        raise DeepSADError(
+            f"it returned {_told(made)}; return a Source, (x, labels) or (x_train, labels_train, x_test, labels_test)"
+        )
+    arrays = [np.asarray(part) for part in made]
+    for x, labels in zip(arrays[::2], arrays[1::2], strict=True):
+        if labels.ndim != 1 or len(labels) != len(x) or not np.issubdtype(labels.dtype, np.integer):
+            raise DeepSADError(
+                f"it returned x {_told(x)} with labels {_told(labels)}; return one whole number, the index of its "
+                "class, for each sample"
+            )
+    if len(arrays) == 2:
+        x, labels = arrays
+        train, test = split_rows(labels, seed)
+        arrays = [x[train], labels[train], x[test], labels[test]]
+    x_train, labels_train, x_test, labels_test = arrays
+    labels_train, labels_test = labels_train.astype(np.int64), labels_test.astype(np.int64)
+    if x_train.ndim == 2 and x_train.shape[1:] == x_test.shape[1:] and np.issubdtype(x_train.dtype, np.number):
+        if not (np.isfinite(x_train).all() and np.isfinite(x_test).all()):
+            raise DeepSADError("it returned rows with values that are not finite; fill them in or leave the rows out")
+        parts = (x_train.astype(np.float32), x_test.astype(np.float32))
+        x_train, x_test = parts if scaling is None else standardize(x_train, x_test, scaling)
+        return Source(x_train, labels_train, x_test, labels_test, scale=None)
+    if x_train.ndim == 3:
+        x_train, x_test = x_train[:, None], x_test[:, None]
+    if x_train.ndim != 4 or x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != np.uint8:
+        raise DeepSADError(
+            f"it returned x {_told(x_train)} and {_told(x_test)} to test; return rows (N, D) of numbers, or images "
+            "(N, H, W) or (N, C, H, W) of uint8"
+        )
+    return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
+
+
+def _told(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"of shape {tuple(shape)} and type {value.dtype}" if shape is not None else f"a {type(value).__name__}"

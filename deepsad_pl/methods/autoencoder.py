@@ -1,15 +1,14 @@
 """The (convolutional) autoencoder (appendix C): a method of its own and the pre-training of others."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from deepsad_pl.losses import at_least_float32, cross_entropy, squared_error
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.build import build_decoder, build_encoder
-
-LOSSES = ("mse", "cross_entropy")
+from deepsad_pl.ranges import Length, NonNegative, Positive, require
 
 
 class AutoencoderModule(TrainedMethod):
@@ -62,14 +61,13 @@ class AutoencoderModule(TrainedMethod):
         network: Mapping[str, Any],
         *,
         sigmoid: bool,
-        loss: str = "mse",
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        loss: Literal["mse", "cross_entropy"] = "mse",
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
-        if loss not in LOSSES:
-            raise ValueError(f"loss is {loss!r}, but it must be one of {', '.join(LOSSES)}")
+        require(AutoencoderModule.__init__, loss=loss)
         if loss == "cross_entropy" and not sigmoid:
             raise ValueError("loss is 'cross_entropy', but the data do not lie in [0, 1]; use 'mse'")
         self.save_hyperparameters()

@@ -16,9 +16,10 @@ from deepsad_pl.errors import DeepSADError
 from deepsad_pl.hyperparameters import constructor_frame, plain
 from deepsad_pl.lightning_api import LightningModule, restricted_classmethod
 from deepsad_pl.metrics import detection_metrics
+from deepsad_pl.ranges import Length, NonNegative, Positive, require
 
 
-def lr_at(epoch: int, lr: Sequence[float], epochs: Sequence[int]) -> float:
+def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
     """The learning rate of an epoch (from 0) in a schedule of phases; past the end, that of the last phase."""
     end = 0
     for rate, length in zip(lr, epochs, strict=True):
@@ -68,8 +69,9 @@ class TrainedMethod(LightningModule, ABC):
     # The method that torch.compile takes: terms, or what of it follows once chance has been drawn.
     graph = "terms"
 
-    def __init__(self, *, lr: Sequence[float], epochs: Sequence[int], weight_decay: float) -> None:
+    def __init__(self, *, lr: Sequence[Positive], epochs: Sequence[Length], weight_decay: NonNegative) -> None:
         super().__init__()
+        require(TrainedMethod.__init__, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if len(lr) != len(epochs):
             raise ValueError(f"lr has {len(lr)} phases and epochs {len(epochs)}; give both the same number")
         # numpy's numbers would enter the optimizer's state, and a checkpoint of it would not load with weights_only.

@@ -9,6 +9,7 @@ from deepsad_pl.losses import at_least_float32, classifier_terms
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
 from deepsad_pl.networks.glorot import glorot
+from deepsad_pl.ranges import Length, NonNegative, Positive
 
 
 class ClassifierModule(TrainedMethod):
@@ -47,14 +48,14 @@ class ClassifierModule(TrainedMethod):
         self,
         network: Mapping[str, Any],
         *,
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
         self.save_hyperparameters()
         self.encoder = build_encoder(network)
-        self.head = glorot(nn.Linear(representation_width(network), 1))
+        self.head = glorot(nn.Linear(representation_width(network, self.encoder), 1))
 
     def represent(self, x: Tensor) -> Tensor:
         """phi(x), shape (B, d)."""

@@ -1,12 +1,13 @@
 """Deep SAD (section 3.3): a center that normal data gather around and known anomalies are pushed away from."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from deepsad_pl.losses import deep_sad_terms
 from deepsad_pl.methods.hypersphere import HypersphereMethod
+from deepsad_pl.ranges import Length, NonNegative, Positive, require
 
 
 class DeepSADModule(HypersphereMethod):
@@ -58,16 +59,15 @@ class DeepSADModule(HypersphereMethod):
         self,
         network: Mapping[str, Any],
         *,
-        eta: float = 1.0,
-        center_from: str = "unlabeled_and_normal",
+        eta: Positive = 1.0,
+        center_from: Literal["unlabeled_and_normal", "all", "labeled_normal"] = "unlabeled_and_normal",
         eps: float = 1e-6,
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(network, center_from=center_from, lr=lr, epochs=epochs, weight_decay=weight_decay)
-        if not eta > 0:
-            raise ValueError(f"eta is {eta}, but it must be greater than 0")
+        require(DeepSADModule.__init__, eta=eta)
         self.save_hyperparameters()
         self.eta, self.eps = eta, eps
 

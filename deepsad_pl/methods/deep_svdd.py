@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deepsad_pl.losses import soft_boundary_terms
 from deepsad_pl.methods.hypersphere import HypersphereMethod
+from deepsad_pl.ranges import Length, NonNegative, Positive, Share, require
 
 
 class DeepSVDDModule(HypersphereMethod):
@@ -53,9 +54,9 @@ class DeepSVDDModule(HypersphereMethod):
         self,
         network: Mapping[str, Any],
         *,
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(network, center_from="all", lr=lr, epochs=epochs, weight_decay=weight_decay)
         self.save_hyperparameters()
@@ -105,14 +106,13 @@ class SoftBoundarySVDDModule(HypersphereMethod):
         self,
         network: Mapping[str, Any],
         *,
-        nu: float = 0.1,
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        nu: Share = 0.1,
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(network, center_from="all", lr=lr, epochs=epochs, weight_decay=weight_decay)
-        if not 0 < nu < 1:
-            raise ValueError(f"nu is {nu}, but it must lie between 0 and 1")
+        require(SoftBoundarySVDDModule.__init__, nu=nu)
         self.save_hyperparameters()
         self.nu = nu
 
@@ -122,7 +122,7 @@ class SoftBoundarySVDDModule(HypersphereMethod):
         return soft_boundary_terms(distance2, radius(distance2.detach().sqrt(), self.nu), self.nu)
 
 
-def radius(distance: Tensor, nu: float) -> Tensor:
+def radius(distance: Tensor, nu: Share) -> Tensor:
     """The best R for fixed weights: the (1 - nu)-quantile of the global batch's distances, a scalar.
 
     Args:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from deepsad_pl.losses import at_least_float32, squared_distance
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
-
-CENTER_SOURCES = ("unlabeled_and_normal", "all", "labeled_normal")
+from deepsad_pl.ranges import Length, NonNegative, Positive, require
 
 
 def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
@@ -78,17 +77,16 @@ class HypersphereMethod(TrainedMethod):
         self,
         network: Mapping[str, Any],
         *,
-        center_from: str,
-        lr: Sequence[float],
-        epochs: Sequence[int],
-        weight_decay: float,
+        center_from: Literal["unlabeled_and_normal", "all", "labeled_normal"],
+        lr: Sequence[Positive],
+        epochs: Sequence[Length],
+        weight_decay: NonNegative,
     ) -> None:
         super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
-        if center_from not in CENTER_SOURCES:
-            raise ValueError(f"center_from is {center_from!r}, but it must be one of {', '.join(CENTER_SOURCES)}")
+        require(HypersphereMethod.__init__, center_from=center_from)
         self.center_from = center_from
         self.encoder = build_encoder(network)
-        self.register_buffer("center", torch.zeros(representation_width(network)))
+        self.register_buffer("center", torch.zeros(representation_width(network, self.encoder)))
         self.register_buffer("center_is_set", torch.tensor(False))
 
     def on_train_start(self) -> None:

@@ -12,6 +12,7 @@ from deepsad_pl.methods.vae import GenerativeMethod
 from deepsad_pl.networks.build import build_encoder, representation_width
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
 from deepsad_pl.networks.glorot import glorot
+from deepsad_pl.ranges import AtLeast1, Length, NonNegative, Positive, Widths
 from deepsad_pl.variational import (
     Likelihood,
     alpha_weight,
@@ -121,15 +122,15 @@ class SSDGMModule(GenerativeMethod):
         self,
         network: Mapping[str, Any],
         *,
-        hidden: Sequence[int],
-        latent: int,
+        hidden: Widths,
+        latent: AtLeast1,
         likelihood: str,
         labeled_share: float,
         m1: Mapping[str, Any] | None = None,
         seed: int = 0,
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         of_features = likelihood if m1 is None else "gaussian"
         widths = [latent] if m1 is None else [m1["latent"], latent]
@@ -145,7 +146,7 @@ class SSDGMModule(GenerativeMethod):
             width = m1["latent"]
             network = {"name": "mlp", "in_features": width, "units": [*hidden, latent]}
         self.encoder = build_encoder(network)
-        self.head = glorot(nn.Linear(representation_width(network), CLASSES))
+        self.head = glorot(nn.Linear(representation_width(network, self.encoder), CLASSES))
         self.inference = GaussianEncoder(width, hidden, latent, CLASSES)
         self.decoder = Decoder(latent, hidden[::-1], width, CLASSES)
 

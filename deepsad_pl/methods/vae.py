@@ -11,6 +11,7 @@ from torch import Tensor
 from deepsad_pl.losses import at_least_float32
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
+from deepsad_pl.ranges import AtLeast1, Length, NonNegative, Positive, Widths
 from deepsad_pl.variational import LIKELIHOODS, gaussian_kl, reparameterized
 
 
@@ -54,9 +55,9 @@ class GenerativeMethod(TrainedMethod):
         likelihood: str,
         noise_widths: Sequence[int],
         seed: int,
-        lr: Sequence[float],
-        epochs: Sequence[int],
-        weight_decay: float,
+        lr: Sequence[Positive],
+        epochs: Sequence[Length],
+        weight_decay: NonNegative,
     ) -> None:
         super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
         if likelihood not in LIKELIHOODS:
@@ -161,13 +162,13 @@ class VAEModule(GenerativeMethod):
         self,
         network: Mapping[str, Any],
         *,
-        hidden: Sequence[int],
-        latent: int,
+        hidden: Widths,
+        latent: AtLeast1,
         likelihood: str,
         seed: int = 0,
-        lr: Sequence[float] = (1e-4, 1e-5),
-        epochs: Sequence[int] = (50, 100),
-        weight_decay: float = 1e-6,
+        lr: Sequence[Positive] = (1e-4, 1e-5),
+        epochs: Sequence[Length] = (50, 100),
+        weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(
             likelihood=likelihood, noise_widths=[latent], seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay

@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.ranges import Odd, Widths
 
 LEAKINESS = 0.1
 
@@ -32,7 +33,7 @@ class LeNetEncoder(nn.Module):
         kernel_size: of all filters, odd; zero padding keeps the image size.
     """
 
-    def __init__(self, in_shape: Sequence[int], filters: Sequence[int], dense: Sequence[int], kernel_size: int = 5):
+    def __init__(self, in_shape: Sequence[int], filters: Widths, dense: Widths, kernel_size: Odd = 5):
         super().__init__()
         channels, height, width = in_shape
         layers: list[nn.Module] = []
@@ -64,7 +65,7 @@ class LeNetDecoder(nn.Module):
     (:class:`~deepsad_pl.methods.autoencoder.AutoencoderModule`).
     """
 
-    def __init__(self, in_shape: Sequence[int], filters: Sequence[int], dense: Sequence[int], kernel_size: int = 5):
+    def __init__(self, in_shape: Sequence[int], filters: Widths, dense: Widths, kernel_size: Odd = 5):
         super().__init__()
         channels, height, width = in_shape
         sizes = pooled_sizes((height, width), len(filters))

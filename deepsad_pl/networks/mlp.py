@@ -1,12 +1,12 @@
 """The MLPs of appendix B for tables and their mirrored decoders. No bias term anywhere."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LEAKINESS
+from deepsad_pl.ranges import Widths
 
 
 class MLP(nn.Module):
@@ -17,7 +17,7 @@ class MLP(nn.Module):
         units: units of each layer; the last one is the representation, d.
     """
 
-    def __init__(self, in_features: int, units: Sequence[int]) -> None:
+    def __init__(self, in_features: int, units: Widths) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([in_features, *units])):
@@ -29,3 +29,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, d)."""
         return self.layers(x)  # type: ignore[no-any-return]
+
+
+def mirrored_mlp(in_features: int, units: Widths) -> MLP:
+    """The decoder of an :class:`MLP` with these arguments: (B, d) -> (B, D)."""
+    return MLP(units[-1], [*reversed(units[:-1]), in_features])

@@ -3,32 +3,18 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-HEADINGS = {
-    "ocsvm_raw": "OC-SVM Raw",
-    "ocsvm_hybrid": "OC-SVM Hybrid",
-    "iforest_raw": "IF Raw",
-    "iforest_hybrid": "IF Hybrid",
-    "kde_raw": "KDE Raw",
-    "kde_hybrid": "KDE Hybrid",
-    "cae": "CAE",
-    "deep_svdd": "Deep SVDD",
-    "ssad_raw": "SSAD Raw",
-    "ssad_hybrid": "SSAD Hybrid",
-    "ss_dgm": "SS-DGM",
-    "deep_sad": "Deep SAD",
-    "classifier": "Supervised Classifier",
-}
+from deepsad_pl.about import own_columns
 
 
 def heading(column: str) -> str:
-    """The heading of a column; somebody's own method has its name."""
-    return HEADINGS.get(column, column)
+    """The heading of a column; that of a method from outside is its name here."""
+    return own_columns()[column].heading if column in own_columns() else column
 
 
 def in_order(columns: Iterable[str]) -> list[str]:
     """Columns in the paper's order, those that it does not have after them."""
     found = list(dict.fromkeys(columns))
-    return [*(c for c in HEADINGS if c in found), *(c for c in found if c not in HEADINGS)]
+    return [*(c for c in own_columns() if c in found), *(c for c in found if c not in own_columns())]
 
 
 def value_text(value: Any) -> str:

@@ -72,7 +72,7 @@ def _panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str
         line = [cell for cell in cells if cell.column == column and cell.n]
         style, x = style_of(column), [at[cell.row[axis]] for cell in line]
         shape: dict[str, Any] = {"color": style.color, "marker": style.marker}
-        front = 3.0 if column == "deep_sad" else 2.0
+        front = 3.0 if style.front else 2.0
         place.plot(
             x, [cell.mean for cell in line], **shape, linestyle=style.line, linewidth=1.1, markersize=3.6, zorder=front
         )

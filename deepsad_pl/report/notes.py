@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from deepsad_pl.about import own_columns
 from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import has_another_n, units
@@ -13,9 +14,6 @@ _PROTOCOLS = {
     "none": "not at all: they have their default values",
     "cross_validation": "by cross-validation on the training data",
 }
-
-# Columns of the paper's tables that are the best of several variants.
-_BEST_OF = ("deep_svdd", "ss_dgm")
 
 
 def notes_of(
@@ -135,7 +133,7 @@ def _variants(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
             where = [f"{variant} in {_places(held, own, axes)}" for variant, held in shown.items()]
             told = "; ".join(where) if len(chosen) > 1 else f"{chosen[0]} in every cell"
             notes.append(f"{heading(column)} is the best of the {len(run)} variants that were run: {told}.")
-        elif column in _BEST_OF and chosen:
+        elif column in own_columns() and len(own_columns()[column].methods) > 1 and chosen:
             notes.append(f"{heading(column)} is {chosen[0]}, the only variant that was run.")
     return notes
 

@@ -12,11 +12,15 @@ from matplotlib import style as matplotlib_style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from deepsad_pl.about import own_columns
 from deepsad_pl.files import write_atomic
 
 # Okabe and Ito's colours; their yellow is too light for a line on white and is darkened.
-_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_YELLOW, _BLUE, _RED, _PINK, _GREY = "#B8A800", "#0072B2", "#D55E00", "#CC79A7", "#6E6E6E"
+_COLORS = {
+    **{"black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#B8A800"},
+    **{"blue": "#0072B2", "red": "#D55E00", "pink": "#CC79A7", "grey": "#6E6E6E"},
+}
+_LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 
 # Inches: the text of a page is not wider, so that nothing is made smaller in print.
 PAGE = 7.2
@@ -58,37 +62,27 @@ class Style:
         color: of its family.
         line: of matplotlib; solid on raw inputs and for deep methods, dashed for hybrids.
         marker: its own.
+        front: whether it is drawn in front of all others.
     """
 
     color: str
     line: Any
     marker: str
+    front: bool = False
 
 
-_STYLES = {
-    "ocsvm_raw": Style(_SKY, "-", "s"),
-    "ocsvm_hybrid": Style(_SKY, "--", "p"),
-    "iforest_raw": Style(_YELLOW, "-", "v"),
-    "iforest_hybrid": Style(_YELLOW, "--", "8"),
-    "kde_raw": Style(_GREY, "-", "<"),
-    "kde_hybrid": Style(_GREY, "--", ">"),
-    "cae": Style(_PINK, "-", "P"),
-    "deep_svdd": Style(_GREEN, "-", "^"),
-    "ssad_raw": Style(_ORANGE, "-", "D"),
-    "ssad_hybrid": Style(_ORANGE, "--", "d"),
-    "ss_dgm": Style(_BLACK, ":", "h"),
-    "deep_sad": Style(_BLUE, "-", "o"),
-    "classifier": Style(_RED, "-.", "X"),
-}
 _OTHERS = [
-    Style(color, (0, (5, 1, 1, 1)), marker)
-    for color, marker in itertools.product((_BLACK, _BLUE, _GREEN, _RED), ("*", "H", "4"))
+    Style(_COLORS[color], (0, (5, 1, 1, 1)), marker)
+    for color, marker in itertools.product(("black", "blue", "green", "red"), ("*", "H", "4"))
 ]
 
 
 def style_of(column: str) -> Style:
-    """The style of a column of the paper, or one for somebody's own method."""
-    return _STYLES.get(column) or _OTHERS[sum(map(ord, column)) % len(_OTHERS)]
+    """The style that a column of the package's own declares, or one for somebody's own method."""
+    if column not in own_columns():
+        return _OTHERS[sum(map(ord, column)) % len(_OTHERS)]
+    declared = own_columns()[column].style
+    return Style(_COLORS[declared["color"]], _LINES[declared["line"]], declared["marker"], declared.get("front", False))
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -33,12 +33,13 @@ Semi-labels are not looked at: every row is data. Labeled anomalies are for the 
 import numpy as np
 from sklearn.ensemble import IsolationForest
 
+from deepsad_pl.ranges import AtLeast1, AtLeast2
 from deepsad_pl.shallow.models import ForestModel
 from deepsad_pl.shallow.selection import FOREST_STREAM, generator
 from deepsad_pl.shallow.task import Fitted, Task
 
 
-def fit_iforest(task: Task, *, trees: int, subsample: int) -> Fitted:
+def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
     """Grow an isolation forest; see the module.
 
     Args:

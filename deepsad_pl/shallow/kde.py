@@ -36,17 +36,28 @@ Semi-labels are not looked at: every row is data. Labeled anomalies are for the 
 no label of any kind.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.ranges import AtLeast2, Bandwidths
 from deepsad_pl.shallow.models import DensityModel, log_densities
-from deepsad_pl.shallow.selection import KDE_FOLDS_STREAM, generator
+from deepsad_pl.shallow.selection import KDE_FOLDS_STREAM, IntArray, generator
 from deepsad_pl.shallow.task import Fitted, Task
 
 
-def fit_kde(task: Task, *, bandwidths: Sequence[float], folds: int) -> Fitted:
+def check_rows(semi_y: IntArray, *, folds: int) -> None:
+    """Demand that there is a training row for each fold.
+
+    Raises:
+        DeepSADError: if there is none.
+    """
+    if len(semi_y) < folds:
+        raise DeepSADError(
+            f"method.folds is {folds}, but there are {len(semi_y)} training rows; give at most as many folds"
+        )
+
+
+def fit_kde(task: Task, *, bandwidths: Bandwidths, folds: AtLeast2) -> Fitted:
     """Choose a bandwidth by cross-validated likelihood; see the module.
 
     Args:

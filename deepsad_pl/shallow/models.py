@@ -7,6 +7,7 @@ rows are too many to hold at once (shuttle: 4.7 GB).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from io import BytesIO
 from math import log, pi
 from pathlib import Path
@@ -277,11 +278,17 @@ KINDS: dict[str, type[Model]] = {kind.kind: kind for kind in (KernelModel, Densi
 
 def save_model(path: Path, model: Model) -> None:
     """Write a model so that its file is there whole or not at all; it scores the same, bit for bit, when loaded."""
-    write_arrays(path, {"format": np.asarray(FILE_FORMAT), "kind": np.asarray(model.kind), **model.arrays()})
+    kind = type(model)
+    name = kind.kind if KINDS.get(getattr(kind, "kind", "")) is kind else f"{kind.__module__}:{kind.__qualname__}"
+    write_arrays(path, {"format": np.asarray(FILE_FORMAT), "kind": np.asarray(name), **model.arrays()})
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, package: str = "deepsad_pl") -> Model:
     """Read a model that :func:`save_model` has written.
+
+    Args:
+        path: of the file.
+        package: the top-level package that a model of a class from outside may come from; another one is not imported.
 
     Raises:
         DeepSADError: if the file is missing, damaged or something else.
@@ -292,11 +299,28 @@ def load_model(path: Path) -> Model:
         found = int(arrays.pop("format"))
         if found != FILE_FORMAT:
             raise ValueError(f"its format is {found}, this release reads {FILE_FORMAT}")
-        return KINDS[str(arrays.pop("kind"))](**arrays)
+        return _class_of(str(arrays.pop("kind")), package)(**arrays)
     except FileNotFoundError:
         raise DeepSADError(f"there is no model file {path}; {remedy}") from None
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DeepSADError(f"{path} is no readable model ({error}); {remedy}") from error
+
+
+def _class_of(name: str, package: str) -> type[Model]:
+    """The class of a model by its kind or, from outside, ``module:Class``.
+
+    Raises:
+        ValueError: if it is not of that package, or no class of models.
+    """
+    module, _, kind = name.partition(":")
+    if not kind:
+        return KINDS[name]
+    if module.partition(".")[0] != package:
+        raise ValueError(f"its class is {name}, which is not of the package {package} of its method")
+    found = getattr(import_module(module), kind, None)
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise ValueError(f"its class is {name}, which is no Model")
+    return found
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -46,13 +46,13 @@ What differs from common practice, and why:
 Semi-labels are not looked at: every row is data. Labeled anomalies are for the caller to leave out.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.svm import OneClassSVM
 
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.ranges import Positives, Share, Shares
 from deepsad_pl.shallow.grid import Machine, Matrix, Point, Solution, fit_grid
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
@@ -88,7 +88,9 @@ class OCSVM(Machine):
         return outer
 
 
-def fit_ocsvm(task: Task, *, gammas: Sequence[float], nus: Sequence[float], nu: float, selection: str) -> Fitted:
+def fit_ocsvm(
+    task: Task, *, gammas: Positives, nus: Shares, nu: Share, selection: Literal["test_subset", "holdout", "none"]
+) -> Fitted:
     """Fit a one-class SVM; see the module for the objective and the protocols.
 
     Args:

@@ -47,11 +47,11 @@ What differs from common practice, and why:
     the OC-SVM at :math:`\nu = 1/n`, nearly a hard margin, and its figures are other ones.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from deepsad_pl.ranges import NonNegative, Positive, Positives
 from deepsad_pl.shallow.grid import MAX_PRECOMPUTED_ROWS, Machine, Matrix, Point, Solution, fit_grid
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
@@ -87,7 +87,13 @@ class SSAD(Machine):
 
 
 def fit_ssad(
-    task: Task, *, gammas: Sequence[float], kappa: float, eta_u: float, eta_l: float, selection: str
+    task: Task,
+    *,
+    gammas: Positives,
+    kappa: NonNegative,
+    eta_u: Positive,
+    eta_l: Positive,
+    selection: Literal["test_subset", "holdout", "none"],
 ) -> Fitted:
     """Fit SSAD; see the module for the objective and the protocols.
 

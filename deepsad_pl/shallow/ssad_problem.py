@@ -71,6 +71,21 @@ def make_problem(semi_y: npt.ArrayLike, n: int, kappa: float, eta_u: float, eta_
     return Problem(y, box, semi == 0, semi == 1, semi == -1, float(kappa) if semi.any() else 0.0)
 
 
+def check_rows(semi_y: npt.NDArray[np.int64], *, kappa: float, eta_u: float, eta_l: float) -> None:
+    """Demand that the problem of some training rows has a solution.
+
+    Args:
+        semi_y: shape (n,).
+        kappa: see :func:`make_problem`, like the rest.
+        eta_u: likewise.
+        eta_l: likewise.
+
+    Raises:
+        DeepSADError: if it has none.
+    """
+    require_feasible(make_problem(semi_y, len(semi_y), kappa, eta_u, eta_l), eta_u, eta_l)
+
+
 def slacks(problem: Problem) -> tuple[float, float, float, float]:
     """By how much the four conditions of feasibility hold (negative: do not), relative to their size.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from deepsad_pl import about
 from deepsad_pl.build import Parts, Phase, build, load_data
 from deepsad_pl.checkpoints import Checkpoint
 from deepsad_pl.data.sources import Source
@@ -51,9 +52,6 @@ from deepsad_pl.stacked.vectorized import floats_of
 from deepsad_pl.tracking import Tracker
 
 log = logging.getLogger(__name__)
-
-# All other kinds of data are divided into training and test set by the seed.
-_OWN_TEST_SET = frozenset({"mnist", "fmnist", "cifar10", "image_folder"})
 
 
 @dataclass(frozen=True)
@@ -261,7 +259,8 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
 
 def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
     """The plan's data, read once for all experiments that have the same."""
-    seed = None if plan.dataset["kind"] in _OWN_TEST_SET else plan.seed
+    # The seed divides all other data into training and test set.
+    seed = None if about.of_dataset(plan.dataset).own_test_set else plan.seed
     content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files")]
     key = json.dumps([plan.dataset, str(plan.data_dir), seed, content], sort_keys=True)
     if key not in known:

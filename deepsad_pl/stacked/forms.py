@@ -9,11 +9,8 @@ from torch import nn
 
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
-from deepsad_pl.methods.ss_dgm import SSDGMModule
-from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.stacked.network import stack_layers
 from deepsad_pl.stacked.objectives import EPS, AutoencoderObjective, HypersphereObjective, Objective
 from deepsad_pl.stacked.vectorized import VectorizedObjective, agreement_of, require_trained_by_terms
@@ -43,13 +40,6 @@ _FORMS: dict[type[TrainedMethod], _Form] = {
     DeepSVDDModule: _Form(HypersphereObjective, ("encoder",), lambda _: ("hypersphere", EPS)),
     SoftBoundarySVDDModule: _Form(HypersphereObjective, ("encoder",), lambda _: ("hypersphere", EPS)),
 }
-# The classes, beside these, whose own terms are vectorized.
-_VECTORIZED = frozenset({ClassifierModule, SSDGMModule, VAEModule})
-
-
-def has_stacked_form(method: type[TrainedMethod]) -> bool:
-    """Whether this very class can be stacked, which says nothing about its subclasses."""
-    return method in _FORMS or method in _VECTORIZED
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,6 @@ def kind_of(module: TrainedMethod) -> Kind:
     Raises:
         ValueError: if the module cannot be stacked; says why.
     """
-    if not has_stacked_form(type(module)):
-        raise ValueError(f"{type(module).__name__} has no stacked form")
     if (form := _FORMS.get(type(module))) is not None:
         networks = [getattr(module, name) for name in form.networks]
         # Of other layers than ours, or with a frozen part, it is vectorized as any other method.

@@ -1,45 +1,58 @@
 """Which experiments are trained as one, and how many of them."""
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from deepsad_pl.catalog import is_shallow
+from deepsad_pl.identity import code_of
 from deepsad_pl.plan import Plan
+from deepsad_pl.ranges import may_vary
 from deepsad_pl.trainer_arguments import has_arguments
+from deepsad_pl.typed import arguments_of, kind_of_setting
 
 T = TypeVar("T")
 
-# Methods that differ in their loss alone.
-_FAMILIES = dict.fromkeys(("deep_sad", "deep_svdd", "soft_boundary_svdd"), "hypersphere")
 # Settings of the data set that each phase has its own of.
 _SCHEDULE = ("lr", "epochs", "batch_size")
-# Settings of a phase that change its network or its kind of loss.
-_SHAPES = ("loss", "hidden", "latent")
 # On CPUs the cost of a replica stops falling there; what a GPU can take is a matter of its memory.
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
-# A few replicas of an MLP cost hardly more than one, on a CPU; of a LeNet each costs its own.
-LEAST_OF_MLPS = 16
+# A few replicas of a network for rows cost hardly more than one, on a CPU; of one for images each costs its own.
+LEAST_OF_ROWS = 16
 
 
 def stack_key(plan: Plan) -> Hashable | None:
     """What experiments of one stack agree in; None for an experiment that is run on its own.
 
-    They share the data set, the network, the family of methods, the number of epochs of each phase and the trainer.
-    They may differ in classes, gammas, k_l, eta, seed, learning rates, weight decay, batch size and number of samples.
+    They share the data set, the network, the method or its family, the number of epochs of each phase, settings that
+    are no real numbers, and the trainer. They may differ in classes, gammas, k_l, eta, seed, learning rates, weight
+    decay, batch size and number of samples.
     """
     method, pretrain = plan.method, plan.pretrain
-    if is_shallow(method["name"]) or plan.ranks > 1 or plan.trainer["compile"] or has_arguments(plan.trainer):
+    if plan.about.shallow or plan.ranks > 1 or plan.trainer["compile"] or has_arguments(plan.trainer):
         return None
     agree: list[Any] = [
         {key: value for key, value in plan.dataset.items() if key not in _SCHEDULE},
-        _FAMILIES.get(method["name"], method["name"]),
-        pretrain and pretrain["name"],
-        [phase and [sum(phase["epochs"]), *map(phase.get, _SHAPES)] for phase in (method, pretrain)],
+        [
+            phase and [_kind_of(plan, group, phase), sum(phase.get("epochs") or ())]
+            for group, phase in (("method", method), ("pretrain", pretrain))
+        ],
         plan.trainer,
     ]
     return json.dumps(agree, sort_keys=True, default=str)
+
+
+def _kind_of(plan: Plan, group: str, phase: Mapping[str, Any]) -> Any:
+    """The family of a training, or its class with the settings that its replicas must agree in."""
+    if group == "method" and plan.about.stack is not None and not code_of(group, phase):
+        return plan.about.stack
+    settings = arguments_of(group, phase)
+    agreed = {
+        name: value
+        for name, value in settings.items()
+        if name not in _SCHEDULE and not may_vary(kind_of_setting(group, phase, name))
+    }
+    return phase["_target_"], agreed
 
 
 def packs_of(

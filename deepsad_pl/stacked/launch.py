@@ -12,8 +12,8 @@ import numpy as np
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 
+from deepsad_pl import about
 from deepsad_pl.build import load_data, network_of
-from deepsad_pl.catalog import is_shallow
 from deepsad_pl.cli import repeat_command
 from deepsad_pl.composer import composer_of
 from deepsad_pl.console import console
@@ -23,7 +23,7 @@ from deepsad_pl.finished import finished_outcome
 from deepsad_pl.plan import Plan, make_plan
 from deepsad_pl.stacked.at_work import stacks_folder
 from deepsad_pl.stacked.experiments import Result
-from deepsad_pl.stacked.grouping import LEAST_OF_MLPS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
+from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
 from deepsad_pl.stacked.memory import device_of, free_bytes, replica_bytes
 from deepsad_pl.stacked.outcomes import show_job
 from deepsad_pl.stacked.progress import StackProgress
@@ -109,7 +109,7 @@ class Stacker:
                 continue
             if (key := stack_key(plan)) is None:
                 rest.append(index)
-                if is_shallow(plan.method["name"]):
+                if plan.about.shallow:
                     self.shallow.add(index)
                 elif has_arguments(plan.trainer):
                     added += 1
@@ -130,7 +130,7 @@ class Stacker:
             except (DeepSADError, ValueError):  # of the data, of the network
                 rest += [item.index for _, item in group]
                 continue
-            least = LEAST_OF_MLPS if group[0][1].plan.dataset["network"]["name"] == "mlp" else 1
+            least = LEAST_OF_ROWS if about.of_dataset(group[0][1].plan.dataset).inputs == "rows" else 1
             made = packs_of(group, most=most, workers=self._processes, least=least, together=lambda item: item.cell)
             packs += [(rows * len(pack), pack) for pack in made]
         # The longest first, so that the workers end at about the same time.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepsad_pl.catalog import METHODS
+from deepsad_pl.about import MethodAbout, column_of
 from deepsad_pl.checks import names_a_folder
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.errors import DeepSADError
@@ -68,6 +68,7 @@ class Subject:
         scenario: the scenario's settings before the study sets any.
         chosen: settings that the command line fixes for every experiment.
         has: whether a method has a setting; the study sets no others.
+        about: what a method says about itself.
         in_training: names of the classes that the training data have; None if they have all.
     """
 
@@ -78,6 +79,7 @@ class Subject:
     scenario: Mapping[str, Any]
     chosen: Mapping[str, Any]
     has: Callable[[str, str], bool]
+    about: Callable[[str], MethodAbout]
     in_training: Sequence[str] | None = None
 
 
@@ -129,8 +131,13 @@ class Place:
     borrowed: str | None
 
 
-def study_problems(study: Study) -> list[str]:
-    """What is wrong with a study, whatever its data sets."""
+def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
+    """What is wrong with a study, whatever its data sets.
+
+    Args:
+        study: the study.
+        methods: all that there are.
+    """
     problems = list(names_a_folder("study.name", study.name))
     problems += [
         f"study.{name} is empty; give at least one"
@@ -145,9 +152,9 @@ def study_problems(study: Study) -> list[str]:
         if axis not in getattr(study, part)
     ]
     problems += [
-        f"method={method} is unknown; choose from {', '.join(METHODS)}"
+        f"method={method} is unknown; choose from {', '.join(methods)}"
         for method in dict.fromkeys([*study.methods, *study.variants])
-        if method not in METHODS
+        if method not in methods
     ]
     for axis, who in study.depends.items():
         if who not in (ALL, SEEING_LABELS) and not isinstance(who, list | tuple):
@@ -189,17 +196,17 @@ def places(study: Study, subject: Subject) -> list[Place]:
 
 
 def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[Place]:
-    kind = METHODS[subject.method]
+    kind = subject.about(subject.method)
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
     labeled = scenario["gamma_l"] != 0 and scenario["k_l"] != 0
-    if not labeled and kind.needs_labeled_anomalies:
+    if not labeled and kind.labels == "needed":
         return
     method, sees_labels = subject.method, subject.sees_labels
     if not labeled and kind.without_labels:
         method, sees_labels = kind.without_labels, False
-    column = METHODS[subject.method].column or subject.method
-    borrowed = None if method == subject.method else METHODS[method].column or method
+    column = column_of(subject.method, kind)
+    borrowed = None if method == subject.method else column_of(method, subject.about(method))
 
     axes = {
         study.keys[axis]: value for axis, value in row.items() if _depends(study.depends[axis], method, sees_labels)

@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
+from deepsad_pl.about import MethodAbout, of_method
 from deepsad_pl.composer import Composer
 from deepsad_pl.data import image_folder
-from deepsad_pl.declared import setting_names, suggested
+from deepsad_pl.declared import setting_names
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan, class_names, hides_labeled_anomalies, training_classes
+from deepsad_pl.identity import hides_labeled_anomalies
+from deepsad_pl.plan import Plan, class_names, training_classes
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
+from deepsad_pl.suggestions import suggested
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,14 @@ class Planner:
             scenario,
             chosen,
             has,
+            lambda name: self.about(dataset, name),
             training_classes(settings["dataset"]),
         )
+
+    def about(self, dataset: str, method: str) -> MethodAbout:
+        """What a method says about itself."""
+        base = self._composer.base(self._choices(dataset, method, self._passed_on))
+        return of_method(OmegaConf.to_container(base.method))  # type: ignore[arg-type]
 
     def _of(self, dataset: str, method: str) -> list[Override]:
         """The overrides passed on to a method."""

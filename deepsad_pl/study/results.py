@@ -111,7 +111,7 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
 def _has_lr_from_test(plan: Plan) -> bool:
     """Whether a phase has the learning rates of the data set, and these were chosen by test AUROC."""
     phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
-    return plan.dataset["lr_from_test"] and any(phase.get("lr") == plan.dataset["lr"] for phase in phases)
+    return bool(plan.dataset.get("lr_from_test")) and any(phase.get("lr") == plan.dataset["lr"] for phase in phases)
 
 
 def _cell(place: Place) -> tuple[Any, ...]:

@@ -185,7 +185,10 @@ class StudyRun:
         return Planner(self._composer, self._request.passed_on)
 
     def _check(self, study: Study) -> None:
-        if problems := [*output_dir_problems(self._output_dir), *study_problems(study)]:
+        if problems := [
+            *output_dir_problems(self._output_dir),
+            *study_problems(study, self._composer.options("method")),
+        ]:
             raise DeepSADError(*problems)
 
     def _plan(self, study: Study) -> Planned:

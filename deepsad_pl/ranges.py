@@ -1,0 +1,175 @@
+"""The types of settings and what values they allow: read from annotations, checked in one place. No torch here.
+
+A setting is declared where it is used, as an argument of a constructor or a function::
+
+    def __init__(self, network: Mapping[str, Any], *, eta: Positive = 1.0, loss: Literal["mse", "l1"] = "mse") -> None:
+
+The configuration is checked against that declaration before any work, the constructor checks the same by
+:func:`require`.
+"""
+
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a setting may be.
+
+    Attributes:
+        low: the least one.
+        high: the largest one.
+        what: completes "give ...".
+        open: whether the ends themselves are excluded.
+        odd: whether even ones are.
+    """
+
+    low: float
+    high: float
+    what: str
+    open: bool = False
+    odd: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        """Whether a number is allowed; an infinite one never is."""
+        inside = self.low < value < self.high if self.open else self.low <= value <= self.high
+        return inside and math.isfinite(value) and not (self.odd and value % 2 == 0)
+
+
+NON_EMPTY = "at least one value"
+
+Positive = Annotated[float, Range(0, math.inf, "a number > 0", open=True)]
+NonNegative = Annotated[float, Range(0, math.inf, "a number >= 0")]
+Share = Annotated[float, Range(0, 1, "a share between 0 and 1", open=True)]
+Bandwidth = Annotated[float, Range(1e-50, 1e50, "widths between 1e-50 and 1e50, beyond which densities overflow")]
+Length = Annotated[int, Range(0, math.inf, "a number >= 0")]
+AtLeast1 = Annotated[int, Range(1, math.inf, "a number >= 1")]
+AtLeast2 = Annotated[int, Range(2, math.inf, "a number >= 2")]
+Odd = Annotated[int, Range(1, math.inf, "an odd number >= 1", odd=True)]
+Widths = Annotated[Sequence[AtLeast1], NON_EMPTY]
+Positives = Annotated[Sequence[Positive], NON_EMPTY]
+Shares = Annotated[Sequence[Share], NON_EMPTY]
+Bandwidths = Annotated[Sequence[Bandwidth], NON_EMPTY]
+
+# What an annotation may be made of; every other name stands for any value.
+NAMES: Mapping[str, Any] = {
+    **{name: value for name, value in globals().items() if name[0].isupper() and name not in ("Any", "Range")},
+    **{kind.__name__: kind for kind in (float, int, str, bool, list, tuple, dict)},
+    "None": None,
+}
+_NUMBERS = {float: "a number", int: "a whole number"}
+_SEQUENCES = (Sequence, list, tuple)
+
+
+def converted(value: Any, kind: Any) -> Any:
+    """A value as its declaration has it, such as ``1`` as ``1.0`` for a float; what does not fit stays as it is."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy and torch
+    if origin is Annotated:
+        return converted(value, arguments[0])
+    if origin in (Union, types.UnionType):
+        return next((made for one in arguments if _fits(made := converted(value, one), one)), value)
+    if origin in _SEQUENCES and isinstance(value, list | tuple):
+        return [converted(one, arguments[0]) for one in value] if arguments else list(value)
+    if kind is float and not isinstance(value, bool):
+        return _number(value)
+    if kind is int and not isinstance(value, bool):
+        whole = isinstance(value, Integral) or (isinstance(value, str) and value.strip().lstrip("+-").isdecimal())
+        return int(value) if whole else value
+    if kind is bool and value in (0, 1) and isinstance(value, int):
+        return bool(value)
+    return str(value) if kind is str and isinstance(value, bool | int | float) else value
+
+
+def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
+    """What is wrong with a converted value, in sentences.
+
+    Args:
+        key: of the setting, for the sentences.
+        value: see :func:`converted`.
+        kind: its declaration.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found = list(problems(key, value, arguments[0]))
+        if found and isinstance(limit := arguments[1], Range):
+            yield f"{key} is {value!r}; give {limit.what}"
+        elif found:
+            yield from found
+        elif arguments[1] == NON_EMPTY and not value:
+            yield f"{key} is []; give {NON_EMPTY}"
+        elif isinstance(limit := arguments[1], Range) and value not in limit:
+            yield f"{key} is {value}; give {limit.what}"
+    elif origin in (Union, types.UnionType):
+        if not any(_fits(value, one) for one in arguments):
+            # The first one that is of the value's kind says best what is wrong.
+            told = [list(problems(key, value, one)) for one in arguments if one is not type(None)]
+            alike = [found for one, found in zip(arguments, told, strict=False) if _is_alike(value, one)]
+            yield from (alike or told)[0]
+    elif origin is Literal:
+        if value not in arguments:
+            yield f"{key} is {value!r}; give one of {', '.join(map(str, arguments))}"
+    elif origin in _SEQUENCES:
+        if not isinstance(value, list | tuple):
+            yield f"{key} is {value!r}; give a list, such as {key}=[...]"
+        else:
+            for one in value if arguments else ():
+                yield from problems(key, one, arguments[0])
+    elif kind in _NUMBERS:
+        if not isinstance(value, int if kind is int else (int, float)) or isinstance(value, bool):
+            yield f"{key} is {value!r}; give {_NUMBERS[kind]}"
+    elif kind is bool:
+        if not isinstance(value, bool):
+            yield f"{key} is {value!r}; give true or false"
+    elif kind is str:
+        if not isinstance(value, str):
+            yield f"{key} is {value!r}; give a text"
+    elif kind in (None, type(None)) and value is not None:
+        yield f"{key} is {value!r}; give null"
+
+
+def require(function: Callable[..., Any], **arguments: Any) -> None:
+    """Demand that arguments are what a function declares, as the configuration's check does.
+
+    Args:
+        function: or a constructor.
+        **arguments: by their names there.
+
+    Raises:
+        ValueError: with every problem found.
+    """
+    kinds = get_type_hints(function, include_extras=True)
+    found = [
+        problem
+        for name, value in arguments.items()
+        for problem in problems(name, converted(value, kinds[name]), kinds[name])
+    ]
+    if found:
+        raise ValueError("; ".join(found))
+
+
+def may_vary(kind: Any) -> bool:
+    """Whether values of a kind are numbers that a stack can hold one of for each replica."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    return kind is float or (origin is Annotated and may_vary(arguments[0]))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    return not any(problems("", value, kind))
+
+
+def _is_alike(value: Any, kind: Any) -> bool:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return isinstance(value, list | tuple) == (get_origin(kind) in _SEQUENCES)
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return value

@@ -1,0 +1,30 @@
+"""Deep SAD with a robust distance: samples far from the center, perhaps pollution, pull less at it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from deepsad_pl.losses import deep_sad_terms
+from deepsad_pl.methods.deep_sad import DeepSADModule
+from deepsad_pl.ranges import Positive
+
+
+class RobustSADModule(DeepSADModule):
+    """Deep SAD on the pseudo-Huber distance, which grows linearly beyond delta.
+
+    Args:
+        network: see :class:`~deepsad_pl.methods.deep_sad.DeepSADModule`, like all others.
+        delta: the distance up to which it is quadratic, > 0.
+        **arguments: of Deep SAD.
+    """
+
+    def __init__(self, network: Mapping[str, Any], *, delta: Positive = 0.5, **arguments: Any) -> None:
+        super().__init__(network, **arguments)
+        self.delta = delta
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        """The summands of the objective, shape (B,)."""
+        scale = self.delta**2
+        huber = 2 * scale * ((1 + self.distance2(x) / scale).sqrt() - 1)
+        return deep_sad_terms(huber, semi_y, self.eta, self.eps)

@@ -1,0 +1,150 @@
+"""The examples of components from outside, through train.py, sweeps and studies."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from processes import run_script
+from tiny_data import write_image_folder
+
+EXAMPLES = ROOT / "examples"
+QUICK = ("logger=none", "trainer.max_epochs=2", "trainer.threads=1")
+
+
+@pytest.fixture(autouse=True)
+def _examples_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [str(EXAMPLES / name) for name in ("methods", "networks", "datasets")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]))
+
+
+def run(script: str, *words: str, of: str = "methods", cwd: Path) -> str:
+    done = run_script(script, "--config-dir", str(EXAMPLES / of / "conf"), *words, *QUICK, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*/*/*/metrics.json"))]
+
+
+def test_examples_are_short() -> None:
+    for path in [*EXAMPLES.glob("*/*.py"), *EXAMPLES.glob("*/conf/*/*.yaml")]:
+        assert len(path.read_text().splitlines()) <= 40, path
+
+
+@pytest.mark.parametrize(
+    ("of", "words", "where"),
+    [
+        ("methods", ["method=robust_sad", "method.delta=1"], "robust_sad"),
+        ("methods", ["method=deviation"], "deviation"),
+        ("methods", ["method=mahalanobis"], "mahalanobis"),
+        ("networks", ["network=strided"], "deep_sad"),
+        ("datasets", ["dataset=breast_cancer"], "deep_sad"),
+        ("datasets", ["dataset=breast_cancer", "method=autoencoder", "dataset.features=10"], "autoencoder"),
+    ],
+)
+def test_an_example_through_train(tmp_path: Path, of: str, words: list[str], where: str) -> None:
+    run("train.py", *words, of=of, cwd=tmp_path)
+    (record,) = records(tmp_path)
+    assert record["method"] == where
+    assert 0 <= record["auroc"] <= 1
+    # A second time nothing is trained.
+    assert "finished" in run("train.py", *words, of=of, cwd=tmp_path)
+
+
+def test_what_comes_from_outside_is_a_part_of_the_identity(tmp_path: Path) -> None:
+    run("train.py", "method=robust_sad", "method.delta=1", cwd=tmp_path)
+    (record,) = records(tmp_path)
+    method = record["identity"]["method"]
+    # The default of the YAML is 0.5, and whole numbers are real ones here.
+    assert method["delta"] == 1.0
+    assert isinstance(method["delta"], float)
+    assert method["_target_"] == "robust_sad.RobustSADModule"
+    assert [sorted(code) for code in method["code"]] == [["source", "target"]]
+    assert "about" not in method
+
+
+def test_resnet18_of_torchvision_is_phi(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "photos", {part: {"good": 8, "torn": 6} for part in ("train", "test")})
+    words = ["dataset=image_folder", "dataset.root=photos", "network=resnet18", "network.num_classes=8"]
+    schedule = ["pretrain=none", "method.batch_size=4"]
+    run("train.py", *words, *schedule, of="networks", cwd=tmp_path)
+    (record,) = records(tmp_path)
+    network = record["identity"]["dataset"]["network"]
+    assert network["_target_"] == "torchvision.models.resnet18"
+    assert "version" in network["code"][0]
+
+
+def test_a_network_without_a_decoder_tells_the_way_out(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "photos", {part: {"good": 8, "torn": 6} for part in ("train", "test")})
+    words = ["dataset=image_folder", "dataset.root=photos", "network=resnet18"]
+    done = run_script("train.py", "--config-dir", str(EXAMPLES / "networks" / "conf"), *words, *QUICK, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "the network has no decoder" in done.stderr
+    assert "pretrain=none" in done.stderr
+    assert not records(tmp_path)
+
+
+STACKED = ("hydra/launcher=stacked", "hydra.launcher.n_jobs=1")
+
+
+def test_methods_from_outside_are_stacked_and_come_to_the_same(tmp_path: Path) -> None:
+    for folder, launcher in (("stacked", STACKED), ("alone", ("hydra/launcher=basic",))):
+        (tmp_path / folder).mkdir()
+        for method in ("robust_sad", "deviation"):
+            run("train.py", "-m", f"method={method}", "seed=0,1,2", *launcher, cwd=tmp_path / folder)
+    stacked, alone = records(tmp_path / "stacked"), records(tmp_path / "alone")
+    assert [record["trainer"]["replicas"] for record in stacked] == [3] * 6
+    assert [record["trainer"]["replicas"] for record in alone] == [1] * 6
+    assert [record["hash"] for record in stacked] == [record["hash"] for record in alone]
+    assert np.allclose([r["auroc"] for r in stacked], [r["auroc"] for r in alone], atol=2e-3)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_method_from_outside_through_other_launchers(tmp_path: Path, launcher: str) -> None:
+    run("train.py", "-m", "method=robust_sad,mahalanobis", f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert [record["method"] for record in records(tmp_path)] == ["mahalanobis", "robust_sad"]
+
+
+def test_a_study_with_everything_from_outside(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    for of in ("methods", "datasets"):
+        for group in (EXAMPLES / of / "conf").iterdir():
+            (tmp_path / "conf" / group.name).symlink_to(group)
+    words = ["study=classic", "dataset=breast_cancer", "method=deep_sad,robust_sad,deviation,mahalanobis", "seed=0,1"]
+    words += ["study.normal_classes=[benign]", *STACKED]
+    done = run_script("sweep.py", "--config-dir", "conf", *words, *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(records(tmp_path)) == 8
+    table = (tmp_path / "runs" / "studies" / "classic" / "table.md").read_text()
+    header = next(line for line in table.splitlines() if "Deep SAD" in line)
+    assert all(name in header for name in ("Deep SAD", "Robust SAD", "DevNet", "Mahalanobis"))
+
+
+WRONG = {
+    "no_module": ("_target_: nowhere.Module", "nowhere.Module, whose module is not found"),
+    "no_class": ("_target_: robust_sad.NoSuchModule", "robust_sad.py defines no NoSuchModule"),
+    "no_target": ("delta: 1.0", "method has no _target_"),
+    "unknown": ("_target_: robust_sad.RobustSADModule\ndelt: 1.0\ndelta: 1.0", "did you mean method.delta?"),
+    "range": ("_target_: robust_sad.RobustSADModule\ndelta: -1.0", "method.delta is -1.0; give a number > 0"),
+    "type": ("_target_: robust_sad.RobustSADModule\ndelta: wide", "method.delta is 'wide'; give a number > 0"),
+    "about": ("_target_: robust_sad.RobustSADModule\nabout: {colum: x}", "method.about.colum is not known"),
+    "lacking": ("_target_: mahalanobis.fit_mahalanobis\nfeatures: raw\nabout: {shallow: true}", "lacks shrinkage"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_error_in_a_yaml_names_what_is_wrong(tmp_path: Path, name: str) -> None:
+    text, told = WRONG[name]
+    inherited = "" if name in ("no_target", "lacking") else "defaults: [deep_sad, _self_]\n"
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "mine.yaml").write_text(f"{inherited}name: mine\n{text}\n")
+    done = run_script("train.py", "--config-dir", "conf", "method=mine", "pretrain=none", *QUICK, cwd=tmp_path)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
