@@ -4,7 +4,7 @@ import ast
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from typing import Any
 
@@ -70,17 +70,18 @@ def fingerprint(target: str) -> dict[str, str]:
     return {"target": target, "source": digest.hexdigest()}
 
 
-def problems_of(node: Mapping[str, Any], key: str) -> list[str]:
+def problems_of(node: Mapping[str, Any], key: str, *, supplied: Sequence[str] = ()) -> list[str]:
     """What is wrong with a node and with those among its arguments, told without importing what they name.
 
     Args:
         node: has ``_target_``.
         key: of the node in the configuration, for messages.
+        supplied: arguments that the caller gives to the node itself, so that it does not lack them.
     """
-    return list(_problems(node, key))
+    return list(_problems(node, key, supplied))
 
 
-def _problems(node: Any, key: str) -> Iterator[str]:
+def _problems(node: Any, key: str, supplied: Sequence[str] = ()) -> Iterator[str]:
     if isinstance(node, list):
         for number, value in enumerate(node):
             yield from _problems(value, f"{key}[{number}]")
@@ -91,12 +92,12 @@ def _problems(node: Any, key: str) -> Iterator[str]:
     if _TARGET not in node:
         return
     try:
-        yield from _problems_of_target(node, key)
+        yield from _problems_of_target(node, key, supplied)
     except DeepSADError as error:
         yield from (f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems)
 
 
-def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
+def _problems_of_target(node: Mapping[str, Any], key: str, supplied: Sequence[str]) -> Iterator[str]:
     target = str(node[_TARGET])
     if target.partition(".")[0] in sys.stdlib_module_names:
         return
@@ -122,7 +123,7 @@ def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
     for argument in sorted(set(map(str, node)).difference(known, _HYDRAS)):
         told = ", ".join(sorted(known)) or "none"
         yield f"{key}.{argument} is no argument of {target} in {path}; it has {told}"
-    if lacking := [argument for argument in required if argument not in node]:
+    if lacking := [argument for argument in required if argument not in node and argument not in supplied]:
         yield f"{key} lacks {', '.join(lacking)}, which {target} in {path} needs; give a value"
 
 

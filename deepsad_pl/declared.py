@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
+from deepsad_pl.schema import GROUP_CONFIGS, LoggerConfig, SweepConfig, TrainConfig
 
 # The likeness from which a name is worth suggesting, and what an equal group adds to it.
 _LIKE, _GROUP_COUNTS = 0.7, 0.2
@@ -59,11 +59,11 @@ def has_setting(cfg: DictConfig, key: str) -> bool:
 
 
 def may_have(cfg: DictConfig, key: str) -> bool:
-    """Whether a setting of that name could be added, since what it would stand in is open."""
+    """Whether a setting of that name could be added, since what it would stand in is open or takes components."""
     while (key := key.rpartition(".")[0]) and not has_setting(cfg, key):
         pass
     above = OmegaConf.select(cfg, key, throw_on_missing=False) if key else cfg
-    return isinstance(above, DictConfig) and declared_keys(above) is None
+    return isinstance(above, DictConfig) and (declared_keys(above) is None or _takes_components(above))
 
 
 def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
@@ -86,6 +86,9 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
         return unknown_setting(above, cfg, said_by=said_by, groups=groups)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
+    parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
+    if isinstance(parent, DictConfig) and _takes_components(parent) and _child(parent, last) is not None:
+        all_are = f"for a component of that name, give {key}._target_, its class"
     return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
 
 
@@ -151,12 +154,23 @@ def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Every name and whether it is declared, not going on below one that is not."""
     declared = declared_keys(node)
     for key, value in _keys(node).items():
-        name, is_declared = f"{prefix}{key}", declared is None or key in declared
+        name, is_declared = f"{prefix}{key}", declared is None or key in declared or _is_component(node, value)
         if name == "hydra" or (is_declared and "." in key):
             continue
         yield name, is_declared
         if is_declared and (child := _child(node, value)) is not None:
             yield from _walk(child, f"{name}.")
+
+
+def _takes_components(node: DictConfig) -> bool:
+    """Whether a part of a configuration holds components under names of their own, beside what it declares."""
+    kind = OmegaConf.get_type(node)
+    return kind is not None and issubclass(kind, LoggerConfig)
+
+
+def _is_component(node: DictConfig, key: Any) -> bool:
+    child = _child(node, key) if _takes_components(node) else None
+    return child is not None and "_target_" in child
 
 
 def _keys(node: DictConfig) -> dict[str, Any]:

@@ -272,7 +272,9 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     """What is wrong with a word that sets a value; one that is right is applied."""
     key, line = override.key_or_group, override.input_line
     adds = override.is_add() or override.is_force_add()
-    if not has_setting(cfg, key) and not (adds and may_have(cfg, key)):
+    # Hydra takes arguments of a component without the +.
+    adds_there = adds or (key.count(".") > 1 and key.startswith("logger."))
+    if not has_setting(cfg, key) and not (adds_there and may_have(cfg, key)):
         if key.rpartition(".")[0] == _ARGUMENTS:
             yield f"there is no setting {key} yet; write +{line} to add it"
         else:
