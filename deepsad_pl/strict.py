@@ -244,7 +244,7 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
         return
     options = loader.get_group_options(group, ObjectType.CONFIG)
     chosen = list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
-    if group in GROUP_CONFIGS and any(isinstance(value, list) for value in chosen):
+    if group in GROUP_CONFIGS and group != "logger" and any(isinstance(value, list) for value in chosen):
         yield f"{override.input_line}: give one {group}, or several without brackets, each of which is then run"
         return
     names = [name for value in chosen for name in (value if isinstance(value, list) else [value])]
