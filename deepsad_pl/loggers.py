@@ -33,7 +33,7 @@ def logger_names(logger: Mapping[str, Any]) -> str:
 def node_problems(logger: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the nodes of loggers, one sentence each."""
     for name, node in logger_nodes(logger).items():
-        yield from _problems_of(name, json.dumps(node))
+        yield from _problems_of(name, json.dumps(node, default=str))
 
 
 @lru_cache(maxsize=64)

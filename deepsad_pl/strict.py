@@ -283,7 +283,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     group, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, group) if group else cfg
     if override.is_delete():
-        if isinstance(parent, DictConfig) and declared_keys(parent) is not None:
+        if isinstance(parent, DictConfig) and name in (declared_keys(parent) or ()):
             yield removed(key)
         else:
             del parent[name]

@@ -124,9 +124,16 @@ def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_right_word_about_a_logger_is_not_told_beside_a_wrong_one(cli: CLI) -> None:
-    node = "+logger.mine={_target_: pytorch_lightning.loggers.CSVLogger}"
-    done = cli("train.py", node, "logger.mine.name=x", "+nonsense=1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("+logger.mine={_target_: pytorch_lightning.loggers.CSVLogger}", "logger.mine.name=x"),
+        ("+logger.mine._target_=pytorch_lightning.loggers.CSVLogger", "+logger.mine.name=x"),
+        ("logger=[csv,wandb]", "~logger.csv", "logger.mode=online"),
+    ],
+)
+def test_a_right_word_about_a_logger_is_not_told_beside_a_wrong_one(words: tuple[str, ...], cli: CLI) -> None:
+    done = cli("train.py", *words, "+nonsense=1")
     assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help shows every one"
 
 
