@@ -87,8 +87,13 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
         return unknown_setting(above, cfg, said_by=said_by, groups=groups)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
     parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
-    if isinstance(parent, DictConfig) and _takes_components(parent) and _child(parent, last) is not None:
-        all_are = f"for a component of that name, give {key}._target_, its class"
+    if isinstance(parent, DictConfig) and _takes_components(parent):
+        if last == "_target_":
+            return (
+                f"there is no setting {key}{said_by}; put it and its arguments one level deeper: {above}.<name>.{last}"
+            )
+        if _child(parent, last) is not None:
+            all_are = f"for a component of that name, give {key}._target_, its class"
     return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
 
 

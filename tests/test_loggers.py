@@ -106,6 +106,10 @@ def test_what_is_wrong_with_a_logger_is_told_before_any_work(
         (("logger=[csv,wandb]", "logger.mode=cloud"), "logger.mode is 'cloud'; give one of offline, online"),
         (("logger=bare",), "there is no setting logger.bare, which a config file sets; for a component of that name, "),
         (
+            ("logger=flat",),
+            "there is no setting logger._target_, which a config file sets; put it and its arguments one ",
+        ),
+        (
             ("logger=lightning_csv", "logger.lightning_cvs.name=x"),
             "there is no setting logger.lightning_cvs; did you mean",
         ),
@@ -116,6 +120,7 @@ def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, 
     folder = tmp_path / "conf" / "logger"
     folder.mkdir(parents=True)
     (folder / "bare.yaml").write_text("bare:\n  save_dir: x\n")
+    (folder / "flat.yaml").write_text("_target_: pytorch_lightning.loggers.CSVLogger\n")
     (folder / "lightning_csv.yaml").write_text((EXAMPLE / "conf" / "logger" / "lightning_csv.yaml").read_text())
     done = cli("train.py", "--config-dir", str(tmp_path / "conf"), *words)
     assert done.returncode != 0
