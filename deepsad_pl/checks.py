@@ -12,6 +12,7 @@ from typing import Any
 from deepsad_pl import about
 from deepsad_pl.compiling import missing_for_compiling
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.loggers import node_problems, wandb_settings
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.trainer_arguments import argument_problems, has_arguments
 from deepsad_pl.typed import component_problems
@@ -203,9 +204,13 @@ def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str
 
 
 def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
-    yield from _one_of("logger.name", logger["name"], ("wandb",) if "mode" in logger else ("csv", "none"))
-    yield from _one_of("logger.mode", logger.get("mode", "offline"), ("offline", "online"))
-    if multirun and logger["name"] == "wandb" and trial_id() is not None:
+    own = ("csv", "none") if "csv" in logger else ("none",)
+    if (wandb := wandb_settings(logger)) is not None:
+        own = ("wandb", "csv") if "csv" in logger else ("wandb",)
+        yield from _one_of("logger.mode", wandb["mode"], ("offline", "online"))
+    yield from _one_of("logger.name", logger["name"], own)
+    yield from node_problems(logger)
+    if multirun and wandb is not None and trial_id() is not None:
         yield (
             "logger=wandb under an agent of W&B has one run for one experiment, but this is a sweep of several; sweep "
             "with W&B alone, or use logger=csv"

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepsad_pl.about import facts_of, own
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.schema import GROUP_CONFIGS, KEYS, SweepConfig, TrainConfig
+from deepsad_pl.schema import GROUP_CONFIGS, KEYS, LoggerConfig, SweepConfig, TrainConfig
 from deepsad_pl.suggestions import suggested
 from deepsad_pl.typed import allowed_settings, expected_settings, typed
 
@@ -82,11 +82,11 @@ def has_setting(cfg: DictConfig, key: str) -> bool:
 
 
 def may_have(cfg: DictConfig, key: str) -> bool:
-    """Whether a setting of that name could be added, since what it would stand in is open."""
+    """Whether a setting of that name could be added, since what it would stand in is open or takes components."""
     while (key := key.rpartition(".")[0]) and not has_setting(cfg, key):
         pass
     above = OmegaConf.select(cfg, key, throw_on_missing=False) if key else cfg
-    return isinstance(above, DictConfig) and declared_keys(above, key) is None
+    return isinstance(above, DictConfig) and (declared_keys(above, key) is None or _takes_components(above))
 
 
 def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
@@ -111,6 +111,14 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
         return unknown_setting(above, cfg, said_by=said_by, groups=groups)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
+    parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
+    if isinstance(parent, DictConfig) and _takes_components(parent):
+        if last == "_target_":
+            return (
+                f"there is no setting {key}{said_by}; put it and its arguments one level deeper: {above}.<name>.{last}"
+            )
+        if last in _keys(parent) and _child(parent, last) is not None:
+            all_are = f"for a component of that name, give {key}._target_, its class"
     return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
 
 
@@ -150,12 +158,23 @@ def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Every name and whether it is declared, not going on below one that is not."""
     declared = declared_keys(node, prefix.rstrip("."))
     for key, value in _keys(node).items():
-        name, is_declared = f"{prefix}{key}", declared is None or key in declared
+        name, is_declared = f"{prefix}{key}", declared is None or key in declared or _is_component(node, value)
         if name == "hydra" or (is_declared and "." in key):
             continue
         yield name, is_declared
         if is_declared and (child := _child(node, value)) is not None:
             yield from _walk(child, f"{name}.")
+
+
+def _takes_components(node: DictConfig) -> bool:
+    """Whether a part of a configuration holds components under names of their own, beside what it declares."""
+    kind = OmegaConf.get_type(node)
+    return kind is not None and issubclass(kind, LoggerConfig)
+
+
+def _is_component(node: DictConfig, key: Any) -> bool:
+    child = _child(node, key) if _takes_components(node) else None
+    return child is not None and "_target_" in child
 
 
 def _keys(node: DictConfig) -> dict[str, Any]:

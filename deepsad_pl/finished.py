@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepsad_pl.loggers import wandb_settings
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
 from deepsad_pl.results import METRICS, SCORES, identity_hash, read_record, read_scores, scores_problem, warn_once
@@ -62,7 +63,8 @@ def answer(plan: Plan, config: Mapping[str, Any]) -> Outcome | None:
         DeepSADError: if one of its files cannot be read, or W&B cannot be reached or refuses.
     """
     outcome = finished_outcome(plan)
-    if outcome is not None and plan.logger["name"] == "wandb" and trial_id() and is_main_process(plan.ranks):
+    to_wandb = wandb_settings(plan.logger) is not None
+    if outcome is not None and to_wandb and trial_id() and is_main_process(plan.ranks):
         metrics = {name: outcome.record[name] for name in METRICS}
         log_trial(plan, config, metrics, *read_scores(plan.run_dir))
     return outcome

@@ -16,15 +16,18 @@ if TYPE_CHECKING or next((name for name in sys.modules if name in _NAMES), _NAME
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
     from pytorch_lightning.callbacks import Checkpoint
+    from pytorch_lightning.loggers import CSVLogger
     from pytorch_lightning.utilities.model_helpers import _restricted_classmethod as restricted_classmethod
 else:
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.loggers import CSVLogger
     from lightning.pytorch.utilities.model_helpers import _restricted_classmethod as restricted_classmethod
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "Checkpoint",
     "LightningDataModule",

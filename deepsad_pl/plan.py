@@ -35,7 +35,7 @@ class Plan:
         pretrain: likewise, or None for no pre-training.
         scenario: what the method sees.
         trainer: settings of the trainer.
-        logger: settings of the logger.
+        logger: settings of the loggers.
         seed: of everything.
         force: whether a finished run is done again.
         data_dir: where the data lie.

@@ -104,9 +104,9 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Base of the choices of ``logger``."""
+    """Base of the choices of ``logger``; beside these fields it holds a node with ``_target_`` for each logger."""
 
-    name: str = MISSING
+    name: str = "none"  # csv or wandb, the last where both are chosen; none where neither is
 
 
 @dataclass

@@ -244,7 +244,7 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
         return
     options = loader.get_group_options(group, ObjectType.CONFIG)
     chosen = list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
-    if group in GROUPS and any(isinstance(value, list) for value in chosen):
+    if group in GROUPS and group != "logger" and any(isinstance(value, list) for value in chosen):
         yield f"{override.input_line}: give one {group}, or several without brackets, each of which is then run"
         return
     names = [name for value in chosen for name in (value if isinstance(value, list) else [value])]
@@ -272,7 +272,9 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     """What is wrong with a word that sets a value; one that is right is applied."""
     key, line = override.key_or_group, override.input_line
     adds = override.is_add() or override.is_force_add()
-    if not has_setting(cfg, key) and not (adds and may_have(cfg, key)):
+    # Hydra takes arguments of a component without the +.
+    adds_there = adds or (key.count(".") > 1 and key.startswith("logger."))
+    if not has_setting(cfg, key) and not (adds_there and may_have(cfg, key)):
         if key.rpartition(".")[0] == _ARGUMENTS:
             yield f"there is no setting {key} yet; write +{line} to add it"
         else:
@@ -281,7 +283,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     group, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, group) if group else cfg
     if override.is_delete():
-        if isinstance(parent, DictConfig) and declared_keys(parent, group) is not None:
+        if isinstance(parent, DictConfig) and name in (declared_keys(parent, group) or ()):
             yield removed(key)
         else:
             del parent[name]

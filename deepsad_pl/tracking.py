@@ -1,26 +1,24 @@
-"""Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, or nowhere.
+"""Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, other loggers, or nowhere.
 
 Local files are the truth; a tracker only mirrors them.
 """
 
 import csv
-import logging
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.files import write_atomic
+from deepsad_pl.guarded_trackers import GuardedTracker, GuardedTrackers
+from deepsad_pl.loggers import logger_nodes, wandb_settings
 from deepsad_pl.wandb_run import Destination, destination_of, open_run, trial_id
 
 if TYPE_CHECKING:
     from deepsad_pl.plan import Plan
-
-log = logging.getLogger(__name__)
 
 LOSSES = "losses.csv"
 RUN_ID = "wandb_id"
@@ -28,6 +26,7 @@ TEST = "test"
 SCORES = (f"{TEST}/scores_normal", f"{TEST}/scores_anomalous")  # by label
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What every tracker does."""
 
@@ -63,8 +62,8 @@ class CSVTracker(NoTracker):
 
     COLUMNS = ("phase", "epoch", "step", "loss")
 
-    def __init__(self, run_dir: Path) -> None:
-        self._path = run_dir / LOSSES
+    def __init__(self, run_dir: str | Path) -> None:
+        self._path = Path(run_dir) / LOSSES
         self._last: dict[str, int] = {}
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
@@ -85,41 +84,6 @@ class CSVTracker(NoTracker):
                 if whole and not (fields[0] == phase and int(fields[1]) >= epoch):
                     kept.append(line)
         write_atomic(self._path, "\n".join(kept) + "\n")
-
-
-class GuardedTracker:
-    """A tracker whose failure is told once and then costs its reports, not the experiment.
-
-    Args:
-        tracker: does the work.
-    """
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-
-    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """As the tracker does."""
-        with self._guarded():
-            self._tracker.losses(phase, epoch, first_step, values)
-
-    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """As the tracker does."""
-        with self._guarded():
-            self._tracker.result(metrics, y, score)
-
-    def finish(self, failed: bool) -> None:
-        """As the tracker does."""
-        with self._guarded():
-            self._tracker.finish(failed)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            log.debug("the tracker failed", exc_info=True)
-            log.warning("tracking stops here (%s: %s); the run goes on", type(error).__name__, error)
-            self._tracker = NoTracker()
 
 
 class WandbTracker:
@@ -222,7 +186,7 @@ def make_tracker(
     plots: bool,
     first_steps: Mapping[str, int],
 ) -> Tracker:
-    """The tracker that the ``logger`` group asks for.
+    """The tracker that the ``logger`` group asks for, which reports to all chosen loggers.
 
     Args:
         logger: the group's settings.
@@ -233,22 +197,32 @@ def make_tracker(
         first_steps: the step of the whole run at which each phase begins.
 
     Raises:
-        DeepSADError: if W&B cannot be reached or refuses.
+        DeepSADError: if a logger cannot be made or is none, or W&B cannot be reached or refuses.
     """
-    if logger["name"] == "csv":
-        return GuardedTracker(CSVTracker(run_dir))
-    if logger["name"] == "none":
-        return NoTracker()
-    tracker = WandbTracker(
-        run_dir,
-        destination_of(logger, group=group),
-        run_id=_run_id(run_dir),
-        config=flatten(config),
-        job_type=logger["job_type"],
-        plots=plots if logger["plots"] is None else logger["plots"],
-        first_steps=first_steps,
-    )
-    return GuardedTracker(tracker)
+    made: list[GuardedTracker] = []
+    try:
+        if nodes := logger_nodes(logger):
+            from deepsad_pl.made_loggers import tracker_of
+
+            for name, node in nodes.items():
+                tracker = tracker_of(node, f"logger.{name}", run_dir, config=config, first_steps=first_steps)
+                made.append(GuardedTracker(tracker, name))
+        # The last, so that no run is begun when another logger cannot be made.
+        if (wandb := wandb_settings(logger)) is not None:
+            run = WandbTracker(
+                run_dir,
+                destination_of(wandb, group=group),
+                run_id=_run_id(run_dir),
+                config=flatten(config),
+                job_type=wandb["job_type"],
+                plots=plots if wandb["plots"] is None else wandb["plots"],
+                first_steps=first_steps,
+            )
+            made.append(GuardedTracker(run, "wandb"))
+    except BaseException:
+        GuardedTrackers(made).finish(failed=True)
+        raise
+    return GuardedTrackers(made)
 
 
 def _run_id(run_dir: Path) -> str:
@@ -294,7 +268,8 @@ def log_trial(
             job_type=plan.logger["job_type"],
             plots=bool(plots),
             first_steps={},
-        )
+        ),
+        "wandb",
     )
     tracker.result(metrics, y, score)
     tracker.finish(failed=False)

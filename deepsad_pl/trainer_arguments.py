@@ -18,7 +18,7 @@ _SETTINGS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "ma
 # What a training of this package rests on, with the way to what is probably wanted.
 _REFUSED = {
     **{key: f"set trainer.{key} instead" for key in _SETTINGS},
-    "logger": "choose logger=csv or logger=wandb instead",
+    "logger": "choose logger=csv or logger=wandb, or add a logger by logger.<name>._target_ instead",
     "default_root_dir": "set output_dir instead",
     "enable_checkpointing": "set trainer.checkpoint_seconds instead",
     "enable_progress_bar": "leave it out",

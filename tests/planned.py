@@ -27,7 +27,11 @@ _SELF_CONTAINED = ("dataset", "scenario", "recipe", "pretrain", "trainer", "logg
 def composed(*choices: str) -> DictConfig:
     """The configuration with these choices; options of self-contained groups are composed once and put in."""
     groups = [choice.split("=")[0] for choice in choices]
-    apart = [choice for choice, group in zip(choices, groups, strict=True) if group in _SELF_CONTAINED]
+    apart = [
+        choice
+        for choice, group in zip(choices, groups, strict=True)
+        if group in _SELF_CONTAINED and not any(other.startswith(f"+{group}.") for other in choices)
+    ]
     if not apart or len(choices) == 1 or len({*groups}) < len(groups):
         with initialize_config_dir(CONF, version_base="1.3"):
             return compose("train", list(choices))

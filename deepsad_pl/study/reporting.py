@@ -7,6 +7,7 @@ from typing import Any
 from deepsad_pl.console import console
 from deepsad_pl.dashboard import Dashboard, upload_dashboard, write_dashboard
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.loggers import logger_names, wandb_settings
 from deepsad_pl.plan import Plan
 from deepsad_pl.report import write_report
 from deepsad_pl.report.show import show_report
@@ -38,7 +39,7 @@ def report_study(
         records: of the finished experiments, by run folder.
         own_cells: all cells that are shown, with the study's own classes and seeds.
         differences: of the experiments from the study's own.
-        logger: settings of the logger.
+        logger: settings of the loggers.
         overrides: what all experiments have.
 
     Raises:
@@ -63,10 +64,10 @@ def report_study(
 
         files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings)]
     show_report(report)
-    if logger["name"] == "wandb":
+    if (wandb := wandb_settings(logger)) is not None:
         log_report(
             folder,
-            destination_of(logger, group=study.name),
+            destination_of(wandb, group=study.name),
             tables=report.frames(),
             files=files,
             config={
@@ -88,13 +89,13 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
     Raises:
         DeepSADError: if the experiments are not logged to W&B, the workspace library is missing, or W&B refuses.
     """
-    if logger["name"] != "wandb":
-        raise DeepSADError(f"action=dashboard is about W&B, but logger is {logger['name']}; use logger=wandb")
+    if (wandb := wandb_settings(logger)) is None:
+        raise DeepSADError(f"action=dashboard is about W&B, but logger is {logger_names(logger)}; use logger=wandb")
     dashboard = Dashboard(
         name=study.title,
-        project=logger["project"],
-        entity=logger["entity"],
-        group=logger["group"] or study.name,
+        project=wandb["project"],
+        entity=wandb["entity"],
+        group=wandb["group"] or study.name,
         axes=[study.keys[axis] for axis in study.axes],
         datasets=list(study.datasets),
     )

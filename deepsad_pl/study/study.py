@@ -12,6 +12,7 @@ from deepsad_pl.cli import first_line
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.loggers import wandb_settings
 from deepsad_pl.signals import sigterm_exits
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
@@ -194,8 +195,8 @@ class StudyRun:
     def _plan(self, study: Study) -> Planned:
         self._check(study)
         extra = {}
-        logger = self._logger_of(self._request)
-        if logger["name"] == "wandb" and logger["group"] is None:
+        wandb = wandb_settings(self._logger_of(self._request))
+        if wandb is not None and wandb["group"] is None:
             extra["logger.group"] = study.name
         if self._processes is not None and self._processes > 1:
             import joblib
