@@ -4,7 +4,8 @@ import ast
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from typing import Any
 
@@ -33,6 +34,9 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
         return hydra_instantiate({"_convert_": "all", **node})
     except Exception as error:
         cause = error.__cause__ or error
+        if isinstance(cause, ImportError):
+            # Hydra's own, which says only that the module could not be loaded.
+            cause = cause.__cause__ or cause
         said = str(cause).partition("\n")[0].rstrip(".")
         raise DeepSADError(
             f"{key}: {node[_TARGET]} cannot be made ({type(cause).__name__}: {said}); correct its arguments or its code"
@@ -62,7 +66,7 @@ def fingerprint(target: str) -> dict[str, str]:
     if (place := find_module(target)) is None:
         raise DeepSADError(f"there is no module {top} for {target}; put its folder on PYTHONPATH or correct the path")
     path = place[0]
-    if set(_INSTALLED) & set(path.parts) and (distributions := packages_distributions().get(top)):
+    if set(_INSTALLED) & set(path.parts) and (distributions := _distributions().get(top)):
         return {"target": target, "version": ", ".join(version(name) for name in sorted(set(distributions)))}
     digest = hashlib.sha256()
     for file in sorted(imported_files(target)):
@@ -70,17 +74,24 @@ def fingerprint(target: str) -> dict[str, str]:
     return {"target": target, "source": digest.hexdigest()}
 
 
-def problems_of(node: Mapping[str, Any], key: str) -> list[str]:
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The installed distributions of each top-level package, which take a while to find."""
+    return packages_distributions()
+
+
+def problems_of(node: Mapping[str, Any], key: str, *, given: Sequence[str] = ()) -> list[str]:
     """What is wrong with a node and with those among its arguments, told without importing what they name.
 
     Args:
         node: has ``_target_``.
         key: of the node in the configuration, for messages.
+        given: names of positional arguments that the node's target, then a function, gets in front of its own.
     """
-    return list(_problems(node, key))
+    return list(_problems(node, key, given))
 
 
-def _problems(node: Any, key: str) -> Iterator[str]:
+def _problems(node: Any, key: str, given: Sequence[str] = ()) -> Iterator[str]:
     if isinstance(node, list):
         for number, value in enumerate(node):
             yield from _problems(value, f"{key}[{number}]")
@@ -91,12 +102,12 @@ def _problems(node: Any, key: str) -> Iterator[str]:
     if _TARGET not in node:
         return
     try:
-        yield from _problems_of_target(node, key)
+        yield from _problems_of_target(node, key, given)
     except DeepSADError as error:
         yield from (f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems)
 
 
-def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
+def _problems_of_target(node: Mapping[str, Any], key: str, given: Sequence[str]) -> Iterator[str]:
     target = str(node[_TARGET])
     if target.partition(".")[0] in sys.stdlib_module_names:
         return
@@ -111,16 +122,27 @@ def _problems_of_target(node: Mapping[str, Any], key: str) -> Iterator[str]:
     if (found := definition(path, names)) is None:
         yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; give a class or function in it"
         return
-    call = _signature(found)
-    if call is None or call.args.kwarg is not None or "_args_" in node or node.get("_partial_"):
+    if given and isinstance(found, ast.ClassDef):
+        yield f"{key}._target_ is {target}, which {path} defines as a class; give a function ({', '.join(given)}, ...)"
         return
-    known = [argument.arg for argument in call.args.args][1 if isinstance(found, ast.ClassDef) else 0 :]
+    call = _signature(found)
+    if call is None or "_args_" in node or node.get("_partial_"):
+        return
+    positional = [*call.args.posonlyargs, *call.args.args][1 if isinstance(found, ast.ClassDef) else 0 :]
+    if len(positional) < len(given) and call.args.vararg is None:
+        takes = ", ".join(argument.arg for argument in positional) or "nothing"
+        yield f"{key}._target_ is {target}, which in {path} takes {takes}; give a function ({', '.join(given)}, ...)"
+        return
+    if call.args.kwarg is not None:
+        return
+    known = [argument.arg for argument in positional[len(given) :]]
     required = known[: max(0, len(known) - len(call.args.defaults))]
     by_keyword = zip(call.args.kwonlyargs, call.args.kw_defaults, strict=True)
     required += [argument.arg for argument, default in by_keyword if default is None]
     known += [argument.arg for argument in call.args.kwonlyargs]
     for argument in sorted(set(map(str, node)).difference(known, _HYDRAS)):
         told = ", ".join(sorted(known)) or "none"
+        told += f" besides {' and '.join(given)}, which it is given" if given else ""
         yield f"{key}.{argument} is no argument of {target} in {path}; it has {told}"
     if lacking := [argument for argument in required if argument not in node]:
         yield f"{key} lacks {', '.join(lacking)}, which {target} in {path} needs; give a value"
