@@ -14,6 +14,7 @@ from deepsad_pl.catalog import METHODS, is_shallow
 from deepsad_pl.compiling import missing_for_compiling
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.odds import ODDS_FILES
+from deepsad_pl.own_metrics import metric_problems
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.schema import METHOD_CONFIGS, PRETRAIN_CONFIGS
 from deepsad_pl.trainer_arguments import argument_problems, has_arguments
@@ -39,6 +40,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         *_method_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
         *_logger_problems(settings["logger"], multirun),
+        *metric_problems(settings["metrics"]),
     ]
 
 

@@ -15,6 +15,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.own_metrics import OwnMetric, own_metrics
 from deepsad_pl.results import identity_hash
 from deepsad_pl.trainer_arguments import identity_of
 
@@ -45,6 +46,7 @@ class Plan:
         cache_dir: where pre-trained autoencoders are kept; None keeps and takes none.
         identity: what determines the result.
         run_dir: the run folder.
+        metrics: of the user's own, by name.
     """
 
     dataset: dict[str, Any]
@@ -60,6 +62,7 @@ class Plan:
     cache_dir: Path | None
     identity: dict[str, Any]
     run_dir: Path
+    metrics: dict[str, OwnMetric]
 
     @property
     def ranks(self) -> int:
@@ -137,6 +140,7 @@ def make_plan(
         cache_dir=output_dir / "cache" if settings["pretrain"]["cache"] else None,
         identity=identity,
         run_dir=output_dir / dataset["name"] / method["name"] / name,
+        metrics=own_metrics(settings["metrics"]),
     )
 
 

@@ -279,6 +279,7 @@ class TrainConfig:
     method: MethodConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
+    metrics: dict[str, Any] = field(default_factory=dict)  # by name, each with _target_, a function (y, score) -> float
 
 
 @dataclass
