@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from deepsad_pl.ranges import AtLeast2, problems
 

@@ -13,6 +13,7 @@ from deepsad_pl import about
 from deepsad_pl.compiling import missing_for_compiling
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.loggers import node_problems, wandb_settings
+from deepsad_pl.own_metrics import metric_problems
 from deepsad_pl.ranks import started_ranks
 from deepsad_pl.trainer_arguments import argument_problems, has_arguments
 from deepsad_pl.typed import component_problems
@@ -51,6 +52,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         *_method_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
         *_logger_problems(settings["logger"], multirun),
+        *metric_problems(settings["metrics"]),
     ]
 
 

@@ -3,8 +3,8 @@
 import hashlib
 import platform
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import packages_distributions, version
 from typing import Any
 
@@ -42,6 +42,9 @@ def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, DeepSADError):
             raise cause from None
+        if isinstance(cause, ImportError):
+            # Hydra's own, which says only that the module could not be loaded.
+            cause = cause.__cause__ or cause
         said = str(cause).partition("\n")[0].rstrip(".")
         raise DeepSADError(
             f"{key}: {node[_TARGET]} cannot be made ({type(cause).__name__}: {said}); correct its arguments or its code"
@@ -88,7 +91,7 @@ def fingerprint(target: str) -> dict[str, str]:
     if (place := find_module(target)) is None:
         raise DeepSADError(f"there is no module {top} for {target}; put its folder on PYTHONPATH or correct the path")
     path = place[0]
-    if set(_INSTALLED) & set(path.parts) and (distributions := packages_distributions().get(top)):
+    if set(_INSTALLED) & set(path.parts) and (distributions := _distributions().get(top)):
         return {"target": target, "version": ", ".join(version(name) for name in sorted(set(distributions)))}
     digest = hashlib.sha256()
     for file in sorted(imported_files(target)):
@@ -96,8 +99,19 @@ def fingerprint(target: str) -> dict[str, str]:
     return {"target": target, "source": digest.hexdigest()}
 
 
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The installed distributions of each top-level package, which take a while to find."""
+    return packages_distributions()
+
+
 def problems_of(
-    node: Mapping[str, Any], key: str, *, supplied: Collection[str] = (), kept: Collection[str] = ()
+    node: Mapping[str, Any],
+    key: str,
+    *,
+    supplied: Collection[str] = (),
+    kept: Collection[str] = (),
+    given: Sequence[str] = (),
 ) -> list[str]:
     """What is wrong with a node and with those among its arguments, told without importing what they name.
 
@@ -106,11 +120,14 @@ def problems_of(
         key: of the node in the configuration, for messages.
         supplied: names of arguments that need not be given, since the package gives them.
         kept: names of settings that the package reads itself; they are arguments only if the target has them.
+        given: names of positional arguments that the node's target, then a function, gets in front of its own.
     """
-    return list(_problems(node, key, supplied, kept))
+    return list(_problems(node, key, supplied, kept, given))
 
 
-def _problems(node: Any, key: str, supplied: Collection[str] = (), kept: Collection[str] = ()) -> Iterator[str]:
+def _problems(
+    node: Any, key: str, supplied: Collection[str] = (), kept: Collection[str] = (), given: Sequence[str] = ()
+) -> Iterator[str]:
     if isinstance(node, list):
         for number, value in enumerate(node):
             yield from _problems(value, f"{key}[{number}]")
@@ -122,13 +139,13 @@ def _problems(node: Any, key: str, supplied: Collection[str] = (), kept: Collect
     if _TARGET not in node:
         return
     try:
-        yield from _problems_of_target(node, key, supplied, kept)
+        yield from _problems_of_target(node, key, supplied, kept, given)
     except DeepSADError as error:
         yield from (f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems)
 
 
 def _problems_of_target(
-    node: Mapping[str, Any], key: str, supplied: Collection[str], kept: Collection[str]
+    node: Mapping[str, Any], key: str, supplied: Collection[str], kept: Collection[str], given: Sequence[str]
 ) -> Iterator[str]:
     target = str(node[_TARGET])
     if target.partition(".")[0] in sys.stdlib_module_names:
@@ -148,14 +165,27 @@ def _problems_of_target(
     if call is None:
         return
     where = "" if target.startswith("deepsad_pl.") else f" in {call.path}"
+    besides = ""
+    if given:
+        if call.is_class:
+            yield f"{key}._target_ is {target}, a class{where}; give a function ({', '.join(given)}, ...)"
+            return
+        if len(call.positional) < len(given) and not call.more_positional:
+            takes = ", ".join(call.positional) or "nothing"
+            yield f"{key}._target_ is {target}, which{where} takes {takes}; give a function ({', '.join(given)}, ...)"
+            return
+        supplied = (*supplied, *call.positional[: len(given)])
+        besides = f" besides {' and '.join(given)}, which it is given"
     for argument, value in node.items():
         if argument in call.kinds and not (value is None and argument in supplied):
             yield from value_problems(f"{key}.{argument}", value, call.kinds[argument])
     if call.open or "_args_" in node or node.get("_partial_"):
         return
-    for argument in sorted(set(map(str, node)).difference(call.kinds, _HYDRAS, kept)):
-        names = sorted(set(call.kinds).difference(supplied))
+    known = set(call.kinds).difference(call.positional[: len(given)])
+    for argument in sorted(set(map(str, node)).difference(known, _HYDRAS, kept)):
+        names = sorted(known.difference(supplied))
         near = suggested(f"{key}.{argument}", [f"{key}.{name}" for name in (*names, *kept)])
-        yield f"{key}.{argument} is no argument of {target}{where}; {near or 'it has ' + (', '.join(names) or 'none')}"
+        told = near or f"it has {', '.join(names) or 'none'}{besides}"
+        yield f"{key}.{argument} is no argument of {target}{where}; {told}"
     if lacking := [argument for argument in call.required if argument not in node and argument not in supplied]:
         yield f"{key} lacks {', '.join(lacking)}, which {target}{where} needs; give a value"

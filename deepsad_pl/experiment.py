@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
 from functools import cache
@@ -22,11 +22,12 @@ from deepsad_pl import __version__
 from deepsad_pl.build import Parts, build, load_data
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts
-from deepsad_pl.files import locked, write_atomic
-from deepsad_pl.finished import Outcome, answer, record_of
+from deepsad_pl.files import write_atomic
+from deepsad_pl.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.fitting import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.metrics import detection_metrics
+from deepsad_pl.own_metrics import values_of, with_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
 from deepsad_pl.rescoring import scores_again
@@ -78,12 +79,12 @@ def run_experiment(
 
 def finished_or_restored(plan: Plan, parts: Parts, config: Mapping[str, Any]) -> Outcome | None:
     """As :func:`~deepsad_pl.finished.answer`, with scores that are lost written again; hold the experiment's lock."""
-    finished = answer(plan, config)
+    finished = answer(plan, config, has_lock=True)
     # All ranks of a distributed run must do the same, and only the first one looks.
     if finished is None and not plan.force and plan.ranks == 1 and (record := record_of(plan)) is not None:
         with speaking_for(plan), _log_to(plan.run_dir / LOG):
             restored = _restore_scores(plan, parts, record)
-        finished = answer(plan, config) if restored else None
+        finished = answer(plan, config, has_lock=True) if restored else None
     return finished
 
 
@@ -111,16 +112,6 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
 def use_threads(plan: Plan) -> None:
     """Compute with as many threads as the plan says."""
     torch.set_num_threads(plan.trainer["threads"] or _THREADS)
-
-
-def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]:
-    """Keep every other process from an experiment.
-
-    Raises:
-        BusyError: if another one has it and it is not to be waited for.
-    """
-    busy = f"another process is at work on {plan.run_dir}"
-    return locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait)
 
 
 @contextmanager
@@ -239,6 +230,9 @@ def score_and_record(
 
     Returns:
         The record.
+
+    Raises:
+        DeepSADError: if a metric of the user's own cannot be computed; all else is recorded then.
     """
     data = parts.data
     seconds = {"pretrain": 0.0, "fit": 0.0} | {name: done.seconds for name, done in trained.items()}
@@ -281,8 +275,11 @@ def score_and_record(
     if is_main_process(plan.ranks):
         arrays = {key: tensor.numpy() for key, tensor in result.items()}
         record["scores"] = write_scores(plan.run_dir, **arrays)
-        tracker.result(metrics, arrays["y"], arrays["score"])
+        record, error = with_metrics(plan.run_dir, record, plan.metrics)
+        tracker.result(metrics | values_of(record), arrays["y"], arrays["score"])
         write_record(plan.run_dir, record)
+        if error is not None:
+            raise error
     return record
 
 

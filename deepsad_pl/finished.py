@@ -1,16 +1,31 @@
 """A finished experiment, told from its plan and its files alone: without torch, so that the answer comes at once."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deepsad_pl.files import locked
 from deepsad_pl.loggers import wandb_settings
+from deepsad_pl.own_metrics import lacking, values_of, with_metrics
 from deepsad_pl.plan import Plan
 from deepsad_pl.ranks import is_main_process
-from deepsad_pl.results import METRICS, SCORES, identity_hash, read_record, read_scores, scores_problem, warn_once
+from deepsad_pl.results import (
+    METRICS,
+    SCORES,
+    identity_hash,
+    read_record,
+    read_scores,
+    scores_problem,
+    warn_once,
+    write_record,
+)
 from deepsad_pl.tracking import log_trial
 from deepsad_pl.wandb_run import trial_id
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,19 +67,55 @@ def finished_outcome(plan: Plan) -> Outcome | None:
     return Outcome(record, plan.run_dir, was_finished=True)
 
 
-def answer(plan: Plan, config: Mapping[str, Any]) -> Outcome | None:
-    """As :func:`finished_outcome`; the trial of a W&B agent gets what is stored.
+def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]:
+    """Keep every other process from an experiment.
+
+    Raises:
+        DeepSADError: if the run folder cannot be written.
+        BusyError: if another one has it and it is not to be waited for.
+    """
+    busy = f"another process is at work on {plan.run_dir}"
+    return locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait)
+
+
+def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wait: bool = True) -> Outcome | None:
+    """As :func:`finished_outcome`, with the metrics that are asked for; the trial of a W&B agent gets what is stored.
+
+    Metrics that the record lacks are computed from the scores and written into it.
 
     Args:
         plan: of the experiment.
         config: the configuration, nested, for W&B.
+        has_lock: whether this process holds :func:`locked_run` already.
+        wait: whether to wait for another process that holds it, where a metric is to be written.
 
     Raises:
-        DeepSADError: if one of its files cannot be read, or W&B cannot be reached or refuses.
+        DeepSADError: if one of its files cannot be read, a metric cannot be computed, or W&B cannot be reached or
+            refuses.
+        BusyError: if another process is at work on it and is not to be waited for.
     """
     outcome = finished_outcome(plan)
-    to_wandb = wandb_settings(plan.logger) is not None
-    if outcome is not None and to_wandb and trial_id() and is_main_process(plan.ranks):
+    if outcome is not None and lacking(plan.metrics, outcome.record) and is_main_process(plan.ranks):
+        with nullcontext() if has_lock else locked_run(plan, wait=wait):
+            # Whoever had the lock may have changed it.
+            outcome = finished_outcome(plan)
+            outcome = outcome and _with_metrics(plan, outcome)
+    if outcome is not None and wandb_settings(plan.logger) is not None and trial_id() and is_main_process(plan.ranks):
         metrics = {name: outcome.record[name] for name in METRICS}
-        log_trial(plan, config, metrics, *read_scores(plan.run_dir))
+        log_trial(plan, config, metrics | values_of(outcome.record), *read_scores(plan.run_dir))
     return outcome
+
+
+def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
+    """Write the metrics that a record lacks into ``metrics.json``, as far as they can be computed.
+
+    Raises:
+        DeepSADError: about those that cannot.
+    """
+    record, error = with_metrics(plan.run_dir, outcome.record, plan.metrics)
+    if record != outcome.record:
+        write_record(plan.run_dir, record)
+        log.info("metrics computed from %s, without training", plan.run_dir / SCORES)
+    if error is not None:
+        raise error
+    return replace(outcome, record=record)

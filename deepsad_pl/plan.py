@@ -16,6 +16,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
 from deepsad_pl.errors import DeepSADError
 from deepsad_pl.identity import data_identity, hides_labeled_anomalies, training_identity
+from deepsad_pl.own_metrics import OwnMetric, own_metrics
 from deepsad_pl.results import identity_hash
 from deepsad_pl.trainer_arguments import identity_of
 from deepsad_pl.typed import typed
@@ -42,6 +43,7 @@ class Plan:
         cache_dir: where pre-trained autoencoders are kept; None keeps and takes none.
         identity: what determines the result.
         run_dir: the run folder.
+        metrics: of the user's own, by name.
     """
 
     dataset: dict[str, Any]
@@ -57,6 +59,7 @@ class Plan:
     cache_dir: Path | None
     identity: dict[str, Any]
     run_dir: Path
+    metrics: dict[str, OwnMetric]
 
     @property
     def about(self) -> about.MethodAbout:
@@ -142,6 +145,7 @@ def make_plan(
         cache_dir=output_dir / "cache" if settings["pretrain"].get("cache", True) else None,
         identity=identity,
         run_dir=output_dir / dataset["name"] / method["name"] / name,
+        metrics=own_metrics(settings["metrics"]),
     )
 
 

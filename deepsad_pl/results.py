@@ -29,6 +29,18 @@ _COUNTS = (
     *("test", "test_normal", "test_anomalous"),
 )
 
+# Names that no metric of the user's own may have: of other fields of a record, of columns of a study's results, and of
+# what a tracker shows of the test set.
+TAKEN_NAMES = frozenset(
+    (
+        *METRICS,
+        *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
+        *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics"),
+        *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
+        *("lr_from_test", "roc", "scores_normal", "scores_anomalous"),
+    )
+)
+
 # How far the AUROC of scores may be from the record's: rounding, of older records to float32.
 AUROC_TOLERANCE = 1e-6
 
@@ -105,13 +117,25 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
         yield f"its seconds are {seconds!r}"
     if not isinstance(record.get("selection", {}), dict):
         yield f"its selection is {record['selection']!r}"
+    own = record.get("metrics", {})
+    if not (isinstance(own, dict) and all(isinstance(what, dict) for what in own.values())):
+        yield f"its metrics are {own!r}"
+    else:
+        for name in own:
+            # Unlike all other numbers these may be negative.
+            if not _is_finite(value := record.get(name)):
+                yield f"its {name} is {value!r}, no finite number"
     scores = record.get("scores", {"bytes": 0, "sha256": ""})
     if not (isinstance(scores, dict) and _is_count(scores.get("bytes")) and isinstance(scores.get("sha256"), str)):
         yield f"its scores are {scores!r}, not the bytes and sha256 of {SCORES}"
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return _is_finite(value) and bool(value >= 0)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _is_count(value: Any) -> bool:

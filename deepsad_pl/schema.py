@@ -138,6 +138,7 @@ class TrainConfig:
     method: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
+    metrics: dict[str, Any] = field(default_factory=dict)  # by name, each with _target_, a function (y, score) -> float
 
 
 @dataclass

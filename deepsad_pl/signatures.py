@@ -21,12 +21,18 @@ class Signature:
         kinds: the declared type of each argument, by its name; Any where there is none that settings can be.
         required: the names of those without a default.
         open: whether it takes arguments of any other name.
+        positional: the names of those that may be given by their place, in their order.
+        more_positional: whether it takes more of these.
+        is_class: whether it is a class.
     """
 
     path: Path
     kinds: Mapping[str, Any]
     required: tuple[str, ...]
     open: bool
+    positional: tuple[str, ...] = ()
+    more_positional: bool = False
+    is_class: bool = False
 
 
 @cache
@@ -96,7 +102,15 @@ def _read(file: Path, function: ast.FunctionDef, *, skip: int) -> Signature:
     required = [one.arg for one in positional[: max(0, len(positional) - len(given.defaults))]]
     by_keyword = zip(given.kwonlyargs, given.kw_defaults, strict=True)
     required += [one.arg for one, default in by_keyword if default is None]
-    return Signature(file, kinds, tuple(required), open=given.kwarg is not None)
+    return Signature(
+        file,
+        kinds,
+        tuple(required),
+        open=given.kwarg is not None,
+        positional=tuple(one.arg for one in positional),
+        more_positional=given.vararg is not None,
+        is_class=skip > 0,
+    )
 
 
 def kind_of(annotation: ast.expr | None) -> Any:

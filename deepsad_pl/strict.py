@@ -38,7 +38,7 @@ from deepsad_pl.suggestions import suggested
 # What Hydra raises for a wrong command line or a wrong file.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 # Empty at first, so that no setting in it can be meant by another name.
-_ARGUMENTS = "trainer.extra"
+_ARGUMENTS = ("trainer.extra", "metrics")
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     # Hydra takes arguments of a component without the +.
     adds_there = adds or (key.count(".") > 1 and key.startswith("logger."))
     if not has_setting(cfg, key) and not (adds_there and may_have(cfg, key)):
-        if key.rpartition(".")[0] == _ARGUMENTS:
+        if any(key.startswith(f"{place}.") for place in _ARGUMENTS):
             yield f"there is no setting {key} yet; write +{line} to add it"
         else:
             yield unknown_setting(key, cfg, groups=groups)
@@ -287,6 +287,12 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
             yield removed(key)
         else:
             del parent[name]
+        return
+    if key == "metrics" and not (adds and isinstance(override.value(), dict)):
+        yield (
+            f"{line}: metrics is a mapping; write +metrics.<name>._target_=..., or +metrics=<file> with --config-dir "
+            "for the folder that has metrics/<file>.yaml"
+        )
         return
     for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
         is_there = OmegaConf.select(cfg, key, throw_on_missing=False) is not None

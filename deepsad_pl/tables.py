@@ -8,13 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from deepsad_pl.console import console
+from deepsad_pl.own_metrics import values_of
 
 if TYPE_CHECKING:
     from deepsad_pl.finished import Outcome
 
 
 def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
-    """A small table: AUROC, average precision, sample counts, seconds of each phase; and the run folder.
+    """A small table: AUROC, average precision, own metrics, sample counts, seconds of each phase; and the run folder.
 
     Args:
         outcome: of the run.
@@ -25,6 +26,7 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
         console.print("this run was finished before: nothing was trained (force=true trains it again)")
     if compact:
         metrics = f"AUROC {record['auroc']:.4f}, average precision {record['average_precision']:.4f}"
+        metrics += "".join(f", {name} {value:.4g}" for name, value in values_of(record).items())
         if selected := _selected(record):
             metrics += f", selected {selected}"
         console.print(f"{metrics}, run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
@@ -33,6 +35,8 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("AUROC", f"[bold]{record['auroc']:.4f}[/]")
     table.add_row("average precision", f"{record['average_precision']:.4f}")
+    for name, value in values_of(record).items():
+        table.add_row(name, f"{value:.4g}")
     train = {key: counts[key] for key in ("unlabeled", "labeled_normals", "labeled_anomalies")}
     table.add_row("training samples", _sum(counts["train"], train))
     test = {"normal": counts["test_normal"], "anomalous": counts["test_anomalous"]}

@@ -132,7 +132,7 @@ WRONG = {
     "unknown": ("_target_: robust_sad.RobustSADModule\ndelt: 1.0\ndelta: 1.0", "did you mean method.delta?"),
     "range": ("_target_: robust_sad.RobustSADModule\ndelta: -1.0", "method.delta is -1.0; give a number > 0"),
     "type": ("_target_: robust_sad.RobustSADModule\ndelta: wide", "method.delta is 'wide'; give a number > 0"),
-    "about": ("_target_: robust_sad.RobustSADModule\nabout: {colum: x}", "method.about.colum is not known"),
+    "about": ("_target_: robust_sad.RobustSADModule\nabout: {colum: x}", "there is no setting method.about.colum"),
     "lacking": ("_target_: mahalanobis.fit_mahalanobis\nfeatures: raw\nabout: {shallow: true}", "lacks shrinkage"),
 }
 

@@ -29,7 +29,8 @@ from deepsad_pl.report.show import show_report
 from deepsad_pl.report.significance import compare, paired
 
 AXES = ["gamma_l"]
-FILES = ("table.md", "table.csv", "table.tex", "tests.csv", "figure.png", "figure.svg", "scatter.png", "scatter.svg")
+TABLES = ("table.md", "table.csv", "table.tex", "tests.csv", "results.csv")
+FILES = (*TABLES, "figure.png", "figure.svg", "scatter.png", "scatter.svg")
 
 
 def row(column: str, value: float | None, auroc: float | None, **more: Any) -> dict[str, Any]:

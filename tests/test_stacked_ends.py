@@ -29,7 +29,7 @@ from stacks import (
 from wandb_file import read, run_files
 
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome, locked_run
+from deepsad_pl.finished import Outcome, locked_run
 from deepsad_pl.plan import Plan
 from deepsad_pl.stacked.callbacks import ReplicaLosses
 

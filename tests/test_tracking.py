@@ -222,6 +222,18 @@ def test_an_agents_trial_of_a_finished_run_has_the_stored_metrics(
     assert len(wandb_file.run_files(first.run_dir)) == 2
 
 
+def test_own_metrics_are_in_the_summary_of_a_run_and_of_an_agents_trial(experiment: Experiment, tmp_path: Path) -> None:
+    words = ("logger=wandb", "method=iforest_raw", "+metrics.ap._target_=sklearn.metrics.average_precision_score")
+    first = experiment(*words)
+    (path,) = wandb_file.run_files(first.run_dir)
+    assert wandb_file.read(path).summary["test/ap"] == first.record["ap"]
+    assert first.record["ap"] == pytest.approx(first.record["average_precision"])
+    with agent(tmp_path):
+        again = experiment(*words, "+metrics.of_many._target_=math.dist")
+    summary = agents_run(first.run_dir).summary
+    assert (summary["test/ap"], summary["test/of_many"]) == (first.record["ap"], again.record["of_many"])
+
+
 def test_an_unfinished_run_goes_on_in_the_run_of_an_agent(experiment: Experiment, tmp_path: Path) -> None:
     words = ("logger=wandb", "method=iforest_raw")
     folder = experiment("logger=none", *words[1:]).run_dir

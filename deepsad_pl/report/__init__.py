@@ -57,7 +57,9 @@ def write_report(
     with_paper: bool = True,
     with_figure: bool = True,
 ) -> Report:
-    """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``figure`` and ``scatter`` (.png and .svg).
+    """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
+
+    The two figures are written as .png and .svg.
 
     Args:
         folder: for the files; made if there is none.
@@ -65,7 +67,8 @@ def write_report(
             each axis, ``normal_class``, ``anomaly_class`` (None where it plays no role), ``seed``, ``experiment`` (its
             identity), ``auroc`` in [0, 1] (NaN while it is not finished), ``borrowed``, ``protocol``, ``paper_n`` (how
             many experiments of the study the paper's figure stands for) and ``lr_from_test`` (whether the learning
-            rates are the data set's own, and those were chosen by test AUROC).
+            rates are the data set's own, and those were chosen by test AUROC); any other column is only written into
+            ``results.csv``.
         name: of the study.
         title: of tables and figures.
         axes: names of the axes, the first one for the figure; none is allowed.
@@ -87,6 +90,7 @@ def write_report(
         "table.csv": cells_csv(cells, axes, settings),
         "table.tex": latex(title, cells, axes, notes),
         "tests.csv": tests_csv(rankings, cells, axes, settings),
+        "results.csv": results.to_csv(index=False, lineterminator="\n"),
     }
     if with_figure:
         contents |= rendered(auroc_figure(title, cells, axes, settings), "figure")

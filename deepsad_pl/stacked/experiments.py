@@ -22,13 +22,12 @@ from deepsad_pl.errors import DeepSADError
 from deepsad_pl.experiment import (
     begun,
     finished_or_restored,
-    locked_run,
     score_and_record,
     speaking_for,
     use_threads,
 )
 from deepsad_pl.files import BusyError
-from deepsad_pl.finished import Outcome, answer
+from deepsad_pl.finished import Outcome, answer, locked_run
 from deepsad_pl.fitting import (
     Trained,
     checkpoint_path,
@@ -235,7 +234,7 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
         BusyError: if another process has it.
     """
     plan = assignment.plan
-    if (finished := answer(plan, assignment.config)) is not None:
+    if (finished := answer(plan, assignment.config, wait=False)) is not None:
         return finished
     with ExitStack() as work:
         work.enter_context(around(index))

@@ -9,7 +9,8 @@ from deepsad_pl.cli import CommandLineError
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
-from deepsad_pl.finished import Outcome, finished_outcome
+from deepsad_pl.files import BusyError
+from deepsad_pl.finished import Outcome, answer
 from deepsad_pl.plan import make_plan
 from deepsad_pl.tables import show_outcome
 
@@ -24,8 +25,9 @@ def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[O
     outcomes: list[Outcome] = []
     for overrides in jobs:
         try:
-            outcome = finished_outcome(make_plan(composer.settings(overrides), multirun=True))
-        except DeepSADError:
+            settings = composer.settings(overrides)
+            outcome = answer(make_plan(settings, multirun=True), settings, wait=False)
+        except (DeepSADError, BusyError):
             return None
         if outcome is None:
             return None

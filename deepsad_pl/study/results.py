@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from deepsad_pl.metrics import auroc
+from deepsad_pl.own_metrics import values_of
 from deepsad_pl.plan import Plan
 from deepsad_pl.results import read_scores
 from deepsad_pl.study.grid import Place, Study
@@ -48,10 +49,12 @@ def results_frame(
         own_cells: all cells of the study with its own classes and seeds, which the paper's figures stand for.
 
     Returns:
-        The columns of :data:`COLUMNS` and one for each axis; ``auroc`` is NaN where there is no record.
+        The columns of :data:`COLUMNS`, one for each axis and one for each metric of the user's own that a record has;
+        ``auroc`` and the latter are NaN where there is no value.
     """
     counted = Counter(map(_cell, own_cells))
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    metrics: dict[str, None] = {}
     for part in planned:
         for place in part.places:
             key = (*_cell(place), place.normal_class, place.anomaly_class, place.seed)
@@ -59,6 +62,8 @@ def results_frame(
                 continue
             plan = part.jobs[place.experiment].plan
             record = records.get(plan.run_dir)
+            # One that was computed without a study may have an axis's name.
+            own = {name: value for name, value in values_of(record or {}).items() if name not in study.axes}
             rows[key] = {
                 "dataset": plan.dataset["name"],
                 "column": place.column,
@@ -73,10 +78,12 @@ def results_frame(
                 "protocol": None if record is None else record.get("selection", {}).get("protocol"),
                 "paper_n": counted[_cell(place)],
                 "lr_from_test": _has_lr_from_test(plan),
+                **own,
             }
+            metrics |= dict.fromkeys(own)
     order = [*study.datasets, *(key[0] for key in rows)]
     by_dataset = sorted(rows, key=lambda key: order.index(key[0]))
-    return pd.DataFrame([rows[key] for key in by_dataset], columns=[*COLUMNS, *study.axes])
+    return pd.DataFrame([rows[key] for key in by_dataset], columns=[*COLUMNS, *study.axes, *metrics])
 
 
 def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:

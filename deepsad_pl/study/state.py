@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from deepsad_pl.files import read_json, write_atomic
 from deepsad_pl.finished import record_of
+from deepsad_pl.own_metrics import lacking
 from deepsad_pl.results import RECORD, scores_problem
 from deepsad_pl.study.effect import is_decisive
 from deepsad_pl.study.jobs import Job
@@ -107,7 +108,8 @@ def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = Tru
     Args:
         jobs: of the study.
         failures: its notes.
-        with_scores: whether an experiment that has lost its ``scores.csv`` is to be done; a report needs none.
+        with_scores: whether an experiment that has lost its ``scores.csv``, or lacks a metric, is to be done; a report
+            needs none.
 
     Raises:
         DeepSADError: if a record cannot be read.
@@ -129,14 +131,16 @@ def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = Tru
 
 
 def is_finished(job: Job) -> bool:
-    """Whether there is a valid record, with scores."""
+    """Whether there is a valid record, with scores and the metrics that are asked for."""
     return _finished(job, with_scores=True) is not None
 
 
 def _finished(job: Job, with_scores: bool) -> dict[str, Any] | None:
     """The record of a finished job; of its scores, thousands of rows each, only the size is looked at."""
     record = record_of(job.plan)
-    lost = record and with_scores and scores_problem(job.plan.run_dir, record, contents=False)
+    if record is None or not with_scores:
+        return record
+    lost = lacking(job.plan.metrics, record) or scores_problem(job.plan.run_dir, record, contents=False)
     return None if lost else record
 
 

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +12,14 @@ from deepsad_pl.cli import first_line
 from deepsad_pl.composer import Composer
 from deepsad_pl.console import console
 from deepsad_pl.errors import DeepSADError
+from deepsad_pl.files import BusyError
+from deepsad_pl.finished import answer, record_of
 from deepsad_pl.loggers import wandb_settings
+from deepsad_pl.own_metrics import lacking
 from deepsad_pl.signals import sigterm_exits
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
+from deepsad_pl.study.job import noted
 from deepsad_pl.study.jobs import Job, Planned, Planner
 from deepsad_pl.study.memory import Memory, Request, alike
 from deepsad_pl.study.progress import StudyProgress
@@ -130,6 +134,9 @@ class StudyRun:
     def _run(self, dry_run: bool) -> None:
         planned = self._plan(self._study(self._request))
         aside = [] if dry_run else set_aside(planned.unique)
+        if not dry_run:
+            with _ends_with_a_word():
+                self._add_metrics(planned.unique)
         state = self._show(planned)
         if dry_run:
             return
@@ -146,10 +153,20 @@ class StudyRun:
                 raise
             state = state_of(planned.unique, self._failures)
         throw_away(aside)
-        if state.records:
+        if state.records or any(map(_lacks_metrics, state.missing)):
             self._report()
         if state.missing:
             raise DeepSADError(_what_is_missing(state, len(planned.unique), forced=bool(aside)))
+
+    def _add_metrics(self, jobs: Sequence[Job]) -> None:
+        """Give finished experiments the metrics that they lack: here, not in jobs that would wait for a machine.
+
+        Whatever fails leaves a note, and is launched with the experiments that are missing.
+        """
+        for job in jobs:
+            if _lacks_metrics(job):
+                with suppress(DeepSADError, BusyError), noted(self._failures.folder, job.overrides):
+                    answer(job.plan, {}, wait=False)
 
     def _launch_all(self, jobs: Sequence[Job]) -> None:
         """Launch the jobs, and again those that a launcher which gave up has left."""
@@ -202,11 +219,17 @@ class StudyRun:
             import joblib
 
             extra["trainer.threads"] = str(max(1, joblib.cpu_count() // self._processes))
-        return self._planner().plan(study, extra, tasks=self._tasks)
+        planned = self._planner().plan(study, extra, tasks=self._tasks)
+        if clashing := sorted({name for job in planned.unique for name in job.plan.metrics}.intersection(study.axes)):
+            told = ", ".join(f"metrics.{name}" for name in clashing)
+            raise DeepSADError(f"{told}: study={study.name} has an axis of that name; give the metric another one")
+        return planned
 
     def _show(self, planned: Planned) -> State:
         state = state_of(planned.unique, self._failures)
         show_state(self._named["name"], state, self._processes)
+        if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
+            console.print(f"{len(incomplete)} of those to do only lack a metric, which needs no training")
         return state
 
     def _report(self) -> None:
@@ -296,6 +319,12 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
     return "\n".join(
         [f"{len(state.missing)} of {total} experiments are not finished; {again} tries them again:", *lines]
     )
+
+
+def _lacks_metrics(job: Job) -> bool:
+    """Whether an experiment is finished but for metrics of the user's own."""
+    record = None if job.plan.force else record_of(job.plan)
+    return record is not None and bool(lacking(job.plan.metrics, record))
 
 
 def _is_like(one: Request, other: Request) -> bool:
