@@ -6,6 +6,8 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from hydra.utils import get_object
@@ -46,9 +48,18 @@ def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
             # Hydra's own, which says only that the module could not be loaded.
             cause = cause.__cause__ or cause
         said = str(cause).partition("\n")[0].rstrip(".")
+        told = f"{type(cause).__name__}: {said}{_place(node[_TARGET], cause)}"
         raise DeepSADError(
-            f"{key}: {node[_TARGET]} cannot be made ({type(cause).__name__}: {said}); correct its arguments or its code"
+            f"{key}: {node[_TARGET]} cannot be made ({told}); correct its arguments or its code"
         ) from cause
+
+
+def _place(target: str, error: BaseException) -> str:
+    """Where the code of a target from outside is, and the line of it that an error has come from."""
+    if target.startswith("deepsad_pl.") or (place := find_module(target)) is None:
+        return ""
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == place[0]]
+    return f", in {place[0]}{f', line {lines[-1]}' if lines else ''}"
 
 
 def load(target: str, key: str) -> Any:

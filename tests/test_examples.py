@@ -148,3 +148,70 @@ def test_an_error_in_a_yaml_names_what_is_wrong(tmp_path: Path, name: str) -> No
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+BROKEN = """
+from deepsad_pl.methods.base import TrainedMethod
+class Half(TrainedMethod):
+    def terms(self, x, semi_y): ...
+class Raising(TrainedMethod):
+    def __init__(self, network, *, depth, **schedule):
+        raise RuntimeError(f"no depth {depth}")
+class NoMethod:
+    def __init__(self, network, *, lr, epochs, weight_decay): ...
+def load(seed, pixels=0):
+    return [[1, 2], [3, 4]], ["a", "b"]
+"""
+CLASSES = {
+    "Half": ("", "abstract method"),
+    "Raising": ("depth: 3\n", "RuntimeError: no depth 3, in {file}, line 6"),
+    "NoMethod": ("", "makes a NoMethod; give a subclass of deepsad_pl.methods.base.TrainedMethod"),
+}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "broken.py").write_text(BROKEN.lstrip())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for group in ("method", "dataset"):
+        (tmp_path / "conf" / group).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_error_in_a_class_names_the_file_and_what_is_missing(broken: Path, name: str) -> None:
+    more, told = CLASSES[name]
+    schedule = "lr: [1.0e-3]\nepochs: [1]\nbatch_size: 8\nweight_decay: 0.0\n"
+    text = f"name: mine\n_target_: broken.{name}\n{schedule}{more}"
+    (broken / "conf" / "method" / "mine.yaml").write_text(text)
+    done = run_script("train.py", "--config-dir", "conf", "method=mine", "pretrain=none", *QUICK, cwd=broken)
+    assert done.returncode != 0
+    assert told.format(file=broken / "broken.py") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((broken / "runs").rglob("metrics.json"))
+
+
+def test_a_data_set_that_returns_something_else_is_told(broken: Path) -> None:
+    text = "defaults: [/network@network: mlp, _self_]\nname: mine\n_target_: broken.load\nclasses: [a, b]\n"
+    text += "network: {units: [2]}\nlr: [1.0e-3]\nepochs: [1]\nbatch_size: 8\n"
+    (broken / "conf" / "dataset" / "mine.yaml").write_text(text)
+    done = run_script("train.py", "--config-dir", "conf", "dataset=mine", *QUICK, cwd=broken)
+    assert done.returncode != 0
+    assert "dataset=mine, broken.load: it returned x of shape (2, 2)" in done.stderr
+    assert "one whole number, the index of its class, for each sample" in done.stderr
+
+
+def test_changed_code_is_another_run(broken: Path) -> None:
+    text = "import broken_part\nfrom deepsad_pl.methods.deep_svdd import DeepSVDDModule\n"
+    text += "class Mine(DeepSVDDModule):\n    def terms(self, x, semi_y):\n"
+    text += "        return broken_part.factor() * super().terms(x, semi_y)\n"
+    (broken / "broken_part.py").write_text("def factor(): return 2\n")
+    (broken / "conf" / "method" / "mine.yaml").write_text("defaults: [deep_svdd]\nname: mine\n_target_: mine.Mine\n")
+    words = ["--config-dir", "conf", "method=mine", "pretrain=none", *QUICK]
+    folders = []
+    for code in (text, text, text.replace("factor()", "factor() / 1")):
+        (broken / "mine.py").write_text(code)
+        done = run_script("train.py", *words, cwd=broken)
+        assert done.returncode == 0, done.stderr
+        folders.append(len(records(broken)))
+    assert folders == [1, 1, 2]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from test_slurm import CLI, SLURM, job_folders, output_of, records, wait_for
 from test_slurm import slurm as slurm
@@ -36,6 +37,18 @@ def test_a_study_in_packs(slurm: None, cli: CLI, tmp_path: Path) -> None:
     assert "4/4" in done.stdout
     assert table(tmp_path).startswith("dataset,gamma_l,column")
     assert {shlex.split(record["command"])[1] for record in records(tmp_path)} == {str(ROOT / "train.py")}
+
+
+def test_methods_from_outside_in_packs(slurm: None, cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples" / "methods"))
+    words = [word for word in WORDS if not word.startswith("method=")]
+    where = ("--config-dir", str(ROOT / "examples" / "methods" / "conf"))
+    done = cli("sweep.py", *where, *words, "method=robust_sad,mahalanobis", *QUICK, *SLURM, "experiments_per_job=2")
+    assert done.returncode == 0, output_of(done)
+    found = records(tmp_path)
+    assert {record["method"] for record in found} == {"robust_sad", "mahalanobis"}
+    assert max(record["trainer"]["replicas"] for record in found) == 2
+    assert "Robust SAD" in table(tmp_path)
 
 
 def test_a_study_goes_on_after_a_killed_job_and_after_a_killed_sweep(slurm: None, cli: CLI, tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def build_encoder(network: Mapping[str, Any]) -> nn.Module:
     return _own(network, 0) if _is_own(network) else _from_outside(network, network, "network")
 
 
+def has_decoder(network: Mapping[str, Any]) -> bool:
+    """Whether a description says what mirrors phi."""
+    return _is_own(network) or network.get("decoder") is not None
+
+
 def build_decoder(network: Mapping[str, Any]) -> nn.Module:
     """The decoder that mirrors :func:`build_encoder` of the same mapping.
 
@@ -79,7 +84,7 @@ def build_decoder(network: Mapping[str, Any]) -> nn.Module:
     """
     if _is_own(network):
         return _own(network, 1)
-    if network.get("decoder") is None:
+    if not has_decoder(network):
         raise ValueError("the network has no decoder; give it one (decoder: {_target_: ...}), or use pretrain=none")
     return _from_outside(network["decoder"], network, "network.decoder")
 

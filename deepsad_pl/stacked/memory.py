@@ -9,7 +9,7 @@ import psutil
 import torch
 from torch import nn
 
-from deepsad_pl.networks.build import build_decoder, build_encoder
+from deepsad_pl.networks.build import build_decoder, build_encoder, has_decoder
 
 # An activation is kept for the gradient, normalized in a copy, and has a gradient itself.
 _COPIES_OF_ACTIVATIONS = 4
@@ -33,7 +33,7 @@ def device_of(trainer: Mapping[str, Any]) -> torch.device:
 
 
 def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_size: int, data: int) -> int:
-    """About how much memory one replica takes in the larger of its trainings, that of the autoencoder.
+    """About how much memory one replica takes in the larger of its trainings: of an autoencoder, if phi has a decoder.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
@@ -42,7 +42,7 @@ def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_siz
         data: bytes of the training set.
     """
     with torch.device("meta"):
-        networks = [build_encoder(network), build_decoder(network)]
+        networks = [build_encoder(network), *([build_decoder(network)] if has_decoder(network) else [])]
         activations, x = 0, torch.empty(2, *shape)
         for part in networks:
             seen: list[int] = []

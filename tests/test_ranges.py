@@ -1,0 +1,138 @@
+"""The types of settings: what each allows, how values are converted, and that constructors check the same."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepsad_pl.methods.autoencoder import AutoencoderModule
+from deepsad_pl.methods.deep_sad import DeepSADModule
+from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule
+from deepsad_pl.ranges import (
+    AtLeast1,
+    AtLeast2,
+    Bandwidth,
+    Length,
+    NonNegative,
+    Odd,
+    Positive,
+    Positives,
+    Share,
+    Widths,
+    converted,
+    may_vary,
+    problems,
+    require,
+)
+
+NETWORK = {"name": "mlp", "in_features": 2, "units": [3]}
+# By definition, beside the tables of the module.
+ALLOWED: dict[Any, Any] = {
+    Positive: lambda x: 0 < x < math.inf,
+    NonNegative: lambda x: 0 <= x < math.inf,
+    Share: lambda x: 0 < x < 1,
+    Bandwidth: lambda x: 1e-50 <= x <= 1e50,
+}
+WHOLE: dict[Any, Any] = {
+    Length: lambda n: n >= 0,
+    AtLeast1: lambda n: n >= 1,
+    AtLeast2: lambda n: n >= 2,
+    Odd: lambda n: n >= 1 and n % 2 == 1,
+}
+
+
+@pytest.mark.parametrize("kind", ALLOWED)
+@given(st.floats())
+def test_a_range_of_real_numbers(kind: Any, value: float) -> None:
+    assert (not list(problems("x", value, kind))) == bool(ALLOWED[kind](value))
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@given(st.integers(-5, 9))
+def test_a_range_of_whole_numbers(kind: Any, value: int) -> None:
+    assert (not list(problems("x", value, kind))) == WHOLE[kind](value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        (1, float, 1.0),
+        ("1e-3", float, 0.001),
+        ("wide", float, "wide"),
+        (True, float, True),
+        (np.float32(0.5), Positive, 0.5),
+        (np.int64(3), AtLeast1, 3),
+        ("7", int, 7),
+        (2.0, int, 2.0),
+        (1, bool, True),
+        (7, str, "7"),
+        ((1, 2), Sequence[Positive], [1.0, 2.0]),
+        (np.array([1, 2]), Positives, [1.0, 2.0]),
+        (torch.tensor(2.0), Positive, 2.0),
+        (None, Widths | None, None),
+        ([4], Widths | None, [4]),
+        (4, AtLeast1 | list[AtLeast1], 4),
+        ({"a": 1}, Any, {"a": 1}),
+    ],
+)
+def test_values_become_what_is_declared(value: Any, kind: Any, expected: Any) -> None:
+    made = converted(value, kind)
+    assert made == expected
+    assert type(made) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "told"),
+    [
+        (0.0, Positive, "x is 0.0; give a number > 0"),
+        ("wide", Positive, "x is 'wide'; give a number > 0"),
+        (True, float, "x is True; give a number"),
+        (2.5, int, "x is 2.5; give a whole number"),
+        ([1.0, -1.0], Positives, "x is -1.0; give a number > 0"),
+        ([], Positives, "x is []; give at least one value"),
+        (3, Positives, "x is 3; give a list, such as x=[...]"),
+        ("c", Literal["a", "b"], "x is 'c'; give one of a, b"),
+        ("yes", bool, "x is 'yes'; give true or false"),
+        ([1], str, "x is [1]; give a text"),
+        ([0], Widths | None, "x is 0; give a number >= 1"),
+        (0, AtLeast1 | list[AtLeast1], "x is 0; give a number >= 1"),
+        ([0], AtLeast1 | list[AtLeast1], "x is 0; give a number >= 1"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(value: Any, kind: Any, told: str) -> None:
+    assert list(problems("x", value, kind)) == [told]
+
+
+def test_only_real_numbers_may_vary_within_a_stack() -> None:
+    assert may_vary(float) and may_vary(Positive) and may_vary(Share)
+    assert not any(map(may_vary, (int, AtLeast1, str, bool, Literal["a"], Sequence[Positive], Any)))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    def function(*, a: Positive, b: Share) -> None: ...
+
+    require(function, a=1, b=0.5)
+    with pytest.raises(ValueError, match=r"^a is 0\.0; give a number > 0; b is 1\.0; give a share between 0 and 1$"):
+        require(function, a=0, b=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: DeepSADModule(NETWORK, eta=0), "eta is 0.0; give a number > 0"),
+        (lambda: DeepSADModule(NETWORK, center_from="x"), "center_from is 'x'; give one of unlabeled_and_normal, all"),
+        (lambda: DeepSADModule(NETWORK, lr=[-1.0], epochs=[1]), "lr is -1.0; give a number > 0"),
+        (lambda: DeepSADModule(NETWORK, weight_decay=-1), "weight_decay is -1.0; give a number >= 0"),
+        (lambda: SoftBoundarySVDDModule(NETWORK, nu=1.0), "nu is 1.0; give a share between 0 and 1"),
+        (lambda: AutoencoderModule(NETWORK, sigmoid=True, loss="l1"), "loss is 'l1'; give one of mse, cross_entropy"),
+    ],
+)
+def test_a_constructor_checks_what_the_configuration_does(make: Any, told: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert told in str(caught.value)
