@@ -161,7 +161,8 @@ def _problems_of_target(
     target = str(node[_TARGET])
     if target.partition(".")[0] in sys.stdlib_module_names:
         return
-    place = find_module(target)
+    call = signature_of(target)
+    place = find_module(target) if call is None else (call.path, [target])
     if place is None:
         yield f"{key}._target_ is {target}, whose module is not found; put its folder on PYTHONPATH or correct it"
         return
@@ -169,11 +170,9 @@ def _problems_of_target(
     if not names:
         yield f"{key}._target_ is {target}, which is a module; give a class or function in it"
         return
-    if definition(path, names) is None:
-        yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; give a class or function in it"
-        return
-    call = signature_of(target)
     if call is None:
+        if definition(path, names) is None:
+            yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; give a class or function in it"
         return
     where = "" if target.startswith("deepsad_pl.") else f" in {call.path}"
     besides = ""

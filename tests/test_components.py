@@ -165,5 +165,7 @@ def test_what_is_made_gets_plain_arguments_and_its_own_error_is_told(write: Writ
     made = instantiate({"_target_": "maker.make", "a": {"x": [1, {"_target_": "maker.make", "a": 2}]}}, "key")
     assert made == {"x": [1, 2]}
     assert type(made) is dict
-    with pytest.raises(DeepSADError, match=r"key: maker.fail cannot be made \(KeyError: 'inside'\)"):
+    with pytest.raises(
+        DeepSADError, match=r"key: maker.fail cannot be made \(KeyError: 'inside', in .*maker.py, line 4\)"
+    ):
         instantiate({"_target_": "maker.fail"}, "key")

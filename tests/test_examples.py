@@ -152,9 +152,10 @@ def test_an_error_in_a_yaml_names_what_is_wrong(tmp_path: Path, name: str) -> No
 
 BROKEN = """
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.deep_svdd import DeepSVDDModule
 class Half(TrainedMethod):
     def terms(self, x, semi_y): ...
-class Raising(TrainedMethod):
+class Raising(DeepSVDDModule):
     def __init__(self, network, *, depth, **schedule):
         raise RuntimeError(f"no depth {depth}")
 class NoMethod:
@@ -164,7 +165,7 @@ def load(seed, pixels=0):
 """
 CLASSES = {
     "Half": ("", "abstract method"),
-    "Raising": ("depth: 3\n", "RuntimeError: no depth 3, in {file}, line 6"),
+    "Raising": ("depth: 3\n", "RuntimeError: no depth 3, in {file}, line 7"),
     "NoMethod": ("", "makes a NoMethod; give a subclass of deepsad_pl.methods.base.TrainedMethod"),
 }
 
