@@ -16,7 +16,7 @@ RUN_FOLDER = ("save_dir", "run_dir")
 
 def wandb_settings(logger: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The settings of Weights & Biases among those of the group, or None if it is not chosen."""
-    return logger if "mode" in logger else None
+    return {**logger, **logger.get("wandb", {})} if "mode" in logger else None
 
 
 def logger_nodes(logger: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -110,6 +110,19 @@ class LoggerConfig:
 
 
 @dataclass
+class WandbNode:
+    """The settings of Weights & Biases at ``logger.wandb``, which follow those at ``logger`` unless they are set."""
+
+    mode: str = "${logger.mode}"
+    project: str = "${logger.project}"
+    entity: str | None = "${logger.entity}"
+    group: str | None = "${logger.group}"
+    job_type: str = "${logger.job_type}"
+    tags: list[str] = "${logger.tags}"  # type: ignore[assignment]
+    plots: bool | None = "${logger.plots}"  # type: ignore[assignment]
+
+
+@dataclass
 class WandbConfig(LoggerConfig):
     """Weights & Biases."""
 
@@ -120,6 +133,7 @@ class WandbConfig(LoggerConfig):
     job_type: str = "train"
     tags: list[str] = field(default_factory=list)
     plots: bool | None = None  # the ROC curve; null: in single runs, not in sweeps; the histograms are always drawn
+    wandb: WandbNode = field(default_factory=WandbNode)
 
 
 @dataclass

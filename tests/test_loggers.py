@@ -431,3 +431,11 @@ def test_the_example_is_short() -> None:
     files = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".yaml")]
     assert len(files) == 4
     assert all(len(path.read_text().splitlines()) <= 40 for path in files)
+
+
+def test_the_settings_of_wandb_are_at_its_node_as_well() -> None:
+    settings = settings_of("logger=[csv,wandb]", "logger.wandb.mode=online", "logger.project=mine", "logger.tags=[a]")
+    found = wandb_settings(settings["logger"])
+    assert found is not None
+    assert (found["mode"], found["project"], found["tags"]) == ("online", "mine", ["a"])
+    assert wandb_settings(settings_of("logger=wandb", "logger.mode=online")["logger"])["mode"] == "online"  # type: ignore[index]

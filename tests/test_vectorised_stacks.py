@@ -282,6 +282,12 @@ class OwnStep(DeepSADModule):
         return super().training_step(batch, batch_idx) * 2
 
 
+class OwnPart(DeepSADModule):
+    def training_part(self, batch: Any) -> tuple[Tensor, Tensor]:
+        x, semi_y = super().training_part(batch)
+        return 2 * x, semi_y
+
+
 class Opaque(DeepSADModule):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -292,6 +298,7 @@ class Opaque(DeepSADModule):
     ("kind", "why"),
     [
         (OwnStep, "OwnStep has a training_step of its own"),
+        (OwnPart, "OwnPart has a training_part of its own"),
         (Opaque, "Opaque.criterion is a object, which cannot be compared between experiments"),
     ],
 )
@@ -306,6 +313,41 @@ class Counting(DeepSADModule):
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         self.steps += 1
         return super().terms(x, semi_y) / self.steps
+
+
+class Accumulating(DeepSADModule):
+    """Changes a tensor in place that is no buffer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.__dict__["seen"] = torch.zeros(())
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        self.seen.add_(1.0)
+        return super().terms(x, semi_y) / self.seen.clone()
+
+
+class SharedNoise(DeepSADModule):
+    """Draws where it should, but from the stream of torch."""
+
+    def draw(self, size: int) -> tuple[Tensor, ...]:
+        return (torch.rand(size),)
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        (noise,) = self.draw(len(x))
+        return super().terms(x, semi_y) * (1 + noise)
+
+
+class WarmingUp(DeepSADModule):
+    """Is the same at first, whatever the number of epochs."""
+
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        return super().terms(x, semi_y) * (1 + self.current_epoch / sum(self.epochs))
+
+
+class ByRate(DeepSADModule):
+    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
+        return super().terms(x, semi_y) * self.hparams["lr"][0]
 
 
 class Branching(DeepSADModule):
@@ -356,8 +398,12 @@ ELSE = "they come to something else for several at once than for one"
     ("kind", "why", "own"),
     [
         (Dropping, RANDOM, {}),
-        (TwiceNoisy, RANDOM, SIZES),
+        (TwiceNoisy, "they read seed, in which replicas may differ", SIZES),
         (Counting, "they change attributes of the module", {}),
+        (Accumulating, "they change attributes of the module", {}),
+        (SharedNoise, "they draw from a stream that all replicas share", {}),
+        (WarmingUp, "they read epochs, in which replicas may differ", {}),
+        (ByRate, "lr", {}),
         (Branching, "data-dependent control flow", {}),
         (Asking, ELSE, {}),
         (FromNumpy, ELSE, {}),

@@ -26,7 +26,7 @@ _SAVING = frozenset(name for name in vars(nn.Module()) if "state_dict" in name)
 _RUNNING = frozenset(vars(LightningModule())) - frozenset(vars(nn.Module()))
 _KEPT = frozenset({"_hparams_initial", "_hparams_name", "test_result", "_scored"})
 # Settings of the training, which the loss does not read: replicas may differ in them.
-_OF_TRAINING = frozenset({"lr", "epochs", "weight_decay", "seed"})
+OF_TRAINING = frozenset({"lr", "epochs", "weight_decay", "seed"})
 _PLAIN = (type(None), bool, int, complex, str, bytes, type, range, Enum, PurePath)
 _OF_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 
@@ -53,7 +53,7 @@ def facts_of(module: nn.Module) -> Facts:
     names = {id(part): name for name, part in module.named_modules()}
     numbers: dict[Place, float | Tensor] = {}
     facts: list[Hashable] = list(_tensors(module))
-    of_parts, of_all = _TENSORS | _SAVING, _TENSORS | _SAVING | _RUNNING | _KEPT | _OF_TRAINING
+    of_parts, of_all = _TENSORS | _SAVING, _TENSORS | _SAVING | _RUNNING | _KEPT | OF_TRAINING
     for name, part in module.named_modules():
         children = ((key, names[id(child)]) for key, child in part.named_children())
         facts.append((name, type_before_parametrizations(part), *children))
@@ -61,7 +61,7 @@ def facts_of(module: nn.Module) -> Facts:
             if key in (of_parts if name else of_all):
                 continue
             if key == "_hparams":
-                value = {of: setting for of, setting in value.items() if of not in _OF_TRAINING}
+                value = {of: setting for of, setting in value.items() if of not in OF_TRAINING}
             try:
                 facts.append((name, key, _fact(value, (name, key), numbers, names)))
             except TypeError as error:

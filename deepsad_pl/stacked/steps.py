@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.stacked.agreement import facts_of, is_same
+from deepsad_pl.stacked.agreement import OF_TRAINING, facts_of, is_same
 from deepsad_pl.stacked.batch_norm import Rows
 from deepsad_pl.stacked.objectives import trained_parameters
 
@@ -30,6 +30,8 @@ def or_not_vectorized() -> Iterator[None]:
     except (NotVectorizedError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, AttributeError) and (read := [name for name in OF_TRAINING if f"'{name}'" in str(error)]):
+            raise NotVectorizedError(f"they read {read[0]}, in which replicas may differ") from error
         raise NotVectorizedError(str(error).partition("\n")[0].partition(". ")[0]) from error
 
 
@@ -81,8 +83,11 @@ def step_alone(module: TrainedMethod, x: Tensor, semi_y: Tensor) -> Step:
         NotVectorizedError: if the module does what a stack cannot follow.
     """
     with torch.enable_grad():
-        before, terms, after = facts_of(module), module.terms(x, semi_y), facts_of(module)
-        if before.agreed != after.agreed or not all(map(is_same, before.numbers.values(), after.numbers.values())):
+        before = facts_of(module)
+        # A tensor may be changed in place.
+        numbers = [one.clone() if isinstance(one, Tensor) else one for one in before.numbers.values()]
+        terms, after = module.terms(x, semi_y), facts_of(module)
+        if before.agreed != after.agreed or not all(map(is_same, numbers, after.numbers.values())):
             raise NotVectorizedError("they change attributes of the module")
         trained = trained_parameters(module)
         gradient = torch.autograd.grad(terms.mean(), list(trained.values()), allow_unused=True)

@@ -1,18 +1,20 @@
 """A method's own loss of many replicas at once, by vectorizing it (``torch.func``)."""
 
 import copy
-from collections.abc import Hashable, Sequence
-from contextlib import suppress
+import random
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deepsad_pl.lightning_api import LightningModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.hypersphere import HypersphereMethod
-from deepsad_pl.stacked.agreement import Place, facts_of, is_same, put
+from deepsad_pl.stacked.agreement import OF_TRAINING, Place, facts_of, is_same, put
 from deepsad_pl.stacked.batch_norm import Rows
 from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.objectives import Objective, trained_parameters
@@ -25,6 +27,7 @@ _HOOKS = sorted(
     for name in {
         *(name for part in LightningModule.__mro__ if part.__name__.endswith("Hooks") for name in vars(part)),
         *("training_step", "configure_optimizers", "configure_callbacks", "optimizer_step", "optimizer_zero_grad"),
+        "training_part",
         *("backward", "configure_gradient_clipping", "lr_scheduler_step"),
     }
     if name[0] != "_" and not any(word in name for word in ("test", "predict", "val"))
@@ -115,6 +118,10 @@ class VectorizedObjective(Objective):
         self._epoch = _Epoch()
         # A copy, since numbers are exchanged in it; its weights are never read.
         self._one = copy.deepcopy(modules[0])
+        # Replicas may differ in these, so that no loss may read them.
+        for name in OF_TRAINING:
+            vars(self._one).pop(name, None)
+            self._one.hparams.pop(name, None)
         self._one._trainer = self._epoch  # type: ignore[assignment]
         self._forward = _Terms(self._one)
         self._names = _names_of_one(modules[0])
@@ -158,7 +165,8 @@ class VectorizedObjective(Objective):
         """
         x, semi_y, rows = next(next(iter(loader)))
         copies = [copy.deepcopy(module) for module in self._modules]
-        drawn = [module.draw(size) for module, size in zip(copies, rows.sizes, strict=True)]
+        with _from_own_streams():
+            drawn = [module.draw(size) for module, size in zip(copies, rows.sizes, strict=True)]
         # First of all: what cannot be vectorized, such as what draws from a stream of torch, is refused by it.
         at_once = taken_step(partial(self._by_size, rows=rows, x=x, semi_y=semi_y, drawn=drawn), weights, buffers, rows)
         alone: list[Step] = []
@@ -274,6 +282,26 @@ class VectorizedObjective(Objective):
         for buffer, of_members in zip(buffers.values(), moved, strict=True):
             members.write(buffer, of_members)
         return terms
+
+
+@contextmanager
+def _from_own_streams() -> Iterator[None]:
+    """Demand that nothing is drawn from the streams that belong to no module, and leave them as they were.
+
+    Raises:
+        NotVectorizedError: if something is.
+    """
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices):
+        of_torch = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+        yield
+        moved = not all(map(torch.equal, of_torch, [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]))
+    moved |= repr(of_numpy) != repr(np.random.get_state()) or of_python != random.getstate()  # noqa: NPY002
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    random.setstate(of_python)
+    if moved:
+        raise NotVectorizedError("they draw from a stream that all replicas share")
 
 
 def _hand(module: TrainedMethod, drawn: Sequence[Tensor]) -> None:
