@@ -26,7 +26,7 @@ run: $(STAMP) ## Deep SAD on the embedded digits (ARGS=... goes to train.py)
 	$(BIN)/python train.py $(ARGS)
 
 wandb-sync: $(STAMP) ## upload offline W&B runs (RUNS=<output_dir>, JOBS=<uploads at a time>)
-	$(BIN)/python -m deepsad_pl.wandb_sync "$(RUNS)" --jobs "$(JOBS)" $(ARGS)
+	$(BIN)/python -m deepsad_pl.tracking.wandb_sync "$(RUNS)" --jobs "$(JOBS)" $(ARGS)
 
 test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest -n auto $(ARGS)

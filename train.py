@@ -1,6 +1,6 @@
 """One experiment, or with -m one for each combination of comma lists: python train.py --help."""
 
-from deepsad_pl.cli import train
+from deepsad_pl.commands.main import train
 
 if __name__ == "__main__":
     train()

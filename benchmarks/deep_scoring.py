@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from benchmarks.scoring import Case, Sizes
-from deepsad_pl.build import build
-from deepsad_pl.cli import CONF
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.compose.declared import to_settings
 from deepsad_pl.data.sources import Source
-from deepsad_pl.declared import to_settings
-from deepsad_pl.plan import Plan, make_plan
-from deepsad_pl.training import make_trainer
+from deepsad_pl.experiment.build import build
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.training.trainer import make_trainer
 
 # Shape of a sample, what pixels are divided by, and how many test samples there are.
 DATASETS: dict[str, tuple[tuple[int, ...], float | None, int]] = {

@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ToTensor
 
 from benchmarks.deep_scoring import DATASETS
-from deepsad_pl.build import Phase, build
-from deepsad_pl.cli import CONF
-from deepsad_pl.compiling import compiled
-from deepsad_pl.data.loader import batch_sizes
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.compose.declared import to_settings
+from deepsad_pl.data.batch_loader import batch_sizes
 from deepsad_pl.data.sources import Source
-from deepsad_pl.declared import to_settings
-from deepsad_pl.plan import Plan, make_plan
-from deepsad_pl.tracking import NoTracker
-from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
+from deepsad_pl.experiment.build import Phase, build
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.training.compiling import compiled
+from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
 PHASES = ("pretrain", "fit")
 BARE = "bare loop"

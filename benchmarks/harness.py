@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deepsad_pl.console import console
+from deepsad_pl.common.console import console
 
 Measured = dict[str, list[float]]
 

@@ -14,7 +14,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.svm import OneClassSVM
 
 from benchmarks.problems import Matrix
-from deepsad_pl.metrics import auroc
+from deepsad_pl.common.metrics import auroc
 from deepsad_pl.shallow import selection as select
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.models import KernelModel

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.sources import image_source
-from deepsad_pl.errors import DeepSADError
 
 Matrix = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.harness import Row
 from benchmarks.options import Options
-from deepsad_pl.files import write_atomic
+from deepsad_pl.common.files import write_atomic
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _PACKAGES = ("deepsad-pl", "torch", "pytorch-lightning", "numpy", "scikit-learn", "cvxopt")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.results import RECORD, SCORES
+from deepsad_pl.common.records import RECORD, SCORES
 
 _ALWAYS = ("trainer=cpu", "trainer.threads=1", "logger=none")
 _LAUNCHERS = {"alone": "hydra/launcher=basic", "stacked": "hydra/launcher=stacked"}

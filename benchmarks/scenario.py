@@ -17,7 +17,7 @@ from benchmarks.harness import Row, alternate, quiet_console, rows, seconds
 from benchmarks.options import Options, parse, parser
 from benchmarks.report import report
 from benchmarks.stacking import stacked_case
-from deepsad_pl.build import build
+from deepsad_pl.experiment.build import build
 
 PARTS = ("ninety", "whole", "extrapolated")
 STACKED = "stacked"

@@ -14,8 +14,8 @@ from benchmarks.options import Options, parse, parser
 from benchmarks.plain import Fit
 from benchmarks.problems import Problem, images, random_images, table
 from benchmarks.report import report
-from deepsad_pl.shallow.grid import default_gamma
 from deepsad_pl.shallow.kde import fit_kde
+from deepsad_pl.shallow.kernel_grid import default_gamma
 from deepsad_pl.shallow.models import KernelModel
 from deepsad_pl.shallow.ocsvm import fit_ocsvm
 from deepsad_pl.shallow.ssad import fit_ssad

@@ -9,7 +9,7 @@ from sklearn.svm import OneClassSVM
 
 from benchmarks.problems import Matrix, Problem, random_images, table
 from benchmarks.scoring import Case, Sizes
-from deepsad_pl.shallow.grid import default_gamma
+from deepsad_pl.shallow.kernel_grid import default_gamma
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.models import DensityModel, KernelModel, Model
 from deepsad_pl.shallow.ssad_solver import solve_ssad_rows

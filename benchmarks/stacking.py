@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.deep_training import PHASES, Length, plan_of, source_of
 from benchmarks.harness import seconds
-from deepsad_pl.build import Phase, build
 from deepsad_pl.data.sources import Source
+from deepsad_pl.experiment.build import Phase, build
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking import NoTracker
+from deepsad_pl.tracking.trackers import NoTracker
 
 
 def stacked_case(

@@ -8,7 +8,7 @@ from benchmarks.deep_training import BARE, CASES, FULL, OURS, PHASES, QUICK, tra
 from benchmarks.harness import Row, alternate, quiet_console, rows
 from benchmarks.options import Options, parse, parser
 from benchmarks.report import report
-from deepsad_pl.compiling import missing_for_compiling
+from deepsad_pl.training.compiling import missing_for_compiling
 
 NOTES = (
     "bare loop: the same network, index batches and losses, fused Adam, no Lightning. ours: through the Trainer, with "

@@ -1,3 +1,73 @@
-"""Deep semi-supervised anomaly detection (Deep SAD) with PyTorch Lightning and Hydra."""
+"""Deep semi-supervised anomaly detection (Deep SAD) with PyTorch Lightning and Hydra.
+
+>>> from deepsad_pl import list_methods
+>>> "deep_sad" in list_methods()
+True
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepsad_pl.commands.api import Result, list_datasets, list_methods, load_data, run
+    from deepsad_pl.common.errors import DeepSADError
+    from deepsad_pl.data.datamodule import AnomalyDataModule
+    from deepsad_pl.data.scenario import Scenario
+    from deepsad_pl.data.sources import Source
+    from deepsad_pl.methods.autoencoder import AutoencoderModule
+    from deepsad_pl.methods.base import TrainedMethod
+    from deepsad_pl.methods.classifier import ClassifierModule
+    from deepsad_pl.methods.deep_sad import DeepSADModule
+    from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+    from deepsad_pl.methods.ss_dgm import SSDGMModule
+    from deepsad_pl.methods.vae import VAEModule
 
 __version__ = "0.1.0"
+
+# Where each public name is; a module is imported when one of its names is first used (PEP 562).
+_WHERE = {
+    **dict.fromkeys(("Result", "list_datasets", "list_methods", "load_data", "run"), "commands.api"),
+    "DeepSADError": "common.errors",
+    "AnomalyDataModule": "data.datamodule",
+    "Scenario": "data.scenario",
+    "Source": "data.sources",
+    "AutoencoderModule": "methods.autoencoder",
+    "TrainedMethod": "methods.base",
+    "ClassifierModule": "methods.classifier",
+    "DeepSADModule": "methods.deep_sad",
+    **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
+    "SSDGMModule": "methods.ss_dgm",
+    "VAEModule": "methods.vae",
+}
+
+__all__ = [
+    "AnomalyDataModule",
+    "AutoencoderModule",
+    "ClassifierModule",
+    "DeepSADError",
+    "DeepSADModule",
+    "DeepSVDDModule",
+    "Result",
+    "SSDGMModule",
+    "Scenario",
+    "SoftBoundarySVDDModule",
+    "Source",
+    "TrainedMethod",
+    "VAEModule",
+    "list_datasets",
+    "list_methods",
+    "load_data",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,12 +21,12 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, LocalQue
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 from omegaconf import II, OmegaConf
 
-from deepsad_pl.console import console
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
-from deepsad_pl.lean import import_lightning
-from deepsad_pl.results import RECORD
-from deepsad_pl.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.records import RECORD
+from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.training.fast_import import import_lightning
 
 # Where trainer.threads leaves it open.
 _CPUS = 4
@@ -256,8 +256,8 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
     ) -> Pack:
         """Train as one what can be; returns the experiments that cannot, if there is time left for them."""
         import_lightning()
-        from deepsad_pl.stacked.launch import Stacker
-        from deepsad_pl.stacked.outcomes import job_return
+        from deepsad_pl.sweep.launch import Stacker
+        from deepsad_pl.sweep.outcomes import job_return
 
         Singleton.set_state(singleton_state)
         setup_globals()
@@ -280,7 +280,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         """Remember what became of experiments, also in a file for the case that the job is killed."""
         import cloudpickle  # type: ignore[import-untyped]
 
-        from deepsad_pl.stacked.worker import portable
+        from deepsad_pl.sweep.worker import portable
 
         for done in returns.values():
             done._return_value = portable(done._return_value)

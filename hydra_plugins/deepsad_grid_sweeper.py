@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 
 
 class GridSweeper(BasicSweeper):
@@ -23,8 +23,8 @@ class GridSweeper(BasicSweeper):
         Raises:
             CommandLineError: before any work if a job's configuration is wrong; at the end if a job failed.
         """
-        from deepsad_pl.cli import CommandLineError, first_line
-        from deepsad_pl.tables import show_sweep
+        from deepsad_pl.common.messages import CommandLineError, first_line
+        from deepsad_pl.experiment.show_outcome import show_sweep
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         self._check_packing()
@@ -60,7 +60,7 @@ class GridSweeper(BasicSweeper):
         Raises:
             CommandLineError: if it is not 1 and the launcher does not put several experiments into a job.
         """
-        from deepsad_pl.cli import CommandLineError
+        from deepsad_pl.common.messages import CommandLineError
 
         asked = OmegaConf.select(self.config, "experiments_per_job", default=1)  # type: ignore[arg-type]
         if asked != 1 and not getattr(self.launcher, "packs", False):
@@ -70,8 +70,8 @@ class GridSweeper(BasicSweeper):
             )
 
     def _check(self, jobs: list[list[str]]) -> None:
-        from deepsad_pl.cli import CommandLineError
-        from deepsad_pl.composer import composer_of
+        from deepsad_pl.common.messages import CommandLineError
+        from deepsad_pl.compose.composer import composer_of
 
         assert self.hydra_context is not None and self.config is not None
         hydra = self.config.hydra

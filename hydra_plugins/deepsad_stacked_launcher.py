@@ -38,7 +38,7 @@ class StackedLauncher(Launcher):
         if self._n_jobs is not None:
             import joblib
 
-            from deepsad_pl.errors import DeepSADError
+            from deepsad_pl.common.errors import DeepSADError
 
             if not isinstance(self._n_jobs, int) or self._n_jobs == 0:
                 raise DeepSADError(
@@ -61,7 +61,7 @@ class StackedLauncher(Launcher):
         Raises:
             DeepSADError: if ``n_jobs`` does not allow it.
         """
-        from deepsad_pl.gpus import driver_has_gpu
+        from deepsad_pl.common.gpus import driver_has_gpu
 
         assert self.config is not None
         accelerator = str(self.config.trainer.accelerator)
@@ -89,9 +89,9 @@ class StackedLauncher(Launcher):
         Raises:
             DeepSADError: if the launcher's settings do not allow it.
         """
-        from deepsad_pl.composer import composer_of
-        from deepsad_pl.lean import import_lightning
-        from deepsad_pl.stacked.outcomes import finished_before, job_return, show_job
+        from deepsad_pl.compose.composer import composer_of
+        from deepsad_pl.sweep.outcomes import finished_before, job_return, show_job
+        from deepsad_pl.training.fast_import import import_lightning
 
         assert self.config is not None and self.hydra_context is not None
         setup_globals()
@@ -102,7 +102,7 @@ class StackedLauncher(Launcher):
                 show_job(index, job_overrides[index], outcome)
             return [job_return(job, outcome) for job, outcome in zip(job_overrides, finished, strict=True)]
         import_lightning()
-        from deepsad_pl.stacked.launch import Stacker
+        from deepsad_pl.sweep.launch import Stacker
 
         stacker = Stacker(
             self.hydra_context.config_loader,

@@ -26,8 +26,8 @@ class StudySweeper(GridSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Let the jobs be those of ``train.py``, and silent where a study shows its own progress."""
-        from deepsad_pl.study.job import run_study_job
         from deepsad_pl.study.study import study_folder
+        from deepsad_pl.sweep.job import run_study_job
 
         self._asked = config
         master = copy.deepcopy(config)
@@ -55,9 +55,9 @@ class StudySweeper(GridSweeper):
         Raises:
             CommandLineError: before any work if the command is wrong; at the end if an experiment is not finished.
         """
-        from deepsad_pl.cli import CommandLineError
-        from deepsad_pl.errors import DeepSADError
-        from deepsad_pl.study.words import is_own
+        from deepsad_pl.common.errors import DeepSADError
+        from deepsad_pl.common.messages import CommandLineError
+        from deepsad_pl.study.command_words import is_own
 
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -78,10 +78,10 @@ class StudySweeper(GridSweeper):
         return []
 
     def _study(self, arguments: Sequence[str]) -> "StudyRun":
-        from deepsad_pl.cli import held_back
-        from deepsad_pl.composer import composer_of
-        from deepsad_pl.errors import DeepSADError
-        from deepsad_pl.strict import searching_too
+        from deepsad_pl.commands.main import held_back
+        from deepsad_pl.common.errors import DeepSADError
+        from deepsad_pl.compose.composer import composer_of
+        from deepsad_pl.compose.strict import searching_too
         from deepsad_pl.study.study import StudyRun
 
         assert self.hydra_context is not None and self.launcher is not None

@@ -21,10 +21,10 @@ from omegaconf import OmegaConf
 from planned import plan_of as plan_of
 from planned import settings_of as settings_of
 
-from deepsad_pl.plan import make_plan
+from deepsad_pl.experiment.plan import make_plan
 
 if TYPE_CHECKING:
-    from deepsad_pl.experiment import Outcome
+    from deepsad_pl.experiment.run import Outcome
 
 ROOT = processes.ROOT
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
@@ -53,7 +53,7 @@ def _own_wandb_service() -> Iterator[None]:
 def experiment(tmp_path: Path) -> Callable[..., "Outcome"]:
     """Runs an experiment in this process: ``experiment("dataset=cardio", ...)``, into ``tmp_path / "runs"``."""
 
-    from deepsad_pl.experiment import run_experiment
+    from deepsad_pl.experiment.run import run_experiment
 
     def run(*overrides: str) -> "Outcome":
         settings = settings_of(f"output_dir={tmp_path / 'runs'}", "logger=none", *overrides)

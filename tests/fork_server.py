@@ -25,18 +25,18 @@ from typing import Any, NoReturn
 
 # What scripts import sooner or later; the first one sets what torch reads when it is loaded.
 MODULES = (
-    "deepsad_pl.cli",
+    "deepsad_pl.commands.main",
     "hydra._internal.hydra",
     "joblib",
     "warm_workers",
     "sklearn.datasets",
     "sklearn.model_selection",
     "wandb",
-    "deepsad_pl.experiment",
+    "deepsad_pl.experiment.run",
     "deepsad_pl.shallow.models",
     "deepsad_pl.stacked.experiments",
     "deepsad_pl.study.study",
-    "deepsad_pl.tables",
+    "deepsad_pl.experiment.show_outcome",
 )
 
 
@@ -44,8 +44,8 @@ def import_all() -> None:
     """Import it; no thread may have been started after it."""
     for name in MODULES:
         importlib.import_module(name)
-        if name == "deepsad_pl.cli":
-            from deepsad_pl.lean import import_lightning
+        if name == "deepsad_pl.commands.main":
+            from deepsad_pl.training.fast_import import import_lightning
 
             import_lightning()
     from hydra.core.plugins import Plugins
@@ -74,7 +74,7 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = request["command"]
     # It has read the width of the terminal from the environment.
-    from deepsad_pl.console import console
+    from deepsad_pl.common.console import console
 
     console.__init__(highlight=False)  # type: ignore[misc]
 

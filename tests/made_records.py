@@ -4,8 +4,8 @@ import csv
 import json
 from typing import Any
 
-from deepsad_pl.plan import Plan
-from deepsad_pl.results import identity_hash
+from deepsad_pl.common.records import identity_hash
+from deepsad_pl.experiment.plan import Plan
 
 # Two normal and three anomalous test samples; an anomaly beats both normal ones, one ties with the higher, one is last.
 Y = (0, 1, 1, 0, 1)

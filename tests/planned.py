@@ -10,10 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from processes import ROOT
 
-from deepsad_pl.about import MethodAbout, of_method, own
-from deepsad_pl.cli import CONF, to_settings
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan, make_plan
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.declared import to_settings
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.settings.about import MethodAbout, of_method, own
 
 METHODS = tuple(own("method"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())

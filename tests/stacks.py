@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from planned import settings_of
 
-from deepsad_pl.experiment import Outcome, run_experiment
-from deepsad_pl.plan import make_plan
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.stacked.experiments import Assignment, Result, run_together
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from deepsad_pl.cli import CONF
-from deepsad_pl.composer import Composer
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.compose.composer import Composer
 from deepsad_pl.study.grid import Study
 from deepsad_pl.study.jobs import Planner
 

@@ -17,7 +17,7 @@ from benchmarks.peak import rise
 from benchmarks.problems import table
 from benchmarks.report import report
 from benchmarks.scoring import Case
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import gaussian_kernel, squared_distances
 from deepsad_pl.shallow.ssad_solver import solve_ssad
 

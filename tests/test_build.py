@@ -12,11 +12,11 @@ from conftest import plan_of
 from planned import METHODS, about, is_shallow
 from tiny_data import write_odds
 
-from deepsad_pl import estimation
-from deepsad_pl.build import SHALLOW_STREAM, Parts, build, load_data, stream
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.datamodule import AnomalyDataModule
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome
+from deepsad_pl.experiment import fit_shallow as estimation
+from deepsad_pl.experiment.build import SHALLOW_STREAM, Parts, build, load_data, stream
+from deepsad_pl.experiment.run import Outcome
 from deepsad_pl.shallow import ocsvm
 from deepsad_pl.shallow.task import Fitted, Task
 

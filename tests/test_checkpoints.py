@@ -16,18 +16,18 @@ from pytorch_lightning import Trainer
 from stacks import assigned, losses, outcomes, scores, together
 from tiny_data import write_odds
 
-from deepsad_pl.build import build, load_data
-from deepsad_pl.checkpoints import Checkpoint, DamagedError, from_bytes, require_whole, sealed, to_bytes
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome
+from deepsad_pl.common.checkpoints import Checkpoint, DamagedError, from_bytes, require_whole, sealed, to_bytes
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.run import Outcome
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.restorable import require_finished, require_resumable, usable
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking import NoTracker
-from deepsad_pl.training import CollapseCheck, EpochCheckpoint, make_trainer
+from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.training.restorable import require_finished, require_resumable, usable
+from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, make_trainer
 
 NETWORK = {"name": "mlp", "in_features": 2, "units": [4, 3]}
 PLAN = plan_of("dataset=toy", "trainer.accelerator=cpu", "trainer.max_epochs=4", "pretrain=none", "logger=none")

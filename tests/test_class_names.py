@@ -17,12 +17,12 @@ from planned import plan_of, problems_of
 from studies import planner, study_of
 from tiny_data import write_image_folder
 
-from deepsad_pl import cli
+from deepsad_pl.commands import main as cli
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import quote_names, read_alike, readings, resolve_class
 from deepsad_pl.data.image_folder import class_names, image_folder_arrays, training_classes
-from deepsad_pl.errors import DeepSADError
 from deepsad_pl.study.grid import Experiment
-from deepsad_pl.study.memory import Memory, Request
+from deepsad_pl.study.requests import Memory, Request
 
 PARSER = OverridesParser.create()
 KEY = "scenario.normal_class"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from deepsad_pl.cli import CommandLineError, first_line
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.finished import Outcome
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.messages import CommandLineError, first_line
+from deepsad_pl.experiment.finished import Outcome
 from deepsad_pl.study.study import ACTIONS
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]

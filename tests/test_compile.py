@@ -12,13 +12,13 @@ from conftest import plan_of, settings_of
 from planned import METHODS, about, is_shallow, problems_of
 from torch import Tensor
 
-from deepsad_pl.build import Phase, build, load_data
-from deepsad_pl.compiling import compiled, missing_for_compiling
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome
-from deepsad_pl.fitting import fit_phase
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.build import Phase, build, load_data
+from deepsad_pl.experiment.fit_deep import fit_phase
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.plan import make_plan
+from deepsad_pl.training.compiling import compiled, missing_for_compiling
 
 Experiment = Callable[..., Outcome]
 DEEP = [name for name in METHODS if not is_shallow(name)]
@@ -184,7 +184,7 @@ def test_the_compilers_of_another_machine_are_not_looked_for(monkeypatch: pytest
 
 
 def test_several_ranks_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepsad_pl.checks.missing_for_compiling", lambda on_gpu: None)
+    monkeypatch.setattr("deepsad_pl.settings.checks.missing_for_compiling", lambda on_gpu: None)
     (problem,) = problems_of("trainer=ddp", "trainer.accelerator=cpu", "trainer.compile=true")
     assert "2 devices" in problem
     assert "trainer.compile=false" in problem
@@ -192,7 +192,7 @@ def test_several_ranks_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_gpus_are_asked_for_where_the_accelerator_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("deepsad_pl.checks.missing_for_compiling", lambda on_gpu: asked.append(on_gpu))
+    monkeypatch.setattr("deepsad_pl.settings.checks.missing_for_compiling", lambda on_gpu: asked.append(on_gpu))
     for found in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
         plan_of("trainer=auto", "trainer.compile=true")

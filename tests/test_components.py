@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deepsad_pl.components import fingerprint, instantiate, problems_of, targets_of
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.components import fingerprint, instantiate, problems_of, targets_of
+from deepsad_pl.common.errors import DeepSADError
 
 Write = Callable[..., None]
 

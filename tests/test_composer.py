@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
-from deepsad_pl.cli import CONF, to_settings
-from deepsad_pl.composer import Composer
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.compose.declared import to_settings
 
 
 @pytest.fixture(scope="module")

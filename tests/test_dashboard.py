@@ -15,9 +15,9 @@ import wandb
 from conftest import ROOT, settings_of
 from omegaconf import OmegaConf
 
-from deepsad_pl.dashboard import AUROC, Dashboard, logged_in, upload_dashboard, workspace_spec, write_dashboard
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.tracking import flatten
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.tracking.dashboard import AUROC, Dashboard, logged_in, upload_dashboard, workspace_spec, write_dashboard
+from deepsad_pl.tracking.trackers import flatten
 
 STUDIES = {path.stem: OmegaConf.load(path) for path in (ROOT / "conf" / "study").glob("*.yaml")}
 DASHBOARD = Dashboard(
@@ -181,7 +181,7 @@ def test_the_file_is_the_same_each_time(tmp_path: Path) -> None:
     assert path.name == "workspace.json"
     assert json.loads(path.read_text()) == spec_of()
     code = (
-        "import sys, json, pathlib as p, deepsad_pl.dashboard as d; "
+        "import sys, json, pathlib as p, deepsad_pl.tracking.dashboard as d; "
         "d.write_dashboard(p.Path(), d.Dashboard(**json.load(sys.stdin)))"
     )
     call = [sys.executable, "-c", code]

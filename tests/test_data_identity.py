@@ -12,16 +12,16 @@ from planned import plan_of, settings_of
 from tiny_data import md5_of, table_of, write_cifar10, write_idx, write_odds, write_table
 from torchvision import datasets
 
-from deepsad_pl.build import build, load_data
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import identity_hash
 from deepsad_pl.data import odds, published
 from deepsad_pl.data.download import sha256_of
 from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.data.published import PUBLISHED, data_digest
 from deepsad_pl.data.sources import Source
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome, run_experiment
-from deepsad_pl.plan import Plan, make_plan
-from deepsad_pl.results import identity_hash
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.stacked.experiments import _source_of
 
 # Of the default experiment on each set, before the content of files was a part of the identity.

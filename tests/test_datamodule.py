@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import datamodule
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set
 from deepsad_pl.data.sources import Source, digits_source
-from deepsad_pl.errors import DeepSADError
 
 SCENARIO = Scenario(normal_classes=(0,), known_classes=(1,), gamma_l=0.1, gamma_p=0.1, gamma_n=0.2, seed=0)
 

@@ -11,11 +11,11 @@ import pytest
 from tiny_data import IMAGES_PER_CLASS, expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
 from torchvision import datasets
 
-from deepsad_pl import build
-from deepsad_pl.cli import CONF
+from deepsad_pl.commands.main import CONF
 from deepsad_pl.data.odds import ODDS_FILES
 from deepsad_pl.data.sources import Source
-from deepsad_pl.experiment import Outcome
+from deepsad_pl.experiment import build
+from deepsad_pl.experiment.run import Outcome
 
 CONFIGS = sorted(path.stem for path in (Path(CONF) / "dataset").glob("*.yaml"))
 ONE_EPOCH = ("trainer=cpu", "trainer.threads=1", "trainer.max_epochs=1")

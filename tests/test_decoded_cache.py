@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import locked
 from deepsad_pl.data.decoded_cache import load_or_write
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import locked
 
 TRAIN, TEST = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2), np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2)
 KEY = hashlib.sha256(b"images").hexdigest()

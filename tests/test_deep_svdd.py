@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from test_methods import SHORT, fit, phases_of, plain_loop
 from torch import Tensor
 
-from deepsad_pl.build import build, load_data
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.losses import classifier_terms, soft_boundary_terms
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.build import build, load_data
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule, radius
+from deepsad_pl.methods.losses import classifier_terms, soft_boundary_terms
 
 UNTRAINED = [setting for setting in SHORT if "pretrain" not in setting]
 NETWORK = {"name": "mlp", "in_features": 4, "units": [3, 2]}

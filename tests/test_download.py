@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_data import closed_url
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.download import fetch, sha256_of
-from deepsad_pl.errors import DeepSADError
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -18,12 +18,13 @@ import torch
 from filelock import FileLock
 from processes import Script, background, wait_for
 
-from deepsad_pl import encoder_cache, fitting
-from deepsad_pl import experiment as experiment_module
-from deepsad_pl.encoder_cache import Entry, locked_entry
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome
-from deepsad_pl.files import write_atomic
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.experiment import encoder_cache
+from deepsad_pl.experiment import fit_deep as fitting
+from deepsad_pl.experiment import run as experiment_module
+from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
+from deepsad_pl.experiment.run import Outcome
 
 Experiment = Callable[..., Outcome]
 SHORT = "trainer.max_epochs=1"

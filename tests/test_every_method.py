@@ -14,13 +14,13 @@ from planned import METHODS, is_shallow
 from sklearn.metrics import roc_auc_score
 from tiny_data import write_odds
 
-from deepsad_pl.build import build, load_data
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.estimation import features
-from deepsad_pl.experiment import Outcome
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.fit_shallow import features
+from deepsad_pl.experiment.run import Outcome
+from deepsad_pl.experiment.show_outcome import show_outcome
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.shallow.models import load_model
-from deepsad_pl.tables import show_outcome
 
 Experiment = Callable[..., Outcome]
 SHORT = "trainer.max_epochs=2"

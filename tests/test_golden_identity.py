@@ -11,12 +11,12 @@ from golden_files import DATASETS, METHODS, GoldenFiles
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from planned import plan_of, settings_of
 
-from deepsad_pl.build import build, load_data
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import identity_hash
 from deepsad_pl.data.image_folder import looked_at_once
-from deepsad_pl.encoder_cache import entry_key
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
-from deepsad_pl.results import identity_hash
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.encoder_cache import entry_key
+from deepsad_pl.experiment.plan import make_plan
 
 # Those whose settings a method or a data set does not have are left out for it.
 VALUES = (

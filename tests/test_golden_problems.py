@@ -17,14 +17,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from planned import about, settings_of
 from studies import DIGITS, fields_of, planner, study_of
 
-from deepsad_pl.build import build, load_data
-from deepsad_pl.cli import CONF
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.strict import find_problems, with_those_of_the_rest
 from deepsad_pl.data.scenario import Scenario, draw_training_set
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
-from deepsad_pl.strict import find_problems, with_those_of_the_rest
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.study.command_words import sort_words
 from deepsad_pl.study.grid import Study, Subject, places, study_problems
-from deepsad_pl.study.words import sort_words
 
 SETTINGS = """
 output_dir= data_dir=

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from golden_files import METHODS, GoldenFiles
 
-from deepsad_pl.experiment import Outcome
+from deepsad_pl.experiment.run import Outcome
 
 SHORT = ("trainer.max_epochs=2", "trainer.threads=1", "trainer.accelerator=cpu")
 ROWS = 60

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepsad_pl.gpus import driver_has_gpu
+from deepsad_pl.common.gpus import driver_has_gpu
 
 
 def test_the_driver_agrees_with_torch() -> None:

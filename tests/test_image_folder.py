@@ -16,12 +16,12 @@ from PIL import ExifTags, Image
 from planned import plan_of
 from tiny_data import IMAGES_PER_CLASS, write_image_folder
 
-from deepsad_pl.build import load_data
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import digests, image_folder, pixels
 from deepsad_pl.data.image_folder import class_names, content_digest, image_folder_arrays
 from deepsad_pl.data.sources import Source
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan
+from deepsad_pl.experiment.build import load_data
+from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.stacked.experiments import _source_of
 
 SIZE = (16, 16)

@@ -14,10 +14,10 @@ from conftest import settings_of
 from hydra import compose, initialize_config_dir
 from processes import background, wait_for
 
-from deepsad_pl.cli import CONF
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
-from deepsad_pl.stacked.worker import portable
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.sweep.worker import portable
 from hydra_plugins._deepsad_submitit import LocalLauncher, SlurmLauncher, _goes_on
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from deepsad_pl.lean import no_collection
+from deepsad_pl.training.fast_import import no_collection
 
 LOOK = """
 import gc, sys
 {before}
-from deepsad_pl.lean import import_lightning
+from deepsad_pl.training.fast_import import import_lightning
 import_lightning()
 import pytorch_lightning
 assert gc.isenabled() is {enabled}
@@ -39,7 +39,7 @@ def test_lightning_is_imported_without_what_nobody_uses(before: str, enabled: bo
 
 
 def test_a_worker_of_a_sweep_can_import_it_as_lean() -> None:
-    code = "import sys, deepsad_pl.stacked.worker, hydra_plugins._deepsad_submitit; print('torch' in sys.modules)"
+    code = "import sys, deepsad_pl.sweep.worker, hydra_plugins._deepsad_submitit; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr
 

@@ -21,11 +21,11 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from deepsad_pl.batch import unpack
+from deepsad_pl.common.batch import unpack
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Scenario
 from deepsad_pl.data.sources import Source
-from deepsad_pl.errors import DeepSADError
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
@@ -34,7 +34,7 @@ from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.hypersphere import away_from_zero
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
-from deepsad_pl.training import LossRecorder, make_trainer
+from deepsad_pl.training.trainer import LossRecorder, make_trainer
 
 NETWORK = {"name": "mlp", "in_features": 4, "units": [8, 3]}
 SCHEDULE: dict[str, Any] = {"lr": [1e-3], "epochs": [4]}
@@ -431,7 +431,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule
-import deepsad_pl.stacked.training, deepsad_pl.training
+import deepsad_pl.stacked.training, deepsad_pl.training.trainer
 assert not [name for name in sys.modules if name.startswith(("pytorch_lightning", "lightning_fabric"))]
 assert issubclass(AnomalyDataModule, pl.LightningDataModule)
 quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
@@ -468,7 +468,7 @@ def test_the_package_called_lightning_counts_if_it_was_imported_first(tmp_path: 
 
 
 def test_the_script_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "lightning.md").read_text("utf-8"), re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "lightning.md").read_text("utf-8"), re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     exec(compile(block, "lightning.md", "exec"), namespace)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepsad_pl.data.loader import BatchLoader, batch_sizes
+from deepsad_pl.data.batch_loader import BatchLoader, batch_sizes
 
 quick = settings(max_examples=80, deadline=None)
 sizes = st.integers(1, 500)

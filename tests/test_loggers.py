@@ -18,11 +18,11 @@ from planned import plan_of, problems_of, settings_of
 from pytorch_lightning.loggers import CSVLogger
 from test_trainer_arguments import broken_at
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome, run_experiment
-from deepsad_pl.loggers import logger_names, logger_nodes, wandb_settings
-from deepsad_pl.plan import make_plan
-from deepsad_pl.tracking import CSVTracker
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
+from deepsad_pl.tracking.loggers import logger_names, logger_nodes, wandb_settings
+from deepsad_pl.tracking.trackers import CSVTracker
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 Experiment = Callable[..., Outcome]
@@ -52,7 +52,7 @@ def test_several_loggers_are_composed_in_any_order(chosen: str) -> None:
     settings = wandb_settings(logger)
     assert settings is not None
     assert (settings["mode"], settings["project"], settings["tags"]) == ("online", "p", ["a"])
-    assert logger_nodes(logger) == {"csv": {"_target_": "deepsad_pl.tracking.CSVTracker"}}
+    assert logger_nodes(logger) == {"csv": {"_target_": "deepsad_pl.tracking.trackers.CSVTracker"}}
     assert logger_names(logger) == "csv, wandb"
 
 
@@ -196,7 +196,7 @@ def test_a_stacked_study_has_outside_loggers_and_its_report_in_wandb(tmp_path: P
 
 def test_a_study_is_planned_with_outside_loggers_without_torch(tmp_path: Path) -> None:
     code = (
-        "import sys\nsys.path.insert(0, sys.argv.pop(1))\nfrom deepsad_pl.cli import sweep\nsweep()\n"
+        "import sys\nsys.path.insert(0, sys.argv.pop(1))\nfrom deepsad_pl.commands.main import sweep\nsweep()\n"
         "print('torch' in sys.modules, 'pytorch_lightning' in sys.modules, 'json_lines' in sys.modules)\n"
     )
     words = ["--config-dir", str(EXAMPLE / "conf"), "study=classic", "study.datasets=[cardio]", "dry_run=true"]
@@ -300,7 +300,7 @@ def test_a_logger_that_raises_costs_its_reports_alone(
 def test_wandb_that_fails_is_closed_and_costs_its_reports_alone(
     experiment: Experiment, recorder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepsad_pl.tracking import WandbTracker
+    from deepsad_pl.tracking.trackers import WandbTracker
 
     def fail(*_: Any) -> None:
         raise OSError("no space left")
@@ -412,7 +412,7 @@ def test_a_trial_of_a_wandb_agent_is_one_experiment_with_several_loggers_too(mon
 
 
 def test_a_tracker_of_ones_own_gets_the_run_folder(experiment: Experiment) -> None:
-    run_dir = experiment("+logger.losses={_target_: deepsad_pl.tracking.CSVTracker}", *SHORT).run_dir
+    run_dir = experiment("+logger.losses={_target_: deepsad_pl.tracking.trackers.CSVTracker}", *SHORT).run_dir
     assert len(rows_of(run_dir / CSVTracker(run_dir)._path.name)) == 2 * STEPS
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from deepsad_pl.losses import cross_entropy, deep_sad_terms, squared_distance, squared_error
+from deepsad_pl.methods.losses import cross_entropy, deep_sad_terms, squared_distance, squared_error
 
 Z = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 1.0], [1.0, 1.0]])
 CENTER = torch.tensor([1.0, 1.0])

@@ -10,15 +10,15 @@ from conftest import plan_of
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from deepsad_pl.build import Phase, build, load_data
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.sources import Source
+from deepsad_pl.experiment.build import Phase, build, load_data
+from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod, lr_at
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.hypersphere import away_from_zero, center_mask
-from deepsad_pl.plan import Plan
-from deepsad_pl.training import CollapseCheck, LossRecorder, has_collapsed, make_trainer
+from deepsad_pl.training.trainer import CollapseCheck, LossRecorder, has_collapsed, make_trainer
 
 # 112 rows in batches of 25 give 5 batches: 20 steps in 4 epochs.
 SHORT = (
@@ -277,7 +277,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     (phase,) = phases_of(plan, load_data(plan))
     with torch.no_grad():
         next(phase.module.parameters()).fill_(float("nan"))
-    from deepsad_pl.errors import DeepSADError
+    from deepsad_pl.common.errors import DeepSADError
 
     with pytest.raises(DeepSADError, match="loss is nan"):
         fit(phase.module, phase.data, tmp_path, 1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from deepsad_pl.metrics import auroc, detection_metrics
+from deepsad_pl.common.metrics import auroc, detection_metrics
 
 # Few values, so that there are ties, or any value at all.
 scores = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e300, 1e300))
@@ -100,6 +100,6 @@ def test_one_class_alone_is_refused(label: int) -> None:
 
 
 def test_no_torch_and_no_scipy_are_imported() -> None:
-    code = "import sys, deepsad_pl.metrics; print({'torch', 'scipy', 'sklearn'} & set(sys.modules))"
+    code = "import sys, deepsad_pl.common.metrics; print({'torch', 'scipy', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -10,7 +10,7 @@ from torch import nn
 
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.networks.build import build_decoder, build_encoder
+from deepsad_pl.networks.description import build_decoder, build_encoder
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "mnist": (1, 28, 28),

@@ -16,18 +16,19 @@ from planned import METHODS, plan_of, problems_of, settings_of
 from stacks import SHORT, alone, records, together
 from studies import planner, study_of
 
-from deepsad_pl import results
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import BusyError
-from deepsad_pl.finished import Outcome, answer, finished_outcome, locked_run, record_of
-from deepsad_pl.own_metrics import lacking, values_of
-from deepsad_pl.plan import Plan
-from deepsad_pl.results import TAKEN_NAMES
+from deepsad_pl.common import records as results
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import BusyError
+from deepsad_pl.common.records import TAKEN_NAMES
+from deepsad_pl.experiment.finished import Outcome, answer, finished_outcome, locked_run, record_of
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.settings.own_metrics import lacking, values_of
 from deepsad_pl.stacked.grouping import stack_key
-from deepsad_pl.study.effect import is_decisive
 from deepsad_pl.study.grid import study_problems
 from deepsad_pl.study.results import COLUMNS, results_frame
-from deepsad_pl.study.state import Failures, state_of
+from deepsad_pl.study.state import state_of
+from deepsad_pl.sweep.decisive import is_decisive
+from deepsad_pl.sweep.failures import Failures
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 EXAMPLE = ROOT / "examples" / "metrics"
@@ -407,7 +408,7 @@ def test_the_example_runs_alone_and_a_finished_run_gets_it_without_torch(tmp_pat
     assert again.returncode == 0, again.stdout + again.stderr
     assert "this run was finished before" in again.stdout
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
-    assert "deepsad_pl.finished" in imported
+    assert "deepsad_pl.experiment.finished" in imported
     assert "torch" not in imported
     (after,) = records(tmp_path / "one")
     assert after.pop("precision_at_3") == 1.0

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.pixels import decode, differs_from_format_1
-from deepsad_pl.errors import DeepSADError
 
 ANYWHERE = Path("photos") / "x"
 HEIGHT, WIDTH = 4, 8

@@ -8,9 +8,9 @@ import torch
 from conftest import ROOT
 from planned import plan_of, problems_of
 
-from deepsad_pl.build import load_data
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import Plan
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.build import load_data
+from deepsad_pl.experiment.plan import Plan
 
 DATASETS = sorted(path.stem for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem != "image_folder")
 

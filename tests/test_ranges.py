@@ -10,10 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepsad_pl.methods.autoencoder import AutoencoderModule
-from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule
-from deepsad_pl.ranges import (
+from deepsad_pl.common.ranges import (
     AtLeast1,
     AtLeast2,
     Bandwidth,
@@ -29,6 +26,9 @@ from deepsad_pl.ranges import (
     problems,
     require,
 )
+from deepsad_pl.methods.autoencoder import AutoencoderModule
+from deepsad_pl.methods.deep_sad import DeepSADModule
+from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule
 
 NETWORK = {"name": "mlp", "in_features": 2, "units": [3]}
 # By definition, beside the tables of the module.

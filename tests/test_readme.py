@@ -15,7 +15,7 @@ from studies import fields_of
 from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
 from torchvision import datasets
 
-from deepsad_pl import cli
+from deepsad_pl.commands import main as cli
 from deepsad_pl.data.odds import ODDS_FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -156,10 +156,22 @@ def test_make_targets_exist(command: str) -> None:
     assert tool in done.stdout
 
 
-def test_python_block() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def block_of(page: str, number: int) -> dict[str, object]:
+    """What a Python example of a page leaves."""
+    block = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)[number]
     namespace: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), namespace)
+    exec(compile(block, page, "exec"), namespace)
+    return namespace
+
+
+def test_python_block(fresh: Path) -> None:
+    namespace = block_of("README.md", 0)
+    assert len(namespace["scores"]) == 719  # type: ignore[arg-type]
+    assert namespace["result"].run_dir.is_relative_to("runs")  # type: ignore[attr-defined]
+
+
+def test_the_modules_with_a_scenario() -> None:
+    namespace = block_of("docs/lightning.md", 1)
     result = namespace["module"].test_result  # type: ignore[attr-defined]
     assert len(result["score"]) == 719
     assert torch.equal(torch.cat(namespace["scores"]), result["score"])  # type: ignore[arg-type]

@@ -15,12 +15,12 @@ from planned import plan_of
 from sklearn.metrics import roc_auc_score
 from stacks import alone, assigned
 
-from deepsad_pl import results
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import DAMAGED
-from deepsad_pl.finished import Outcome, finished_outcome, record_of
-from deepsad_pl.plan import Plan, make_plan
-from deepsad_pl.results import read_scores, scores_problem
+from deepsad_pl.common import records as results
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import read_scores, scores_problem
+from deepsad_pl.experiment.finished import Outcome, finished_outcome, record_of
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.experiment.run import DAMAGED
 from deepsad_pl.stacked.experiments import run_together
 
 Experiment = Callable[..., Outcome]
@@ -181,7 +181,7 @@ def test_a_damaged_record_is_set_aside_and_only_scoring_is_repeated(
     first = experiment(ONE_EPOCH)
     scores = (first.run_dir / "scores.csv").read_bytes()
     damage(first, auroc=1.5)
-    monkeypatch.setattr("deepsad_pl.fitting.train", forbidden)
+    monkeypatch.setattr("deepsad_pl.experiment.fit_deep.train", forbidden)
     again = experiment(ONE_EPOCH)
     assert not again.was_finished
     assert again.record["auroc"] == first.record["auroc"]
@@ -219,8 +219,8 @@ def test_lost_scores_are_written_again_to_the_bit_without_training(
         path.unlink()
     else:
         path.write_bytes(scores[: len(scores) // 2])
-    monkeypatch.setattr("deepsad_pl.fitting.train", forbidden)
-    monkeypatch.setattr("deepsad_pl.estimation.score_shallow", forbidden)
+    monkeypatch.setattr("deepsad_pl.experiment.fit_deep.train", forbidden)
+    monkeypatch.setattr("deepsad_pl.experiment.fit_shallow.score_shallow", forbidden)
     caplog.set_level(logging.INFO)
     again = experiment(*words)
     assert again.was_finished

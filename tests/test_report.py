@@ -20,13 +20,13 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import wilcoxon
 
-from deepsad_pl.about import own_columns
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.report import Cell, Report, write_report
 from deepsad_pl.report.columns import in_order
 from deepsad_pl.report.reference import paper_cell, paper_lines
-from deepsad_pl.report.show import show_report
+from deepsad_pl.report.show_report import show_report
 from deepsad_pl.report.significance import compare, paired
+from deepsad_pl.settings.about import own_columns
 
 AXES = ["gamma_l"]
 TABLES = ("table.md", "table.csv", "table.tex", "tests.csv", "results.csv")
@@ -438,7 +438,7 @@ def test_the_console_shows_the_table_and_the_notes(report: Report, capsys: pytes
 def test_a_narrow_terminal_gets_the_columns_in_several_tables(
     report: Report, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepsad_pl.report.show.console", Console(width=width, highlight=False))
+    monkeypatch.setattr("deepsad_pl.report.show_report.console", Console(width=width, highlight=False))
     show_report(report)
     table = capsys.readouterr().out.split("AUROC in percent")[0]
     assert max(map(len, table.splitlines())) <= width

@@ -10,7 +10,7 @@ from test_report import AXES, lines_of, row
 
 from deepsad_pl.report import Report, write_report
 from deepsad_pl.report.cells import BEST_VARIANT, LEARNING_RATE, SELECTION
-from deepsad_pl.report.show import show_report
+from deepsad_pl.report.show_report import show_report
 
 RUN_WITH = ["trainer.max_epochs=10", "method.lr=[0.001,0.0001]"]
 TOLD = " ".join(RUN_WITH)

@@ -12,12 +12,20 @@ import pytest
 from made_records import made_record
 from planned import plan_of
 
-from deepsad_pl.results import RECORD, SCORES, identity_hash, read_record, write_atomic, write_record, write_scores
+from deepsad_pl.common.records import (
+    RECORD,
+    SCORES,
+    identity_hash,
+    read_record,
+    write_atomic,
+    write_record,
+    write_scores,
+)
 
 KILLED_BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from deepsad_pl.results import write_atomic
+from deepsad_pl.common.records import write_atomic
 
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 write_atomic(Path(sys.argv[1]), "new")

@@ -13,13 +13,13 @@ import torch
 from conftest import settings_of
 from processes import background, wait_for
 
-from deepsad_pl.checkpoints import from_bytes, to_bytes
-from deepsad_pl.experiment import Outcome, run_experiment
+from deepsad_pl.common.checkpoints import from_bytes, to_bytes
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.plan import make_plan
-from deepsad_pl.training import EpochCheckpoint
+from deepsad_pl.training.trainer import EpochCheckpoint
 
 SHORT = ("method.epochs=[3,3]", "pretrain.epochs=[3,3]", "trainer.checkpoint_seconds=0", "logger=csv")
 MODULES = {"pretrain": AutoencoderModule, "fit": DeepSADModule}
@@ -144,7 +144,7 @@ def test_a_run_broken_while_scoring_only_scores(
         raise RuntimeError("the power is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr("deepsad_pl.experiment.write_record", fail)
+        patch.setattr("deepsad_pl.experiment.run.write_record", fail)
         with pytest.raises(RuntimeError):
             run(tmp_path)
     assert not list(tmp_path.rglob("metrics.json"))
@@ -252,8 +252,8 @@ def test_a_checkpoint_without_a_sum_as_releases_before_left_it_is_gone_on_with(
 ) -> None:
     with monkeypatch.context() as patch:
         break_at(patch, MODULES[phase], 2)
-        patch.setattr("deepsad_pl.training.seal", lambda _: None)
-        patch.setattr("deepsad_pl.checkpoints.sealed", lambda archive: archive)
+        patch.setattr("deepsad_pl.training.trainer.seal", lambda _: None)
+        patch.setattr("deepsad_pl.common.checkpoints.sealed", lambda archive: archive)
         with pytest.raises(RuntimeError, match="power"):
             run(tmp_path)
     for path in tmp_path.rglob("*.ckpt"):

@@ -14,12 +14,12 @@ from conftest import plan_of, settings_of
 from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from deepsad_pl import build
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome, run_experiment
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment import build
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.plan import make_plan
 
 Experiment = Callable[..., Outcome]
 ONE_EPOCH = "trainer.max_epochs=1"
@@ -145,7 +145,7 @@ def test_the_encoder_was_pretrained_before_it_was_fitted(finished: Outcome) -> N
 def test_a_finished_run_is_not_trained_again(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     first = experiment(ONE_EPOCH)
     before = {path: path.stat().st_mtime_ns for path in first.run_dir.rglob("*")}
-    monkeypatch.setattr("deepsad_pl.experiment.load_data", None)
+    monkeypatch.setattr("deepsad_pl.experiment.run.load_data", None)
     second = experiment(ONE_EPOCH)
     assert (first.was_finished, second.was_finished) == (False, True)
     assert second.record == first.record
@@ -323,7 +323,7 @@ def test_a_collapse_is_told_in_plain_words(
 ) -> None:
     experiment(ONE_EPOCH)
     assert "collapsed" not in caplog.text
-    monkeypatch.setattr("deepsad_pl.training.COLLAPSE_RATIO", 1e9)
+    monkeypatch.setattr("deepsad_pl.training.trainer.COLLAPSE_RATIO", 1e9)
     experiment(ONE_EPOCH, "pretrain=none")
     (message,) = [record.getMessage() for record in caplog.records if "collapsed" in record.getMessage()]
     assert "method.lr" in message

@@ -12,10 +12,10 @@ from planned import plan_of
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from tiny_data import table_of, write_table
 
-from deepsad_pl.build import load_data
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.sources import split_rows, standardize, table_source
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.experiment.build import load_data
 
 
 def test_zscore_is_fitted_on_the_training_rows_only() -> None:

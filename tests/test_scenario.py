@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import resolve_class
 from deepsad_pl.data.scenario import (
     Scenario,
@@ -18,7 +19,6 @@ from deepsad_pl.data.scenario import (
     draw_training_set,
     resolve_scenario,
 )
-from deepsad_pl.errors import DeepSADError
 
 NAMES = ("airplane", "automobile", "bird", "cat", "Ankle boot")
 # 60 rows of each of five classes, in an order of no meaning.

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.neighbors import KernelDensity
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow import models
 from deepsad_pl.shallow.kde import fit_kde
 from deepsad_pl.shallow.models import log_densities

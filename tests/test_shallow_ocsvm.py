@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import OneClassSVM
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.shallow import grid
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.shallow import kernel_grid as grid
 from deepsad_pl.shallow.models import load_model, save_model
 from deepsad_pl.shallow.ocsvm import fit_ocsvm
 from deepsad_pl.shallow.task import Fitted, Task

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.metrics import auroc
-from deepsad_pl.shallow import grid, selection
-from deepsad_pl.shallow.grid import Machine, Matrix, Point, Solution, default_gamma, fit_grid, solve_grid
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.metrics import auroc
+from deepsad_pl.shallow import kernel_grid as grid
+from deepsad_pl.shallow import selection
+from deepsad_pl.shallow.kernel_grid import Machine, Matrix, Point, Solution, default_gamma, fit_grid, solve_grid
 from deepsad_pl.shallow.selection import IntArray, consistency, holdout_split
 from deepsad_pl.shallow.task import Fitted, Task
 

@@ -12,8 +12,9 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import OneClassSVM
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.shallow import grid, ssad
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.shallow import kernel_grid as grid
+from deepsad_pl.shallow import ssad
 from deepsad_pl.shallow.models import load_model, save_model
 from deepsad_pl.shallow.ssad import fit_ssad
 from deepsad_pl.shallow.ssad_solver import solve_ssad

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deepsad_pl.signals import sigterm_exits
+from deepsad_pl.common.signals import sigterm_exits
 
 
 @pytest.fixture(autouse=True)

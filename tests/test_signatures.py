@@ -8,11 +8,11 @@ from typing import Any, Literal, get_type_hints
 
 import pytest
 
-from deepsad_pl.about import own
-from deepsad_pl.components import load
+from deepsad_pl.common.components import load
+from deepsad_pl.common.ranges import AtLeast1, Positive, converted, problems
+from deepsad_pl.common.signatures import signature_of
 from deepsad_pl.data.odds import ODDS_FILES
-from deepsad_pl.ranges import AtLeast1, Positive, converted, problems
-from deepsad_pl.signatures import signature_of
+from deepsad_pl.settings.about import own
 
 OWN = sorted(
     {
@@ -52,7 +52,7 @@ SOURCE = """
 from collections.abc import Sequence
 from typing import Any, Literal, Optional
 import typing
-from deepsad_pl.ranges import AtLeast1, Positive, converted, problems
+from deepsad_pl.common.ranges import AtLeast1, Positive, converted, problems
 from somewhere import Unknown
 
 

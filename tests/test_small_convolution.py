@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from deepsad_pl.stacked import small_convolution as kernels
-from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
+from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Triton looks at the variable when it is imported.

@@ -33,6 +33,7 @@ from tiny_data import (
 )
 from torchvision import datasets
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import odds
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.odds import ODDS_FILES, load_odds, read_table
@@ -46,7 +47,6 @@ from deepsad_pl.data.sources import (
     table_source,
     torchvision_source,
 )
-from deepsad_pl.errors import DeepSADError
 
 IDX_SETS = {"mnist": ("MNIST", datasets.MNIST), "fmnist": ("FashionMNIST", datasets.FashionMNIST)}
 

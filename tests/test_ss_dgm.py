@@ -14,14 +14,14 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
-from deepsad_pl.data.loader import BatchLoader
+from deepsad_pl.common.metrics import detection_metrics
+from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import GenerativeMethod, VAEModule, noise_generator
-from deepsad_pl.metrics import detection_metrics
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, PerClassLinear, input_width
-from deepsad_pl.training import EpochCheckpoint, LossRecorder, make_trainer
+from deepsad_pl.training.trainer import EpochCheckpoint, LossRecorder, make_trainer
 
 TABLE = {"name": "mlp", "in_features": 6, "units": [5, 3]}
 IMAGE = {"name": "lenet", "in_shape": [1, 8, 8], "filters": [4], "dense": [8]}

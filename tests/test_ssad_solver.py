@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, minimize
 from sklearn.svm import NuSVC, OneClassSVM
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow import ssad_libsvm, ssad_solver
 from deepsad_pl.shallow.ssad_solver import SSADSolution, solve_ssad, solve_ssad_rows
 

@@ -15,20 +15,20 @@ from planned import plan_of
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from deepsad_pl.build import Parts, build, load_data
-from deepsad_pl.data.loader import BatchLoader
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.losses import soft_boundary_terms
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.batch_loader import BatchLoader
+from deepsad_pl.experiment.build import Parts, build, load_data
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.scoring import score_test_set
+from deepsad_pl.methods.losses import soft_boundary_terms
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.plan import Plan
-from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu
 from deepsad_pl.stacked.grouping import packs_of, stack_key
-from deepsad_pl.stacked.loader import StackedLoader
-from deepsad_pl.stacked.memory import _left_in_groups, free_bytes, replica_bytes
-from deepsad_pl.stacked.scoring import score_test_set
+from deepsad_pl.stacked.replica_loader import StackedLoader
+from deepsad_pl.stacked.replica_memory import _left_in_groups, free_bytes, replica_bytes
+from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking import NoTracker
-from deepsad_pl.training import CollapseCheck, LossRecorder, make_trainer
+from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.training.trainer import CollapseCheck, LossRecorder, make_trainer
 
 # Unequal numbers of samples and batches, batches of unequal size, every kind of setting that replicas may differ in.
 DIGITS = [

@@ -28,9 +28,9 @@ from stacks import (
 )
 from wandb_file import read, run_files
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.finished import Outcome, locked_run
-from deepsad_pl.plan import Plan
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.finished import Outcome, locked_run
+from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.stacked.callbacks import ReplicaLosses
 
 

@@ -15,12 +15,12 @@ from stacks import CLI, SHORT, STACKED, STEPS, alone, losses, outcomes, output_o
 from tiny_data import write_odds
 from wandb_file import OfflineRun, read, run_files
 
-from deepsad_pl.cli import CONF
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome
-from deepsad_pl.results import scores_problem
-from deepsad_pl.stacked.launch import Stacker
-from deepsad_pl.stacked.outcomes import job_return
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import scores_problem
+from deepsad_pl.experiment.run import Outcome
+from deepsad_pl.sweep.launch import Stacker
+from deepsad_pl.sweep.outcomes import job_return
 
 
 @pytest.fixture(autouse=True)

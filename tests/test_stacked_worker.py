@@ -11,9 +11,9 @@ import joblib
 import psutil
 import pytest
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.stacked import worker
-from deepsad_pl.stacked.worker import Sweep, run_pack, workers_are_told
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.sweep import worker
+from deepsad_pl.sweep.worker import Sweep, run_pack, workers_are_told
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
 USUAL = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -96,7 +96,7 @@ def test_a_pack_that_comes_after_the_end_is_not_begun(sweep: Sweep, tmp_path: Pa
 
 LATE = """
 import time
-from deepsad_pl.study.job import end_with_the_sweep
+from deepsad_pl.sweep.job import end_with_the_sweep
 end_with_the_sweep({sweep})
 time.sleep(6)
 """

@@ -16,11 +16,11 @@ from torch import Tensor
 from benchmarks import step
 from benchmarks.deep_scoring import DATASETS
 from benchmarks.deep_training import PerSample
-from deepsad_pl.build import Phase, build, load_data
+from deepsad_pl.experiment.build import Phase, build, load_data
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking import NoTracker
-from deepsad_pl.training import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
+from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
 DEEP = [name for name in METHODS if not is_shallow(name)]
 # What brings a value from the device to Python.

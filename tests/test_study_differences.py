@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from studies import composer, fields_of, study_of
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.study.differences import Asked, Differences, differences_of
 from deepsad_pl.study.grid import Study
 from deepsad_pl.study.jobs import Planner
-from deepsad_pl.study.memory import Request
+from deepsad_pl.study.requests import Request
 
 TWO = {"datasets": ["digits"], "methods": ["deep_sad", "ocsvm_raw"], "normal_classes": [0]}
 MNIST = {**TWO, "datasets": ["mnist"]}

@@ -16,15 +16,16 @@ from made_records import write_finished
 from studies import planner, study_of
 from tiny_data import write_image_folder
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import image_folder
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.study.command_words import sort_words
 from deepsad_pl.study.grid import Study
 from deepsad_pl.study.jobs import Job, Planned
-from deepsad_pl.study.memory import Memory, Request, alike, literal
+from deepsad_pl.study.requests import Memory, Request, alike, literal
 from deepsad_pl.study.results import results_frame
-from deepsad_pl.study.state import STOPPED, Failures, estimate, state_of
-from deepsad_pl.study.words import sort_words
+from deepsad_pl.study.state import estimate, state_of
+from deepsad_pl.sweep.failures import STOPPED, Failures
 
 KEYS = {"gamma_l": "scenario.gamma_l"}
 

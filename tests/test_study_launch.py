@@ -11,12 +11,12 @@ from hydra import initialize_config_dir
 from made_records import write_finished
 from studies import composer, fields_of
 
-from deepsad_pl.cli import CONF
-from deepsad_pl.composer import Composer
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
-from deepsad_pl.study.state import STOPPED, Failures
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.study.study import Launch, StudyRun
+from deepsad_pl.sweep.failures import STOPPED, Failures
 
 WORDS = ("trainer.max_epochs=1", "logger=none")
 NARROWED = {"datasets": ["digits"], "methods": ["deep_sad"], "normal_classes": [0], "axes": {"gamma_l": [0.05]}}

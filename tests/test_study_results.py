@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepsad_pl.metrics import auroc
-from deepsad_pl.results import write_scores
+from deepsad_pl.common.metrics import auroc
+from deepsad_pl.common.records import write_scores
 from deepsad_pl.study.results import exact_auroc
 
 

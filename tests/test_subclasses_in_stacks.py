@@ -15,7 +15,8 @@ from planned import settings_of
 from stacks import alone, assigned, outcomes, scores, together
 from torch import Tensor, nn
 
-from deepsad_pl.experiment import Outcome, run_experiment
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
@@ -23,11 +24,10 @@ from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
-from deepsad_pl.networks import build as networks
+from deepsad_pl.networks import description as networks
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
-from deepsad_pl.plan import make_plan
 from deepsad_pl.stacked.experiments import Assignment, run_together
 from deepsad_pl.stacked.forms import _FORMS, kind_of
 from deepsad_pl.stacked.grouping import stack_key

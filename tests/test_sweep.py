@@ -16,8 +16,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from deepsad_pl.cli import CONF
-from deepsad_pl.tables import show_sweep
+from deepsad_pl.commands.main import CONF
+from deepsad_pl.experiment.show_outcome import show_sweep
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("trainer.max_epochs=1", "logger=none", "pretrain=none")

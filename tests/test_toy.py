@@ -18,14 +18,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from tiny_data import write_odds
 
-from deepsad_pl import toy_figure
-from deepsad_pl.build import build, load_data
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.sources import Source, table_set
 from deepsad_pl.data.toy import ANOMALIES, CENTERS, CLASSES, CLUSTER_STD, NORMALS, toy_table
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import run_experiment
-from deepsad_pl.plan import Plan, make_plan
-from deepsad_pl.toy_figure import Cloud, ToyPanel, draw_study, draw_toy, plane_around, score_grid
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.experiment.run import run_experiment
+from deepsad_pl.report import toy_figure
+from deepsad_pl.report.toy_figure import Cloud, ToyPanel, draw_study, draw_toy, plane_around, score_grid
 
 TOY = ("dataset=toy", "scenario.normal_class=normal", "scenario.anomaly_class=known", "scenario.gamma_l=0.05")
 SHORT = ("logger=none", "trainer=cpu", "trainer.threads=1", "trainer.max_epochs=1")

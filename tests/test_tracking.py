@@ -16,11 +16,11 @@ from conftest import settings_of
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import Outcome, run_experiment
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.plan import make_plan
-from deepsad_pl.tracking import CSVTracker, flatten
+from deepsad_pl.tracking.trackers import CSVTracker, flatten
 
 Experiment = Callable[..., Outcome]
 ROC = "test/roc_table"

@@ -14,13 +14,13 @@ from conftest import ROOT
 from planned import plan_of, problems_of, settings_of
 from pytorch_lightning import Callback, Trainer
 
-from deepsad_pl.build import build, load_data
-from deepsad_pl.encoder_cache import entry_key
-from deepsad_pl.experiment import Outcome, run_experiment
-from deepsad_pl.plan import make_plan
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.encoder_cache import entry_key
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.stacked.grouping import stack_key
-from deepsad_pl.study.effect import is_decisive
-from deepsad_pl.trainer_arguments import trainer_arguments
+from deepsad_pl.sweep.decisive import is_decisive
+from deepsad_pl.training.trainer_arguments import trainer_arguments
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 EXAMPLE = ROOT / "examples" / "trainer"
@@ -169,7 +169,7 @@ def test_a_run_that_is_broken_after_its_last_epoch_adds_none(tmp_path: Path, mon
         raise RuntimeError("the power is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr("deepsad_pl.fitting.require_finite_weights", fail)
+        patch.setattr("deepsad_pl.experiment.fit_deep.require_finite_weights", fail)
         with pytest.raises(RuntimeError, match="the power is out"):
             run(tmp_path / "broken", STOPPING)
     resumed = run(tmp_path / "broken", STOPPING)
@@ -179,7 +179,7 @@ def test_a_run_that_is_broken_after_its_last_epoch_adds_none(tmp_path: Path, mon
 
 
 def broken_at(patch: pytest.MonkeyPatch, phase: str, epoch: int) -> None:
-    from deepsad_pl.training import LossRecorder
+    from deepsad_pl.training.trainer import LossRecorder
 
     kept = LossRecorder.on_train_batch_end
 

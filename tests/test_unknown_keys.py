@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from planned import composed
 from studies import fields_of, planner, study_of
 
-from deepsad_pl.cli import CONF, hold_back
-from deepsad_pl.composer import Composer
-from deepsad_pl.declared import (
+from deepsad_pl.commands.main import CONF, hold_back
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import nearest
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.compose.declared import (
     declared_keys,
     removed_settings,
     setting_names,
@@ -28,10 +30,8 @@ from deepsad_pl.declared import (
     undeclared_settings,
     unknown_setting,
 )
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.strict import StrictLoader
+from deepsad_pl.compose.strict import StrictLoader
 from deepsad_pl.study.study import ACTIONS, StudyRun
-from deepsad_pl.suggestions import nearest
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 CHOICES = [(), ("dataset=cardio", "method=ssad_hybrid"), ("method=ss_dgm_m1m2", "logger=csv")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-from deepsad_pl.variational import (
+from deepsad_pl.methods.variational import (
     alpha_weight,
     bernoulli_log_likelihood,
     gaussian_kl,

@@ -13,7 +13,8 @@ from planned import plan_of
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from deepsad_pl.build import Phase, build, load_data
+from deepsad_pl.experiment.build import Phase, build, load_data
+from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
@@ -21,14 +22,13 @@ from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
-from deepsad_pl.plan import Plan
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
 from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
 from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.stacked.vectorized import VectorizedObjective
-from deepsad_pl.tracking import NoTracker
-from deepsad_pl.training import CollapseCheck, LossRecorder, make_trainer
+from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.training.trainer import CollapseCheck, LossRecorder, make_trainer
 
 MLP = {"name": "mlp", "in_features": 2, "units": [6, 4, 3]}
 SIZES = {"hidden": [5], "latent": 2, "likelihood": "gaussian"}

@@ -13,9 +13,9 @@ import wandb_file
 from PIL import Image
 from wandb.proto import wandb_internal_pb2 as pb
 
-from deepsad_pl.wandb_report import log_report, report_key
-from deepsad_pl.wandb_run import Destination
-from deepsad_pl.wandb_sync import offline_runs
+from deepsad_pl.tracking.wandb_report import log_report, report_key
+from deepsad_pl.tracking.wandb_run import Destination
+from deepsad_pl.tracking.wandb_sync import offline_runs
 
 TABLE = pd.DataFrame(
     {
@@ -153,7 +153,7 @@ def test_the_next_report_is_a_run_of_its_own(report: Path, run: wandb_file.Offli
 def test_a_failure_costs_the_run_and_not_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "deepsad_pl"):
         assert not logged(tmp_path, tables={}, files=[tmp_path / "nowhere.csv"])
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "deepsad_pl.wandb_report"]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "deepsad_pl.tracking.wandb_report"]
     assert "W&B has no run of this report (FileNotFoundError" in told
     assert str(tmp_path) in told
     (path,) = wandb_file.run_files(tmp_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.wandb_sync import OfflineRun, main, offline_runs, sync
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.tracking.wandb_sync import OfflineRun, main, offline_runs, sync
 
 # Calls that are to meet wait for one another, so that no time decides.
 FAKE = """
@@ -282,7 +282,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_module_is_a_command(root: Path) -> None:
-    call = [sys.executable, "-m", "deepsad_pl.wandb_sync", str(root)]
+    call = [sys.executable, "-m", "deepsad_pl.tracking.wandb_sync", str(root)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert f"nothing to upload below {root}" in done.stdout

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from deepsad_pl.data.loader import BatchLoader
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.lightning_api import LightningDataModule
+from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.scenario import Scenario, draw_training_set
 from deepsad_pl.data.sources import Source
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.lightning_api import LightningDataModule
 
 # Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
 _EVAL_SAMPLES = 200

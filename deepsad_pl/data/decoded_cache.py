@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import BusyError, locked
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import BusyError, locked
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deepsad_pl.files import write_atomic
+from deepsad_pl.common.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _read_all(root: Path, names: Sequence[str], progress: str) -> dict[str, tupl
         if progress:
             from rich.progress import track
 
-            from deepsad_pl.console import console
+            from deepsad_pl.common.console import console
 
             found = iter(track(found, progress, len(names), console=console))
         return dict(zip(names, found, strict=True))

@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from deepsad_pl.console import console
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
 
 _TIMEOUT_S = 30
 _CHUNK = 1 << 16

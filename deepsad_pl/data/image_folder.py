@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.image_listing import Listing, holds_images, is_class, list_images
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ def _each(function: Callable[[_T], _R], items: Sequence[_T], text: str) -> Itera
     """The results in order, computed in threads, with a progress bar."""
     from rich.progress import track
 
-    from deepsad_pl.console import console
+    from deepsad_pl.common.console import console
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from track(pool.map(function, items), text, len(items), console=console)

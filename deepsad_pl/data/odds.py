@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.download import fetch
-from deepsad_pl.errors import DeepSADError
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 
 # Where Pillow's deep grey modes fill 16 bits, whatever depth the file has: mode, format.
 _FULL_RANGE = {("I;16", "PNG"), ("I;16", "JPEG2000"), ("I;16", "IM"), ("I", "PPM")}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.odds import ODDS_FILES, ODDS_FOLDER, odds_file
-from deepsad_pl.errors import DeepSADError
 
 
 @dataclass(frozen=True)

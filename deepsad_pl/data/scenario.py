@@ -12,8 +12,8 @@ from math import floor
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import resolve_class
-from deepsad_pl.errors import DeepSADError
 
 IntArray = npt.NDArray[np.int64]
 

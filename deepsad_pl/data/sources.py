@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from deepsad_pl.console import console
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
 from deepsad_pl.data.toy import toy_table
-from deepsad_pl.errors import DeepSADError
 
 Array = npt.NDArray[Any]
 

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from deepsad_pl.losses import at_least_float32, cross_entropy, squared_error
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.networks.build import build_decoder, build_encoder
-from deepsad_pl.ranges import Length, NonNegative, Positive, require
+from deepsad_pl.methods.losses import at_least_float32, cross_entropy, squared_error
+from deepsad_pl.networks.description import build_decoder, build_encoder
 
 
 class AutoencoderModule(TrainedMethod):
@@ -45,7 +45,7 @@ class AutoencoderModule(TrainedMethod):
         ``pretrain.`` where it serves another.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`; the decoder
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`; the decoder
             mirrors it.
         sigmoid: whether the data lie in [0, 1], so that the output passes a sigmoid.
         loss: ``mse``, or ``cross_entropy`` (needs ``sigmoid``).

@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deepsad_pl.batch import unpack
-from deepsad_pl.checkpoints import DamagedError, require_whole
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.hyperparameters import constructor_frame, plain
-from deepsad_pl.lightning_api import LightningModule, restricted_classmethod
-from deepsad_pl.metrics import detection_metrics
-from deepsad_pl.ranges import Length, NonNegative, Positive, require
+from deepsad_pl.common.batch import unpack
+from deepsad_pl.common.checkpoints import DamagedError, require_whole
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.lightning_api import LightningModule, restricted_classmethod
+from deepsad_pl.common.metrics import detection_metrics
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
+from deepsad_pl.methods.hyperparameters import constructor_frame, plain
 
 
 def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
@@ -46,7 +46,7 @@ class TrainedMethod(LightningModule, ABC):
     """A method that is trained by the Trainer and scores samples one by one.
 
     Batches are ``(x, semi_y, y, idx)``, as an :class:`~deepsad_pl.data.datamodule.AnomalyDataModule` yields them, or
-    what :func:`~deepsad_pl.batch.unpack` takes of another loader:
+    what :func:`~deepsad_pl.common.batch.unpack` takes of another loader:
 
     - ``fit`` logs ``train_loss``, the mean over an epoch. A method that uses semi-labels refuses batches without them;
       to the others ``x`` or ``(x, y)`` is enough. The ground truth y is never looked at.

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from deepsad_pl.losses import at_least_float32, classifier_terms
+from deepsad_pl.common.ranges import Length, NonNegative, Positive
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.networks.build import build_encoder, representation_width
+from deepsad_pl.methods.losses import at_least_float32, classifier_terms
+from deepsad_pl.networks.description import build_encoder, representation_width
 from deepsad_pl.networks.glorot import glorot
-from deepsad_pl.ranges import Length, NonNegative, Positive
 
 
 class ClassifierModule(TrainedMethod):
@@ -38,7 +38,7 @@ class ClassifierModule(TrainedMethod):
         ``lr``, ``epochs``, ``batch_size``, ``weight_decay``.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         lr: learning rate of each phase.
         epochs: length of each phase.
         weight_decay: lambda.

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from deepsad_pl.losses import deep_sad_terms
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.hypersphere import HypersphereMethod
-from deepsad_pl.ranges import Length, NonNegative, Positive, require
+from deepsad_pl.methods.losses import deep_sad_terms
 
 
 class DeepSADModule(HypersphereMethod):
@@ -45,7 +45,7 @@ class DeepSADModule(HypersphereMethod):
     Without labeled samples it is one-class Deep SVDD step for step.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         eta: weight of the labeled terms, > 0.
         center_from: which samples the center is the mean of, see
             :func:`~deepsad_pl.methods.hypersphere.center_mask`.

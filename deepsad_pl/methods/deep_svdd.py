@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from deepsad_pl.losses import soft_boundary_terms
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, Share, require
 from deepsad_pl.methods.hypersphere import HypersphereMethod
-from deepsad_pl.ranges import Length, NonNegative, Positive, Share, require
+from deepsad_pl.methods.losses import soft_boundary_terms
 
 
 class DeepSVDDModule(HypersphereMethod):
@@ -42,7 +42,7 @@ class DeepSVDDModule(HypersphereMethod):
         training at a high rate ends in a collapse (all samples at one point), of which a warning tells.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         lr: learning rate of each phase.
         epochs: length of each phase.
         weight_decay: lambda.
@@ -93,7 +93,7 @@ class SoftBoundarySVDDModule(HypersphereMethod):
         ``lr``, ``epochs``, ``batch_size``, ``weight_decay``, and those of ``pretrain``.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         nu: in (0, 1).
         lr: learning rate of each phase.
         epochs: length of each phase.

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.losses import at_least_float32, squared_distance
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.networks.build import build_encoder, representation_width
-from deepsad_pl.ranges import Length, NonNegative, Positive, require
+from deepsad_pl.methods.losses import at_least_float32, squared_distance
+from deepsad_pl.networks.description import build_encoder, representation_width
 
 
 def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
@@ -63,7 +63,7 @@ class HypersphereMethod(TrainedMethod):
     all ranks. It is a buffer: a checkpoint restores it and training never computes it again.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         center_from: which samples the center is the mean of, see :func:`center_mask`.
         lr: learning rate of each phase.
         epochs: length of each phase.

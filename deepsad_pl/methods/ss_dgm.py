@@ -6,14 +6,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.losses import at_least_float32
+from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Widths
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.losses import at_least_float32
 from deepsad_pl.methods.vae import GenerativeMethod
-from deepsad_pl.networks.build import build_encoder, representation_width
-from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
-from deepsad_pl.networks.glorot import glorot
-from deepsad_pl.ranges import AtLeast1, Length, NonNegative, Positive, Widths
-from deepsad_pl.variational import (
+from deepsad_pl.methods.variational import (
     Likelihood,
     alpha_weight,
     gaussian_kl,
@@ -21,6 +18,9 @@ from deepsad_pl.variational import (
     reparameterized,
     ss_dgm_terms,
 )
+from deepsad_pl.networks.description import build_encoder, representation_width
+from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
+from deepsad_pl.networks.glorot import glorot
 
 CLASSES = 2
 
@@ -81,10 +81,10 @@ class SSDGMModule(GenerativeMethod):
     mean something else. Some labeled normals (``scenario.gamma_n``) help much.
 
     What is set here and left open there. :math:`\alpha = 0.1 (1 - r) / r` with r the share of labeled samples, from the
-    paper's "0.1 N", see :func:`~deepsad_pl.variational.alpha_weight`: over a batch the cross-entropy weighs about a
-    tenth of a nat a sample, however few labels there are, next to bounds of tens or hundreds. The prior is uniform,
-    p(y) = 1/2, as Kingma's: that anomalies are rare in unlabeled data is not told to the model. Gaussian likelihoods,
-    that of z1 always among them, have unit variance, where Kingma's learn one.
+    paper's "0.1 N", see :func:`~deepsad_pl.methods.variational.alpha_weight`: over a batch the cross-entropy weighs
+    about a tenth of a nat a sample, however few labels there are, next to bounds of tens or hundreds. The prior is
+    uniform, p(y) = 1/2, as Kingma's: that anomalies are rare in unlabeled data is not told to the model. Gaussian
+    likelihoods, that of z1 always among them, have unit variance, where Kingma's learn one.
     As z1 varies by about a unit in each direction, z has little to explain in M1+M2 and p(z1|y) is nearly one Gaussian
     for each class.
 
@@ -98,8 +98,8 @@ class SSDGMModule(GenerativeMethod):
         ``weight_decay``. alpha follows from ``scenario.gamma_l`` and ``scenario.gamma_n``.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`; with ``m1`` for the shape
-            of its input alone.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`; with ``m1`` for
+            the shape of its input alone.
         hidden: units of the hidden layers of q(z|x, y), at least one; p(x|y, z) mirrors them.
         latent: d, the width of z, and with ``m1`` that of the representation.
         likelihood: of x, ``bernoulli`` for data in [0, 1], else ``gaussian``; that of z1 is Gaussian.

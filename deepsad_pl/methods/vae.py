@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepsad_pl.losses import at_least_float32
+from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Widths
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.losses import at_least_float32
+from deepsad_pl.methods.variational import LIKELIHOODS, gaussian_kl, reparameterized
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
-from deepsad_pl.ranges import AtLeast1, Length, NonNegative, Positive, Widths
-from deepsad_pl.variational import LIKELIHOODS, gaussian_kl, reparameterized
 
 
 def noise_generator(seed: int, epoch: int, rank: int, device: torch.device) -> torch.Generator:
@@ -142,8 +142,8 @@ class VAEModule(GenerativeMethod):
         of times those of the autoencoder; Adam does not mind.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.build.build_encoder`, for the shape of its
-            input alone.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`, for the shape of
+            its input alone.
         hidden: units of the inference network's hidden layers, at least one; the generative network mirrors them.
         latent: d, the width of z.
         likelihood: ``bernoulli`` for data in [0, 1], else ``gaussian``.

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from deepsad_pl.common.ranges import Odd, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.ranges import Odd, Widths
 
 LEAKINESS = 0.1
 

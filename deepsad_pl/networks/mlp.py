@@ -4,9 +4,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from deepsad_pl.common.ranges import Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LEAKINESS
-from deepsad_pl.ranges import Widths
 
 
 class MLP(nn.Module):

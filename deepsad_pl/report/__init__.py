@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
 from deepsad_pl.report.cells import Cell, Ranking, make_cells
 from deepsad_pl.report.figures import auroc_figure
 from deepsad_pl.report.latex import latex

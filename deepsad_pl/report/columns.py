@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deepsad_pl.about import own_columns
+from deepsad_pl.settings.about import own_columns
 
 
 def heading(column: str) -> str:

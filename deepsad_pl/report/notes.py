@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from deepsad_pl.about import own_columns
 from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import has_another_n, units
 from deepsad_pl.report.significance import ALPHA, NORMAL_CLASS, SEED
+from deepsad_pl.settings.about import own_columns
 
 _PROTOCOLS = {
     "test_subset": "on 10 % of the test set (nu on all of it), which is the paper's protocol and looks at test labels",

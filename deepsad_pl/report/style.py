@@ -12,8 +12,8 @@ from matplotlib import style as matplotlib_style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from deepsad_pl.about import own_columns
-from deepsad_pl.files import write_atomic
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.settings.about import own_columns
 
 # Okabe and Ito's colours; their yellow is too light for a line on white and is darkened.
 _COLORS = {

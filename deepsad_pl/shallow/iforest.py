@@ -33,7 +33,7 @@ Semi-labels are not looked at: every row is data. Labeled anomalies are for the 
 import numpy as np
 from sklearn.ensemble import IsolationForest
 
-from deepsad_pl.ranges import AtLeast1, AtLeast2
+from deepsad_pl.common.ranges import AtLeast1, AtLeast2
 from deepsad_pl.shallow.models import ForestModel
 from deepsad_pl.shallow.selection import FOREST_STREAM, generator
 from deepsad_pl.shallow.task import Fitted, Task

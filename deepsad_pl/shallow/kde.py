@@ -38,8 +38,8 @@ no label of any kind.
 
 import numpy as np
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.ranges import AtLeast2, Bandwidths
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.ranges import AtLeast2, Bandwidths
 from deepsad_pl.shallow.models import DensityModel, log_densities
 from deepsad_pl.shallow.selection import KDE_FOLDS_STREAM, IntArray, generator
 from deepsad_pl.shallow.task import Fitted, Task

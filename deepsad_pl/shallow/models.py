@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import write_atomic
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
 from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, squared_distances
 
 Arrays = dict[str, npt.NDArray[Any]]

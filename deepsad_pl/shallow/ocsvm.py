@@ -51,9 +51,9 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.svm import OneClassSVM
 
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.ranges import Positives, Share, Shares
-from deepsad_pl.shallow.grid import Machine, Matrix, Point, Solution, fit_grid
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.ranges import Positives, Share, Shares
+from deepsad_pl.shallow.kernel_grid import Machine, Matrix, Point, Solution, fit_grid
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
 from deepsad_pl.shallow.task import Fitted, Task

@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 
 IntArray = npt.NDArray[np.int64]
 

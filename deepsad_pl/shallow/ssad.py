@@ -51,8 +51,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deepsad_pl.ranges import NonNegative, Positive, Positives
-from deepsad_pl.shallow.grid import MAX_PRECOMPUTED_ROWS, Machine, Matrix, Point, Solution, fit_grid
+from deepsad_pl.common.ranges import NonNegative, Positive, Positives
+from deepsad_pl.shallow.kernel_grid import MAX_PRECOMPUTED_ROWS, Machine, Matrix, Point, Solution, fit_grid
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
 from deepsad_pl.shallow.ssad_solver import SSADSolution, solve_ssad, solve_ssad_rows

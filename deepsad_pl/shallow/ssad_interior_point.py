@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]

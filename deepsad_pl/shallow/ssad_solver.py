@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, squared_distances
 from deepsad_pl.shallow.ssad_active_set import CHUNKED, refine
 from deepsad_pl.shallow.ssad_interior_point import interior_point

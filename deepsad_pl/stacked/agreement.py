@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from deepsad_pl.lightning_api import LightningModule
+from deepsad_pl.common.lightning_api import LightningModule
 
 # The name of a part, its attribute, and the keys on the way into containers.
 Place = tuple[Any, ...]

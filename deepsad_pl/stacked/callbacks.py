@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import torch
 
-from deepsad_pl.checkpoints import to_bytes
-from deepsad_pl.lightning_api import Callback, Checkpoint, LightningModule, Trainer
-from deepsad_pl.stacked.loader import StackedLoader
+from deepsad_pl.common.checkpoints import to_bytes
+from deepsad_pl.common.lightning_api import Callback, Checkpoint, LightningModule, Trainer
 from deepsad_pl.stacked.module import StackedModule
-from deepsad_pl.training import LossSink, loss_error, spread, warn_of_collapse
+from deepsad_pl.stacked.replica_loader import StackedLoader
+from deepsad_pl.training.trainer import LossSink, loss_error, spread, warn_of_collapse
 
 
 @dataclass

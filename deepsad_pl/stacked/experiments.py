@@ -13,22 +13,14 @@ from typing import Any
 
 import torch
 
-from deepsad_pl import about
-from deepsad_pl.build import Parts, Phase, build, load_data
-from deepsad_pl.checkpoints import Checkpoint
+from deepsad_pl.common.checkpoints import Checkpoint
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import BusyError
 from deepsad_pl.data.sources import Source
-from deepsad_pl.encoder_cache import Entry, entry_key, locked_entry
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.experiment import (
-    begun,
-    finished_or_restored,
-    score_and_record,
-    speaking_for,
-    use_threads,
-)
-from deepsad_pl.files import BusyError
-from deepsad_pl.finished import Outcome, answer, locked_run
-from deepsad_pl.fitting import (
+from deepsad_pl.experiment.build import Parts, Phase, build, load_data
+from deepsad_pl.experiment.encoder_cache import Entry, entry_key, locked_entry
+from deepsad_pl.experiment.finished import Outcome, answer, locked_run
+from deepsad_pl.experiment.fit_deep import (
     Trained,
     checkpoint_path,
     finished_before,
@@ -41,14 +33,22 @@ from deepsad_pl.fitting import (
     unfinished,
     write_finished,
 )
-from deepsad_pl.plan import Plan
-from deepsad_pl.restorable import is_finished, usable
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.run import (
+    begun,
+    finished_or_restored,
+    score_and_record,
+    speaking_for,
+    use_threads,
+)
+from deepsad_pl.experiment.scoring import score_test_set
+from deepsad_pl.settings import about
 from deepsad_pl.stacked.forms import kind_of
-from deepsad_pl.stacked.scoring import score_test_set
 from deepsad_pl.stacked.steps import NotVectorizedError
 from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.stacked.vectorized import floats_of
-from deepsad_pl.tracking import Tracker
+from deepsad_pl.tracking.trackers import Tracker
+from deepsad_pl.training.restorable import is_finished, usable
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from deepsad_pl.identity import code_of
-from deepsad_pl.plan import Plan
-from deepsad_pl.ranges import may_vary
-from deepsad_pl.trainer_arguments import has_arguments
-from deepsad_pl.typed import arguments_of, kind_of_setting
+from deepsad_pl.common.ranges import may_vary
+from deepsad_pl.experiment.identity import code_of
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.settings.typed import arguments_of, kind_of_setting
+from deepsad_pl.training.trainer_arguments import has_arguments
 
 T = TypeVar("T")
 

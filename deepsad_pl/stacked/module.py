@@ -7,14 +7,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.lightning_api import LightningModule
+from deepsad_pl.common.lightning_api import LightningModule
 from deepsad_pl.methods.base import TrainedMethod, lr_at
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.stacked.adam import StackedAdam
-from deepsad_pl.stacked.batch_norm import Rows
 from deepsad_pl.stacked.forms import kind_of
-from deepsad_pl.stacked.loader import StackedBatch, StackedLoader
 from deepsad_pl.stacked.objectives import Objective, trained_parameters
+from deepsad_pl.stacked.replica_loader import StackedBatch, StackedLoader
+from deepsad_pl.stacked.replica_norm import Rows
 from deepsad_pl.stacked.steps import NotVectorizedError
 
 

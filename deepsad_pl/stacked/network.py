@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
-from deepsad_pl.stacked.batch_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
+from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
 from deepsad_pl.stacked.small_convolution import grouped_convolution
 
 # A layer's tensors and the activations -> activations. Inside, images are (B, K * C, H, W), all else is

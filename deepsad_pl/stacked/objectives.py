@@ -6,15 +6,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.losses import cross_entropy, deep_sad_terms, soft_boundary_terms, squared_distance, squared_error
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule, radius
 from deepsad_pl.methods.hypersphere import HypersphereMethod
-from deepsad_pl.stacked.batch_norm import Rows
-from deepsad_pl.stacked.loader import StackedLoader
+from deepsad_pl.methods.losses import (
+    cross_entropy,
+    deep_sad_terms,
+    soft_boundary_terms,
+    squared_distance,
+    squared_error,
+)
 from deepsad_pl.stacked.network import Replicas, run, stack_layers
+from deepsad_pl.stacked.replica_loader import StackedLoader
+from deepsad_pl.stacked.replica_norm import Rows
 
 # Where no replica has an inverse, something finite to compute and not to use.
 EPS = 1e-6

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.stacked.batch_norm import Rows
+from deepsad_pl.stacked.replica_norm import Rows
 
 _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
 

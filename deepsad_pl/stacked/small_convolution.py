@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deepsad_pl.compiling import missing_for_compiling
+from deepsad_pl.training.compiling import missing_for_compiling
 
 # Comes with torch where torch has CUDA; imported with the kernels only.
 HAS_TRITON = find_spec("triton") is not None

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.stacked.agreement import OF_TRAINING, facts_of, is_same
-from deepsad_pl.stacked.batch_norm import Rows
 from deepsad_pl.stacked.objectives import trained_parameters
+from deepsad_pl.stacked.replica_norm import Rows
 
 # How far losses and buffers, and gradients, may be from those of a replica alone, relative to their norm. In single
 # precision another order of sums moves the gradient of a deep network by some percent.

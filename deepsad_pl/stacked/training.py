@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from deepsad_pl.build import Phase
-from deepsad_pl.checkpoints import Checkpoint
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.lightning_api import Callback, LightningDataModule
+from deepsad_pl.common.checkpoints import Checkpoint
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.lightning_api import Callback, LightningDataModule
+from deepsad_pl.experiment.build import Phase
 from deepsad_pl.stacked.callbacks import Replica, ReplicaCheckpoints, ReplicaLosses, ReplicaSpreads
-from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.module import StackedModule, joined_state
-from deepsad_pl.stacked.progress import StackWatch
-from deepsad_pl.training import LossSink, PhaseProgress, make_trainer, require_finite_weights
+from deepsad_pl.stacked.replica_loader import StackedLoader
+from deepsad_pl.stacked.stack_progress import StackWatch
+from deepsad_pl.training.trainer import LossSink, PhaseProgress, make_trainer, require_finite_weights
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ def train_stack(
         watch: folder in which the process tells how far it is; None tells nobody.
 
     Returns:
-        For each training what a single one ends with (see :func:`~deepsad_pl.fitting.fit_phase`), or the exception it
-        failed with. Nothing is written but checkpoints on the way.
+        For each training what a single one ends with (see :func:`~deepsad_pl.experiment.fit_deep.fit_phase`), or the
+        exception it failed with. Nothing is written but checkpoints on the way.
 
     Raises:
         NotVectorizedError: if the loss of the modules cannot be computed for several at once.

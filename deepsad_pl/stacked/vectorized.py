@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.lightning_api import LightningModule
+from deepsad_pl.common.lightning_api import LightningModule
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.stacked.agreement import OF_TRAINING, Place, facts_of, is_same, put
-from deepsad_pl.stacked.batch_norm import Rows
-from deepsad_pl.stacked.loader import StackedLoader
 from deepsad_pl.stacked.objectives import Objective, trained_parameters
 from deepsad_pl.stacked.padding import Padded, PaddedNorms, paddings
+from deepsad_pl.stacked.replica_loader import StackedLoader
+from deepsad_pl.stacked.replica_norm import Rows
 from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, or_not_vectorized, step_alone, taken_step
 
 # What decides beside the loss how a module is trained.

@@ -7,13 +7,13 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from deepsad_pl.composer import Composer
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.plan import make_plan
-from deepsad_pl.study.effect import is_decisive
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.study.grid import Place, Study, quoted
 from deepsad_pl.study.jobs import Job, Planned
-from deepsad_pl.study.memory import Request
+from deepsad_pl.study.requests import Request
+from deepsad_pl.sweep.decisive import is_decisive
 
 # Settings that are named, but leave the experiments comparable with the paper's.
 _COMPARABLE = ("recipe=paper", "trainer.precision", "method.selection", "seed")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepsad_pl.about import MethodAbout, column_of
-from deepsad_pl.checks import names_a_folder
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import read_alike, resolve_class
-from deepsad_pl.errors import DeepSADError
+from deepsad_pl.settings.about import MethodAbout, column_of
+from deepsad_pl.settings.checks import names_a_folder
 
 Value = str | int | float | None
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from deepsad_pl.about import MethodAbout, of_method
-from deepsad_pl.composer import Composer
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.compose.declared import setting_names
 from deepsad_pl.data import image_folder
-from deepsad_pl.declared import setting_names
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.identity import hides_labeled_anomalies
-from deepsad_pl.plan import Plan, class_names, training_classes
+from deepsad_pl.experiment.identity import hides_labeled_anomalies
+from deepsad_pl.experiment.plan import Plan, class_names, training_classes
+from deepsad_pl.settings.about import MethodAbout, of_method
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
-from deepsad_pl.suggestions import suggested
 
 
 @dataclass(frozen=True)

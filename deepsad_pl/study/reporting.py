@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.console import console
-from deepsad_pl.dashboard import Dashboard, upload_dashboard, write_dashboard
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.loggers import logger_names, wandb_settings
-from deepsad_pl.plan import Plan
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.report import write_report
-from deepsad_pl.report.show import show_report
+from deepsad_pl.report.show_report import show_report
 from deepsad_pl.study.differences import Differences
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
 from deepsad_pl.study.results import results_frame
-from deepsad_pl.wandb_report import log_report
-from deepsad_pl.wandb_run import destination_of
+from deepsad_pl.tracking.dashboard import Dashboard, upload_dashboard, write_dashboard
+from deepsad_pl.tracking.loggers import logger_names, wandb_settings
+from deepsad_pl.tracking.wandb_report import log_report
+from deepsad_pl.tracking.wandb_run import destination_of
 
 
 def report_study(
@@ -60,7 +60,7 @@ def report_study(
     files = report.files
     if regions:
         # torch loads with it: the trained models are asked about every point of the plane.
-        from deepsad_pl.toy_figure import draw_study
+        from deepsad_pl.report.toy_figure import draw_study
 
         files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings)]
     show_report(report)

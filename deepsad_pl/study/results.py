@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from deepsad_pl.metrics import auroc
-from deepsad_pl.own_metrics import values_of
-from deepsad_pl.plan import Plan
-from deepsad_pl.results import read_scores
+from deepsad_pl.common.metrics import auroc
+from deepsad_pl.common.records import read_scores
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.settings.own_metrics import values_of
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
 

@@ -1,9 +1,6 @@
 """What has become of a study's experiments: finished, failed, at work or waiting; and how long the rest will take."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -11,73 +8,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from deepsad_pl.files import read_json, write_atomic
-from deepsad_pl.finished import record_of
-from deepsad_pl.own_metrics import lacking
-from deepsad_pl.results import RECORD, scores_problem
-from deepsad_pl.study.effect import is_decisive
+from deepsad_pl.common.records import RECORD, scores_problem
+from deepsad_pl.experiment.finished import record_of
+from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.jobs import Job
-
-STOPPED = "it was stopped before it was finished"
-
-
-class Failures:
-    """Notes about experiments that began and did not finish, one file each.
-
-    An experiment leaves a note when it begins and takes it away when it is finished, so that one that was killed is
-    known as well.
-
-    Args:
-        folder: of the notes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def news(self, jobs: Iterable[Job], before: Mapping[str, int]) -> list[tuple[Job, str | None]]:
-        """What has gone wrong with each job since the notes had these versions; None where nothing has."""
-        new = {name for name, version in self.versions().items() if before.get(name) != version}
-        return [(job, self.error(job.overrides) if self.name_of(job.overrides) in new else None) for job in jobs]
-
-    def versions(self) -> dict[str, int]:
-        """The name of each note, and when it was written."""
-        found: dict[str, int] = {}
-        for path in self.folder.glob("*.json"):
-            # Whoever has finished takes his note away.
-            with suppress(FileNotFoundError):
-                found[path.name] = path.stat().st_mtime_ns
-        return found
-
-    def name_of(self, overrides: Iterable[str]) -> str:
-        """The name of an experiment's note: the same wherever it runs."""
-        lines = "\n".join(sorted(filter(is_decisive, overrides)))
-        return f"{hashlib.sha256(lines.encode()).hexdigest()[:16]}.json"
-
-    def _path(self, overrides: Iterable[str]) -> Path:
-        return self.folder / self.name_of(overrides)
-
-    def note(self, overrides: Sequence[str], error: str, traceback: str = "") -> None:
-        """Keep what went wrong."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        note = {"error": error, "overrides": list(overrides), "traceback": traceback}
-        write_atomic(self._path(overrides), json.dumps(note, indent=2) + "\n")
-
-    def forget(self, overrides: Sequence[str]) -> None:
-        """Remove the note, if there is one."""
-        self._path(overrides).unlink(missing_ok=True)
-
-    def error(self, overrides: Sequence[str]) -> str | None:
-        """What went wrong, or None."""
-        path = self._path(overrides)
-        try:
-            note = read_json(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            return f"what went wrong is lost, since {path} is damaged ({error})"
-        if not (isinstance(note, dict) and isinstance(note.get("error"), str)):
-            return f"what went wrong is lost, since {path} is damaged (it has no error)"
-        return str(note["error"])
+from deepsad_pl.sweep.failures import Failures
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deepsad_pl.checks import output_dir_problems
-from deepsad_pl.cli import first_line
-from deepsad_pl.composer import Composer
-from deepsad_pl.console import console
-from deepsad_pl.errors import DeepSADError
-from deepsad_pl.files import BusyError
-from deepsad_pl.finished import answer, record_of
-from deepsad_pl.loggers import wandb_settings
-from deepsad_pl.own_metrics import lacking
-from deepsad_pl.signals import sigterm_exits
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import BusyError
+from deepsad_pl.common.messages import first_line
+from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.experiment.finished import answer, record_of
+from deepsad_pl.settings.checks import output_dir_problems
+from deepsad_pl.settings.own_metrics import lacking
+from deepsad_pl.study.command_words import sort_words
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
-from deepsad_pl.study.job import noted
 from deepsad_pl.study.jobs import Job, Planned, Planner
-from deepsad_pl.study.memory import Memory, Request, alike
-from deepsad_pl.study.progress import StudyProgress
-from deepsad_pl.study.show import show_state
-from deepsad_pl.study.state import STOPPED, Failures, State, is_finished, put_back, set_aside, state_of, throw_away
-from deepsad_pl.study.words import sort_words
+from deepsad_pl.study.requests import Memory, Request, alike
+from deepsad_pl.study.show_state import show_state
+from deepsad_pl.study.state import State, is_finished, put_back, set_aside, state_of, throw_away
+from deepsad_pl.study.study_progress import StudyProgress
+from deepsad_pl.sweep.failures import STOPPED, Failures
+from deepsad_pl.sweep.job import noted
+from deepsad_pl.tracking.loggers import wandb_settings
 
 ACTIONS = ("run", "status", "report", "dashboard", "forget")
 T = TypeVar("T")

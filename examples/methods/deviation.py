@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepsad_pl.common.ranges import Positive
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.networks.build import build_encoder, representation_width
-from deepsad_pl.ranges import Positive
+from deepsad_pl.networks.description import build_encoder, representation_width
 
 
 class DeviationModule(TrainedMethod):

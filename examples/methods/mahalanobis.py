@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepsad_pl.ranges import Share
+from deepsad_pl.common.ranges import Share
 from deepsad_pl.shallow.kernels import FloatArray, Rows
 from deepsad_pl.shallow.models import Arrays, Model
 from deepsad_pl.shallow.task import Fitted, Task

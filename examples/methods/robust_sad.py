@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from deepsad_pl.losses import deep_sad_terms
+from deepsad_pl.common.ranges import Positive
 from deepsad_pl.methods.deep_sad import DeepSADModule
-from deepsad_pl.ranges import Positive
+from deepsad_pl.methods.losses import deep_sad_terms
 
 
 class RobustSADModule(DeepSADModule):

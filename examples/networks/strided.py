@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from deepsad_pl.ranges import AtLeast1
+from deepsad_pl.common.ranges import AtLeast1
 
 
 class StridedEncoder(nn.Module):

@@ -1,0 +1,212 @@
+"""Experiments from Python, with the settings, checks, records, cache and resume of the commands."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from hydra._internal.utils import create_config_search_path
+from omegaconf import OmegaConf
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import read_scores
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.compose.declared import setting_names
+from deepsad_pl.compose.store import register
+from deepsad_pl.compose.strict import StrictLoader
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.settings.about import CONF
+from deepsad_pl.settings.schema import GROUPS
+from deepsad_pl.study.grid import quoted
+
+if TYPE_CHECKING:
+    from deepsad_pl.data.sources import Source
+    from deepsad_pl.methods.base import TrainedMethod
+    from deepsad_pl.shallow.models import Model
+
+Folder = str | PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an experiment.
+
+    Attributes:
+        record: what ``metrics.json`` holds.
+        run_dir: the run folder.
+        was_finished: whether it was there before, so that nothing was trained.
+        plan: what was done.
+    """
+
+    record: Mapping[str, Any]
+    run_dir: Path
+    was_finished: bool
+    plan: Plan
+
+    @property
+    def auroc(self) -> float:
+        """AUROC on the test set, in [0, 1]."""
+        return float(self.record["auroc"])
+
+    @cached_property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """The anomaly score of each test sample, shape (n,), in the order of the data; higher is more anomalous."""
+        return read_scores(self.run_dir)[1]
+
+    @cached_property
+    def y(self) -> npt.NDArray[np.int64]:
+        """The ground truth of each test sample, shape (n,): 0 normal, 1 anomaly."""
+        return read_scores(self.run_dir)[0]
+
+    @cached_property
+    def module(self) -> "TrainedMethod | Model":
+        """What was trained, ready to score: a module in evaluation mode, or the model of a shallow method.
+
+        Raises:
+            DeepSADError: if its file is missing or damaged.
+        """
+        from deepsad_pl.experiment.rescoring import trained_model
+
+        return trained_model(self.plan)
+
+
+def run(
+    method: str = "deep_sad",
+    dataset: str = "digits",
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: Folder = None,
+    **settings: Any,
+) -> Result:
+    """Run one experiment, go on with it, or take its result if it is finished.
+
+    Args:
+        method: a choice of ``method``, see :func:`list_methods`.
+        dataset: a choice of ``dataset``, see :func:`list_datasets`.
+        overrides: words as on the command line, such as ``"method.eta=2"``.
+        config_dir: a folder with choices of your own, as ``--config-dir`` of the commands.
+        **settings: settings by their names: those of the scenario (``gamma_l=.05``), of the top level (``seed=1``,
+            ``output_dir="runs"``), other groups (``pretrain="none"``), and others whose name occurs once (``eta=2``).
+
+    Raises:
+        DeepSADError: with every problem found, before any work; a name that is unknown or ambiguous is one.
+    """
+    composer = _composer(config_dir)
+    words = _words(composer, [f"dataset={dataset}", f"method={method}", *overrides], settings)
+    chosen = composer.settings(words)
+    plan = make_plan(chosen)
+    where = ["--config-dir", str(config_dir)] if config_dir is not None else []
+    from deepsad_pl.experiment.run import run_experiment
+
+    outcome = run_experiment(
+        plan,
+        config=chosen,
+        config_yaml=OmegaConf.to_yaml(OmegaConf.create(chosen)),
+        command=shlex.join(["python", "train.py", *where, *words]),
+        plots=True,
+    )
+    return Result(outcome.record, outcome.run_dir, outcome.was_finished, plan)
+
+
+def load_data(
+    dataset: str = "digits", overrides: Sequence[str] = (), *, config_dir: Folder = None, **settings: Any
+) -> "Source":
+    """The arrays of a data set, divided into training and test data and scaled as an experiment has them.
+
+    Args:
+        dataset: a choice of ``dataset``, see :func:`list_datasets`.
+        overrides: as of :func:`run`.
+        config_dir: likewise.
+        **settings: likewise, such as ``seed=1`` and ``data_dir="data"``.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    composer = _composer(config_dir)
+    plan = make_plan(composer.settings(_words(composer, [f"dataset={dataset}", *overrides], settings)))
+    from deepsad_pl.experiment.build import load_data as load
+
+    return load(plan)
+
+
+def list_methods(config_dir: Folder = None) -> list[str]:
+    """The choices of ``method``.
+
+    >>> "deep_sad" in list_methods()
+    True
+
+    Args:
+        config_dir: a folder with choices of your own.
+    """
+    return _composer(config_dir).options("method")
+
+
+def list_datasets(config_dir: Folder = None) -> list[str]:
+    """The choices of ``dataset``.
+
+    >>> "digits" in list_datasets()
+    True
+
+    Args:
+        config_dir: a folder with choices of your own.
+    """
+    return _composer(config_dir).options("dataset")
+
+
+def _composer(config_dir: Folder) -> Composer:
+    register()
+    path = create_config_search_path(str(CONF))
+    if config_dir is not None:
+        if not (folder := Path(config_dir).expanduser().resolve()).is_dir():
+            told = f"config_dir is {config_dir}, which is no folder; give the one with method/ or dataset/"
+            raise DeepSADError(told)
+        schema = path.get_path().pop()
+        path.append("command-line", f"file://{folder}")
+        path.append(schema.provider, schema.path)
+    return Composer(StrictLoader(path))
+
+
+def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that say the same.
+
+    Raises:
+        DeepSADError: for each name that is unknown or ambiguous.
+    """
+    groups = {name: value for name, value in settings.items() if name in GROUPS}
+    words = [*words, *(f"{name}={value}" for name, value in groups.items())]
+    names = setting_names(composer.base(composer.choices(composer.parse(words))))
+    problems: list[str] = []
+    found: list[str] = []
+    for name, value in settings.items():
+        if name in groups:
+            continue
+        same = [one for one in names if one.rpartition(".")[2] == name and ".about." not in one]
+        first = [one for one in (name, f"scenario.{name}") if one in names]
+        if len(same) > 1 and not first:
+            told = " or ".join(f'"{one}={_text(value)}"' for one in same)
+            problems.append(f"{name} is ambiguous: {', '.join(same)}; give overrides=[{told}]")
+        elif not (first or same):
+            near = suggested(name, [*names, *GROUPS]) or "list them by python train.py --help"
+            problems.append(f"there is no setting {name} with these choices; {near}")
+        else:
+            found.append(f"{(first or same)[0]}={_text(value)}")
+    if problems:
+        raise DeepSADError(*problems)
+    return [*words, *found]
+
+
+def _text(value: Any) -> str:
+    """A value as Hydra reads it back."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if hasattr(value, "item"):  # of numpy
+        return _text(value.item())
+    return quoted(str(value) if isinstance(value, PathLike) else value, number=True)

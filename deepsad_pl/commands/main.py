@@ -1,0 +1,96 @@
+"""The command line: Hydra composes the configuration, the rest happens elsewhere.
+
+Heavy libraries are imported when an experiment starts, so that ``--help`` and errors come at once.
+"""
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import hydra._internal.hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from deepsad_pl.common.ranks import is_main_process
+from deepsad_pl.compose.configured import run_configured
+from deepsad_pl.compose.store import register
+from deepsad_pl.compose.strict import StrictLoader
+from deepsad_pl.data.class_names import quote_names
+from deepsad_pl.settings import about
+
+if TYPE_CHECKING:
+    pass
+
+CONF = str(about.CONF)
+
+register()
+
+
+def run_job(cfg: DictConfig) -> float:
+    """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    outcome = run_configured(cfg, plots=not multirun)
+    if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
+        from deepsad_pl.experiment.show_outcome import show_outcome
+
+        show_outcome(outcome, compact=multirun)
+    return float(outcome.record["auroc"])
+
+
+def _run_hydra(config_name: str) -> None:
+    internal: Any = hydra._internal.hydra
+    before, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, StrictLoader
+    try:
+        hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(run_job)()
+    finally:
+        internal.ConfigLoaderImpl = before
+
+
+def _hasten_help() -> None:
+    """Keep Hydra from copying its one store with every look at a group: a hundred times, half of the time of a help."""
+    if not {"-h", "--help", "--hydra-help"}.isdisjoint(sys.argv[1:]):
+        ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
+
+
+def train() -> None:
+    """``python train.py`` and ``deepsad-train``."""
+    _hasten_help()
+    sys.argv[1:] = map(quote_names, sys.argv[1:])
+    _run_hydra("train")
+
+
+# Those of Hydra that say what to do in place of, or how to do, a multirun.
+_INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
+_FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
+
+# Words of a study that Hydra has not seen: it would try them on the one method and data set of its own configuration.
+held_back: list[str] = []
+
+
+# All that action=forget needs of Hydra: what else it names may be gone.
+_OF_FORGET = ("study", "action", "dry_run", "output_dir", "hydra")
+
+
+def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
+    """A command line without the settings that only some of a study's methods or data sets have, and these."""
+    if "action=forget" in words:
+        settings = [w for w in words if "=" in w and not w.startswith("-")]
+        held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
+    else:
+        held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
+    if not any(word.startswith("study=") for word in words):
+        return words, []
+    return [word for word in words if word not in held], held
+
+
+def sweep() -> None:
+    """``python sweep.py`` and ``deepsad-sweep``."""
+    _hasten_help()
+    sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
+    if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
+        # The configuration says so as well, but where it has an error Hydra would complain about comma lists instead.
+        sys.argv.insert(1, "--multirun")
+    _run_hydra("sweep")

@@ -1,0 +1,241 @@
+"""The record of an experiment: its identity, its files, each written whole or not at all and checked when read."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import read_json, write_atomic
+from deepsad_pl.common.metrics import auroc
+
+log = logging.getLogger(__name__)
+
+RECORD = "metrics.json"
+SCORES = "scores.csv"
+
+METRICS = ("auroc", "average_precision")
+_COUNTS = (
+    *("train", "unlabeled", "pollution", "labeled_normals", "labeled_anomalies"),
+    *("test", "test_normal", "test_anomalous"),
+)
+
+# Names that no metric of the user's own may have: of other fields of a record, of columns of a study's results, and of
+# what a tracker shows of the test set.
+TAKEN_NAMES = frozenset(
+    (
+        *METRICS,
+        *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
+        *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics"),
+        *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
+        *("lr_from_test", "roc", "scores_normal", "scores_anomalous"),
+    )
+)
+
+# How far the AUROC of scores may be from the record's: rounding, of older records to float32.
+AUROC_TOLERANCE = 1e-6
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """Eight hex digits of what determines a result; the order of keys does not matter."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+def write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
+    """Write ``metrics.json``; a valid one says that the run is finished."""
+    write_atomic(run_dir / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
+    """The record of a finished run; None if there is none, or, with a warning, none that is valid.
+
+    Args:
+        run_dir: the run folder.
+        expected_hash: :func:`identity_hash` of the experiment that the record must be of.
+
+    Raises:
+        DeepSADError: if the file cannot be read at all.
+    """
+    path = run_dir / RECORD
+    record = None
+    try:
+        record = read_json(path)
+        problem = next(_record_problems(record, expected_hash), None)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        problem = str(error)
+    except OSError as error:
+        raise DeepSADError(
+            f"{path} cannot be read ({error}); make it readable, or choose another output_dir"
+        ) from error
+    if problem is not None:
+        warn_once(f"{path} is no valid record ({problem}): the experiment counts as not finished")
+        return None
+    assert isinstance(record, dict)
+    return record
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process: files are looked at many times."""
+    log.warning("%s", message)
+
+
+def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
+    """What keeps a record from being one of an experiment, whichever release has written it."""
+    if not isinstance(record, dict):
+        yield f"it holds a {type(record).__name__} instead of an object"
+        return
+    if record.get("hash") != expected_hash:
+        yield f"its hash is {record.get('hash')!r}, the experiment's {expected_hash!r}"
+    for key in METRICS:
+        if not (_is_number(record.get(key)) and record[key] <= 1):
+            yield f"its {key} is {record.get(key)!r}, no number in [0, 1]"
+    for key in ("dataset", "method"):
+        if not isinstance(record.get(key), str):
+            yield f"its {key} is {record.get(key)!r}, no name"
+    counts = record.get("counts")
+    if not (isinstance(counts, dict) and all(_is_count(counts.get(key)) for key in _COUNTS)):
+        yield f"its counts are {counts!r}, not the numbers of {', '.join(_COUNTS)}"
+    elif not (counts["test_normal"] and counts["test_anomalous"]) or (
+        counts["test_normal"] + counts["test_anomalous"] != counts["test"]
+    ):
+        yield f"its counts of test samples do not fit: {counts!r}"
+    seconds = record.get("seconds")
+    if not (isinstance(seconds, dict) and seconds and all(map(_is_number, seconds.values()))):
+        yield f"its seconds are {seconds!r}"
+    if not isinstance(record.get("selection", {}), dict):
+        yield f"its selection is {record['selection']!r}"
+    own = record.get("metrics", {})
+    if not (isinstance(own, dict) and all(isinstance(what, dict) for what in own.values())):
+        yield f"its metrics are {own!r}"
+    else:
+        for name in own:
+            # Unlike all other numbers these may be negative.
+            if not _is_finite(value := record.get(name)):
+                yield f"its {name} is {value!r}, no finite number"
+    scores = record.get("scores", {"bytes": 0, "sha256": ""})
+    if not (isinstance(scores, dict) and _is_count(scores.get("bytes")) and isinstance(scores.get("sha256"), str)):
+        yield f"its scores are {scores!r}, not the bytes and sha256 of {SCORES}"
+
+
+def _is_number(value: Any) -> bool:
+    return _is_finite(value) and bool(value >= 0)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt.ArrayLike) -> dict[str, Any]:
+    """Write ``scores.csv``: position in the test set, ground truth and anomaly score of every test sample.
+
+    Returns:
+        The ``bytes`` and ``sha256`` of the file, for the record.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("index", "y", "score"))
+    scores = np.asarray(score)
+    # So many digits give a number back to the bit.
+    digits = 9 if scores.dtype == np.float32 else 17
+    rows = zip(np.asarray(idx).tolist(), np.asarray(y).tolist(), scores, strict=True)
+    writer.writerows((i, label, f"{value:.{digits}g}") for i, label, value in rows)
+    content = text.getvalue().encode()
+    write_atomic(run_dir / SCORES, content)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def read_scores(run_dir: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Ground truth and anomaly score of every test sample, shape (n,) each, in the order of ``scores.csv``.
+
+    Columns are found by their names; others are ignored.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is damaged.
+    """
+    _, y, score = _parsed((run_dir / SCORES).read_bytes())
+    return y, score
+
+
+def scores_problem(run_dir: Path, record: Mapping[str, Any], *, contents: bool = True) -> str | None:
+    """What is wrong with the ``scores.csv`` of a finished run, or None.
+
+    Args:
+        run_dir: the run folder.
+        record: a valid one. If it has no checksum of the file (those of earlier releases), the scores themselves are
+            checked: as many as the record counts, finite, and of the record's AUROC.
+        contents: whether the file is read; else only its size is looked at, which is enough for a study's overview.
+
+    Raises:
+        DeepSADError: if the file cannot be read.
+    """
+    path, known = run_dir / SCORES, record.get("scores")
+    try:
+        size = path.stat().st_size
+        if size == 0 or (known and size != known["bytes"]):
+            return f"is damaged ({size} bytes)"
+        if not contents:
+            return None
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        raise DeepSADError(
+            f"{path} cannot be read ({error}); make it readable, or choose another output_dir"
+        ) from error
+    if known:
+        return None if hashlib.sha256(content).hexdigest() == known["sha256"] else "is damaged (its SHA-256 is another)"
+    try:
+        _check_scores(content, record)
+    except ValueError as error:
+        return f"is damaged ({error})"
+    return None
+
+
+def _parsed(content: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """``index``, ``y`` and ``score``.
+
+    Raises:
+        ValueError: if these are not the columns of a CSV file of numbers.
+    """
+    try:
+        header, *rows = csv.reader(io.StringIO(content.decode()), strict=True)
+        if missing := {"index", "y", "score"}.difference(header):
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError(f"a row has not {len(header)} columns")
+        columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
+        index, y = (np.array([int(value) for value in columns[name]], np.int64) for name in ("index", "y"))
+    except (csv.Error, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    return index, y, np.array([float(value) for value in columns["score"]])
+
+
+def _check_scores(content: bytes, record: Mapping[str, Any]) -> None:
+    index, y, score = _parsed(content)
+    counts = record["counts"]
+    if not np.array_equal(np.sort(index), np.arange(counts["test"])):
+        raise ValueError(f"its {len(index)} rows are not those of {counts['test']} test samples")
+    if not np.isin(y, (0, 1)).all() or y.sum() != counts["test_anomalous"]:
+        raise ValueError(f"y does not mark {counts['test_anomalous']} anomalies")
+    if not np.isfinite(score).all():
+        raise ValueError("a score is not finite")
+    if abs((found := auroc(score, y)) - record["auroc"]) > AUROC_TOLERANCE:
+        raise ValueError(f"its AUROC is {found:.6f}, the record's {record['auroc']:.6f}")

@@ -1,0 +1,1 @@
+"""From words of a command line to settings: Hydra, strict about what it composes."""

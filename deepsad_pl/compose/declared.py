@@ -1,0 +1,189 @@
+"""Which settings a configuration may have: those that its types declare, at every depth."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.settings.about import facts_of, own
+from deepsad_pl.settings.schema import GROUP_CONFIGS, KEYS, LoggerConfig, SweepConfig, TrainConfig
+from deepsad_pl.settings.typed import allowed_settings, expected_settings, typed
+
+# The parts of a configuration that describe a component, with the group that it is of.
+COMPONENTS = {**{group: group for group in KEYS}, "dataset.network": "network"}
+_ONLY_SWEEP = {field.name for field in fields(SweepConfig)} - {field.name for field in fields(TrainConfig)}
+
+
+def declared_keys(node: DictConfig, name: str) -> frozenset[str] | None:
+    """The keys that a part of a configuration may have, or None if its declaration leaves them open.
+
+    Args:
+        node: the part.
+        name: its full name; empty for the whole.
+    """
+    kind = OmegaConf.get_type(node)
+    if is_dataclass(kind):
+        return frozenset(field.name for field in fields(kind))
+    if (above := name.removesuffix(".about")) != name and above in COMPONENTS:
+        return facts_of(COMPONENTS[above])
+    return allowed_settings(COMPONENTS[name], _known_by(node)) if name in COMPONENTS else None
+
+
+def _expected_keys(node: DictConfig, name: str) -> frozenset[str]:
+    """The keys that a part of a configuration has unless they were taken away."""
+    if name in COMPONENTS:
+        return expected_settings(COMPONENTS[name], _known_by(node))
+    return declared_keys(node, name) or frozenset() if is_dataclass(OmegaConf.get_type(node)) else frozenset()
+
+
+def _known_by(node: DictConfig) -> dict[str, Any]:
+    """What says which component a part of a configuration is."""
+    return {key: node[key] for key in ("name", "_target_") if key in node}
+
+
+def undeclared_settings(cfg: DictConfig) -> list[str]:
+    """The full names of all that nothing declares; ``hydra`` is Hydra's own."""
+    return [name for name, declared in _walk(cfg) if not declared]
+
+
+def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
+    """The full names of declared settings that the configuration has lost."""
+    keys = _keys(cfg)
+    found = [f"{prefix}{key}" for key in sorted(_expected_keys(cfg, prefix.rstrip(".")).difference(keys))]
+    for name, key in keys.items():
+        if (child := _child(cfg, key)) is not None and f"{prefix}{name}" != "hydra":
+            found += removed_settings(child, f"{prefix}{name}.")
+    return found
+
+
+def setting_names(cfg: DictConfig) -> list[str]:
+    """The full names of all settings that a word can set, also those without a value."""
+    return [name for name, declared in _walk(cfg) if declared]
+
+
+def declaration_problems(cfg: DictConfig) -> list[str]:
+    """The sentences about all that a configuration has and may not, or has lost."""
+    problems = [unknown_setting(key, cfg) for key in undeclared_settings(cfg)]
+    return problems + [removed(key) for key in removed_settings(cfg)]
+
+
+def has_setting(cfg: DictConfig, key: str) -> bool:
+    """Whether there is a setting of that name, with or without a value."""
+    group, _, name = key.rpartition(".")
+    parent = OmegaConf.select(cfg, group, throw_on_missing=False) if group else cfg
+    if isinstance(parent, ListConfig):
+        return name.isdecimal() and int(name) < len(parent)
+    # A mandatory value that is not given yet is not "in" its parent.
+    return isinstance(parent, DictConfig) and name in _keys(parent)
+
+
+def may_have(cfg: DictConfig, key: str) -> bool:
+    """Whether a setting of that name could be added, since what it would stand in is open or takes components."""
+    while (key := key.rpartition(".")[0]) and not has_setting(cfg, key):
+        pass
+    above = OmegaConf.select(cfg, key, throw_on_missing=False) if key else cfg
+    return isinstance(above, DictConfig) and (declared_keys(above, key) is None or _takes_components(above))
+
+
+def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
+    """The sentence about a setting that does not exist, with the nearest one that does.
+
+    Args:
+        key: its full name.
+        cfg: the configuration that it is missing in.
+        said_by: a clause that says who sets it.
+        groups: names of further groups that could be meant.
+    """
+    names = setting_names(cfg)
+    group, _, rest = key.partition(".")
+    above, _, last = key.rpartition(".")
+    if group in _ONLY_SWEEP and group not in names:
+        return f"there is no setting {key} of train.py{said_by}; it is one of python sweep.py"
+    others = [OmegaConf.structured(kind) for kind in GROUP_CONFIGS.get(group, {}).values()]
+    others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in KEYS else []
+    if any(has_setting(other, rest) for other in others if rest):
+        chosen = OmegaConf.select(cfg, f"{group}.name", throw_on_missing=False)
+        return f"there is no setting {key} with {group}={chosen}{said_by}; leave it out or choose a {group} that has it"
+    if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
+        return unknown_setting(above, cfg, said_by=said_by, groups=groups)
+    all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
+    parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
+    if isinstance(parent, DictConfig) and _takes_components(parent):
+        if last == "_target_":
+            return (
+                f"there is no setting {key}{said_by}; put it and its arguments one level deeper: {above}.<name>.{last}"
+            )
+        if last in _keys(parent) and _child(parent, last) is not None:
+            all_are = f"for a component of that name, give {key}._target_, its class"
+    return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
+
+
+def to_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain dictionaries, every interpolation resolved.
+
+    Raises:
+        DeepSADError: for each setting that does not exist, was removed or has no value.
+    """
+    problems = declaration_problems(cfg)
+    try:
+        # Other groups may refer to one that is missing as a whole.
+        missing = [key for key in map(str, cfg) if OmegaConf.is_missing(cfg, key)] or sorted(
+            OmegaConf.missing_keys(cfg)
+        )
+        problems += [f"{key} is not set; give it on the command line: {key}=..." for key in sorted(missing)]
+        settings = None if problems else OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise DeepSADError(*problems, f"{error.full_key}: {first_sentence(error)}") from error
+    if problems:
+        raise DeepSADError(*problems)
+    assert isinstance(settings, dict)
+    return typed({str(key): value for key, value in settings.items()})
+
+
+def removed(key: str) -> str:
+    """The sentence about a setting that was taken away."""
+    return f"~{key} takes away the setting {key}, which every experiment needs; give it a value instead"
+
+
+def first_sentence(error: Exception) -> str:
+    """What an error of OmegaConf says, without its list of details."""
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Every name and whether it is declared, not going on below one that is not."""
+    declared = declared_keys(node, prefix.rstrip("."))
+    for key, value in _keys(node).items():
+        name, is_declared = f"{prefix}{key}", declared is None or key in declared or _is_component(node, value)
+        if name == "hydra" or (is_declared and "." in key):
+            continue
+        yield name, is_declared
+        if is_declared and (child := _child(node, value)) is not None:
+            yield from _walk(child, f"{name}.")
+
+
+def _takes_components(node: DictConfig) -> bool:
+    """Whether a part of a configuration holds components under names of their own, beside what it declares."""
+    kind = OmegaConf.get_type(node)
+    return kind is not None and issubclass(kind, LoggerConfig)
+
+
+def _is_component(node: DictConfig, key: Any) -> bool:
+    child = _child(node, key) if _takes_components(node) else None
+    return child is not None and "_target_" in child
+
+
+def _keys(node: DictConfig) -> dict[str, Any]:
+    """The keys by what they are called; those of an open part may be numbers."""
+    return {str(key): key for key in node}
+
+
+def _child(node: DictConfig, key: Any) -> DictConfig | None:
+    """The part of a configuration under a key, if that is one with keys of its own."""
+    child = node._get_node(key)
+    has_keys = isinstance(child, DictConfig) and not (child._is_none() or child._is_missing())
+    return child if has_keys and not child._is_interpolation() else None  # type: ignore[return-value,union-attr]

@@ -1,0 +1,23 @@
+"""The types of the configuration in Hydra's store. No torch in this module: ``--help`` and completion stay fast."""
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from deepsad_pl.settings.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
+
+
+def register() -> None:
+    """Make the types known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="train", node=_with_open_loggers(TrainConfig))
+    store.store(group="schema", name="sweep", node=_with_open_loggers(SweepConfig))
+    for group, configs in GROUP_CONFIGS.items():
+        for name, node in configs.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def _with_open_loggers(kind: type[TrainConfig]) -> DictConfig:
+    """A type whose group ``logger`` takes loggers of any name; what else it is given is refused afterwards."""
+    config: DictConfig = OmegaConf.structured(kind)
+    config._get_node("logger")._set_flag("struct", False)  # type: ignore[union-attr]
+    return config

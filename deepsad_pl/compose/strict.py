@@ -1,0 +1,318 @@
+"""Hydra's loader of configurations, where every key and choice that does not exist is told in one sentence each.
+
+Hydra stops at the first one, proposes to add it with ``+``, and accepts whatever is added.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, is_dataclass
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.compose.declared import (
+    declaration_problems,
+    declared_keys,
+    first_sentence,
+    has_setting,
+    may_have,
+    removed,
+    to_settings,
+    undeclared_settings,
+    unknown_setting,
+)
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.settings.schema import GROUPS, TrainConfig
+
+# What Hydra raises for a wrong command line or a wrong file.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+# Empty at first, so that no setting in it can be meant by another name.
+_ARGUMENTS = ("trainer.extra", "metrics")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with the words of a command line and with the files that they choose.
+
+    Attributes:
+        problems: a sentence each.
+        rest: the configuration of the words that are right, without Hydra's own; None if they make none.
+    """
+
+    problems: list[str]
+    rest: DictConfig | None = None
+
+
+class StrictLoader(ConfigLoaderImpl):
+    """Refuses what no type declares, and says what could have been meant."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose a configuration.
+
+        Raises:
+            HydraException: with every problem found.
+        """
+
+        def compose() -> DictConfig:
+            return super(StrictLoader, self).load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+
+        if not validate_sweep_overrides:
+            # Hydra only looks for its mode here, and takes an error for none.
+            return compose()
+        try:
+            cfg = compose()
+        except COMPOSITION_ERRORS:
+            found = find_problems(self, config_name, overrides, run_mode)
+            if not found.problems:
+                raise
+        else:
+            if not (problems := declaration_problems(cfg)):
+                return cfg
+            found = find_problems(self, config_name, overrides, run_mode)
+            found = found if found.problems else Findings(problems)
+        one_experiment = found.rest is not None and OmegaConf.get_type(found.rest) is TrainConfig
+        problems = with_those_of_the_rest(found) if run_mode == RunMode.RUN and one_experiment else found.problems
+        raise ConfigCompositionException(str(DeepSADError(*problems)))
+
+
+def with_those_of_the_rest(found: Findings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
+    """All that is wrong with an experiment: with words, and with the values that the others give.
+
+    Args:
+        found: what is wrong with the words.
+        multirun: whether the experiment is one of several.
+        tasks: as of :func:`~deepsad_pl.experiment.plan.make_plan`.
+    """
+    if found.rest is None:
+        return found.problems
+    try:
+        make_plan(to_settings(found.rest), multirun=multirun, tasks=tasks, problems=found.problems)
+    except DeepSADError as error:
+        return list(dict.fromkeys([*found.problems, *error.problems]))
+    return found.problems
+
+
+def find_problems(
+    loader: ConfigLoader, config_name: str | None, words: Sequence[str], run_mode: RunMode = RunMode.RUN
+) -> Findings:
+    """Look for all that is wrong with a command line at once.
+
+    Args:
+        loader: Hydra's, with its search path.
+        config_name: of the primary configuration.
+        words: the overrides.
+        run_mode: as Hydra composes.
+
+    Returns:
+        No problems where only Hydra knows what is wrong.
+    """
+    try:
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
+    except OverrideParseException as error:
+        return Findings([in_one_line(f"{error.override}: {error.message}")])
+    loader = searching_too(loader, words)
+    problems: list[str] = []
+    choices: list[Override] = []
+    values: list[Override] = []
+    for override in overrides:
+        if is_choice(loader, override):
+            wrong = list(_choice_problems(loader, override))
+            problems += wrong
+            choices += [] if wrong else [override]
+        elif override.is_hydra_override():
+            choices.append(override)
+        else:
+            values.append(override)
+
+    def composed(chosen: Sequence[Override]) -> DictConfig:
+        lines = [str(override.input_line) for override in chosen]
+        return _OpenLoader(loader.get_search_path()).load_configuration(
+            config_name, lines, run_mode, validate_sweep_overrides=False
+        )
+
+    try:
+        try:
+            cfg = composed(choices)
+        except COMPOSITION_ERRORS:
+            default = composed([])
+            foreign = [override for override in choices if _is_foreign(override, default)]
+            if not foreign:
+                raise
+            problems += [_foreign_choice(override, default) for override in foreign]
+            cfg = composed([override for override in choices if override not in foreign])
+    except COMPOSITION_ERRORS as error:
+        return Findings([*problems, in_one_line(error)] if problems else [])
+    problems += _drop_undeclared(cfg, said_by=", which a config file sets")
+    groups = [group for group in loader.list_groups("") if group not in ("hydra", "schema", "study")]
+    for override in values:
+        problems += _value_problems(override, cfg, groups)
+    problems += _drop_undeclared(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return Findings(list(dict.fromkeys(problems)), cfg)
+
+
+def explained(error: Exception, loader: ConfigLoader, config_name: str | None, words: Sequence[str]) -> DeepSADError:
+    """What is to be raised in place of an error of :data:`COMPOSITION_ERRORS`.
+
+    Raises:
+        Exception: the error itself, if it is not about the words and files.
+    """
+    problems = find_problems(loader, config_name, words).problems
+    if not problems and not isinstance(error, HydraException | OmegaConfBaseException):
+        raise error
+    return DeepSADError(*(problems or [in_one_line(error)]))
+
+
+def searching_too(loader: ConfigLoader, words: Sequence[str]) -> ConfigLoaderImpl:
+    """The loader, which finds groups in the folders that ``hydra.searchpath`` names, too."""
+    assert isinstance(loader, ConfigLoaderImpl)
+    named = [word for word in words if is_searchpath(word)]
+    if not named:
+        return loader
+    path = copy.deepcopy(loader.get_search_path())
+    schema = path.get_path().pop()
+    for override in OverridesParser.create().parse_overrides(named):
+        for folder in override.value():  # type: ignore[union-attr]
+            path.append("hydra.searchpath in command-line", str(folder))
+    path.append(schema.provider, schema.path)
+    return type(loader)(path)
+
+
+def is_searchpath(word: str) -> bool:
+    """Whether a word of the command line says where Hydra is to look for files."""
+    return word.lstrip("+").startswith("hydra.searchpath=")
+
+
+def is_choice(loader: ConfigLoader, override: Override) -> bool:
+    """Whether an override chooses an option of a group, and does not set a value."""
+    assert isinstance(loader, ConfigLoaderImpl)
+    is_group = override.package is not None or loader.repository.group_exists(override.key_or_group)
+    return is_group and (override.is_sweep_override() or not isinstance(override.value(), dict))
+
+
+def in_one_line(error: object) -> str:
+    """What an error says, in one line, with what Hydra leaves to its cause."""
+    cause = getattr(error, "__cause__", None)
+    told = [error, first_sentence(cause)] if isinstance(cause, OmegaConfBaseException) else [error]
+    return " ".join(" ".join(map(str, told)).split())
+
+
+class _OpenLoader(ConfigLoaderImpl):
+    """Lets files and words put anything anywhere, so that all that is too much can be seen afterwards."""
+
+    def _load_single_config(self, default: ResultDefault, repo: object) -> ConfigResult:
+        loaded = copy.copy(super()._load_single_config(default, repo))  # type: ignore[arg-type]
+        if isinstance(loaded.config, DictConfig) and not str(default.config_path).startswith("hydra"):
+            loaded.config = copy.deepcopy(loaded.config)
+            _open(loaded.config)
+        return loaded
+
+
+def _open(node: DictConfig) -> None:
+    if is_dataclass(OmegaConf.get_type(node)):
+        node._set_flag("struct", False)
+    if not (node._is_none() or node._is_missing() or node._is_interpolation()):
+        for _, child in node.items_ex(resolve=False):
+            if isinstance(child, DictConfig):
+                _open(child)
+
+
+def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
+    group = override.key_or_group
+    if override.is_delete() or override.package is not None:
+        return
+    options = loader.get_group_options(group, ObjectType.CONFIG)
+    chosen = list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
+    if group in GROUPS and group != "logger" and any(isinstance(value, list) for value in chosen):
+        yield f"{override.input_line}: give one {group}, or several without brackets, each of which is then run"
+        return
+    names = [name for value in chosen for name in (value if isinstance(value, list) else [value])]
+    for name in names:
+        if not (isinstance(name, str) and (name.removesuffix(".yaml") in options or "/" in name or "$" in name)):
+            told = "null" if name is None else name
+            near = f"; {suggested(str(told), options)}".rstrip("; ")
+            yield f"{group} has no option {told}{near} (its options: {', '.join(options)})"
+
+
+def _is_foreign(override: Override, default: DictConfig) -> bool:
+    """Whether an override would change the choice of a group that the configuration does not have."""
+    changes = override.type == OverrideType.CHANGE and not override.is_hydra_override()
+    return changes and override.get_key_element() not in default.hydra.runtime.choices
+
+
+def _foreign_choice(override: Override, default: DictConfig) -> str:
+    group, line = override.key_or_group, override.input_line
+    if group in GROUPS:
+        return unknown_setting(override.get_key_element(), default)
+    return f"{line}: no {group} is chosen that this could replace; write +{line}"
+
+
+def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a word that sets a value; one that is right is applied."""
+    key, line = override.key_or_group, override.input_line
+    adds = override.is_add() or override.is_force_add()
+    # Hydra takes arguments of a component without the +.
+    adds_there = adds or (key.count(".") > 1 and key.startswith("logger."))
+    if not has_setting(cfg, key) and not (adds_there and may_have(cfg, key)):
+        if any(key.startswith(f"{place}.") for place in _ARGUMENTS):
+            yield f"there is no setting {key} yet; write +{line} to add it"
+        else:
+            yield unknown_setting(key, cfg, groups=groups)
+        return
+    group, _, name = key.rpartition(".")
+    parent = OmegaConf.select(cfg, group) if group else cfg
+    if override.is_delete():
+        if isinstance(parent, DictConfig) and name in (declared_keys(parent, group) or ()):
+            yield removed(key)
+        else:
+            del parent[name]
+        return
+    if key == "metrics" and not (adds and isinstance(override.value(), dict)):
+        yield (
+            f"{line}: metrics is a mapping; write +metrics.<name>._target_=..., or +metrics=<file> with --config-dir "
+            "for the folder that has metrics/<file>.yaml"
+        )
+        return
+    for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
+        is_there = OmegaConf.select(cfg, key, throw_on_missing=False) is not None
+        if override.is_add() and is_there and not isinstance(value, dict | list):
+            yield f"{line}: there is a setting {key} already; leave out the +"
+            continue
+        try:
+            OmegaConf.update(cfg, key, value, merge=True, force_add=True)
+        except OmegaConfBaseException as error:
+            yield f"{line}: {first_sentence(error)}"
+
+
+def _drop_undeclared(cfg: DictConfig, *, said_by: str = "") -> list[str]:
+    """The sentences about what nothing declares, which is taken out."""
+    undeclared = undeclared_settings(cfg)
+    told = [unknown_setting(key, cfg, said_by=said_by) for key in undeclared]
+    with open_dict(cfg):
+        for key in undeclared:
+            group, _, name = key.rpartition(".")
+            parent = OmegaConf.select(cfg, group) if group else cfg
+            with open_dict(parent):
+                del parent[name]
+    return told

@@ -1,0 +1,1 @@
+"""One experiment: plan, identity, data and modules, training, scores, record."""

@@ -1,0 +1,227 @@
+"""From a plan to what is trained: the data, the modules with their initial weights, in the order of training."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepsad_pl.common.components import instantiate, load
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.published import data_digest
+from deepsad_pl.data.scenario import Counts
+from deepsad_pl.data.sources import Source, as_source
+from deepsad_pl.experiment.identity import code_of, hides_labeled_anomalies
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.settings import about
+from deepsad_pl.settings.checks import lies_in_unit_interval
+from deepsad_pl.settings.typed import accepted, arguments_of
+
+log = logging.getLogger(__name__)
+
+# Independent random streams of a run's seed.
+_INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW_STREAM = range(100, 106)
+
+# Raised when what an autoencoder's settings mean changes, so that a cached one is not mistaken for another.
+_CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training.
+
+    Attributes:
+        name: ``pretrain``, or ``fit`` for the method's own.
+        module: what is trained.
+        data: what it is trained on.
+        determined_by: all that the result depends on, if other experiments can use it; else None.
+    """
+
+    name: str
+    module: TrainedMethod
+    data: AnomalyDataModule
+    determined_by: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an experiment is made of.
+
+    Attributes:
+        phases: its trainings, in order; the last one is the method's own unless that is shallow.
+        data: what the method sees and is tested on.
+    """
+
+    phases: list[Phase]
+    data: AnomalyDataModule
+
+
+def load_data(plan: Plan) -> Source:
+    """The source of the plan's data set.
+
+    Raises:
+        DeepSADError: if the data cannot be had or read, or are not those that were planned.
+    """
+    dataset, facts = plan.dataset, about.of_dataset(plan.dataset)
+    node = {"_target_": dataset["_target_"], **arguments_of("dataset", dataset)}
+    offered = {"data_dir": plan.data_dir, "seed": plan.seed, "digest": plan.identity["dataset"].get("files")}
+    made = instantiate(node, "dataset", **accepted(node["_target_"], offered))
+    try:
+        source = as_source(made, seed=plan.seed, scaling=dataset.get("scaling"))
+        _require_classes(source, plan.classes)
+        if (source.scale is None) != (facts.inputs == "rows"):
+            found = "rows" if source.scale is None else "images"
+            raise DeepSADError(f"it returned {found}; write about: {{inputs: {found}}} into the YAML of the data set")
+    except DeepSADError as error:
+        said_by = f"dataset={dataset['name']}, {node['_target_']}"
+        raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
+    digest = data_digest(dataset.get("kind", ""), plan.data_dir)
+    if digest != plan.identity["dataset"].get("data_digest"):
+        raise DeepSADError(
+            f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so that its "
+            "result would stand for other data; run it again"
+        )
+    if digest is not None:
+        log.info(
+            "%s in %s is not the published data set: its runs have folders of their own", dataset["name"], plan.data_dir
+        )
+    return source
+
+
+def _require_classes(source: Source, classes: Sequence[str]) -> None:
+    """Demand that every label is the index of a class."""
+    labels = np.concatenate([source.labels_train, source.labels_test])
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise DeepSADError(
+            f"its labels go from {labels.min()} to {labels.max()}, but dataset.classes names {len(classes)}: "
+            f"{', '.join(classes)}; name each class, in the order of the labels from 0"
+        )
+
+
+def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """The plain description of phi for this data: the data set's network with the shape of a sample."""
+    network = {key: value for key, value in dataset["network"].items() if key != "about"}
+    if not code_of("network", network):
+        # Short names are enough for the package's own, so that a checkpoint has no paths in it.
+        del network["_target_"]
+    shape = {"in_features": source.shape[0]} if len(source.shape) == 1 else {"in_shape": list(source.shape)}
+    return {**network, **shape}
+
+
+def build(plan: Plan, source: Source) -> Parts:
+    """The data and the trainings of the plan.
+
+    Raises:
+        DeepSADError: if the scenario cannot be had from the data, or the network does not fit them.
+    """
+    # A method that others start from is trained as they train it.
+    shuffle = _SHUFFLE_PRETRAIN if plan.about.is_pretraining else _SHUFFLE_FIT
+    data = _data(plan, source, plan.method, shuffle)
+    _check_rows(plan, data)
+    phases: list[Phase] = []
+    if plan.pretrain:
+        pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN)
+        phases.append(_phase("pretrain", plan, source, pretrain_data))
+    if not plan.about.shallow:
+        phases.append(_phase("fit", plan, source, data))
+    return Parts(phases, data)
+
+
+def stream(seed: int, number: int) -> int:
+    """The seed of one of a run's independent random streams."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
+
+
+def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int) -> AnomalyDataModule:
+    options = {"batch_size": settings["batch_size"]} if "batch_size" in settings else {}
+    return AnomalyDataModule(
+        source,
+        plan.scenario,
+        classes=plan.classes,
+        seed=stream(plan.seed, shuffle),
+        labeled_anomalies=settings.get("data") != "unlabeled" and not hides_labeled_anomalies(plan.method),
+        **options,
+    )
+
+
+def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
+    """What only the number of rows tells, before anything is trained."""
+    method, scenario, counts, facts = plan.method, plan.scenario, data.counts, plan.about
+    if facts.check is not None:
+        check = load(facts.check, "method.about.check")
+        check(data.semi_y, **accepted(facts.check, method))
+    for key, value in facts.needs_labeled_normals.items():
+        if method.get(key) == value and not counts.labeled_normals:
+            raise DeepSADError(
+                f"method.{key} is {value}, but scenario.gamma_n={scenario.gamma_n} labels none of {counts.total} "
+                f"training rows; raise it or give another method.{key}"
+            )
+    if facts.labels == "needed" and not counts.labeled_anomalies:
+        raise DeepSADError(
+            f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario.gamma_l} labels "
+            f"none of {counts.total} training rows; raise it"
+        )
+
+
+def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
+    settings = plan.pretrain if name == "pretrain" else plan.method
+    assert settings is not None
+    try:
+        with _seeded(plan.seed, _INIT):
+            module = _module(name, plan, network_of(plan.dataset, source), data.counts)
+    except DeepSADError as error:
+        if isinstance(error.__cause__, ValueError):
+            told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
+            raise DeepSADError(told) from error
+        raise
+    determined_by = None
+    if name == "pretrain" or plan.about.is_pretraining:
+        training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
+        # The rows themselves say who sees what.
+        for key in ("data", "sees_labeled_anomalies"):
+            training.pop(key, None)
+        determined_by = {
+            "format": _CACHE_FORMAT,
+            "dataset": plan.identity["dataset"],
+            "rows": data.digest(),
+            "training": training,
+            "seed": plan.seed,
+            "precision": plan.trainer["precision"],
+            **({"trainer": plan.identity["trainer"]} if "trainer" in plan.identity else {}),
+        }
+    return Phase(name, module, data, determined_by)
+
+
+def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -> TrainedMethod:
+    group, settings = ("pretrain", plan.pretrain) if name == "pretrain" else ("method", plan.method)
+    assert settings is not None
+    unit_interval = lies_in_unit_interval(plan.dataset)
+    sizes = {key: plan.pretrain[key] for key in ("hidden", "latent") if key in plan.pretrain} if plan.pretrain else {}
+    offered = {
+        "network": network,
+        "sigmoid": unit_interval,
+        "likelihood": "bernoulli" if unit_interval else "gaussian",
+        "labeled_share": 1 - counts.unlabeled / counts.total,
+        "m1": sizes or None,
+        "seed": stream(plan.seed, _NOISE_PRETRAIN if name == "pretrain" else _NOISE_FIT),
+    }
+    target = settings["_target_"]
+    made = instantiate({"_target_": target, **arguments_of(group, settings)}, group, **accepted(target, offered))
+    if not isinstance(made, TrainedMethod):
+        raise DeepSADError(
+            f"{group}._target_ is {target}, which makes a {type(made).__name__}; give a subclass of "
+            "deepsad_pl.methods.base.TrainedMethod"
+        )
+    return made
+
+
+@contextmanager
+def _seeded(seed: int, number: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, number))
+        yield

@@ -1,0 +1,185 @@
+"""One training of an experiment: finished before, taken from the cache, gone on with, or done from the start."""
+
+import json
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepsad_pl.common.checkpoints import Checkpoint, DamagedError, to_bytes
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.ranks import is_main_process
+from deepsad_pl.experiment.build import Phase
+from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.tracking.trackers import Tracker
+from deepsad_pl.training.compiling import compiled
+from deepsad_pl.training.restorable import is_finished, require_finished, usable
+from deepsad_pl.training.trainer import (
+    CollapseCheck,
+    EpochCheckpoint,
+    LossRecorder,
+    PhaseProgress,
+    make_callbacks,
+    make_trainer,
+    require_finite_weights,
+)
+from deepsad_pl.training.trainer_arguments import has_arguments
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+_CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+
+
+def checkpoint_path(plan: Plan, phase: Phase) -> Path:
+    """Where a training is saved, on the way and at its end."""
+    return plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a training.
+
+    Attributes:
+        seconds: spent on it in this experiment.
+        spread: of the representation, before and after.
+        reused: where another experiment's training was taken from and what it was, or None.
+        epochs: that it was trained for; None if that is not known.
+    """
+
+    seconds: float
+    spread: dict[str, float]
+    reused: dict[str, Any] | None = None
+    epochs: int | None = None
+
+
+def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
+    """Bring a phase's module to its trained state: finished before, trained by another experiment, or trained now."""
+    finished = finished_before(plan, phase)
+    if shares(plan, phase):
+        assert plan.cache_dir is not None and phase.determined_by is not None
+        with locked_entry(plan.cache_dir, phase.determined_by) as entry:
+            finished = finished or take(plan, phase, entry) or train(plan, phase, tracker)
+            give(plan, phase, entry, finished)
+    elif finished is None:
+        finished = train(plan, phase, tracker)
+    return settle(phase, finished)
+
+
+def shares(plan: Plan, phase: Phase) -> bool:
+    """Whether a training may be taken from other experiments and given to them."""
+    return phase.determined_by is not None and plan.cache_dir is not None and plan.ranks == 1
+
+
+def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
+    """The checkpoint of a training that the experiment has finished, or None."""
+    found = _found(plan, phase)
+    if found is None or not is_finished(found):
+        return None
+    log.info("%s was finished before: %s", phase.name, checkpoint_path(plan, phase))
+    return found
+
+
+def unfinished(plan: Plan, phase: Phase) -> Checkpoint | None:
+    """The checkpoint that a training can go on from, or None."""
+    found = _found(plan, phase)
+    return None if found is None or is_finished(found) else found
+
+
+def _found(plan: Plan, phase: Phase) -> Checkpoint | None:
+    # A forced run has forgotten its files, which a further rank may see too early.
+    if plan.force:
+        return None
+    return usable(checkpoint_path(plan, phase), phase.module, main=is_main_process(plan.ranks))
+
+
+def take(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
+    """A training that another experiment has finished, as this one's, or None."""
+    assert phase.determined_by is not None
+    what = json.dumps(phase.determined_by, sort_keys=True)
+
+    def fits(found: Checkpoint) -> None:
+        if found.get("determined_by") != what:
+            raise DamagedError("it is the training of something else")
+        require_finished(found, phase.module)
+
+    if plan.force or (found := entry.load(fits)) is None:
+        return None
+    log.info("%s: reused the %s in %s", phase.name, phase.determined_by["training"]["name"], entry.path)
+    return reuse(plan, phase, found, entry)
+
+
+def reuse(plan: Plan, phase: Phase, found: Checkpoint, entry: Entry) -> Checkpoint:
+    """Make another experiment's training this one's; returns what is kept of it."""
+    reused = {"entry": entry.path.stem, "seconds": found["seconds"], "trained_with": found["trained_with"]}
+    finished = {**found, "seconds": 0.0, "reused": reused}
+    write_finished(checkpoint_path(plan, phase), finished)
+    return finished
+
+
+def give(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
+    """Let other experiments have a training; a forced one renews theirs."""
+    if plan.force or not entry.path.exists():
+        trained = (finished["reused"] or finished)["seconds"]
+        what = json.dumps(phase.determined_by, sort_keys=True)
+        entry.store({**finished, "seconds": trained, "reused": None, "determined_by": what})
+
+
+def settle(phase: Phase, finished: Checkpoint) -> Trained:
+    """Load a finished training into its module."""
+    phase.module.load_state_dict(finished["state_dict"])
+    last = finished.get("epoch")
+    return Trained(finished["seconds"], finished["spread"], finished["reused"], None if last is None else last + 1)
+
+
+def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
+    """Train a phase, from its checkpoint on if there is one; the finished module takes the checkpoint's place."""
+    path = checkpoint_path(plan, phase)
+    if is_main_process(plan.ranks):
+        path.parent.mkdir(exist_ok=True)
+    checkpoint = EpochCheckpoint(path, plan.trainer["checkpoint_seconds"])
+    own = make_callbacks(plan.trainer["callbacks"])
+    recorder = LossRecorder(phase.name, tracker, log_too=has_arguments(plan.trainer))
+    collapse = CollapseCheck(phase.name)
+    callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, *own, checkpoint]
+    extra = plan.trainer["extra"]
+    trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks, extra=extra)
+    resumed = path if unfinished(plan, phase) is not None else None
+    if resumed:
+        log.info("%s goes on from %s", phase.name, path)
+    device = trainer.strategy.root_device
+    if plan.trainer["compile"]:
+        log.info("%s: its step is compiled first, which can take a minute", phase.name)
+    with compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
+        trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
+    require_finite_weights(phase.name, phase.module)
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    finished = {
+        "state_dict": phase.module.state_dict(),
+        "hyper_parameters": dict(phase.module.hparams),
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "epoch": progress.processed - 1,
+        "seconds": checkpoint.seconds,
+        "spread": {"initial": collapse.initial, "final": collapse.final},
+        "trained_with": {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "torch": version("torch"),
+            **({"compile": True} if plan.trainer["compile"] else {}),
+        },
+        "reused": None,
+    }
+    if is_main_process(plan.ranks):
+        write_finished(path, finished)
+    return finished
+
+
+def write_finished(path: Path, finished: Checkpoint) -> None:
+    """Keep a trained module as Lightning's ``load_from_checkpoint`` reads it, without what only training needs."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, to_bytes(finished))

@@ -1,0 +1,161 @@
+"""Shallow methods on the data of an experiment: features, fit, scores, the saved model."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from deepsad_pl.common.components import instantiate
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.data.batch_loader import BatchLoader
+from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.experiment.build import SHALLOW_STREAM, stream
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.settings.typed import arguments_of
+from deepsad_pl.shallow.models import Model, load_model, save_model
+from deepsad_pl.shallow.task import Fitted, Task
+
+MODEL, GRID = "model.npz", "grid"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A shallow method's result.
+
+    Attributes:
+        result: ``idx``, ``y`` and ``score`` of every test sample.
+        selection: how its hyper-parameters were found and which they are.
+        fit_seconds: of the fit with its selection.
+        score_seconds: of scoring the test set.
+    """
+
+    result: dict[str, Tensor]
+    selection: dict[str, Any]
+    fit_seconds: float
+    score_seconds: float
+
+
+def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
+    """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
+
+    Args:
+        plan: of the experiment.
+        data: what the method sees and is tested on.
+        encoder: a trained autoencoder, whose bottleneck is taken; None takes the inputs.
+        folder: where the model goes, and the solutions of the grid on the way.
+    """
+    grid = folder / GRID
+    grid.mkdir(parents=True, exist_ok=True)
+    # Only the paper's protocol may look at the test set before the method is fitted.
+    peeks = plan.method.get("selection") == "test_subset"
+    clock = _Clock(grid / "seconds")
+    with _progress("fit") as show:
+
+        def advance(share: float) -> None:
+            show(share)
+            clock.keep()
+
+        task = Task(
+            x=features(data.ordered_dataloader(), encoder),
+            semi_y=data.semi_y,
+            seed=stream(plan.seed, SHALLOW_STREAM),
+            x_test=features(data.test_dataloader(), encoder) if peeks else None,
+            y_test=data.test_y if peeks else None,
+            threads=torch.get_num_threads(),
+            grid_dir=grid,
+            advance=advance,
+        )
+        target = plan.method["_target_"]
+        node = {"_target_": target, **arguments_of("method", plan.method), "_partial_": True}
+        fitted = instantiate(node, "method")(task)
+        if not isinstance(fitted, Fitted) or not isinstance(fitted.model, Model):
+            raise DeepSADError(
+                f"method._target_ is {target}, which returned a {type(fitted).__name__}; return a "
+                "deepsad_pl.shallow.task.Fitted with a deepsad_pl.shallow.models.Model"
+            )
+    save_model(folder / MODEL, fitted.model)
+    fit_seconds, start = clock.seconds, time.monotonic()
+    x_test = features(data.test_dataloader(), encoder) if task.x_test is None else task.x_test
+    result = _result(data, fitted.model.score(x_test))
+    score_seconds = time.monotonic() - start
+    shutil.rmtree(grid)
+    return Scored(result, fitted.selection, fit_seconds, score_seconds)
+
+
+def score_saved(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> dict[str, Tensor]:
+    """Score the test set with the model that :func:`score_shallow` has saved.
+
+    Args:
+        plan: of the experiment.
+        data: what the method is tested on.
+        encoder: as it was then.
+        folder: where the model lies.
+
+    Returns:
+        ``idx``, ``y`` and ``score`` of every test sample.
+
+    Raises:
+        DeepSADError: if the model is missing or damaged.
+        ValueError: if it is one of rows of another width.
+    """
+    model = load_model(folder / MODEL, of_package(plan))
+    return _result(data, model.score(features(data.test_dataloader(), encoder)))
+
+
+def of_package(plan: Plan) -> str:
+    """The top-level package of a plan's method, whose classes of models may be loaded."""
+    return str(plan.method["_target_"]).partition(".")[0]
+
+
+def _result(data: AnomalyDataModule, score: npt.NDArray[np.float64]) -> dict[str, Tensor]:
+    y = torch.from_numpy(data.test_y)
+    return {"idx": torch.arange(len(y)), "y": y, "score": torch.from_numpy(score)}
+
+
+class _Clock:
+    """The seconds of a fit over all its restarts, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._start = path, time.monotonic()
+        self._before = float(path.read_text()) if path.exists() else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def keep(self) -> None:
+        write_atomic(self._path, repr(self.seconds))
+
+
+@torch.no_grad()
+def features(loader: BatchLoader, encoder: TrainedMethod | None) -> npt.NDArray[np.float32]:
+    """What a shallow method works on, in the loader's order, shape (N, D).
+
+    Args:
+        loader: yields ``(x, ...)``.
+        encoder: its representation of x is taken, in evaluation mode; None takes x itself, flattened.
+    """
+    if encoder is not None:
+        encoder.eval()
+    rows = [x.flatten(1) if encoder is None else encoder.represent(x) for x, *_ in loader]
+    return torch.cat(rows).float().numpy()
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[float], None]]:
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task(name, total=1.0)
+        yield lambda share: progress.update(bar, completed=share)

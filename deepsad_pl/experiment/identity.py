@@ -1,0 +1,117 @@
+"""What determines the result of an experiment, so that equal experiments have one run folder. No torch here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepsad_pl.common.components import fingerprint, targets_of
+from deepsad_pl.data import image_folder
+from deepsad_pl.data.published import data_digest
+from deepsad_pl.data.scenario import Scenario
+from deepsad_pl.settings import about
+from deepsad_pl.settings.typed import arguments_of
+
+Settings = Mapping[str, Any]
+
+# Where a trained network is kept is none of the result.
+_NOT_THE_RESULT = ("_target_", "about", "cache")
+_SEES = "sees_labeled_anomalies"
+
+
+def hides_labeled_anomalies(method: Settings) -> bool:
+    """Whether a method is unsupervised and has not been told to look at labeled anomalies."""
+    return about.of_method(method).labels == "hidden" and not method.get(_SEES, False)
+
+
+def code_of(group: str, node: Settings) -> dict[str, Any]:
+    """What tells a component from the package's own one of that name: nothing for this itself.
+
+    Args:
+        group: of the configuration.
+        node: the settings of the component, with ``name`` and ``_target_``.
+
+    Raises:
+        DeepSADError: if its source cannot be read.
+    """
+    target = node["_target_"]
+    # A data set is known by its kind, and may have another name.
+    key = "kind" if group == "dataset" else "name"
+    same = [one for one in about.own(group).values() if one.get(key) is not None and one.get(key) == node.get(key)]
+    if any(one.get("_target_") == target for one in same):
+        return {}
+    others = [one for one in targets_of(dict(node)) if not one.startswith("deepsad_pl.")]
+    return {"_target_": target, **({"code": [fingerprint(one) for one in others]} if others else {})}
+
+
+def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
+    """What determines the data and the network that is recommended for them.
+
+    Args:
+        dataset: its settings.
+        data_dir: where data lie.
+
+    Raises:
+        DeepSADError: if files cannot be read.
+    """
+    foreign = code_of("dataset", dataset)
+    keys = ("kind", "scaling", "channels") if not foreign else ("scaling", *arguments_of("dataset", dataset))
+    network = {key: value for key, value in dataset["network"].items() if key not in ("_target_", "about")}
+    chosen = {key: dataset[key] for key in keys if key in dataset} | foreign
+    chosen["network"] = network | code_of("network", dataset["network"])
+    if about.of_dataset(dataset).classes_from_folder:
+        root = Path(dataset["root"]).expanduser()
+        chosen |= {
+            "image_size": image_size(dataset),
+            "files": image_folder.content_digest(root, data_dir / "cache"),
+        }
+    elif (digest := data_digest(dataset.get("kind", ""), data_dir)) is not None:
+        chosen["data_digest"] = digest
+    return chosen
+
+
+def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[str, Any]:
+    """The settings of a training without what plays no role.
+
+    Args:
+        group: ``method`` or ``pretrain``.
+        phase: its settings.
+        scenario: what it sees.
+    """
+    chosen = {key: value for key, value in phase.items() if key not in _NOT_THE_RESULT} | code_of(group, phase)
+    if group == "method":
+        facts = about.of_method(phase)
+        for setting, unused in facts.unused.items():
+            for key in unused.get(phase.get(setting), ()):
+                chosen.pop(key, None)
+        # Who sees labels does not matter where there are none.
+        if not (scenario.known_classes and hides_labeled_anomalies(phase)):
+            chosen.pop(_SEES, None)
+        if not scenario.known_classes:
+            for setting, same in facts.same_without_anomalies.items():
+                if chosen.get(setting) in same:
+                    chosen[setting] = same[chosen[setting]]
+            for key in facts.unused_without_labels if not scenario.gamma_n else ():
+                chosen.pop(key, None)
+    elif not scenario.known_classes:
+        chosen.pop("data", None)
+    if "lr" in phase and "epochs" in phase:
+        chosen["schedule"] = _merged(chosen.pop("lr"), chosen.pop("epochs"))
+    return chosen
+
+
+def image_size(dataset: Settings) -> tuple[int, int]:
+    """(H, W) of an image folder; one number stands for both."""
+    size = dataset["image_size"]
+    height, width = size if isinstance(size, list) else (size, size)
+    return height, width
+
+
+def _merged(lr: Sequence[float], epochs: Sequence[int]) -> list[list[float]]:
+    """The schedule without empty phases, neighbours of one learning rate as one."""
+    schedule: list[list[float]] = []
+    for rate, length in zip(lr, epochs, strict=True):
+        if schedule and schedule[-1][0] == rate:
+            schedule[-1][1] += length
+        elif length:
+            schedule.append([rate, length])
+    return schedule

@@ -1,0 +1,224 @@
+"""From a configuration to a plan: checked, classes resolved, the run's identity and folder.
+
+Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import identity_hash
+from deepsad_pl.data import image_folder
+from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
+from deepsad_pl.experiment.identity import data_identity, hides_labeled_anomalies, training_identity
+from deepsad_pl.settings import about
+from deepsad_pl.settings.checks import Settings, class_name_problems, incomplete, setting_problems
+from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
+from deepsad_pl.settings.typed import typed
+from deepsad_pl.training.trainer_arguments import identity_of
+
+# Raised when what a configuration means changes, so that old runs are not mistaken for new ones.
+IDENTITY_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked experiment.
+
+    Attributes:
+        dataset: settings of the data set.
+        classes: its class names.
+        method: settings of the method; its epochs are capped by ``trainer.max_epochs``.
+        pretrain: likewise, or None for no pre-training.
+        scenario: what the method sees.
+        trainer: settings of the trainer.
+        logger: settings of the loggers.
+        seed: of everything.
+        force: whether a finished run is done again.
+        data_dir: where the data lie.
+        cache_dir: where pre-trained autoencoders are kept; None keeps and takes none.
+        identity: what determines the result.
+        run_dir: the run folder.
+        metrics: of the user's own, by name.
+    """
+
+    dataset: dict[str, Any]
+    classes: tuple[str, ...]
+    method: dict[str, Any]
+    pretrain: dict[str, Any] | None
+    scenario: Scenario
+    trainer: dict[str, Any]
+    logger: dict[str, Any]
+    seed: int
+    force: bool
+    data_dir: Path
+    cache_dir: Path | None
+    identity: dict[str, Any]
+    run_dir: Path
+    metrics: dict[str, OwnMetric]
+
+    @property
+    def about(self) -> about.MethodAbout:
+        """What the method says about itself."""
+        return about.of_method(self.method)
+
+    @property
+    def wandb_group(self) -> str:
+        """The W&B group of the experiment where the settings name none."""
+        return f"{self.dataset['name']}/{self.method['name']}"
+
+    @property
+    def ranks(self) -> int:
+        """How many processes compute together."""
+        return int(self.trainer["devices"] * self.trainer["num_nodes"])
+
+
+def make_plan(
+    settings: Settings, *, multirun: bool = False, tasks: int | None = None, problems: Sequence[str] = ()
+) -> Plan:
+    """Check the settings and plan the run.
+
+    Args:
+        settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/settings/schema.py``).
+        multirun: whether this is one job of a sweep.
+        tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
+        problems: what is known to be wrong already, for one message about everything.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    settings = with_network(typed(settings))
+    if missing := incomplete(settings):
+        raise DeepSADError(*problems, *missing)
+    dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
+    pretrain = settings["pretrain"] if settings["pretrain"].get("_target_") is not None else None
+    problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
+    classes: tuple[str, ...] = ()
+    scenario = None
+    numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
+    try:
+        classes = class_names(dataset)
+    except DeepSADError as error:
+        problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
+    else:
+        try:
+            scenario = resolve_scenario(
+                **settings["scenario"], seed=settings["seed"], classes=classes, in_training=training_classes(dataset)
+            )
+        except DeepSADError as error:
+            problems += error.problems
+    if problems or scenario is None:
+        raise DeepSADError(*problems)
+
+    if hides_labeled_anomalies(method):
+        scenario = scenario.unsupervised() or scenario
+    method, pretrain = (
+        phase and _sized(_capped(phase, trainer["max_epochs"]), dataset["network"]) for phase in (method, pretrain)
+    )
+    assert method is not None
+    data_dir = Path(settings["data_dir"] or "data").expanduser()  # the variable may be set but empty
+    output_dir = Path(settings["output_dir"]).expanduser()
+    identity: dict[str, Any] = {
+        "format": IDENTITY_FORMAT,
+        "dataset": data_identity(dataset, data_dir),
+        "scenario": scenario.as_dict(),
+        "method": training_identity("method", method, scenario),
+        "pretrain": pretrain and training_identity("pretrain", pretrain, scenario),
+        "precision": trainer["precision"],
+        **identity_of(trainer),
+    }
+    if method.get("features") == "raw":
+        # No network at all.
+        del identity["dataset"]["network"], identity["precision"]
+        identity.pop("trainer", None)
+    name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"
+    return Plan(
+        dataset=dict(dataset),
+        classes=classes,
+        method=method,
+        pretrain=pretrain,
+        scenario=scenario,
+        trainer=dict(trainer),
+        logger=dict(settings["logger"]),
+        seed=settings["seed"],
+        force=settings["force"],
+        data_dir=data_dir,
+        cache_dir=output_dir / "cache" if settings["pretrain"].get("cache", True) else None,
+        identity=identity,
+        run_dir=output_dir / dataset["name"] / method["name"] / name,
+        metrics=own_metrics(settings["metrics"]),
+    )
+
+
+def root_of(dataset: Settings) -> Path:
+    """The folder of a data set whose classes are its sub-folders."""
+    return Path(dataset["root"]).expanduser()
+
+
+def with_network(settings: Settings) -> dict[str, Any]:
+    """The settings with the chosen network in place of the one that the data set recommends."""
+    if not settings["network"]:
+        return dict(settings)
+    return {**settings, "dataset": {**settings["dataset"], "network": settings["network"]}}
+
+
+def class_names(dataset: Settings) -> tuple[str, ...]:
+    """The names of a data set's classes; those of an image folder are read from it.
+
+    Raises:
+        DeepSADError: if that folder cannot be read or has none, or the names that the settings give are wrong.
+    """
+    if about.of_dataset(dataset).classes_from_folder:
+        return tuple(image_folder.class_names(root_of(dataset)))
+    if problems := list(class_name_problems(dataset)):
+        raise DeepSADError(*problems)
+    return tuple(map(composed, dataset["classes"]))
+
+
+def training_classes(dataset: Settings) -> tuple[str, ...]:
+    """The names of the classes that the training data have; of an image folder those with an image in ``train``.
+
+    Raises:
+        DeepSADError: if that folder cannot be read.
+    """
+    if about.of_dataset(dataset).classes_from_folder:
+        return tuple(image_folder.training_classes(root_of(dataset)))
+    return class_names(dataset)
+
+
+def _capped(phase: Settings, max_epochs: int | None) -> dict[str, Any]:
+    if "epochs" not in phase:
+        return dict(phase)
+    epochs: list[int] = []
+    for length in phase["epochs"]:
+        left = length if max_epochs is None else max(max_epochs - sum(epochs), 0)
+        epochs.append(min(length, left))
+    return {**phase, "epochs": epochs}
+
+
+def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
+    """The sizes of a generative model that are not given, after those of phi."""
+    if not about.of_training(phase).sized_by_network:
+        return phase
+    units = network.get("units") or network.get("dense") or [phase["latent"]]
+    width = units[-1] if phase["latent"] is None else phase["latent"]
+    by_network = units[:-1] if network.get("units", [])[:-1] else [4 * width, 2 * width]
+    return {**phase, "latent": width, "hidden": by_network if phase["hidden"] is None else phase["hidden"]}
+
+
+def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
+    def named(indices: Sequence[int]) -> str:
+        return re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:40]
+
+    parts = [f"normal_{named(scenario.normal_classes)}"]
+    if scenario.known_classes:
+        parts += [f"known_{named(scenario.known_classes)}", f"gamma_l_{scenario.gamma_l:g}"]
+    if scenario.gamma_p:
+        parts.append(f"gamma_p_{scenario.gamma_p:g}")
+    if scenario.gamma_n:
+        parts.append(f"gamma_n_{scenario.gamma_n:g}")
+    return "-".join([*parts, f"seed_{scenario.seed}"])

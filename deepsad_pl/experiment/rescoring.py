@@ -1,0 +1,65 @@
+"""The scores of a finished experiment once more, from what it has trained."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.build import Parts, Phase, build, load_data
+from deepsad_pl.experiment.fit_deep import CHECKPOINTS, finished_before, settle
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.scoring import score_test_set
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.shallow.models import Model, load_model
+
+
+def scores_again(plan: Plan, parts: Parts) -> Mapping[str, Tensor] | None:
+    """Score the test set with the trained model of the run folder.
+
+    Args:
+        plan: of the experiment, in one process.
+        parts: its data and modules, which stay as they are.
+
+    Returns:
+        ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each; None if the model is missing or damaged.
+    """
+    if not plan.about.shallow:
+        module = _trained(plan, parts.phases[-1])
+        return None if module is None else score_test_set(plan, module, parts.data)[0]
+    encoder = None
+    if plan.method["features"] == "bottleneck" and (encoder := _trained(plan, parts.phases[0])) is None:
+        return None
+    from deepsad_pl.experiment.fit_shallow import score_saved
+
+    try:
+        return score_saved(plan, parts.data, encoder, plan.run_dir / CHECKPOINTS)
+    except (DeepSADError, ValueError):  # no model, or one of rows of another width
+        return None
+
+
+def _trained(plan: Plan, phase: Phase) -> TrainedMethod | None:
+    """A copy of the module in its trained state, if there is one: what is trained again begins with the original."""
+    finished = finished_before(plan, phase)
+    if finished is None:
+        return None
+    trained = replace(phase, module=copy.deepcopy(phase.module))
+    settle(trained, finished)
+    return trained.module
+
+
+def trained_model(plan: Plan) -> TrainedMethod | Model:
+    """What a finished experiment has trained: a module in evaluation mode, or the model of a shallow method.
+
+    Raises:
+        DeepSADError: if its file is missing or damaged.
+    """
+    if plan.about.shallow:
+        from deepsad_pl.experiment.fit_shallow import MODEL, of_package
+
+        return load_model(plan.run_dir / CHECKPOINTS / MODEL, of_package(plan))
+    module = _trained(plan, build(plan, load_data(plan)).phases[-1])
+    if module is None:
+        raise DeepSADError(f"the trained model in {plan.run_dir} is missing or damaged; run it again with force=True")
+    return module.eval()

@@ -1,0 +1,337 @@
+"""One experiment, from a plan to its record: build, pretrain, fit, score, write."""
+
+import logging
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepsad_pl import __version__
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.metrics import detection_metrics
+from deepsad_pl.common.ranks import is_main_process
+from deepsad_pl.common.records import AUROC_TOLERANCE, RECORD, SCORES, identity_hash, write_record, write_scores
+from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.scenario import Counts
+from deepsad_pl.experiment.build import Parts, build, load_data
+from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
+from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.rescoring import scores_again
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.settings.own_metrics import values_of, with_metrics
+from deepsad_pl.tracking.trackers import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker
+from deepsad_pl.training.trainer import PhaseProgress, make_trainer
+
+log = logging.getLogger(__name__)
+
+CONFIG, LOG = "config.yaml", "train.log"
+# What was taken for a record and is none, or has lost its scores and model.
+DAMAGED = f"{RECORD}.damaged"
+_THREADS = torch.get_num_threads()
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
+
+
+# Scores a test set: ``idx``, ``y`` and ``score`` of every sample, and the device that did it.
+Score = Callable[[Plan, TrainedMethod, AnomalyDataModule], tuple[Mapping[str, Tensor], torch.device]]
+
+
+def run_experiment(
+    plan: Plan, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
+) -> Outcome:
+    """Run a planned experiment, go on with it, or report it if it is finished.
+
+    Args:
+        plan: what to do.
+        config: the configuration, nested, for the tracker.
+        config_yaml: the same as the run folder keeps it.
+        command: repeats the run.
+        plots: whether the tracker draws where its settings do not say.
+
+    Raises:
+        DeepSADError: if the plan cannot be carried out; before the run folder is made, where the data say so.
+    """
+    if (finished := answer(plan, config)) is not None:
+        return finished
+    use_threads(plan)
+    parts = build(plan, load_data(plan))
+    if not is_main_process(plan.ranks):
+        return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
+    with locked_run(plan):
+        if (finished := finished_or_restored(plan, parts, config)) is not None:
+            return finished
+        with begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=plots) as tracker:
+            record = _train_and_score(plan, parts, tracker, command)
+    return Outcome(record, plan.run_dir, was_finished=False)
+
+
+def finished_or_restored(plan: Plan, parts: Parts, config: Mapping[str, Any]) -> Outcome | None:
+    """As :func:`~deepsad_pl.experiment.finished.answer`, with lost scores written again; hold the experiment's lock."""
+    finished = answer(plan, config, has_lock=True)
+    # All ranks of a distributed run must do the same, and only the first one looks.
+    if finished is None and not plan.force and plan.ranks == 1 and (record := record_of(plan)) is not None:
+        with speaking_for(plan), _log_to(plan.run_dir / LOG):
+            restored = _restore_scores(plan, parts, record)
+        finished = answer(plan, config, has_lock=True) if restored else None
+    return finished
+
+
+def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool:
+    """Write the scores of a finished experiment again from its trained model; whether that was possible."""
+    result = scores_again(plan, parts)
+    if result is None:
+        log.warning("%s: its trained model is lost too: the experiment is run again", plan.run_dir)
+        return False
+    try:
+        auroc = detection_metrics(result["score"], result["y"])["auroc"]
+    except ValueError:
+        auroc = math.nan
+    if not abs(auroc - record["auroc"]) <= AUROC_TOLERANCE:
+        told = "%s: its trained model has an AUROC of %.6f, its record %.6f: the experiment is run again from the start"
+        log.warning(told, plan.run_dir, auroc, record["auroc"])
+        _forget(plan.run_dir)
+        return False
+    written = write_scores(plan.run_dir, **{key: tensor.numpy() for key, tensor in result.items()})
+    write_record(plan.run_dir, {**record, "scores": written})
+    log.info("%s is written again", plan.run_dir / SCORES)
+    return True
+
+
+def use_threads(plan: Plan) -> None:
+    """Compute with as many threads as the plan says."""
+    torch.set_num_threads(plan.trainer["threads"] or _THREADS)
+
+
+@contextmanager
+def begun(
+    plan: Plan, parts: Parts, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
+) -> Iterator[Tracker]:
+    """An experiment's files and its tracker, while it is at work; whatever ends it early is logged there."""
+    if plan.force:
+        _forget(plan.run_dir)
+    elif (plan.run_dir / RECORD).exists():
+        (plan.run_dir / RECORD).replace(plan.run_dir / DAMAGED)
+    write_atomic(plan.run_dir / CONFIG, config_yaml)
+    with _log_to(plan.run_dir / LOG), _tracked(plan, parts, config, command, plots) as tracker:
+        yield tracker
+
+
+def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
+    """The part of a further rank of a distributed run, which leaves every file to rank 0 but its own failure."""
+    try:
+        return _train_and_score(plan, parts, NoTracker(), command)
+    except Exception:
+        name = f"train.rank{os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or '1'}.log"
+        with _log_to(plan.run_dir / name):
+            log.exception("this rank failed")
+        raise
+
+
+def _forget(run_dir: Path) -> None:
+    """Remove what an earlier run left, its record first, so that a kill in between leaves no false "finished"."""
+    for name in (RECORD, DAMAGED, SCORES, LOSSES, RUN_ID, LOG):
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
+
+
+# Whose log the messages of this thread are for, where many experiments are at work at once; None: everybody's.
+_speaks_for: ContextVar[frozenset[Path] | None] = ContextVar("_speaks_for", default=None)
+
+
+@contextmanager
+def speaking_for(*plans: Plan) -> Iterator[None]:
+    """Let messages go to the logs of these experiments alone, while many are at work."""
+    token = _speaks_for.set(frozenset(plan.run_dir for plan in plans))
+    try:
+        yield
+    finally:
+        _speaks_for.reset(token)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda _: (speaks_for := _speaks_for.get()) is None or path.parent in speaks_for)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, plots: bool) -> Iterator[Tracker]:
+    failed, tracker = True, None
+    try:
+        log.debug("%s", command)
+        log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
+        steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
+        first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
+        tracker = make_tracker(
+            plan.logger, plan.run_dir, config, group=plan.wandb_group, plots=plots, first_steps=first_steps
+        )
+        yield tracker
+        failed = False
+    except Exception:
+        log.exception("the run failed")
+        raise
+    except BaseException as stop:
+        log.warning("the run was stopped (%s); the same command goes on with it", type(stop).__name__)
+        raise
+    finally:
+        if tracker is not None:
+            tracker.finish(failed)
+
+
+def _train_and_score(plan: Plan, parts: Parts, tracker: Tracker, command: str) -> dict[str, Any]:
+    trained: dict[str, Trained] = {}
+    for before, phase in zip([None, *parts.phases], parts.phases, strict=False):
+        if before is not None:
+            phase.module.start_from(before.module)
+        trained[phase.name] = fit_phase(plan, phase, tracker)
+    return score_and_record(plan, parts, trained, tracker, command)
+
+
+def score_and_record(
+    plan: Plan,
+    parts: Parts,
+    trained: Mapping[str, Trained],
+    tracker: Tracker,
+    command: str,
+    *,
+    replicas: int = 1,
+    score: Score | None = None,
+) -> dict[str, Any]:
+    """Score the test set with what was trained, and write the scores and the record.
+
+    Args:
+        plan: of the experiment.
+        parts: with trained modules.
+        trained: what became of each training.
+        tracker: takes the result.
+        command: repeats the run.
+        replicas: how many experiments were trained at once.
+        score: scores the test set with a deep method; None for the Trainer.
+
+    Returns:
+        The record.
+
+    Raises:
+        DeepSADError: if a metric of the user's own cannot be computed; all else is recorded then.
+    """
+    data = parts.data
+    seconds = {"pretrain": 0.0, "fit": 0.0} | {name: done.seconds for name, done in trained.items()}
+    device, selection = torch.device("cpu"), {}
+    result: Mapping[str, Tensor]
+    if plan.about.shallow:
+        # scikit-learn and scipy.optimize load when they are needed only.
+        from deepsad_pl.experiment.fit_shallow import score_shallow
+
+        encoder = parts.phases[0].module if plan.method["features"] == "bottleneck" else None
+        scored = score_shallow(plan, data, encoder, plan.run_dir / CHECKPOINTS)
+        result, selection = scored.result, {"selection": scored.selection}
+        seconds |= {"fit": scored.fit_seconds, "score": scored.score_seconds}
+    else:
+        start = time.monotonic()
+        result, device = (score or _score_by_trainer)(plan, parts.phases[-1].module, data)
+        seconds["score"] = time.monotonic() - start
+    if len(result["idx"]) != data.test_counts["test"]:
+        raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
+    metrics = detection_metrics(result["score"], result["y"])
+
+    record = {
+        **metrics,
+        **_what_was_done(plan),
+        "counts": _counts(data),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "spread": {name: done.spread for name, done in trained.items()},
+        "epochs": {name: done.epochs for name, done in trained.items()},
+        "reused": {name: done.reused for name, done in trained.items() if done.reused},
+        **selection,
+        "trainer": {
+            "device": str(device),
+            "world_size": plan.ranks,
+            "threads": torch.get_num_threads(),
+            "compile": plan.trainer["compile"],
+            "replicas": replicas,
+        },
+        "command": command,
+    }
+    if is_main_process(plan.ranks):
+        arrays = {key: tensor.numpy() for key, tensor in result.items()}
+        record["scores"] = write_scores(plan.run_dir, **arrays)
+        record, error = with_metrics(plan.run_dir, record, plan.metrics)
+        tracker.result(metrics | values_of(record), arrays["y"], arrays["score"])
+        write_record(plan.run_dir, record)
+        if error is not None:
+            raise error
+    return record
+
+
+def _score_by_trainer(
+    plan: Plan, module: TrainedMethod, data: AnomalyDataModule
+) -> tuple[Mapping[str, Tensor], torch.device]:
+    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
+    trainer.test(module, datamodule=data, verbose=False)
+    return module.test_result, trainer.strategy.root_device
+
+
+def _counts(data: AnomalyDataModule) -> dict[str, int]:
+    counts = data.counts
+    return {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts}
+
+
+def _what_was_done(plan: Plan) -> dict[str, Any]:
+    """The part of the record that the plan determines, and the versions that carried it out."""
+    scenario = plan.scenario
+    return {
+        "dataset": plan.dataset["name"],
+        "method": plan.method["name"],
+        "seed": plan.seed,
+        "scenario": {
+            "normal_class": [plan.classes[i] for i in scenario.normal_classes],
+            "anomaly_class": [plan.classes[i] for i in scenario.known_classes],
+            "gamma_l": scenario.gamma_l,
+            "gamma_p": scenario.gamma_p,
+            "gamma_n": scenario.gamma_n,
+            "k_l": len(scenario.known_classes),
+        },
+        "hash": identity_hash(plan.identity),
+        "identity": plan.identity,
+        "versions": dict(_versions()),
+    }
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    found = {name: version(name) for name in _PACKAGES}
+    return {"deepsad_pl": __version__, "python": platform.python_version(), **found}
+
+
+def _describe(plan: Plan, counts: Counts) -> str:
+    """The training set in words; parts that are empty are left out."""
+    normal, known = (
+        ", ".join(plan.classes[i] for i in indices)
+        for indices in (plan.scenario.normal_classes, plan.scenario.known_classes)
+    )
+    parts = [f"{counts.unlabeled} unlabeled" + (f" ({counts.pollution} of them pollution)" if counts.pollution else "")]
+    if counts.labeled_normals:
+        parts.append(f"{counts.labeled_normals} labeled normals")
+    if counts.labeled_anomalies:
+        parts.append(f"{counts.labeled_anomalies} labeled anomalies of class {known}")
+    return f"normal class {normal}: {', '.join(parts)}"

@@ -1,0 +1,39 @@
+"""The anomaly scores of a test set without a Trainer, which takes longer to start than most test sets to score."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.training.device import device_of
+
+
+@torch.no_grad()
+def score_test_set(
+    plan: Plan, module: TrainedMethod, data: AnomalyDataModule
+) -> tuple[Mapping[str, Tensor], torch.device]:
+    """What ``trainer.test`` leaves in ``module.test_result``.
+
+    Args:
+        plan: of the experiment, for its device and precision.
+        module: trained; it ends on the CPU.
+        data: whose test set is scored.
+
+    Returns:
+        ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each, on the CPU; the device.
+    """
+    device = device_of(plan.trainer)
+    module.to(device).eval()
+    precision: AbstractContextManager[Any] = nullcontext()
+    if plan.trainer["precision"] == "bf16-mixed":
+        precision = torch.autocast(device.type, dtype=torch.bfloat16)
+    with precision:
+        parts = [(idx, y, module.score(x.to(device))) for x, _, y, idx in data.test_dataloader()]
+    module.cpu()
+    idx, y, score = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return {"idx": idx, "y": y, "score": score}, device

@@ -1,0 +1,85 @@
+"""What the console shows at the end: the outcome of a run, the table of a sweep."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from deepsad_pl.common.console import console
+from deepsad_pl.settings.own_metrics import values_of
+
+if TYPE_CHECKING:
+    from deepsad_pl.experiment.finished import Outcome
+
+
+def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
+    """A small table: AUROC, average precision, own metrics, sample counts, seconds of each phase; and the run folder.
+
+    Args:
+        outcome: of the run.
+        compact: whether one line must do, as for a job of a sweep.
+    """
+    record = outcome.record
+    if outcome.was_finished:
+        console.print("this run was finished before: nothing was trained (force=true trains it again)")
+    if compact:
+        metrics = f"AUROC {record['auroc']:.4f}, average precision {record['average_precision']:.4f}"
+        metrics += "".join(f", {name} {value:.4g}" for name, value in values_of(record).items())
+        if selected := _selected(record):
+            metrics += f", selected {selected}"
+        console.print(f"{metrics}, run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+        return
+    counts = record["counts"]
+    table = Table(show_header=False, box=None)
+    table.add_row("AUROC", f"[bold]{record['auroc']:.4f}[/]")
+    table.add_row("average precision", f"{record['average_precision']:.4f}")
+    for name, value in values_of(record).items():
+        table.add_row(name, f"{value:.4g}")
+    train = {key: counts[key] for key in ("unlabeled", "labeled_normals", "labeled_anomalies")}
+    table.add_row("training samples", _sum(counts["train"], train))
+    test = {"normal": counts["test_normal"], "anomalous": counts["test_anomalous"]}
+    table.add_row("test samples", _sum(counts["test"], test))
+    if selected := _selected(record):
+        table.add_row("selected", selected)
+    table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
+    console.print(table)
+    console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+
+
+def _selected(record: Mapping[str, Any]) -> str:
+    """The hyper-parameters that a shallow method was given by its protocol, and which one that was; else nothing."""
+    selection = record.get("selection", {})
+    chosen = [f"{key} {selection[key]:.4g}" for key in ("gamma", "nu", "bandwidth") if key in selection]
+    return f"{', '.join(chosen)} by {selection['protocol']}" if chosen else ""
+
+
+def _sum(total: int, parts: dict[str, int]) -> str:
+    named = [f"{count} {name.replace('_', ' ')}" for name, count in parts.items() if count]
+    return f"{total}: {', '.join(named)}"
+
+
+def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
+    """The AUROC of each combination of the swept keys, as mean and standard deviation where seeds were swept.
+
+    Args:
+        rows: for each job the values of the swept keys and its AUROC, None if it failed.
+    """
+    keys = [key for key in rows[0][0] if key != "seed"]
+    groups: dict[tuple[str, ...], list[float | None]] = {}
+    for values, auroc in rows:
+        groups.setdefault(tuple(values[key] for key in keys), []).append(auroc)
+    seeds = "seed" in rows[0][0]
+    table = Table(*map(escape, keys), "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
+    for group, found in groups.items():
+        done = [value for value in found if value is not None]
+        row = [*group, f"{mean(done):.4f}" if done else "failed"]
+        if seeds:
+            failed = len(found) - len(done)
+            row += [
+                f"{stdev(done):.4f}" if len(done) > 1 else "",
+                f"{len(done)}" + (f" ({failed} failed)" if failed else ""),
+            ]
+        table.add_row(*map(escape, row))
+    console.print(table)

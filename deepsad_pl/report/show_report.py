@@ -1,0 +1,75 @@
+"""The table of a study on the console."""
+
+from collections.abc import Sequence
+from textwrap import fill
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from deepsad_pl.common.console import console
+from deepsad_pl.report import Report
+from deepsad_pl.report.cells import Cell
+from deepsad_pl.report.columns import heading
+from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
+
+_GAP = 3  # what rich puts between two columns
+_HEADING = 13  # no wider than most of the cells
+
+
+def show_report(report: Report) -> None:
+    """Our figures, the paper's in brackets, the notes and where the files lie.
+
+    A row for each data set and value of the axes; columns that a terminal has no room for follow in a table of their
+    own.
+    """
+    columns, rows = table_rows(report.cells)
+    names = [fill(heading(column), _HEADING) for column in columns]
+    texts = [[_text(row.cells[number]) for row in rows] for number in range(len(columns))]
+    widths = [
+        _width([name, *(Text.from_markup(cell).plain for cell in text)])
+        for name, text in zip(names, texts, strict=True)
+    ]
+    heads = [["data set", *(row.dataset for row in rows)]]
+    heads += [[axis, *(row.values[number] for row in rows)] for number, axis in enumerate(report.axes)]
+    room = console.width - 1 - sum(_width(head) + _GAP for head in heads)
+    for part in _parts(widths, room):
+        table = Table("data set", *report.axes, *(escape(names[number]) for number in part), title=report.title)
+        for number, row in enumerate(rows):
+            if number and row.dataset:
+                table.add_section()
+            table.add_row(*_head(row), *(texts[column][number] for column in part))
+        console.print(table)
+    for note in report.notes:
+        console.print(note, style="dim", markup=False, soft_wrap=True)
+    console.print(f"report: {report.folder}", markup=False, soft_wrap=True)
+
+
+def _head(row: TableRow) -> list[str]:
+    return [escape(row.dataset), *map(escape, row.values)]
+
+
+def _text(cell: Cell | None) -> str:
+    if cell is None or not cell.n:
+        return "" if cell is None else "-"
+    text = plus_minus(cell.mean, cell.std) + marks(cell)
+    lines = [f"[bold]{text}[/]" if cell.best else text]
+    lines += [f"[dim]({plus_minus(*cell.paper)})[/]"] if cell.paper else []
+    return "\n".join([*lines, *([] if count(cell) == f"n {cell.n}" else [count(cell)])])
+
+
+def _width(texts: Sequence[str]) -> int:
+    return max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Numbers of columns that fit side by side, at least one."""
+    parts: list[list[int]] = [[]]
+    left = room
+    for number, width in enumerate(widths):
+        if parts[-1] and width + _GAP > left:
+            parts.append([])
+            left = room
+        parts[-1].append(number)
+        left -= width + _GAP
+    return parts

@@ -1,0 +1,296 @@
+"""Figure 1: the training data, and the test data on the region that each trained method deems normal."""
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from deepsad_pl.common.checkpoints import DamagedError, from_bytes
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.sources import Source
+from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.finished import record_of
+from deepsad_pl.experiment.fit_deep import CHECKPOINTS
+from deepsad_pl.experiment.fit_shallow import MODEL, of_package
+from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.report.cells import LOOKS_AT_TEST_LABELS
+from deepsad_pl.report.style import RC, new_figure, save, set_title
+from deepsad_pl.settings.about import MethodAbout
+from deepsad_pl.shallow.models import load_model
+from deepsad_pl.training.restorable import require_state
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+NORMAL, KNOWN, NOVEL = range(3)
+
+# Of the unlabeled training rows a method without a boundary of its own deems this share normal.
+NORMAL_SHARE = 0.95
+
+_POINTS_A_SIDE, _MARGIN = 160, 0.08
+_PANELS_A_LINE = 4
+_SHADES = 6
+# Lighter than every shade of the outside, so that the regions are told apart in grey as well.
+_INSIDE, _OUTSIDE = "#e6f3fc", ("#dedede", "#adadad")
+# Okabe and Ito's blue, orange and vermilion; in grey the markers tell them apart.
+_LOOKS: dict[int, dict[str, Any]] = {
+    NORMAL: {"color": "#0072B2", "marker": "o", "markersize": 2.6, "markeredgewidth": 0},
+    KNOWN: {"color": "#E69F00", "marker": "D", "markersize": 4.2, "markeredgecolor": "black", "markeredgewidth": 0.5},
+    NOVEL: {"color": "#D55E00", "marker": "^", "markersize": 4.6, "markeredgecolor": "black", "markeredgewidth": 0.5},
+}
+_MEANINGS = {NORMAL: "normal, in (a) unlabeled", KNOWN: "known anomaly class", NOVEL: "novel anomaly class"}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Rows to draw.
+
+    Attributes:
+        x: shape (N, 2).
+        kind: :data:`NORMAL`, :data:`KNOWN` or :data:`NOVEL` of every row, shape (N,).
+    """
+
+    x: npt.NDArray[Any]
+    kind: IntArray
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A grid of points.
+
+    Attributes:
+        horizontal: ascending, shape (W,).
+        vertical: ascending, shape (H,).
+    """
+
+    horizontal: FloatArray
+    vertical: FloatArray
+
+    @property
+    def points(self) -> FloatArray:
+        """All of them, shape (H W, 2), line after line."""
+        grid = np.meshgrid(self.horizontal, self.vertical)
+        return np.stack([axis.ravel() for axis in grid], axis=1)
+
+
+@dataclass(frozen=True)
+class ToyPanel:
+    """What one method makes of the plane.
+
+    Attributes:
+        title: of one line or two.
+        scores: at the points of the plane, shape (H, W); higher is more anomalous.
+        threshold: the highest score that is deemed normal.
+    """
+
+    title: str
+    scores: FloatArray
+    threshold: float
+
+
+def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()) -> list[Path]:
+    """Figure 1 from finished experiments, one panel each, in their order.
+
+    They share one test set: where there are experiments of several seeds, normal classes or scalings, those that have
+    the first one's are drawn. The training data are those of the experiment with the most labeled anomalies.
+
+    Args:
+        folder: where the files go.
+        plans: of finished experiments on data in the plane.
+        run_with: settings that the study itself does not have.
+
+    Returns:
+        ``figure.png`` and ``figure.svg``.
+
+    Raises:
+        DeepSADError: if there is no experiment, one is not finished, its models are gone or its data are not in the
+            plane.
+    """
+    if not plans:
+        raise DeepSADError("there is no finished experiment to draw; run the study first")
+    plans = [plan for plan in plans if _what_is_drawn(plan) == _what_is_drawn(plans[0])]
+    source = load_data(plans[0])
+    if source.shape != (2,):
+        raise DeepSADError(
+            f"dataset={plans[0].dataset['name']} has samples of shape {source.shape}, but regions are drawn in the "
+            "plane, (2,); use dataset=toy, or study.figure=auroc"
+        )
+    shown = max(plans, key=lambda plan: plan.scenario.gamma_l)
+    test = Cloud(source.x_test, _kinds(source.labels_test, shown))
+    plane = plane_around(np.concatenate([source.x_train, source.x_test]))
+    panels = [_panel_of(plan, source, plane) for plan in plans]
+    return draw_toy(folder, _training_cloud(shown, source), test, plane, panels, " ".join(run_with))
+
+
+def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArray:
+    """The anomaly scores that the trained model of a finished experiment gives to any points.
+
+    Args:
+        plan: of the experiment.
+        source: its data.
+        points: shape (N, D), scaled as the source's rows are.
+
+    Returns:
+        Shape (N,), higher is more anomalous.
+
+    Raises:
+        DeepSADError: if the experiment is not finished, or its models are gone.
+    """
+    _record(plan)
+    x, folder = np.ascontiguousarray(points, dtype=np.float32), plan.run_dir / CHECKPOINTS
+    phases = build(plan, source).phases
+    if not plan.about.shallow:
+        module = _trained(phases[-1].module, folder / "last.ckpt")
+        with torch.no_grad():
+            return module.score(torch.from_numpy(x)).double().numpy()
+    if plan.method["features"] == "bottleneck":
+        module = _trained(phases[0].module, folder / "pretrain.ckpt")
+        with torch.no_grad():
+            x = module.represent(torch.from_numpy(x)).float().numpy()
+    return load_model(folder / MODEL, of_package(plan)).score(x)
+
+
+def plane_around(x: npt.NDArray[Any]) -> Plane:
+    """A grid over all rows, shape (N, 2), with a margin around them."""
+    low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    margin = _MARGIN * (high - low)
+    sides = np.linspace(low - margin, high + margin, _POINTS_A_SIDE)
+    return Plane(sides[:, 0], sides[:, 1])
+
+
+def draw_toy(
+    folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: Sequence[ToyPanel], run_with: str = ""
+) -> list[Path]:
+    """Draw what was computed; the same arrays give the same bytes.
+
+    Args:
+        folder: where the files go; made if there is none.
+        training: shown in the first panel.
+        test: shown in all others.
+        plane: where the panels' scores were taken.
+        panels: one a method.
+        run_with: settings that the study itself does not have; a line above the panels if there are any.
+
+    Returns:
+        ``figure.png`` and ``figure.svg``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wide = min(len(panels) + 1, _PANELS_A_LINE)
+    high = math.ceil((len(panels) + 1) / wide)
+    with mpl.rc_context({**RC, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
+        figure = new_figure(2.75 * wide, 2.55 * high + 0.35)
+        places = list(figure.subplots(high, wide, squeeze=False).flat)
+        _scatter(places[0], training)
+        places[0].set_title("(a) Training data\n" + _count(training))
+        for place, letter, panel in zip(places[1:], string.ascii_lowercase[1:], panels, strict=False):
+            _shade(place, plane, panel)
+            _scatter(place, test)
+            place.set_title(f"({letter}) {panel.title}")
+        for place in places[: len(panels) + 1]:
+            place.set_xlim(plane.horizontal[0], plane.horizontal[-1])
+            place.set_ylim(plane.vertical[0], plane.vertical[-1])
+            place.set_xticks([])
+            place.set_yticks([])
+        for unused in places[len(panels) + 1 :]:
+            unused.set_axis_off()
+        handles = [Line2D([], [], linestyle="none", label=_MEANINGS[kind], **look) for kind, look in _LOOKS.items()]
+        region = Patch(facecolor=_INSIDE, edgecolor="black", label="region deemed normal")
+        figure.legend(handles=[*handles, region], loc="outside lower center", ncols=4 if wide > 2 else 2)
+        if run_with:
+            set_title(figure, "", f"run with {run_with}")
+        return save(figure, folder, "figure")
+
+
+def _shade(place: Axes, plane: Plane, panel: ToyPanel) -> None:
+    """The region deemed normal in one colour, the rest the darker the higher the score."""
+    scores, threshold = panel.scores, panel.threshold
+    place.set_facecolor(_INSIDE)
+    outside = scores[scores > threshold]
+    if not len(outside):
+        return
+    # Shades of equal area: distances and log odds have no common scale.
+    edges = np.unique(np.quantile(outside, np.linspace(0, 1, _SHADES + 1)[1:]))
+    edges = np.concatenate([[threshold], edges[edges > threshold]])
+    edges[-1] = np.nextafter(edges[-1], np.inf)
+    shades = LinearSegmentedColormap.from_list("outside", _OUTSIDE)(np.linspace(0, 1, len(edges) - 1))
+    axes = plane.horizontal, plane.vertical
+    place.contourf(*axes, scores, levels=edges, colors=list(shades), zorder=0)
+    if scores.min() < threshold:
+        place.contour(*axes, scores, levels=[threshold], colors="black", linewidths=1.2, linestyles="solid", zorder=1)
+
+
+def _scatter(place: Axes, cloud: Cloud) -> None:
+    for kind, look in _LOOKS.items():
+        x = cloud.x[cloud.kind == kind]
+        place.plot(x[:, 0], x[:, 1], linestyle="none", zorder=2 + kind, **look)
+
+
+def _count(training: Cloud) -> str:
+    counts = np.bincount(training.kind, minlength=3)
+    return f"{counts[NORMAL]} unlabeled, {counts[KNOWN]} labeled"
+
+
+def _panel_of(plan: Plan, source: Source, plane: Plane) -> ToyPanel:
+    record, facts = _record(plan), plan.about
+    informed = ", test-informed" if record.get("selection", {}).get("protocol") == LOOKS_AT_TEST_LABELS else ""
+    kind = f"{_kind_of(facts)}: {facts.title or facts.heading or plan.method['name']}"
+    title = f"{kind}\nAUROC {100 * record['auroc']:.1f}%{informed}"
+    scores = score_grid(plan, source, plane.points).reshape(len(plane.vertical), len(plane.horizontal))
+    threshold = facts.threshold
+    if threshold is None:
+        data = build(plan, source).data
+        rows = source.x_train[data.training_set.index[data.training_set.semi_y == 0]]
+        threshold = float(np.quantile(score_grid(plan, source, rows), NORMAL_SHARE))
+    return ToyPanel(title, scores, threshold)
+
+
+def _kind_of(facts: MethodAbout) -> str:
+    if facts.threshold is not None:
+        return "Supervised"
+    return "Unsupervised" if facts.labels == "hidden" else "Semi-supervised"
+
+
+def _what_is_drawn(plan: Plan) -> tuple[object, ...]:
+    return plan.dataset["name"], plan.dataset.get("scaling"), plan.seed, plan.scenario.normal_classes
+
+
+def _kinds(labels: IntArray, plan: Plan) -> IntArray:
+    normal, known = (np.isin(labels, of) for of in (plan.scenario.normal_classes, plan.scenario.known_classes))
+    return np.where(normal, NORMAL, np.where(known, KNOWN, NOVEL))
+
+
+def _training_cloud(plan: Plan, source: Source) -> Cloud:
+    drawn = build(plan, source).data.training_set
+    return Cloud(source.x_train[drawn.index], np.where(drawn.semi_y == -1, KNOWN, NORMAL))
+
+
+def _record(plan: Plan) -> dict[str, Any]:
+    record = record_of(plan)
+    if record is None:
+        raise DeepSADError(f"{plan.run_dir} holds no record, so its experiment is not finished; run it to its end")
+    return record
+
+
+def _trained(module: TrainedMethod, path: Path) -> TrainedMethod:
+    """The module in its trained state, in evaluation mode."""
+    try:
+        state: Any = from_bytes(path.read_bytes()).get("state_dict")
+        require_state(state, module)
+    except (FileNotFoundError, DamagedError) as error:
+        raise DeepSADError(
+            f"the trained model {path} is missing or damaged; run the experiment again with force=true"
+        ) from error
+    module.load_state_dict(state)
+    return module.eval()

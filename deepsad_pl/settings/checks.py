@@ -1,0 +1,280 @@
+"""What can be wrong with a configuration: every problem in one sentence, before any work.
+
+Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from deepsad_pl.common.ranks import started_ranks
+from deepsad_pl.data.class_names import composed
+from deepsad_pl.settings import about
+from deepsad_pl.settings.own_metrics import metric_problems
+from deepsad_pl.settings.typed import component_problems
+from deepsad_pl.tracking.loggers import node_problems, wandb_settings
+from deepsad_pl.tracking.wandb_run import trial_id
+from deepsad_pl.training.compiling import missing_for_compiling
+from deepsad_pl.training.trainer_arguments import argument_problems, has_arguments
+
+Settings = Mapping[str, Any]
+
+
+def incomplete(settings: Settings) -> list[str]:
+    """What the choices lack without which nothing else about them can be said."""
+    problems = []
+    for group in ("dataset", "pretrain", "method"):
+        node = settings[group]
+        for key, what in (("name", "a name, of which folders are named"), ("_target_", "the dotted path of its code")):
+            # Nothing is made where nothing is pre-trained.
+            if key not in node and not (group == "pretrain" and key == "_target_"):
+                problems.append(f"{group} has no {key}; give it {what}, in its YAML")
+        problems += about.about_problems(group, node)
+    for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
+        if key not in settings["dataset"] and not (key == "classes" and "root" in settings["dataset"]):
+            problems.append(f"dataset has no {key}; give it {what}, in its YAML")
+    return problems
+
+
+def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
+    """All that is wrong with the settings, but for the scenario's classes and numbers.
+
+    Args:
+        settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/settings/schema.py``).
+        multirun: whether this is one job of a sweep.
+        tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
+    """
+    return [
+        *_folder_problems(settings),
+        *_dataset_problems(settings["dataset"], "network" if settings["network"] else "dataset.network"),
+        *_method_problems(settings),
+        *_trainer_problems(settings, multirun, tasks),
+        *_logger_problems(settings["logger"], multirun),
+        *metric_problems(settings["metrics"]),
+    ]
+
+
+def lies_in_unit_interval(dataset: Settings) -> bool:
+    """Whether the inputs lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
+    return about.of_dataset(dataset).inputs == "images" or dataset.get("scaling") == "minmax"
+
+
+def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
+    if value not in allowed:
+        yield f"{key} is {value!r}; give one of {', '.join(map(str, allowed))}"
+
+
+def _at_least(key: str, value: float, least: float) -> Iterator[str]:
+    if not least <= value < math.inf:
+        yield f"{key} is {value}; give a number >= {least}"
+
+
+def names_a_folder(key: str, name: str) -> Iterator[str]:
+    """What is wrong with a name that a folder is to have."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        yield f"{key} is {name!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
+
+
+def output_dir_problems(output_dir: str) -> Iterator[str]:
+    """What is wrong with the folder for the results: empty, it would be the working directory."""
+    if not output_dir.strip():
+        yield "output_dir is empty; give the folder for the results, such as output_dir=runs"
+
+
+def _folder_problems(settings: Settings) -> Iterator[str]:
+    yield from output_dir_problems(settings["output_dir"])
+    if not str(settings["dataset"].get("root", "given")).strip():
+        yield "dataset.root is empty; give the folder that holds train/ and test/"
+
+
+def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:
+    """Whether a component passes for one of the package's own."""
+    own, target = about.own(group).get(node.get("name", "")), node.get("_target_")
+    if own is not None and own.get("_target_") != target:
+        yield (
+            f"{key or group}.name is {node['name']}, but that is another {group} than {target}; choose {group}="
+            f"{node['name']} as it is, or give this one a name of its own"
+        )
+
+
+def _dataset_problems(dataset: Settings, network: str) -> Iterator[str]:
+    yield from names_a_folder("dataset.name", dataset["name"])
+    yield from component_problems("dataset", dataset)
+    of_that_name = about.own("dataset").get(dataset["name"], {})
+    for key in ("kind", "_target_"):
+        others = [one.get(key) for one in about.own("dataset").values()]
+        if of_that_name and of_that_name.get(key) != dataset.get(key) and dataset.get(key) in others:
+            yield (
+                f"dataset.{key} is {dataset.get(key)}, but dataset.name is {dataset['name']}, which is another data "
+                f"set; give it a dataset.name of its own, or choose dataset={dataset.get('kind')} as it is"
+            )
+            break
+    yield from _name_problems("network", dataset["network"], network)
+    yield from component_problems("network", dataset["network"], network)
+    yield from _size_problems(dataset)
+    decoder = dataset["network"].get("decoder")
+    if decoder is not None:
+        yield from component_problems("network", decoder, f"{network}.decoder")
+
+
+def _size_problems(dataset: Settings) -> Iterator[str]:
+    """Whether images of a size that the settings give are large enough for the network."""
+    size, network = dataset.get("image_size"), dataset["network"]
+    sizes = size if isinstance(size, list) else [size, size]
+    halvings = network.get(about.of_network(network).halvings or "")
+    least = 2 ** len(halvings) if isinstance(halvings, list) else 1
+    if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
+        yield f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} for the network"
+
+
+def class_name_problems(dataset: Settings) -> Iterator[str]:
+    """What is wrong with the names of a data set's classes, where the settings give them."""
+    names = dataset.get("classes")
+    if names is None:
+        return
+    if "" in names:
+        yield f"dataset.classes is {names}; give every class a name"
+    # Composed and decomposed letters look the same.
+    counts = Counter(composed(name) for name in names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        yield f"dataset.classes has {', '.join(twice)} more than once; give every class a name of its own"
+    count = about.of_dataset(dataset).classes or len(names)
+    if len(names) != count:
+        yield f"dataset.classes has {len(names)} names, but {dataset['name']} has {count} classes; name each of them"
+
+
+def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
+    lr, epochs = phase.get("lr"), phase.get("epochs")
+    if not isinstance(lr, list) or not isinstance(epochs, list):
+        return
+    if not lr or len(lr) != len(epochs):
+        yield f"{group}.lr has {len(lr)} phases and {group}.epochs {len(epochs)}; give both the same number, at least 1"
+    if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
+        yield f"{group}.epochs is {epochs}; give at least one epoch in all"
+
+
+def _method_problems(settings: Settings) -> Iterator[str]:
+    method, pretrain, dataset = settings["method"], settings["pretrain"], settings["dataset"]
+    kind = about.of_method(method)
+    yield from names_a_folder("method.name", method["name"])
+    yield from _name_problems("method", method)
+    yield from _name_problems("pretrain", pretrain)
+    phases = [("method", method), *([("pretrain", pretrain)] if pretrain.get("_target_") is not None else [])]
+    for group, phase in reversed(phases):
+        yield from _schedule_problems(group, phase)
+        yield from component_problems(group, phase)
+    if pretrain["name"] not in kind.pretrain:
+        way_out = " or ".join(kind.pretrain)
+        yield f"pretrain is {pretrain['name']}, from which method={method['name']} cannot start; use pretrain={way_out}"
+    elif kind.shallow and (method.get("features") == "bottleneck") != (pretrain.get("_target_") is not None):
+        features = "raw" if method.get("features") == "bottleneck" else "bottleneck"
+        yield f"method.features is {method.get('features')!r} with pretrain={pretrain['name']}; give {features}"
+    if not kind.shallow and "batch_size" not in method:
+        yield f"method={method['name']} has no batch_size; give it one, such as ${{recipe.batch_size}}, in its YAML"
+    yield from _label_problems(settings, kind)
+    for group, phase in phases:
+        facts = about.of_training(phase)
+        for key, value in facts.needs_unit_interval.items():
+            if phase.get(key) == value and not lies_in_unit_interval(dataset):
+                yield (
+                    f"{group}.{key} is {value}, but the inputs do not lie in [0, 1]; give another {group}.{key}, or "
+                    "dataset.scaling=minmax"
+                )
+        network = dataset["network"]
+        if facts.sized_by_network and phase["latent"] is None and not (network.get("units") or network.get("dense")):
+            yield (
+                f"{group}.latent is null, but the network has neither units nor dense to take the width from; give "
+                f"{group}.latent"
+            )
+
+
+def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str]:
+    method, scenario = settings["method"], settings["scenario"]
+    for key, value in kind.needs_labeled_normals.items():
+        if method.get(key) == value and scenario["gamma_n"] == 0:
+            yield (
+                f"method.{key} is {value}, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
+                f"scenario.gamma_n or give another method.{key}"
+            )
+    if kind.labels == "needed" and (scenario["gamma_l"] == 0 or scenario["k_l"] == 0):
+        yield (
+            f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario['gamma_l']} and "
+            f"scenario.k_l={scenario['k_l']} leave none; raise both above 0 or choose an unsupervised method"
+        )
+
+
+def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
+    own = ("csv", "none") if "csv" in logger else ("none",)
+    if (wandb := wandb_settings(logger)) is not None:
+        own = ("wandb", "csv") if "csv" in logger else ("wandb",)
+        yield from _one_of("logger.mode", wandb["mode"], ("offline", "online"))
+    yield from _one_of("logger.name", logger["name"], own)
+    yield from node_problems(logger)
+    if multirun and wandb is not None and trial_id() is not None:
+        yield (
+            "logger=wandb under an agent of W&B has one run for one experiment, but this is a sweep of several; sweep "
+            "with W&B alone, or use logger=csv"
+        )
+
+
+def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> Iterator[str]:
+    trainer, method = settings["trainer"], settings["method"]["name"]
+    yield from _one_of("trainer.accelerator", trainer["accelerator"], ("auto", "cpu", "gpu"))
+    yield from _one_of("trainer.strategy", trainer["strategy"], ("auto", "ddp"))
+    yield from _one_of("trainer.precision", trainer["precision"], ("32-true", "bf16-mixed"))
+    for key in ("devices", "num_nodes", "threads", "max_epochs"):
+        if trainer[key] is not None:
+            yield from _at_least(f"trainer.{key}", trainer[key], 1)
+    yield from _at_least("trainer.checkpoint_seconds", trainer["checkpoint_seconds"], 0)
+    if has_arguments(trainer):
+        yield from argument_problems(trainer)
+    ranks = trainer["devices"] * trainer["num_nodes"]
+    if ranks > 1 and trainer["strategy"] != "ddp":
+        yield f"trainer.devices is {trainer['devices']}, but one device is used without DDP; use trainer=ddp"
+    if ranks > 1 and about.of_method(settings["method"]).shallow:
+        yield f"trainer.devices is {trainer['devices']}, but method={method} runs in one process; use trainer=auto"
+    if tasks is not None and ranks != tasks:
+        yield (
+            f"trainer.devices x trainer.num_nodes is {ranks}, but hydra.launcher starts {tasks} task(s) a job; use "
+            "hydra/launcher=slurm, which follows trainer, and give one trainer to all jobs of a sweep"
+        )
+    elif ranks > 1 and multirun and tasks is None and started_ranks() != ranks:
+        yield (
+            "trainer=ddp spawns its own ranks, each of which would run the whole multirun again; run one experiment "
+            "at a time, many on one device each, or hydra/launcher=slurm, which starts the ranks"
+        )
+    if trainer["compile"] and ranks > 1:
+        yield (
+            f"trainer.compile is true with {ranks} devices, but batch norm over several ranks cannot be compiled; use "
+            "one device or trainer.compile=false"
+        )
+    if tasks is not None:
+        # The compilers and GPUs of this machine say nothing about those of the job, which looks again.
+        return
+    if trainer["compile"]:
+        yield from _compile_problems(trainer["accelerator"])
+    if trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and ranks > 1):
+        import torch
+
+        found = torch.cuda.device_count()
+        # Without any GPU, auto is the CPU, where there is room for every rank.
+        if found < trainer["devices"] and (found or trainer["accelerator"] == "gpu"):
+            yield (
+                f"trainer.accelerator is {trainer['accelerator']} with {trainer['devices']} device(s), but torch sees "
+                f"{found} GPU(s); use fewer devices or trainer.accelerator=cpu"
+            )
+
+
+def _compile_problems(accelerator: str) -> Iterator[str]:
+    on_gpu = accelerator == "gpu"
+    if accelerator == "auto":
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+    if missing := missing_for_compiling(on_gpu):
+        yield (
+            f"trainer.compile is true, but torch.compile needs {missing}, which this machine lacks; install it or use "
+            "trainer.compile=false"
+        )

@@ -1,0 +1,205 @@
+"""The types of the configuration: what does not fit them is refused before any work.
+
+Groups whose options are all alike start from a data class here (``schema/<group>: <name>``), which Hydra enforces. The
+options of the others (data sets, networks, pre-trainings, methods) name what is made of them by ``_target_``: its
+signature declares its settings, and a :class:`typing.TypedDict` here those that the package itself reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+from omegaconf import MISSING
+
+from deepsad_pl.common.ranges import AtLeast2, Length, Positive
+from deepsad_pl.settings.about import paper_grid
+
+
+class DatasetKeys(TypedDict, total=False):
+    """Settings of every data set, beside the arguments of its function."""
+
+    name: str
+    kind: str
+    classes: list[str] | None  # names in the order of their indices
+    network: dict[str, Any]  # recommended
+    scaling: Literal["zscore", "minmax"]  # of rows
+    lr: Sequence[Positive]  # the recommended schedule
+    epochs: Sequence[Length]
+    batch_size: AtLeast2
+    lr_from_test: bool  # whether lr was chosen by AUROC on test data, which reports then say
+    about: dict[str, Any]
+
+
+class NetworkKeys(TypedDict, total=False):
+    """Settings of every network, beside the arguments of phi."""
+
+    name: str
+    decoder: dict[str, Any] | None  # what mirrors phi in an autoencoder; null: there is none
+    about: dict[str, Any]
+
+
+class TrainingKeys(TypedDict, total=False):
+    """Settings of every training, beside the arguments of its class; batch_size is that of its data."""
+
+    name: str
+    batch_size: AtLeast2
+    about: dict[str, Any]
+
+
+class PretrainKeys(TrainingKeys, total=False):
+    """Settings of every pre-training; those of ``none`` are the last one alone."""
+
+    data: Literal["all", "unlabeled"]  # unlabeled: without labeled anomalies
+    cache: bool  # keep a trained network under <output_dir>/cache, and take it from there
+
+
+class MethodKeys(TrainingKeys, total=False):
+    """Settings of every method."""
+
+    features: Literal["raw", "bottleneck"]  # what a shallow one works on; bottleneck: of a pre-trained network
+    sees_labeled_anomalies: bool  # of one that they are hidden from
+
+
+@dataclass
+class ScenarioConfig:
+    """Who is normal, labeled, polluting (section 4.2)."""
+
+    normal_class: Any = MISSING  # index, name or a list of them
+    anomaly_class: Any = MISSING  # the known one: index or name, or a list of all; null draws k_l by the seed
+    gamma_l: float = MISSING  # labeled anomalies / all training rows
+    gamma_p: float = MISSING  # pollution / unlabeled training rows
+    k_l: int = MISSING  # anomaly classes among the labeled ones; 1 or its length where anomaly_class is a list
+    gamma_n: float = MISSING  # labeled normals / all training rows
+
+
+@dataclass
+class RecipeConfig:
+    """The schedule that both phases take unless told otherwise."""
+
+    name: str = MISSING
+    lr: list[float] = MISSING
+    epochs: list[int] = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how to compute; of these max_epochs, precision, extra and callbacks are a part of the run's identity.
+
+    What ``precision`` and ``compile`` gain and what they do to AUROC: ``docs/precision.md``.
+    """
+
+    accelerator: str = "auto"  # auto, cpu, gpu
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"  # auto, ddp
+    precision: str = "32-true"  # or bf16-mixed
+    compile: bool = False  # torch.compile of the loss terms; on a GPU with CUDA graphs
+    threads: int | None = None  # CPU threads; null: torch's choice
+    max_epochs: int | None = None  # caps each training, for a trial run
+    checkpoint_seconds: float = 30.0  # at most one checkpoint in that time, at the end of an epoch
+    extra: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's Trainer
+    callbacks: list[Any] = field(default_factory=list)  # each with _target_, a Lightning callback, and its arguments
+
+
+@dataclass
+class LoggerConfig:
+    """Base of the choices of ``logger``; beside these fields it holds a node with ``_target_`` for each logger."""
+
+    name: str = "none"  # csv or wandb, the last where both are chosen; none where neither is
+
+
+@dataclass
+class WandbNode:
+    """The settings of Weights & Biases at ``logger.wandb``, which follow those at ``logger`` unless they are set."""
+
+    mode: str = "${logger.mode}"
+    project: str = "${logger.project}"
+    entity: str | None = "${logger.entity}"
+    group: str | None = "${logger.group}"
+    job_type: str = "${logger.job_type}"
+    tags: list[str] = "${logger.tags}"  # type: ignore[assignment]
+    plots: bool | None = "${logger.plots}"  # type: ignore[assignment]
+
+
+@dataclass
+class WandbConfig(LoggerConfig):
+    """Weights & Biases."""
+
+    mode: str = MISSING  # offline or online
+    project: str = "deepsad-pl"
+    entity: str | None = None
+    group: str | None = None  # null: <dataset>/<method>
+    job_type: str = "train"
+    tags: list[str] = field(default_factory=list)
+    plots: bool | None = None  # the ROC curve; null: in single runs, not in sweeps; the histograms are always drawn
+    wandb: WandbNode = field(default_factory=WandbNode)
+
+
+@dataclass
+class TrainConfig:
+    """One experiment."""
+
+    data_dir: str = "${oc.env:DEEPSAD_DATA_DIR,data}"
+    output_dir: str = "runs"
+    seed: int = 0
+    force: bool = False  # train again although the run is finished
+    dataset: dict[str, Any] = MISSING
+    network: dict[str, Any] = MISSING
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    recipe: RecipeConfig = MISSING
+    pretrain: dict[str, Any] = MISSING
+    method: dict[str, Any] = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+    metrics: dict[str, Any] = field(default_factory=dict)  # by name, each with _target_, a function (y, score) -> float
+
+
+@dataclass
+class StudyConfig:
+    """A study of sweep.py; see :class:`deepsad_pl.study.grid.Study`."""
+
+    name: str = MISSING
+    title: str = MISSING
+    datasets: list[str] = field(default_factory=lambda: paper_grid()["datasets"])
+    methods: list[str] = field(default_factory=lambda: paper_grid()["methods"])
+    axes: dict[str, list[Any]] = field(default_factory=dict)  # values of each; the rows of the table
+    keys: dict[str, str] = field(default_factory=dict)  # the setting of each axis
+    depends: dict[str, Any] = field(default_factory=dict)  # whom each axis changes: all, seeing_labels, [methods]
+    fixed: dict[str, Any] = field(default_factory=dict)  # settings of all experiments
+    # For a method, settings to try in turn; the column shows the best (appendix C).
+    variants: dict[str, dict[str, list[Any]]] = field(default_factory=lambda: paper_grid()["variants"])
+    normal_classes: Any = "all"  # in turn; or a list
+    anomaly_classes: Any = "all"  # known, in turn, never the normal one; or a list; or null: drawn by the seed
+    seeds: list[int] = field(default_factory=lambda: [0])
+    paper: bool = False  # whether the paper has figures for it
+    figure: str = "auroc"  # or regions: Figure 1
+
+
+@dataclass
+class SweepConfig(TrainConfig):
+    """A study, or without one a free sweep."""
+
+    study: StudyConfig | None = None
+    action: str = "run"  # report, status, dashboard or forget
+    dry_run: bool = False  # stop before the first experiment
+    experiments_per_job: int = 1  # of a job that is submitted, trained as one where that is possible
+
+
+# Of each group whose options name what is made of them, the keys that the package reads.
+KEYS: Mapping[str, type[Any]] = {
+    "dataset": DatasetKeys,
+    "network": NetworkKeys,
+    "pretrain": PretrainKeys,
+    "method": MethodKeys,
+}
+# Of each other group, the types that an option may start from.
+GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
+    "scenario": {"base": ScenarioConfig},
+    "recipe": {"base": RecipeConfig},
+    "trainer": {"base": TrainerConfig},
+    "study": {"base": StudyConfig},
+    "logger": {"base": LoggerConfig, "wandb": WandbConfig},
+}
+# All groups of an experiment.
+GROUPS = frozenset({*GROUP_CONFIGS, *KEYS})

@@ -1,0 +1,123 @@
+"""Settings whose options name a component: their types, and what is wrong with them. No torch here."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+from deepsad_pl.common.components import problems_of
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.ranges import converted, problems
+from deepsad_pl.common.signatures import signature_of
+from deepsad_pl.settings.about import about_problems, of_training, own
+from deepsad_pl.settings.schema import KEYS
+
+Settings = Mapping[str, Any]
+
+# The arguments that the package itself gives to those components which have them.
+SUPPLIED: Mapping[str, tuple[str, ...]] = {
+    "dataset": ("data_dir", "seed", "digest"),
+    "network": ("in_shape", "in_features"),
+    "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed"),
+    "method": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed", "task"),
+}
+
+
+def typed(settings: Settings) -> dict[str, Any]:
+    """The settings with each value as it is declared, such as ``1`` as ``1.0``; what does not fit stays as it is."""
+    return {
+        group: _typed(group, node) if group in KEYS and isinstance(node, Mapping) else node
+        for group, node in settings.items()
+    }
+
+
+def _typed(group: str, node: Settings) -> dict[str, Any]:
+    kinds = _kinds(group, str(node.get("_target_")))
+    made = {name: converted(value, kinds[name]) if name in kinds else value for name, value in node.items()}
+    if group == "dataset" and isinstance(network := node.get("network"), Mapping):
+        made["network"] = _typed("network", network)
+    return made
+
+
+@cache
+def _kinds(group: str, target: str) -> Mapping[str, Any]:
+    """The declared type of each setting of a component."""
+    try:
+        signature = signature_of(target)
+    except DeepSADError:  # said when the settings are checked
+        signature = None
+    return {**keys_of(group), **(signature.kinds if signature is not None else {})}
+
+
+def kind_of_setting(group: str, node: Settings, name: str) -> Any:
+    """The declared type of a setting; Any where nothing declares it."""
+    return _kinds(group, str(node.get("_target_"))).get(name, Any)
+
+
+@cache
+def keys_of(group: str) -> Mapping[str, Any]:
+    """The settings of a group that the package reads itself, with their types."""
+    return get_type_hints(KEYS[group], include_extras=True)
+
+
+def allowed_settings(group: str, node: Settings) -> frozenset[str] | None:
+    """The names of the settings that a component of the package may have; None for one from outside.
+
+    Args:
+        group: of the configuration.
+        node: at least the ``name`` and ``_target_`` of the component.
+    """
+    target = node.get("_target_")
+    if target is None:
+        # Nothing is made of it, or its YAML forgot to say what.
+        return frozenset({"_target_", *keys_of(group)}) if node.get("name", "") in ("", *own(group)) else None
+    if not str(target).startswith("deepsad_pl.") or (signature := signature_of(str(target))) is None:
+        return None
+    return frozenset({"_target_", *keys_of(group), *signature.kinds}.difference(SUPPLIED[group]))
+
+
+def expected_settings(group: str, node: Settings) -> frozenset[str]:
+    """The names of the settings that the YAML of one of the package's own components has."""
+    known = {key: node[key] for key in ("name", "_target_") if key in node}
+    same = [one for one in own(group).values() if known and known.items() <= one.items()]
+    return frozenset(same[0] if same else ())
+
+
+def arguments_of(group: str, node: Settings) -> dict[str, Any]:
+    """The settings that are arguments of the component; those of the package only where the component has them."""
+    kept = {"_target_", *keys_of(group)} - set(_kinds_of_signature(str(node.get("_target_"))))
+    return {name: value for name, value in node.items() if name not in kept}
+
+
+def accepted(target: str, offered: Settings) -> dict[str, Any]:
+    """Those of the offered arguments that a component names."""
+    kinds = _kinds_of_signature(target)
+    return {name: value for name, value in offered.items() if name in kinds}
+
+
+def _kinds_of_signature(target: str) -> Mapping[str, Any]:
+    signature = signature_of(target)
+    return signature.kinds if signature is not None else {}
+
+
+def component_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:
+    """What is wrong with the settings of a component.
+
+    Args:
+        group: of the configuration.
+        node: its settings, see :func:`typed`.
+        key: of the node in the configuration; None: the group.
+    """
+    key = key or group
+    known = keys_of(group)
+    for name, value in node.items():
+        if name in known and name != "about":
+            yield from problems(f"{key}.{name}", value, known[name])
+    if "about" in known:
+        yield from about_problems(group, node)
+    if not isinstance(node.get("_target_"), str):
+        yield f"{key}._target_ is {node.get('_target_')!r}; give the dotted path of its class or function"
+        return
+    supplied = SUPPLIED[group]
+    if group in ("pretrain", "method") and of_training(node).sized_by_network:
+        supplied = (*supplied, "hidden", "latent")
+    yield from problems_of(node, key, supplied=supplied, kept=tuple(known))

@@ -1,0 +1,86 @@
+"""What a command line says to a study: what it narrows, and what it passes on to every experiment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.types import Override, QuotedString
+
+from deepsad_pl.common.errors import DeepSADError
+
+# Settings of sweep.py that train.py does not have.
+_OWN = ("study", "action", "dry_run", "experiments_per_job")
+NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
+_BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_class": "anomaly_classes"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """The command line, sorted.
+
+    Attributes:
+        narrowed: fields of the study that comma lists of train.py's settings set.
+        passed_on: overrides for every experiment.
+    """
+
+    narrowed: Mapping[str, Any]
+    passed_on: tuple[str, ...]
+
+
+def is_own(override: Override) -> bool:
+    """Whether an override is for sweep.py itself."""
+    return override.key_or_group.split(".")[0] in _OWN
+
+
+def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
+    """Sort the overrides of a command line.
+
+    Args:
+        overrides: all of them but Hydra's own.
+        keys: the setting of each axis of the study.
+
+    Raises:
+        DeepSADError: for each comma list or setting that the study would have to decide.
+    """
+    narrowed: dict[str, Any] = {}
+    passed_on: list[str] = []
+    problems: list[str] = []
+    given = [override for override in overrides if not is_own(override)]
+    studied = {o.key_or_group for o in overrides if is_own(o)}
+    axes = {key: axis for axis, key in keys.items()}
+    for override in given:
+        key, line = override.key_or_group, str(override.input_line)
+        if key in NARROWING:
+            field = NARROWING[key]
+            if f"study.{field}" in studied:
+                problems.append(f"{line} and study.{field} say the same thing; leave one of them out")
+            else:
+                narrowed[field] = _values(override, problems)
+        elif key in axes:
+            problems.append(
+                f"{line}: {key} is what the study varies; narrow it with study.axes.{axes[key]}=[...] instead"
+            )
+        elif key in _BY_THE_STUDY:
+            problems.append(f"{line}: a study goes through the classes; use study.{_BY_THE_STUDY[key]}=[...] instead")
+        elif override.is_sweep_override():
+            problems.append(
+                f"{line}: a study takes comma lists of dataset, method and seed only; give one value here, narrow "
+                "study.axes, or sweep without study="
+            )
+        else:
+            passed_on.append(line)
+    if problems:
+        raise DeepSADError(*problems)
+    return Words(narrowed, tuple(passed_on))
+
+
+def _values(override: Override, problems: list[str]) -> list[Any]:
+    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    texts = [value.text if isinstance(value, QuotedString) else str(value) for value in values]
+    if override.key_or_group != "seed":
+        return texts
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        problems.append(f"{override.input_line}: a seed is an integer")
+        return []

@@ -1,0 +1,149 @@
+"""What was asked of a study so far, so that one table shows all of it."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from deepsad_pl.common.files import locked, read_json, write_atomic
+from deepsad_pl.common.records import warn_once
+from deepsad_pl.study.command_words import NARROWING
+from deepsad_pl.study.grid import Study
+from deepsad_pl.sweep.decisive import is_decisive
+
+# Fields of a study that say which of its experiments; the others say what these are.
+_SELECTING = ("datasets", "methods", "axes", "normal_classes", "anomaly_classes", "seeds")
+_FIELDS = frozenset(field.name for field in fields(Study))
+# What Hydra takes for nothing but text.
+_PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.-]*", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one command asked for.
+
+    Attributes:
+        passed_on: the overrides for all experiments.
+        narrowed: what of the study it changed: fields of the configuration, plain values.
+    """
+
+    passed_on: tuple[str, ...]
+    narrowed: Mapping[str, Any]
+
+    @property
+    def decisive(self) -> frozenset[str]:
+        """Those of the overrides that change what comes out."""
+        return frozenset(filter(is_decisive, self.passed_on))
+
+    @property
+    def changed(self) -> Mapping[str, Any]:
+        """What the command made of the study beyond choosing among its experiments."""
+        return {field: value for field, value in self.narrowed.items() if field not in _SELECTING}
+
+    def is_same(self, other: "Request") -> bool:
+        """Whether two commands have the same words, in whatever order."""
+        return sorted(self.passed_on) == sorted(other.passed_on) and self.narrowed == other.narrowed
+
+    def __str__(self) -> str:
+        """The words of a command line, quoted for a shell."""
+        typed = {field: key for key, field in NARROWING.items()}
+        words = [
+            f"{typed[field]}={','.join(map(literal, value))}"
+            if field in typed and value
+            else f"study.{field}={literal(value)}"
+            for field, value in self.narrowed.items()
+        ]
+        return shlex.join([*words, *self.passed_on])
+
+
+def literal(value: Any) -> str:
+    """A plain value as Hydra's command line reads it; the keys of mappings are names, which may have dots."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case Mapping():
+            return "{" + ",".join(f"{key}:{literal(entry)}" for key, entry in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(literal, value)) + "]"
+    if _PLAIN.fullmatch(str(value)):
+        return str(value)
+    # A backslash is one but before a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
+    return f"'{escaped}'"
+
+
+class Memory:
+    """The requests of a study, the latest last.
+
+    Args:
+        folder: of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "requests.json"
+
+    def all(self) -> list[Request]:
+        """Every request; what is damaged is left out with a warning."""
+        requests, problem = self._read()
+        if problem is not None:
+            warn_once(f"{self._path} is damaged ({problem}): the commands that are lost count again when they are run")
+        return requests
+
+    def add(self, request: Request) -> None:
+        """Remember a request as the latest one."""
+        with self._locked():
+            self._write([*(known for known in self.all() if known != request), request])
+
+    def remove(self, request: Request) -> None:
+        """Forget a request."""
+        with self._locked():
+            self._write([known for known in self.all() if known != request])
+
+    def _read(self) -> tuple[list[Request], str | None]:
+        """The requests that can be read, and what is wrong with the rest."""
+        try:
+            entries = read_json(self._path)
+        except FileNotFoundError:
+            return [], None
+        except (OSError, ValueError) as error:
+            return [], str(error)
+        if not isinstance(entries, list):
+            return [], "it holds no list"
+        good = [entry for entry in entries if _is_request(entry)]
+        problem = None if len(good) == len(entries) else f"{len(entries) - len(good)} of {len(entries)} are no requests"
+        return [Request(tuple(entry["passed_on"]), entry["narrowed"]) for entry in good], problem
+
+    def _write(self, requests: Sequence[Request]) -> None:
+        if self._read()[1] is not None:
+            shutil.copy(self._path, self._path.with_suffix(".json.damaged"))
+        entries = [{"passed_on": list(r.passed_on), "narrowed": dict(r.narrowed)} for r in requests]
+        write_atomic(self._path, json.dumps(entries, indent=2) + "\n")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        busy = f"another command writes {self._path}"
+        with locked(self._path.with_suffix(".lock"), busy=busy, way_out="choose another output_dir"):
+            yield
+
+
+def _is_request(entry: Any) -> bool:
+    if not (isinstance(entry, dict) and isinstance(entry.get("passed_on"), list)):
+        return False
+    narrowed = entry.get("narrowed")
+    words = all(isinstance(word, str) for word in entry["passed_on"])
+    return words and isinstance(narrowed, dict) and narrowed.keys() <= _FIELDS
+
+
+def alike(requests: Sequence[Request], request: Request) -> list[Request]:
+    """The requests whose experiments belong into one table with those of a request, which is the last of them."""
+    what = (request.decisive, request.changed)
+    return [*(r for r in requests if (r.decisive, r.changed) == what and r != request), request]

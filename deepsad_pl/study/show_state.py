@@ -1,0 +1,60 @@
+"""How a study stands, on the console."""
+
+from collections import Counter
+
+from rich.table import Table
+
+from deepsad_pl.common.console import console
+from deepsad_pl.study.jobs import Job
+from deepsad_pl.study.state import State, estimate
+
+
+def show_state(name: str, state: State, processes: int | None) -> None:
+    """A table of data sets and methods, what failed, and how long the rest will take.
+
+    Args:
+        name: of the study.
+        state: of its experiments.
+        processes: how many run side by side; None if that is not known.
+    """
+    groups = {
+        "finished": Counter((record["dataset"], record["method"]) for record in state.records.values()),
+        "at work": Counter(map(_key, state.working)),
+        "failed": Counter(_key(job) for job, _ in state.failed),
+        "waiting": Counter(map(_key, state.waiting)),
+    }
+    shown = {what: counts for what, counts in groups.items() if counts or what in ("finished", "waiting")}
+    table = Table("data set", "method", *shown)
+    keys = list(dict.fromkeys(key for counts in groups.values() for key in counts))
+    for key in sorted(keys):
+        table.add_row(*key, *(str(counts[key] or "") for counts in shown.values()))
+    console.print(table)
+    for job, error in state.failed:
+        line = f"failed before: {' '.join(job.overrides)}: {error}"
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
+    total = len(state.records) + len(state.missing)
+    line = f"study {name}: {total} experiments, {len(state.records)} finished, {len(state.missing)} to do"
+    console.print(line + _time(state, processes), markup=False, soft_wrap=True)
+
+
+def _key(job: Job) -> tuple[str, str]:
+    return job.plan.dataset["name"], job.plan.method["name"]
+
+
+def _time(state: State, processes: int | None) -> str:
+    if not state.missing:
+        return ""
+    left = estimate(state.missing, state.records.values())
+    if left.unknown == len(state.missing):
+        return " (no time estimate: none like them is finished)"
+    text = f", about {_duration(left.seconds / (processes or 1))}"
+    text += f" on {processes} processes" if processes and processes > 1 else " one after the other"
+    return text + (f" (without {left.unknown} of which none is finished)" if left.unknown else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,84 @@
+"""A progress bar over the experiments of a study, whatever launcher runs them: it watches their run folders."""
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from deepsad_pl.stacked.stack_notes import forget_stacks, stacks_at_work, stacks_folder
+from deepsad_pl.study.jobs import Job
+from deepsad_pl.study.state import is_finished
+from deepsad_pl.sweep.failures import STOPPED, Failures
+
+
+class StudyProgress:
+    """Shows how many experiments are finished and how long the rest will take, and each failure when it happens.
+
+    Args:
+        jobs: that are to be finished.
+        failures: where they leave their notes.
+        every_s: seconds between two looks at the run folders.
+    """
+
+    def __init__(self, jobs: Sequence[Job], failures: Failures, every_s: float = 2.0) -> None:
+        self._open = list(jobs)
+        self._failures, self._every_s = failures, every_s
+        self._stacks = stacks_folder(failures.folder)
+        self._by_note = {failures.name_of(job.overrides): job for job in jobs}
+        # What an earlier attempt has left is no news.
+        self._seen = failures.versions()
+        self._failed = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="study-progress", daemon=True)
+        # The jobs' own console may be in this process, and silent.
+        self._progress = Progress(
+            TextColumn("experiments"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[stacks]}"),
+            console=Console(highlight=False),
+            # Hundreds of short experiments: a rate over the last minutes says more than one over the last seconds.
+            speed_estimate_period=600,
+        )
+        self._task = self._progress.add_task("", total=len(jobs), failed="", stacks="")
+
+    def __enter__(self) -> "StudyProgress":
+        """Show it."""
+        forget_stacks(self._stacks)
+        self._progress.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Look a last time and leave it on the screen."""
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        self._progress.stop()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._look()
+
+    def _look(self) -> None:
+        still = [job for job in self._open if not is_finished(job)]
+        done, self._open = len(self._open) - len(still), still
+        for name, version in self._failures.versions().items():
+            job = self._by_note.get(name)
+            error = None if job is None or self._seen.get(name) == version else self._failures.error(job.overrides)
+            self._seen[name] = version
+            if job is None or error in (None, STOPPED):
+                continue
+            line = f"failed: {' '.join(job.overrides)}: {error}"
+            self._progress.console.print(line, style="red", markup=False, soft_wrap=True)
+            self._failed += 1
+        failed = f"{self._failed} failed" if self._failed else ""
+        self._progress.update(self._task, advance=done, failed=failed, stacks=stacks_at_work(self._stacks))

@@ -1,0 +1,211 @@
+"""The jobs of a sweep as stacks: which, how large, and where they run."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from hydra.conf import HydraConf
+from hydra.core.config_loader import ConfigLoader
+
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.composer import composer_of
+from deepsad_pl.compose.configured import repeat_command
+from deepsad_pl.data.sources import Source
+from deepsad_pl.experiment.build import load_data, network_of
+from deepsad_pl.experiment.finished import finished_outcome
+from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.settings import about
+from deepsad_pl.stacked.experiments import Result
+from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
+from deepsad_pl.stacked.replica_memory import free_bytes, replica_bytes
+from deepsad_pl.stacked.stack_notes import stacks_folder
+from deepsad_pl.stacked.stack_progress import StackProgress
+from deepsad_pl.sweep.job import failures_of
+from deepsad_pl.sweep.outcomes import show_job
+from deepsad_pl.sweep.worker import PackedJob, Sweep, run_pack, workers_are_told
+from deepsad_pl.training.device import device_of
+from deepsad_pl.training.trainer_arguments import has_arguments
+
+
+@dataclass(frozen=True)
+class Stackable:
+    """A job that can be trained with others.
+
+    Attributes:
+        index: its place in the list.
+        job: what a worker needs of it.
+        plan: what is to be done.
+    """
+
+    index: int
+    job: PackedJob
+    plan: Plan
+
+    @property
+    def cell(self) -> str:
+        """What it shares an autoencoder with others by."""
+        return json.dumps([self.plan.identity["scenario"], self.plan.seed], sort_keys=True, default=str)
+
+
+class Stacker:
+    """Plans and runs the stacks of a sweep.
+
+    Args:
+        loader: Hydra's.
+        hydra_conf: Hydra's own configuration.
+        task: what a single job runs.
+        max_replicas: of a stack; None: what the memory allows.
+        processes: that take stacks side by side.
+
+    Attributes:
+        shallow: the places of jobs with a shallow method among those planned last.
+
+    Raises:
+        DeepSADError: if one of the numbers is too small.
+    """
+
+    def __init__(
+        self, loader: ConfigLoader, hydra_conf: HydraConf, task: object, *, max_replicas: int | None, processes: int
+    ) -> None:
+        if max_replicas is not None and not (isinstance(max_replicas, int) and max_replicas >= 1):
+            raise DeepSADError(f"hydra.launcher.max_replicas is {max_replicas}; give a whole number >= 1, or null")
+        self._composer = composer_of(loader, hydra_conf.job.config_name, hydra_conf.overrides.hydra)
+        self._hydra = hydra_conf
+        self._failures = failures_of(task)
+        self._most, self._processes = max_replicas, processes
+        self.shallow: set[int] = set()
+
+    @property
+    def of_study(self) -> bool:
+        """Whether the jobs are those of a study, which goes on if one of its processes dies."""
+        return self._failures is not None
+
+    def plan(self, jobs: Sequence[list[str]]) -> tuple[list[list[Stackable]], list[int]]:
+        """Divide jobs into stacks and others.
+
+        Args:
+            jobs: the overrides of each.
+
+        Returns:
+            The stacks, and one of those that are finished; the places of those that cannot be stacked, or cannot be
+            run on this machine, each of which says why.
+        """
+        stackable: list[tuple[object, Stackable]] = []
+        finished: list[Stackable] = []
+        rest: list[int] = []
+        added = 0
+        self.shallow.clear()
+        for index, overrides in enumerate(jobs):
+            settings = self._composer.settings(overrides)
+            try:
+                plan = make_plan(settings, multirun=True)
+            except DeepSADError:
+                rest.append(index)
+                continue
+            if (key := stack_key(plan)) is None:
+                rest.append(index)
+                if plan.about.shallow:
+                    self.shallow.add(index)
+                elif has_arguments(plan.trainer):
+                    added += 1
+                continue
+            item = Stackable(index, PackedJob(overrides, settings, repeat_command(overrides, self._hydra)), plan)
+            if finished_outcome(plan) is not None:
+                finished.append(item)
+            else:
+                stackable.append((key, item))
+        # Experiments that can share an autoencoder come into one stack.
+        stackable.sort(key=lambda item: item[1].cell)
+        packs: list[tuple[int, list[Stackable]]] = []
+        for key in dict.fromkeys(key for key, _ in stackable):
+            group = [item for item in stackable if item[0] == key]
+            try:
+                by_memory, rows = self._most_by_memory([item.plan for _, item in group])
+                most = self._most or by_memory
+            except (DeepSADError, ValueError):  # of the data, of the network
+                rest += [item.index for _, item in group]
+                continue
+            least = LEAST_OF_ROWS if about.of_dataset(group[0][1].plan.dataset).inputs == "rows" else 1
+            made = packs_of(group, most=most, workers=self._processes, least=least, together=lambda item: item.cell)
+            packs += [(rows * len(pack), pack) for pack in made]
+        # The longest first, so that the workers end at about the same time.
+        packs.sort(key=lambda item: -item[0])
+        if added:
+            count = "1 experiment runs" if added == 1 else f"{added} experiments run"
+            told = f"{count} alone: trainer.extra and trainer.callbacks are for the Trainer of a single experiment"
+            console.print(told, markup=False, soft_wrap=True)
+        return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
+
+    def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
+        """How many of these can be trained as one, and how many rows each has at most."""
+        device = device_of(plans[0].trainer).type
+        source = load_data(plans[0])
+        rows = max(_training_rows(plan, source) for plan in plans)
+        phases = [phase for plan in plans for phase in (plan.method, plan.pretrain) if phase is not None]
+        each = replica_bytes(
+            network_of(plans[0].dataset, source),
+            source.shape,
+            batch_size=max(phase["batch_size"] for phase in phases),
+            data=rows * source.x_train[0].nbytes,
+        )
+        fitting = free_bytes(device) // self._processes // each
+        return max(1, min(fitting, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
+
+    def run(self, packs: Sequence[Sequence[Stackable]]) -> dict[int, Result]:
+        """Run the stacks and show what becomes of them, unless a study does.
+
+        Returns:
+            The result of each job by its place.
+        """
+        import joblib
+
+        # In a study an experiment may be under suspicion of having killed a process: never this one then.
+        alone = self._processes == 1 or (len(packs) < 2 and self._failures is None)
+        threads = None if len(packs) < 2 else max(1, joblib.cpu_count() // self._processes)
+        show = alone and self._failures is None
+        results: dict[int, Result] = {}
+        parallel = joblib.Parallel(n_jobs=1 if alone else self._processes, return_as="generator", batch_size=1)
+        with ExitStack() as open_:
+            sweep, watch, bar = None, None, None
+            if not alone:
+                sweep = Sweep(os.getpid(), Path(open_.enter_context(TemporaryDirectory())))
+                open_.enter_context(workers_are_told(sweep))
+            if self._failures is not None:
+                watch = stacks_folder(self._failures)
+            elif sweep is not None:
+                watch = sweep.folder
+                bar = open_.enter_context(StackProgress(sum(map(len, packs)), watch))
+            calls = (
+                joblib.delayed(run_pack)(
+                    [item.job for item in pack],
+                    failures=self._failures,
+                    watch=watch,
+                    threads=threads,
+                    show=show,
+                    sweep=sweep,
+                )
+                for pack in packs
+            )
+            for pack, done in zip(packs, parallel(calls), strict=True):
+                if done is None:
+                    continue
+                for item, result in zip(pack, done, strict=True):
+                    results[item.index] = result
+                    if self._failures is None:
+                        show_job(item.index, item.job.overrides, result)
+                    if bar is not None:
+                        bar.advance()
+        return results
+
+
+def _training_rows(plan: Plan, source: Source) -> int:
+    """About how many there are: those of the normal classes and, as shares of all, what is added to them."""
+    scenario = plan.identity["scenario"]
+    normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
+    return int(normal / max(1e-3, (1 - scenario["gamma_l"]) * (1 - scenario["gamma_p"])))

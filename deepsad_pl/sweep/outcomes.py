@@ -1,0 +1,61 @@
+"""What Hydra and the console are told of the jobs of a sweep, also of one that was finished before: without torch."""
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+from rich.text import Text
+
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import BusyError
+from deepsad_pl.common.messages import CommandLineError
+from deepsad_pl.compose.composer import Composer
+from deepsad_pl.experiment.finished import Outcome, answer
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.show_outcome import show_outcome
+
+
+def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Outcome] | None:
+    """The outcome of each job where all of them were finished before, else None.
+
+    Args:
+        composer: makes their settings.
+        jobs: the overrides of each.
+    """
+    outcomes: list[Outcome] = []
+    for overrides in jobs:
+        try:
+            settings = composer.settings(overrides)
+            outcome = answer(make_plan(settings, multirun=True), settings, wait=False)
+        except (DeepSADError, BusyError):
+            return None
+        if outcome is None:
+            return None
+        outcomes.append(outcome)
+    return outcomes
+
+
+def job_return(overrides: Sequence[str], result: Outcome | Exception) -> JobReturn:
+    """What Hydra is told of an experiment: its AUROC, or the exception it failed with, as a single job would."""
+    if isinstance(result, DeepSADError):
+        result = CommandLineError(str(result))
+    return JobReturn(
+        overrides=list(overrides),
+        status=JobStatus.FAILED if isinstance(result, Exception) else JobStatus.COMPLETED,
+        _return_value=result if isinstance(result, Exception) else float(result.record["auroc"]),
+    )
+
+
+def show_job(index: int, overrides: Sequence[str], result: Outcome | Exception) -> None:
+    """Show what became of a job.
+
+    Args:
+        index: its number.
+        overrides: of the job.
+        result: of the job.
+    """
+    console.rule(Text(f"job {index}: {' '.join(overrides)}"), align="left")
+    if isinstance(result, Exception):
+        console.print(str(result), style="red", markup=False, soft_wrap=True)
+    else:
+        show_outcome(result, compact=True)

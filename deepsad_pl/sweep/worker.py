@@ -1,0 +1,263 @@
+"""A pack of experiments in a process of its own: from their settings to what became of them."""
+
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from omegaconf import OmegaConf
+
+from deepsad_pl.common.console import console
+from deepsad_pl.common.messages import set_up_logging
+from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.sweep.job import end_with_the_sweep, noted
+from deepsad_pl.training.fast_import import import_lightning
+
+if TYPE_CHECKING:
+    from deepsad_pl.stacked.experiments import Assignment, Result
+
+# So often does a worker look whether the sweep is to end.
+_LOOK_S = 0.1
+# A signal to the whole group may reach a worker so long before the sweep has told it.
+_GRACE_S = 2.0
+
+
+@dataclass(frozen=True)
+class PackedJob:
+    """An experiment of a sweep.
+
+    Attributes:
+        overrides: of the job.
+        settings: the resolved configuration as plain dictionaries.
+        command: repeats the experiment.
+    """
+
+    overrides: list[str]
+    settings: dict[str, Any]
+    command: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The process that gives packs to its workers.
+
+    Attributes:
+        pid: of the process.
+        folder: in which it tells them that it is to end.
+    """
+
+    pid: int
+    folder: Path
+
+    @property
+    def _end(self) -> Path:
+        return self.folder / "end"
+
+    @property
+    def ends(self) -> bool:
+        """Whether the workers are to close their experiments."""
+        return self._end.exists()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether they are, or will be told so in a moment."""
+        deadline = time.monotonic() + seconds
+        while not self.ends:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_S)
+        return True
+
+    def end(self) -> None:
+        """Tell the workers."""
+        self._end.touch()
+
+
+def run_pack(
+    jobs: Sequence[PackedJob],
+    *,
+    failures: Path | None,
+    watch: Path | None,
+    threads: int | None,
+    show: bool,
+    sweep: Sweep | None = None,
+) -> "list[Result] | None":
+    """Run the experiments together.
+
+    Args:
+        jobs: that can be trained as one.
+        failures: folder of a study's notes; None outside a study.
+        watch: folder in which the process tells how far it is; None tells nobody.
+        threads: of the computation where the settings leave it open.
+        show: whether this process has the terminal.
+        sweep: whose worker this process is; None if it is the sweep's own.
+
+    Returns:
+        What became of each; exceptions are such as another process can load. None if the sweep is to end.
+
+    Raises:
+        SystemExit: if SIGTERM interrupts it; the experiments are closed then.
+    """
+    if sweep is not None:
+        end_with_the_sweep(sweep.pid)
+        # Ctrl-C reaches the whole group; the sweep passes it on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _allow_many_files()
+    # A worker of joblib loads this module first.
+    import_lightning()
+    from deepsad_pl.stacked.experiments import run_together
+
+    set_up_logging(main=True)
+    quiet, console.quiet = console.quiet, not show
+    try:
+        with sigterm_exits(), _ended_by(sweep):
+            results = run_together(_assignments(jobs, threads), watch=watch, around=partial(_noted, jobs, failures))
+    except SystemExit as stop:
+        # Lightning leaves with no code at SIGTERM, which would look like success.
+        code = stop.code or 128 + signal.SIGTERM
+        if sweep is not None:
+            if sweep.ends_within(_GRACE_S):
+                # If one worker of joblib leaves, it kills the others, which may not have closed theirs yet.
+                return None
+            # joblib would hand the exception on and begin the next pack.
+            os._exit(int(code))
+        raise SystemExit(code) from None
+    finally:
+        console.quiet = quiet
+    return [portable(result) for result in results]
+
+
+def _assignments(jobs: Sequence[PackedJob], threads: int | None) -> "list[Assignment]":
+    from deepsad_pl.stacked.experiments import Assignment
+
+    assignments: list[Assignment] = []
+    for job in jobs:
+        plan = make_plan(job.settings, multirun=True)
+        if plan.trainer["threads"] is None:
+            plan = replace(plan, trainer={**plan.trainer, "threads": threads})
+        config_yaml = OmegaConf.to_yaml(OmegaConf.create(job.settings))
+        assignments.append(Assignment(plan, job.settings, config_yaml, job.command))
+    return assignments
+
+
+@contextmanager
+def _ended_by(sweep: Sweep | None) -> Iterator[None]:
+    """Send this process SIGTERM when the sweep is to end.
+
+    Raises:
+        SystemExit: if it already is.
+    """
+    if sweep is None:
+        yield
+        return
+    if sweep.ends:
+        raise SystemExit(128 + signal.SIGTERM)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_S):
+            if sweep.ends:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=watch, name="sweep-end", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _allow_many_files() -> None:
+    """As many as the system grants: each experiment has two locks, a log and its tracker's files open."""
+    with suppress(ImportError):  # Windows knows no limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextmanager
+def workers_are_told(sweep: Sweep) -> Iterator[None]:
+    """Let the workers close their experiments at SIGTERM and Ctrl-C, at which joblib would kill them.
+
+    Inside the block their packs then end as None; after it, or when they have taken too long, the signal has its usual
+    effect. Only the main thread gets signals: in others nothing changes.
+
+    Args:
+        sweep: this process, as its workers know it.
+
+    Raises:
+        SystemExit: with 128 and the number of the signal, unless whoever else handles it leaves in another way; at a
+            second Ctrl-C at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    came: list[int] = []
+    too_late = threading.Timer(CLOSE_S, _kill_workers)
+    too_late.daemon = True
+
+    def tell(number: int, _: FrameType | None) -> None:
+        if not came:
+            came.append(number)
+            sweep.end()
+            too_late.start()
+        elif number == signal.SIGINT:
+            raise SystemExit(128 + number)
+
+    for number in before:
+        signal.signal(number, tell)
+    try:
+        yield
+    except Exception:
+        # Of joblib, whose workers have been killed.
+        if not came:
+            raise
+    finally:
+        too_late.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        console.print("interrupted; the same command goes on")
+        handler = before[signal.Signals(came[0])]
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(came[0], None)
+        raise SystemExit(128 + came[0])
+
+
+def _kill_workers() -> None:
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if "LokyProcess" in " ".join(child.cmdline()):
+                child.kill()
+
+
+@contextmanager
+def _noted(jobs: Sequence[PackedJob], failures: Path | None, index: int) -> Iterator[None]:
+    if failures is None:
+        yield
+        return
+    with noted(failures, jobs[index].overrides):
+        yield
+
+
+def portable(value: Any) -> Any:
+    """A value, or in place of an exception that another process could not load one with the same message."""
+    if isinstance(value, BaseException):
+        try:
+            pickle.loads(pickle.dumps(value))
+        except Exception:
+            return RuntimeError(f"{type(value).__name__}: {value}")
+    return value

@@ -1,0 +1,5 @@
+"""Where losses and results are reported: Weights & Biases, CSV files and loggers from outside."""
+
+from deepsad_pl.tracking.trackers import CSVTracker, Tracker
+
+__all__ = ["CSVTracker", "Tracker"]

@@ -1,0 +1,272 @@
+"""Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, other loggers, or nowhere.
+
+Local files are the truth; a tracker only mirrors them.
+"""
+
+import csv
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.tracking.guarded_trackers import GuardedTracker, GuardedTrackers
+from deepsad_pl.tracking.loggers import logger_nodes, wandb_settings
+from deepsad_pl.tracking.wandb_run import Destination, destination_of, open_run, trial_id
+
+LOSSES = "losses.csv"
+RUN_ID = "wandb_id"
+TEST = "test"
+SCORES = (f"{TEST}/scores_normal", f"{TEST}/scores_anomalous")  # by label
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What every tracker does."""
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Take the loss of each step of an epoch."""
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """Take the outcome on the test set."""
+
+    def finish(self, failed: bool) -> None:
+        """Close; nothing comes after it."""
+
+
+class NoTracker:
+    """Reports nowhere."""
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Nothing."""
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """Nothing."""
+
+    def finish(self, failed: bool) -> None:
+        """Nothing."""
+
+
+class CSVTracker(NoTracker):
+    """Appends the loss of every step to ``losses.csv`` in the run folder.
+
+    Args:
+        run_dir: the run folder.
+    """
+
+    COLUMNS = ("phase", "epoch", "step", "loss")
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._path = Path(run_dir) / LOSSES
+        self._last: dict[str, int] = {}
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Append one row a step; a resumed training first drops the rows that it is about to repeat."""
+        if epoch <= self._last.get(phase, epoch):
+            self._drop(phase, epoch)
+        self._last[phase] = epoch
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            rows = ((phase, epoch, first_step + i, repr(value)) for i, value in enumerate(values))
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+    def _drop(self, phase: str, epoch: int) -> None:
+        kept = [",".join(self.COLUMNS)]
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines()[1:]:
+                fields = line.split(",")
+                whole = len(fields) == len(self.COLUMNS)
+                if whole and not (fields[0] == phase and int(fields[1]) >= epoch):
+                    kept.append(line)
+        write_atomic(self._path, "\n".join(kept) + "\n")
+
+
+class WandbTracker:
+    """One W&B run for one experiment; a resumed experiment goes on in the same run.
+
+    Args:
+        run_dir: the run folder, which keeps the offline files.
+        run_id: of the run.
+        destination: of the run.
+        config: flat keys.
+        job_type: of the run.
+        plots: whether the ROC curve is drawn. Its ``wandb.Table`` leaves a temporary folder behind for as long as the
+            process lives, which a worker with hundreds of runs does not want.
+        first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
+
+    Raises:
+        DeepSADError: if W&B cannot be reached or refuses.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        destination: Destination,
+        *,
+        run_id: str,
+        config: Mapping[str, Any],
+        job_type: str,
+        plots: bool,
+        first_steps: Mapping[str, int],
+    ) -> None:
+        self._plots, self._first_steps = plots, first_steps
+        self._run = open_run(
+            run_dir,
+            destination,
+            name="/".join(run_dir.parts[-3:]),
+            job_type=job_type,
+            config=config,
+            run_id=run_id,
+        )
+        for phase in ("pretrain", "fit"):
+            self._run.define_metric(f"{phase}/step", hidden=True)
+            self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Log the loss of each step, with its epoch, under the phase's name."""
+        for step, value in enumerate(values, first_step):
+            row = {f"{phase}/loss": value, f"{phase}/epoch": epoch, f"{phase}/step": step}
+            self._run.log(row, step=self._first_steps[phase] + step)
+
+    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+        """Put the metrics into the run's summary; log the histograms of the scores and, on demand, the ROC curve."""
+        self._run.summary.update({f"{TEST}/{name}": value for name, value in metrics.items()})
+        drawn = _histograms(y, score)
+        if self._plots:
+            drawn[f"{TEST}/roc"] = _roc(y, score)
+        self._run.log(drawn)
+
+    def finish(self, failed: bool) -> None:
+        """Close the run, as failed if it did."""
+        self._run.finish(exit_code=1 if failed else 0)
+
+
+def _histograms(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> dict[str, Any]:
+    import wandb
+
+    edges = np.histogram_bin_edges(score, bins=64)
+    return {
+        name: wandb.Histogram(np_histogram=np.histogram(score[y == label], bins=edges))
+        for label, name in enumerate(SCORES)
+    }
+
+
+def _roc(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> Any:
+    import wandb
+    from sklearn.metrics import roc_curve
+
+    fpr, tpr, _ = roc_curve(y, score)
+    chosen = np.unique(np.linspace(0, len(fpr) - 1, 1000).round().astype(int))
+    table = wandb.Table(columns=["fpr", "tpr"], data=np.stack([fpr, tpr], axis=1)[chosen].tolist())
+    return wandb.plot.line(table, "fpr", "tpr", title="ROC curve")
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"scenario": {"gamma_l": .05}}`` as ``{"scenario.gamma_l": .05}``."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def make_tracker(
+    logger: Mapping[str, Any],
+    run_dir: Path,
+    config: Mapping[str, Any],
+    *,
+    group: str,
+    plots: bool,
+    first_steps: Mapping[str, int],
+) -> Tracker:
+    """The tracker that the ``logger`` group asks for, which reports to all chosen loggers.
+
+    Args:
+        logger: the group's settings.
+        run_dir: the run folder.
+        config: the whole configuration, nested.
+        group: W&B group where the settings name none.
+        plots: whether to draw the ROC curve where the settings do not say.
+        first_steps: the step of the whole run at which each phase begins.
+
+    Raises:
+        DeepSADError: if a logger cannot be made or is none, or W&B cannot be reached or refuses.
+    """
+    made: list[GuardedTracker] = []
+    try:
+        if nodes := logger_nodes(logger):
+            from deepsad_pl.tracking.made_loggers import tracker_of
+
+            for name, node in nodes.items():
+                tracker = tracker_of(node, f"logger.{name}", run_dir, config=config, first_steps=first_steps)
+                made.append(GuardedTracker(tracker, name))
+        # The last, so that no run is begun when another logger cannot be made.
+        if (wandb := wandb_settings(logger)) is not None:
+            run = WandbTracker(
+                run_dir,
+                destination_of(wandb, group=group),
+                run_id=_run_id(run_dir),
+                config=flatten(config),
+                job_type=wandb["job_type"],
+                plots=plots if wandb["plots"] is None else wandb["plots"],
+                first_steps=first_steps,
+            )
+            made.append(GuardedTracker(run, "wandb"))
+    except BaseException:
+        GuardedTrackers(made).finish(failed=True)
+        raise
+    return GuardedTrackers(made)
+
+
+def _run_id(run_dir: Path) -> str:
+    """The id of an unfinished experiment's W&B run: an agent's, else the one that it has begun with, else a new one."""
+    path, trial = run_dir / RUN_ID, trial_id()
+    if trial is not None or not path.exists():
+        write_atomic(path, trial or secrets.token_hex(4))
+    return path.read_text(encoding="utf-8").strip()
+
+
+def log_trial(
+    logger: Mapping[str, Any],
+    run_dir: Path,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    y: npt.NDArray[Any],
+    score: npt.NDArray[Any],
+    *,
+    group: str,
+) -> None:
+    """Give the trial of a W&B agent the outcome of an experiment that was finished before.
+
+    Args:
+        logger: the settings of W&B.
+        run_dir: of the experiment.
+        config: the configuration, nested.
+        metrics: of the record.
+        y: ground truth, shape (n,): 0 normal, 1 anomaly.
+        score: shape (n,).
+        group: of the W&B run where the settings name none.
+
+    Raises:
+        DeepSADError: if W&B cannot be reached or refuses.
+    """
+    trial, plots = trial_id(), logger["plots"]
+    assert trial is not None
+    tracker = GuardedTracker(
+        WandbTracker(
+            run_dir,
+            destination_of(logger, group=group),
+            run_id=trial,
+            config=flatten(config),
+            job_type=logger["job_type"],
+            plots=bool(plots),
+            first_steps={},
+        ),
+        "wandb",
+    )
+    tracker.result(metrics, y, score)
+    tracker.finish(failed=False)

@@ -1,0 +1,1 @@
+"""The Trainer of an experiment, its callbacks and checkpoints."""

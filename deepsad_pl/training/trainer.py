@@ -1,0 +1,419 @@
+"""Running the Trainer: its settings, and the callbacks that record, save and show a training."""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from deepsad_pl.common.checkpoints import seal
+from deepsad_pl.common.components import instantiate
+from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.lightning_api import (
+    Callback,
+    Checkpoint,
+    LightningEnvironment,
+    LightningModule,
+    SLURMEnvironment,
+    Trainer,
+)
+from deepsad_pl.common.ranks import started_ranks
+
+log = logging.getLogger(__name__)
+
+COLLAPSE_RATIO = 1e-4
+# The configuration group that holds the settings of a phase.
+GROUPS = {"pretrain": "pretrain", "fit": "method"}
+_SPREAD_SAMPLES = 2000
+
+
+class LossSink(Protocol):
+    """Where the losses of an epoch go."""
+
+    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
+        """Take the loss of each step of an epoch."""
+
+
+def loss_error(phase: str, epoch: int, loss: float) -> DeepSADError:
+    """What a loss that is not finite means."""
+    return DeepSADError(
+        f"the {phase} loss is {loss} in epoch {epoch}; lower {GROUPS[phase]}.lr or look for extreme values in the data"
+    )
+
+
+def require_finite_weights(phase: str, module: LightningModule) -> None:
+    """Demand that the last step, whose effect no loss shows, has left a module that can be used.
+
+    Raises:
+        DeepSADError: if a parameter is not finite.
+    """
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise DeepSADError(
+                f"after the last step of {phase} the parameter {name} is not finite; lower {GROUPS[phase]}.lr or look "
+                "for extreme values in the data"
+            )
+
+
+class LossRecorder(Callback):
+    """Hands the loss of every step on, once an epoch, so that the loop itself never waits for the device.
+
+    Args:
+        phase: name of the training, for messages and the sink.
+        sink: takes the losses (of the main process).
+        log_too: whether the module logs its loss as well, as ``train_loss``, for callbacks that look for it.
+
+    Raises:
+        DeepSADError: at the end of an epoch in which a loss was not finite.
+    """
+
+    def __init__(self, phase: str, sink: LossSink, *, log_too: bool = False) -> None:
+        self.phase, self.sink = phase, sink
+        # So that the module does not log its loss too, which would cost .1 to .3 ms a step.
+        self.records_losses = not log_too
+        self.last = math.nan
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss on its device."""
+        self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fetch the epoch's losses in one transfer."""
+        losses = torch.stack(self._losses)
+        self._losses.clear()
+        if trainer.world_size > 1:
+            # A rank's loss is its part of the global batch times world size: the mean over ranks is the batch's.
+            losses = trainer.strategy.reduce(losses, reduce_op="mean")
+        values = losses.float().tolist()
+        self.last = sum(values) / len(values)
+        if not math.isfinite(self.last):
+            raise loss_error(self.phase, trainer.current_epoch, self.last)
+        if trainer.is_global_zero:
+            # Not by global_step, which counts those of the optimizer: fewer where gradients are accumulated.
+            first_step = trainer.current_epoch * int(trainer.num_training_batches)
+            self.sink.losses(self.phase, trainer.current_epoch, first_step, values)
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves at the end of an epoch, at most once in ``every_seconds``, and always after the last one.
+
+    Also keeps the seconds that the training has taken, over all its restarts, and whether it was stopped early, so that
+    a restart after its last epoch adds none.
+
+    Args:
+        path: the checkpoint, replaced atomically.
+        every_seconds: least time between two.
+    """
+
+    def __init__(self, path: Path, every_seconds: float) -> None:
+        self.path, self.every_seconds = path, every_seconds
+        self._before, self._stops = 0.0, False
+        self._start = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this training so far."""
+        return self._before + time.monotonic() - self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds so far, and whether the training stops early."""
+        return {"seconds": self.seconds, **({"stops": True} if self._stops else {})}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._before, self._stops = state_dict["seconds"], state_dict.get("stops", False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a training that had been stopped."""
+        if self._stops:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is time."""
+        due = time.monotonic() - self._saved >= self.every_seconds
+        due = trainer.strategy.broadcast(due)  # clocks of ranks differ
+        self._stops = trainer.should_stop
+        if not due and not self._stops and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            return
+        part = self.path.with_suffix(".part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            seal(part)
+            part.replace(self.path)
+        self._saved = time.monotonic()
+
+
+class KnowsLoss(Protocol):
+    """What tells the loss of the last epoch."""
+
+    last: float
+
+
+class PhaseProgress(Callback):
+    """A progress bar over the epochs of a training, or over the batches of a test.
+
+    Args:
+        phase: its name.
+        recorder: tells the loss of the last epoch; None for a test.
+    """
+
+    _EVERY_S = 0.1
+
+    def __init__(self, phase: str, recorder: KnowsLoss | None = None) -> None:
+        self.phase, self.recorder = phase, recorder
+        self._progress: Progress | None = None
+        self._drawn = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar, at the epoch where the training goes on."""
+        self._open(trainer, "epochs", trainer.max_epochs or 0, trainer.current_epoch)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        self._open(trainer, "batches", int(sum(trainer.num_test_batches)), 0)
+
+    def _open(self, trainer: Trainer, unit: str, total: int, completed: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit + "  {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(self.phase, total=total, completed=completed, loss="")
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar inside a long epoch."""
+        self._move(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the bar and show the loss."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        loss = "" if self.recorder is None else f"loss {self.recorder.last:.4g}"
+        self._move(trainer.current_epoch + 1, loss, now=last)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Move the bar."""
+        self._move(batch_idx + 1, now=batch_idx + 1 == sum(trainer.num_test_batches))
+
+    def _move(self, completed: float, loss: str | None = None, now: bool = False) -> None:
+        if self._progress is None or (not now and time.monotonic() - self._drawn < self._EVERY_S):
+            return
+        self._drawn = time.monotonic()
+        self._progress.update(self._task, completed=int(completed))
+        if loss is not None:
+            self._progress.update(self._task, loss=loss)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+@torch.no_grad()
+def spread(module: LightningModule, loader: Any) -> float:
+    """The standard deviation of the representation around its mean, over (the first part of) the training set.
+
+    Args:
+        module: has ``represent``.
+        loader: yields ``(x, ...)``.
+
+    Returns:
+        The square root of the summed variances of the coordinates, >= 0.
+    """
+    training = module.training
+    module.eval()
+    seen: list[Tensor] = []
+    for x, *_ in loader:
+        seen.append(module.represent(x).cpu().double())  # type: ignore[operator]
+        if sum(map(len, seen)) >= _SPREAD_SAMPLES:
+            break
+    module.train(training)
+    return float(torch.cat(seen).var(dim=0, correction=0).sum().sqrt())
+
+
+class CollapseCheck(Callback):
+    """Compares the representation's spread after training with that before it (appendix A, hypersphere collapse).
+
+    Args:
+        phase: name of the training, for the message.
+
+    Attributes:
+        initial: the spread before the first step, kept over restarts.
+        final: the spread after the last one.
+    """
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.initial = math.nan
+        self.final = math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both spreads."""
+        return {"initial": self.initial, "final": self.final}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Both spreads."""
+        self.initial, self.final = state_dict["initial"], state_dict["final"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step."""
+        if trainer.global_step == 0:
+            self.initial = spread(pl_module, trainer.train_dataloader)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after the last step, before the last checkpoint is written."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after a training that was stopped early, by which no callback had known its last epoch."""
+        if math.isnan(self.final):
+            self._measure(trainer, pl_module)
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.final = spread(pl_module, trainer.train_dataloader)
+        if trainer.is_global_zero:
+            warn_of_collapse(self.phase, self.initial, self.final)
+
+
+def has_collapsed(initial: float, final: float) -> bool:
+    """Whether next to nothing is left of the initial spread."""
+    return final <= COLLAPSE_RATIO * initial
+
+
+def warn_of_collapse(phase: str, initial: float, final: float) -> None:
+    """Say so if the representation has collapsed in a training."""
+    if not has_collapsed(initial, final):
+        return
+    log.warning(
+        "the representation has collapsed in %s: its spread over the training data fell from %.3g to %.3g, so "
+        "nearly all samples are mapped to one point and scores say little; lower %s.lr, train for fewer "
+        "epochs, use pretrain=autoencoder or add labeled anomalies",
+        *(phase, initial, final, GROUPS[phase]),
+    )
+
+
+def quiet_lightning() -> None:
+    """Leave only warnings of Lightning that a person wants to read."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|lightning|torchmetrics)\b.*")
+    warnings.filterwarnings(
+        "ignore", message=r".*(srun|litlogger|litmodels|`weights_only`|isinstance\(treespec|batching rule).*"
+    )
+
+
+def make_callbacks(nodes: Sequence[Mapping[str, Any]]) -> list[Callback]:
+    """The callbacks of ``trainer.callbacks``, new ones for each training.
+
+    Args:
+        nodes: each has ``_target_`` and arguments.
+
+    Raises:
+        DeepSADError: if one cannot be made, or is no callback of the Lightning in use.
+    """
+    made: list[Callback] = []
+    for number, node in enumerate(nodes):
+        key = f"trainer.callbacks[{number}]"
+        callback = instantiate(node, key)
+        if not isinstance(callback, Callback):
+            raise DeepSADError(
+                f"{key}._target_ is {node['_target_']}, which makes a {type(callback).__name__}; give a class derived "
+                f"from {Callback.__module__.partition('.callbacks')[0]}.Callback"
+            )
+        made.append(callback)
+    return made
+
+
+def make_trainer(
+    settings: Mapping[str, Any],
+    run_dir: Path,
+    max_epochs: int,
+    callbacks: Sequence[Callback],
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """A Trainer that does what we say and prints nothing.
+
+    Args:
+        settings: the trainer group of the configuration.
+        run_dir: where stray files would go.
+        max_epochs: of this training.
+        callbacks: without a Checkpoint among them nothing is saved.
+        extra: further arguments, of a training.
+
+    Raises:
+        DeepSADError: if Lightning does not take the extra arguments or callbacks.
+    """
+    quiet_lightning()
+    arguments: dict[str, Any] = {
+        **{key: settings[key] for key in ("accelerator", "devices", "num_nodes", "strategy", "precision")},
+        "max_epochs": max_epochs,
+        "callbacks": list(callbacks),
+        "default_root_dir": run_dir,
+        "logger": False,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "plugins": _environment(settings["devices"] * settings["num_nodes"]),
+    }
+    try:
+        return Trainer(**arguments, **(extra or {}))
+    except Exception as error:
+        # Lightning raises errors of nearly any type for a value that it does not take.
+        own = settings.get("callbacks", ())
+        if not (extra or own):
+            raise
+        given = f"trainer.extra={dict(extra or {})} with {len(own)} of trainer.callbacks"
+        raise DeepSADError(f"Lightning's Trainer does not take {given} ({error}); change or leave out some") from error
+
+
+def _environment(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:
+    """Who started the ranks; None where Lightning may look for itself."""
+    if not SLURMEnvironment.detect():
+        return None
+    if 1 < ranks == started_ranks():
+        # Whoever submitted the job requeues it; Lightning would write a checkpoint of its own beside ours.
+        return SLURMEnvironment(auto_requeue=False)
+    # The tasks of this SLURM job are none of this run's: Lightning would wait for them.
+    return LightningEnvironment()
