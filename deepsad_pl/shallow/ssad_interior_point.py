@@ -1,6 +1,7 @@
-"""Quadratic programs of the general form, by cvxopt."""
+"""Quadratic programs of the general form, by clarabel."""
 
 import numpy as np
+from scipy import sparse
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray
@@ -17,50 +18,44 @@ def interior_point(
     at_least: FloatArray | None = None,
     kappa: float = 0.0,
 ) -> FloatArray:
-    """min 1/2 a' (yy' o K) a + linear'a such that equal a = amount, at_least'a >= kappa, 0 <= a <= box, by cvxopt.
+    """min 1/2 a' (yy' o K) a + linear'a such that equal a = amount, at_least'a >= kappa, 0 <= a <= box, by clarabel.
 
     Raises:
-        DeepSADError: if cvxopt gives up.
+        DeepSADError: if clarabel gives up.
     """
-    from cvxopt import matrix as dense  # type: ignore[import-untyped]
-    from cvxopt import solvers, spdiag, spmatrix
-    from cvxopt import sparse as stacked
+    import clarabel
 
     n = len(matrix)
     diagonal = float(np.diagonal(matrix).mean()) or 1.0
     quadratic = matrix * (y / diagonal)
     quadratic *= y[:, None]
-    eye = spdiag([1.0] * n)
-    blocks, bounds = [-eye, eye], [np.zeros(n), box]
-    if at_least is not None:
-        picked = np.flatnonzero(at_least).tolist()
-        blocks.append(spmatrix(-1.0, [0] * len(picked), picked, (1, n)))
-        bounds.append(np.array([-kappa]))
-    p = dense(quadratic)
+    upper = sparse.csc_array(np.triu(quadratic))
     del quadratic
+    eye = sparse.identity(n, format="csc")
+    rows, bounds = [sparse.csc_array(equal), -eye, eye], [np.array([amount]), np.zeros(n), box]
+    if at_least is not None:
+        rows.append(sparse.csc_array(-at_least[None].astype(np.float64)))
+        bounds.append(np.array([-kappa]))
+    bound = np.concatenate(bounds)
+    cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(len(bound) - 1)]
+    cost = np.zeros(n) if linear is None else linear / diagonal
     for tolerance in (1e-10, 1e-8, 1e-6):
-        options = {"show_progress": False, "abstol": tolerance * 1e-2, "reltol": tolerance, "feastol": tolerance}
-        try:
-            found = solvers.qp(
-                p,
-                dense(np.zeros(n) if linear is None else linear / diagonal),
-                stacked(blocks),
-                dense(np.concatenate(bounds)),
-                dense(equal),
-                dense(float(amount)),
-                options=options,
-            )
-        except (ArithmeticError, ValueError):
-            continue
-        if found["status"] == "optimal":
-            alpha = np.clip(np.array(found["x"], dtype=np.float64).ravel(), 0, box)
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        # Of the factorizations the one for dense problems, and of one thread so that the same bits come out.
+        settings.direct_solve_method, settings.max_threads = "faer", 1
+        settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = tolerance * 1e-2, tolerance, tolerance
+        solver = clarabel.DefaultSolver(upper, cost, sparse.vstack(rows, format="csc"), bound, cones, settings)
+        found = solver.solve()
+        if found.status == clarabel.SolverStatus.Solved:
+            alpha: FloatArray = np.clip(np.array(found.x), 0, box)
             # The duals of the bounds tell the rows at a bound, whose variables only come close to it.
-            at_zero, at_box = np.array(found["z"], dtype=np.float64).ravel()[: 2 * n].reshape(2, n)
+            at_zero, at_box = np.array(found.z)[1 : 2 * n + 1].reshape(2, n)
             alpha[at_zero > alpha] = 0
             full = at_box > box - alpha
             alpha[full] = box[full]
             return alpha
     raise DeepSADError(
-        f"SSAD was not solved: cvxopt gave up on a quadratic program of {n} rows; check the data for huge or missing "
+        f"SSAD was not solved: clarabel gave up on a quadratic program of {n} rows; check the data for huge or missing "
         "values, or choose another gamma"
     )
