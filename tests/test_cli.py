@@ -196,3 +196,10 @@ def test_console_script_works_outside_the_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, output_of(done)
     assert "gamma_l" in done.stdout
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["train.py", "sweep.py"])
+def test_both_versions_are_told(cli: CLI, script: str) -> None:
+    done = cli(script, "--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"deepsad_pl \d+\.\d+\.\d+, Hydra 1\.3\.\d+\n", done.stdout)

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from deepsad_pl import __version__
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.compose.store import register
@@ -55,8 +56,18 @@ def _hasten_help() -> None:
         ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
+def _says_version() -> bool:
+    """Whether the versions were asked for, and told: Hydra knows its own alone."""
+    if "--version" not in sys.argv[1:]:
+        return False
+    print(f"deepsad_pl {__version__}, Hydra {hydra.__version__}")
+    return True
+
+
 def train() -> None:
     """``python train.py`` and ``deepsad-train``."""
+    if _says_version():
+        return
     _hasten_help()
     sys.argv[1:] = map(quote_names, sys.argv[1:])
     _run_hydra("train")
@@ -88,6 +99,8 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
 
 def sweep() -> None:
     """``python sweep.py`` and ``deepsad-sweep``."""
+    if _says_version():
+        return
     _hasten_help()
     sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
