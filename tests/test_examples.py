@@ -160,12 +160,18 @@ class Raising(DeepSVDDModule):
         raise RuntimeError(f"no depth {depth}")
 class NoMethod:
     def __init__(self, network, *, lr, epochs, weight_decay): ...
+class Wide(DeepSVDDModule):
+    def score(self, x): return self.represent(x)
+class Endless(DeepSVDDModule):
+    def score(self, x): return super().score(x) / 0
 def load(seed, pixels=0):
     return [[1, 2], [3, 4]], ["a", "b"]
 """
 CLASSES = {
     "Half": ("", "abstract method"),
     "Raising": ("depth: 3\n", "RuntimeError: no depth 3, in {file}, line 7"),
+    "Wide": ("", "Wide.score returned shape (2, 32) for 2 samples; return (2,), one number for each"),
+    "Endless": ("", "method=mine cannot be evaluated: 719 of 719 anomaly scores are not finite; lower method.lr, or"),
     "NoMethod": ("", "makes a NoMethod; give a subclass of deepsad_pl.methods.base.TrainedMethod"),
 }
 

@@ -1,8 +1,9 @@
 """From a plan to what is trained: the data, the modules with their initial weights, in the order of training."""
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from deepsad_pl.data.scenario import Counts
 from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.experiment.identity import code_of, hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan
-from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import lies_in_unit_interval
 from deepsad_pl.settings.typed import accepted, arguments_of
@@ -179,6 +180,8 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
             told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
             raise DeepSADError(told) from error
         raise
+    if code_of("pretrain" if name == "pretrain" else "method", settings):
+        _try_score(module, source)
     determined_by = None
     if name == "pretrain" or plan.about.is_pretraining:
         training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
@@ -195,6 +198,21 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
             **({"trainer": plan.identity["trainer"]} if "trainer" in plan.identity else {}),
         }
     return Phase(name, module, data, determined_by)
+
+
+def _try_score(module: TrainedMethod, source: Source) -> None:
+    """Look at the scores of two samples before a training that may take hours.
+
+    Raises:
+        DeepSADError: if they are not two numbers.
+    """
+    x = torch.from_numpy(source.x_train[:2]).float() / (source.scale or 1)
+    one, score = copy.deepcopy(module).eval(), None
+    # What a method sets when its training begins is not there yet: other errors show, and say where, when it is.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(Exception):
+        score = one.score(x)
+    if score is not None:
+        require_one_each(one, "score", score, len(x))
 
 
 def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -> TrainedMethod:

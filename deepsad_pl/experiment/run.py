@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from deepsad_pl import __version__
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.metrics import detection_metrics
 from deepsad_pl.common.ranks import is_main_process
@@ -252,7 +253,8 @@ def score_and_record(
         seconds["score"] = time.monotonic() - start
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
-    metrics = detection_metrics(result["score"], result["y"])
+    with _evaluated(plan):
+        metrics = detection_metrics(result["score"], result["y"])
 
     record = {
         **metrics,
@@ -283,11 +285,22 @@ def score_and_record(
     return record
 
 
+@contextmanager
+def _evaluated(plan: Plan) -> Iterator[None]:
+    """Tell in a sentence what scores cannot be evaluated."""
+    try:
+        yield
+    except ValueError as error:
+        way_out = f"lower method.lr, or correct the score of {plan.method['_target_']}"
+        raise DeepSADError(f"method={plan.method['name']} cannot be evaluated: {error}; {way_out}") from error
+
+
 def _score_by_trainer(
     plan: Plan, module: TrainedMethod, data: AnomalyDataModule
 ) -> tuple[Mapping[str, Tensor], torch.device]:
     trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
-    trainer.test(module, datamodule=data, verbose=False)
+    with _evaluated(plan):
+        trainer.test(module, datamodule=data, verbose=False)
     return module.test_result, trainer.strategy.root_device
 
 

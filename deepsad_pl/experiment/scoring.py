@@ -33,7 +33,7 @@ def score_test_set(
     if plan.trainer["precision"] == "bf16-mixed":
         precision = torch.autocast(device.type, dtype=torch.bfloat16)
     with precision:
-        parts = [(idx, y, module.score(x.to(device))) for x, _, y, idx in data.test_dataloader()]
+        parts = [(idx, y, module.checked_score(x.to(device))) for x, _, y, idx in data.test_dataloader()]
     module.cpu()
     idx, y, score = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return {"idx": idx, "y": y, "score": score}, device

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.methods.losses import at_least_float32, cross_entropy, squared_error
+from deepsad_pl.methods.losses import cross_entropy, squared_error
 from deepsad_pl.networks.description import build_decoder, build_encoder
 
 
@@ -84,10 +84,6 @@ class AutoencoderModule(TrainedMethod):
         """The reconstruction, of x's shape."""
         logits = self.logits(x)
         return logits.sigmoid() if self.sigmoid else logits
-
-    def represent(self, x: Tensor) -> Tensor:
-        """The bottleneck, shape (B, d)."""
-        return at_least_float32(self.encoder(x))
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The reconstruction loss of each sample, whatever its label, shape (B,)."""

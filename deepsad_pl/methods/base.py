@@ -17,6 +17,7 @@ from deepsad_pl.common.lightning_api import LightningModule, restricted_classmet
 from deepsad_pl.common.metrics import detection_metrics
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.hyperparameters import constructor_frame, plain
+from deepsad_pl.methods.losses import at_least_float32
 
 
 def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
@@ -40,6 +41,19 @@ def global_mean(values: Tensor) -> Tensor:
     count = torch.tensor([float(len(values))], device=values.device)
     dist.all_reduce(count)
     return values.sum() * (dist.get_world_size() / count[0])
+
+
+def require_one_each(module: nn.Module, name: str, values: Tensor, count: int) -> None:
+    """Demand that a method of a module returned one number for each sample.
+
+    Raises:
+        DeepSADError: if it did not.
+    """
+    if values.shape != (count,):
+        raise DeepSADError(
+            f"{type(module).__name__}.{name} returned shape {tuple(values.shape)} for {count} samples; return "
+            f"({count},), one number for each"
+        )
 
 
 class TrainedMethod(LightningModule, ABC):
@@ -96,9 +110,9 @@ class TrainedMethod(LightningModule, ABC):
     def score(self, x: Tensor) -> Tensor:
         """The anomaly score of each sample, shape (B,); higher is more anomalous."""
 
-    @abstractmethod
     def represent(self, x: Tensor) -> Tensor:
-        """The representation phi(x), shape (B, d)."""
+        """The representation phi(x), shape (B, d); what the encoder returns unless a method says otherwise."""
+        return at_least_float32(self.encoder(x))
 
     def save_hyperparameters(
         self,
@@ -203,6 +217,16 @@ class TrainedMethod(LightningModule, ABC):
         """
         return ()
 
+    def checked_score(self, x: Tensor) -> Tensor:
+        """The anomaly scores, shape (B,).
+
+        Raises:
+            DeepSADError: if ``score`` returns another shape.
+        """
+        score = self.score(x)
+        require_one_each(self, "score", score, len(x))
+        return score
+
     def forward(self, x: Tensor) -> Tensor:
         """The anomaly scores, shape (B,)."""
         return self.score(x)
@@ -226,7 +250,9 @@ class TrainedMethod(LightningModule, ABC):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of a batch, logged as ``train_loss`` unless a callback records it."""
-        terms = self.terms(*self.training_part(batch))
+        x, semi_y = self.training_part(batch)
+        terms = self.terms(x, semi_y)
+        require_one_each(self, "terms", terms, len(x))
         if self._logs_loss():
             # A float: Lightning averages the counts of several ranks, and of whole numbers it cuts off the fraction.
             count: Any = float(len(terms))
@@ -267,7 +293,7 @@ class TrainedMethod(LightningModule, ABC):
                 "the batches have no ground truth to evaluate the scores with; let the loader yield (x, y) with y 0 "
                 "for normal samples and 1 for anomalies, or take the scores of trainer.predict"
             )
-        self._scored.append((idx, y, self.score(x)))
+        self._scored.append((idx, y, self.checked_score(x)))
 
     def on_test_epoch_end(self) -> None:
         """Bring the scores of all ranks together, each sample once, and evaluate them."""
@@ -313,4 +339,4 @@ class TrainedMethod(LightningModule, ABC):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """The anomaly scores of a batch, shape (B,)."""
-        return self.score(unpack(batch).x)
+        return self.checked_score(unpack(batch).x)

@@ -57,10 +57,6 @@ class ClassifierModule(TrainedMethod):
         self.encoder = build_encoder(network)
         self.head = glorot(nn.Linear(representation_width(network, self.encoder), 1))
 
-    def represent(self, x: Tensor) -> Tensor:
-        """phi(x), shape (B, d)."""
-        return at_least_float32(self.encoder(x))
-
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The cross-entropy of each sample, shape (B,)."""
         return classifier_terms(self.score(x), semi_y)

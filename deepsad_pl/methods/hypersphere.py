@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.methods.losses import at_least_float32, squared_distance
+from deepsad_pl.methods.losses import squared_distance
 from deepsad_pl.networks.description import build_encoder, representation_width
 
 
@@ -128,10 +128,6 @@ class HypersphereMethod(TrainedMethod):
             raise ValueError(f"center_from is {self.center_from!r}, but there is no such training sample")
         self.center.copy_(away_from_zero(total[:-1] / total[-1]))
         self.center_is_set.fill_(True)
-
-    def represent(self, x: Tensor) -> Tensor:
-        """phi(x), shape (B, d)."""
-        return at_least_float32(self.encoder(x))
 
     def distance2(self, x: Tensor) -> Tensor:
         """The squared distances to the center, shape (B,)."""

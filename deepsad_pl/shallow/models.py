@@ -316,7 +316,8 @@ def _class_of(name: str, package: str) -> type[Model]:
     if not kind:
         return KINDS[name]
     if module.partition(".")[0] != package:
-        raise ValueError(f"its class is {name}, which is not of the package {package} of its method")
+        top = module.partition(".")[0]
+        raise ValueError(f"its class is {name}; if you trust that code, load it with package={top!r}")
     found = getattr(import_module(module), kind, None)
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise ValueError(f"its class is {name}, which is no Model")

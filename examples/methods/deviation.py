@@ -27,9 +27,6 @@ class DeviationModule(TrainedMethod):
         self.encoder = build_encoder(network)
         self.head = nn.Linear(representation_width(network, self.encoder), 1)
 
-    def represent(self, x: Tensor) -> Tensor:
-        return self.encoder(x)
-
     def score(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(x)).squeeze(1)
 
