@@ -25,7 +25,7 @@ from deepsad_pl.data.batch_loader import batch_sizes
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import Phase, build
 from deepsad_pl.experiment.plan import Plan, make_plan
-from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.compiling import compiled
 from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 

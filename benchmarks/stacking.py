@@ -13,7 +13,7 @@ from benchmarks.harness import seconds
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import Phase, build
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.tracking.tracker import NoTracker
 
 
 def stacked_case(

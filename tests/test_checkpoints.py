@@ -25,7 +25,7 @@ from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.restorable import require_finished, require_resumable, usable
 from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, make_trainer
 

@@ -27,7 +27,7 @@ from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.replica_memory import _left_in_groups, free_bytes, replica_bytes
 from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.trainer import CollapseCheck, LossRecorder, make_trainer
 
 # Unequal numbers of samples and batches, batches of unequal size, every kind of setting that replicas may differ in.

@@ -19,7 +19,7 @@ from benchmarks.deep_training import PerSample
 from deepsad_pl.experiment.build import Phase, build, load_data
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.stacked.training import Training, train_stack
-from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
 DEEP = [name for name in METHODS if not is_shallow(name)]

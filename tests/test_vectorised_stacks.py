@@ -27,7 +27,7 @@ from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
 from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.stacked.vectorized import VectorizedObjective
-from deepsad_pl.tracking.trackers import NoTracker
+from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.trainer import CollapseCheck, LossRecorder, make_trainer
 
 MLP = {"name": "mlp", "in_features": 2, "units": [6, 4, 3]}

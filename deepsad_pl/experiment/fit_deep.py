@@ -16,7 +16,7 @@ from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.experiment.build import Phase
 from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
 from deepsad_pl.experiment.plan import Plan
-from deepsad_pl.tracking.trackers import Tracker
+from deepsad_pl.tracking.tracker import Tracker
 from deepsad_pl.training.compiling import compiled
 from deepsad_pl.training.restorable import is_finished, require_finished, usable
 from deepsad_pl.training.trainer import (

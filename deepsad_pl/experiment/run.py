@@ -33,7 +33,8 @@ from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
-from deepsad_pl.tracking.trackers import LOSSES, RUN_ID, NoTracker, Tracker, make_tracker
+from deepsad_pl.tracking.tracker import NoTracker, Tracker
+from deepsad_pl.tracking.trackers import LOSSES, RUN_ID, make_tracker
 from deepsad_pl.training.trainer import PhaseProgress, make_trainer
 
 log = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
 from deepsad_pl.stacked.training import Training, train_stack
 from deepsad_pl.stacked.vectorized import floats_of
-from deepsad_pl.tracking.trackers import Tracker
+from deepsad_pl.tracking.tracker import Tracker
 from deepsad_pl.training.restorable import is_finished, usable
 
 log = logging.getLogger(__name__)

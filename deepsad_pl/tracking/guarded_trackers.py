@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from deepsad_pl.tracking.trackers import Tracker
+    from deepsad_pl.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 

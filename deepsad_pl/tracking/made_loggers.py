@@ -16,7 +16,7 @@ from deepsad_pl.common.lightning_api import CSVLogger
 from deepsad_pl.tracking.loggers import RUN_FOLDER
 
 if TYPE_CHECKING:
-    from deepsad_pl.tracking.trackers import Tracker
+    from deepsad_pl.tracking.tracker import Tracker
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ def tracker_of(
     Raises:
         DeepSADError: if it cannot be made, or is neither a logger of Lightning nor a tracker.
     """
-    from deepsad_pl.tracking.trackers import Tracker
+    from deepsad_pl.tracking.tracker import Tracker
 
     # Only the first rank makes loggers. Lightning takes any task of SLURM but the first for a further one.
     setattr(rank_zero_only, "rank", 0)  # noqa: B010

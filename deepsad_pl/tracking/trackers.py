@@ -7,7 +7,7 @@ import csv
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,39 +15,13 @@ import numpy.typing as npt
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.tracking.guarded_trackers import GuardedTracker, GuardedTrackers
 from deepsad_pl.tracking.loggers import logger_nodes, wandb_settings
+from deepsad_pl.tracking.tracker import NoTracker, Tracker
 from deepsad_pl.tracking.wandb_run import Destination, destination_of, open_run, trial_id
 
 LOSSES = "losses.csv"
 RUN_ID = "wandb_id"
 TEST = "test"
 SCORES = (f"{TEST}/scores_normal", f"{TEST}/scores_anomalous")  # by label
-
-
-@runtime_checkable
-class Tracker(Protocol):
-    """What every tracker does."""
-
-    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Take the loss of each step of an epoch."""
-
-    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """Take the outcome on the test set."""
-
-    def finish(self, failed: bool) -> None:
-        """Close; nothing comes after it."""
-
-
-class NoTracker:
-    """Reports nowhere."""
-
-    def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Nothing."""
-
-    def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """Nothing."""
-
-    def finish(self, failed: bool) -> None:
-        """Nothing."""
 
 
 class CSVTracker(NoTracker):
