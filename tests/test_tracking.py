@@ -20,6 +20,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.methods.deep_sad import DeepSADModule
+from deepsad_pl.tracking.loggers import wandb_settings
 from deepsad_pl.tracking.trackers import CSVTracker, flatten
 
 Experiment = Callable[..., Outcome]
@@ -363,3 +364,22 @@ def test_online_without_an_account_is_told(experiment: Experiment, monkeypatch: 
 def test_steps_count_on_over_both_phases(tracked: wandb_file.OfflineRun) -> None:
     # two epochs in each phase; the plots share the last step
     assert [int(row["_step"]) for row in tracked.history] == list(range(4 * STEPS))
+
+
+def test_the_variables_of_wandb_are_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MODE": "online", "PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "TAGS": "a, b"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    found = wandb_settings(settings_of("logger=wandb")["logger"])
+    assert found is not None
+    assert [found[key] for key in ("mode", "project", "entity", "group", "tags")] == [
+        "online",
+        "p",
+        "e",
+        "g",
+        ["a", "b"],
+    ]
+    given = wandb_settings(settings_of("logger=wandb", "logger.project=mine", "logger.tags=[]")["logger"])
+    assert given is not None
+    assert (given["project"], given["tags"], given["entity"]) == ("mine", [], "e")
+    monkeypatch.setenv("WANDB_ENTITY", "")
+    assert settings_of("logger=wandb")["logger"]["entity"] is None

@@ -5,14 +5,31 @@ options of the others (data sets, networks, pre-trainings, methods) name what is
 signature declares its settings, and a :class:`typing.TypedDict` here those that the package itself reads.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from deepsad_pl.common.ranges import AtLeast2, Length, Positive
 from deepsad_pl.settings.about import paper_grid
+
+
+def wandb_env(name: str, default: Any) -> Any:
+    """The value of one of W&B's environment variables, or a default where it is empty or not set.
+
+    Args:
+        name: after ``WANDB_``; ``TAGS`` are a comma list.
+        default: in its place.
+    """
+    value = os.environ.get(f"WANDB_{name}", "").strip()
+    tags = [tag.strip() for tag in value.split(",") if tag.strip()]
+    return (tags if name == "TAGS" else value) if value else default
+
+
+# Wherever a configuration is composed or resolved, this module has been imported.
+OmegaConf.register_new_resolver("wandb_env", wandb_env, replace=True)
 
 
 class DatasetKeys(TypedDict, total=False):
@@ -127,11 +144,11 @@ class WandbConfig(LoggerConfig):
     """Weights & Biases."""
 
     mode: str = MISSING  # offline or online
-    project: str = "deepsad-pl"
-    entity: str | None = None
-    group: str | None = None  # null: <dataset>/<method>
+    project: str = "${wandb_env:PROJECT,deepsad-pl}"
+    entity: str | None = "${wandb_env:ENTITY,null}"
+    group: str | None = "${wandb_env:RUN_GROUP,null}"  # null: <dataset>/<method>
     job_type: str = "train"
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] = "${wandb_env:TAGS,[]}"  # type: ignore[assignment]
     plots: bool | None = None  # the ROC curve; null: in single runs, not in sweeps; the histograms are always drawn
     wandb: WandbNode = field(default_factory=WandbNode)
 
