@@ -1,13 +1,25 @@
 """The types of the configuration in Hydra's store. No torch in this module: ``--help`` and completion stay fast."""
 
+from textwrap import fill
+
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from deepsad_pl.settings.about import own
 from deepsad_pl.settings.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
+
+# Of the help's lines.
+_WIDTH, _INDENT = 108, " " * 10
+
+
+def _choices(group: str) -> str:
+    """The package's own options of a group, as the help shows them."""
+    return fill(", ".join(own(group)), width=_WIDTH, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
 def register() -> None:
-    """Make the types known to Hydra."""
+    """Make the types known to Hydra, and the options to its help."""
+    OmegaConf.register_new_resolver("choices", _choices, replace=True)
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=_with_open_loggers(TrainConfig))
     store.store(group="schema", name="sweep", node=_with_open_loggers(SweepConfig))
