@@ -1,4 +1,4 @@
-"""The types of the configuration in Hydra's store. No torch in this module: ``--help`` and completion stay fast."""
+"""Register the types of the configuration with Hydra. Does not import torch, to keep ``--help`` and completion fast."""
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -7,7 +7,7 @@ from deepsad_pl.settings.schema import GROUP_CONFIGS, SweepConfig, TrainConfig
 
 
 def register() -> None:
-    """Make the types known to Hydra."""
+    """Add the types to Hydra's config store."""
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=_with_open_loggers(TrainConfig))
     store.store(group="schema", name="sweep", node=_with_open_loggers(SweepConfig))
@@ -17,7 +17,7 @@ def register() -> None:
 
 
 def _with_open_loggers(kind: type[TrainConfig]) -> DictConfig:
-    """A type whose group ``logger`` takes loggers of any name; what else it is given is refused afterwards."""
+    """The type with a group ``logger`` that accepts any key; keys that are not loggers are rejected later."""
     config: DictConfig = OmegaConf.structured(kind)
     config._get_node("logger")._set_flag("struct", False)  # type: ignore[union-attr]
     return config
