@@ -1,7 +1,7 @@
-"""SLURM and local submitit jobs that wait for all, survive a killed one and hold several experiments.
+"""Submitit launchers, for SLURM and local jobs, that run several experiments per job and survive a killed job.
 
-The underscore keeps Hydra's scanner away, which would run this module once more in a job: its classes would then not be
-those that pickle finds by their names.
+The underscore hides this module from Hydra's plugin scanner, which would execute it a second time in a job. Its classes
+would then differ from the ones that pickle finds by name.
 """
 
 import itertools
@@ -28,10 +28,10 @@ from deepsad_pl.common.records import RECORD
 from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
 from deepsad_pl.training.fast_import import import_lightning
 
-# Where trainer.threads leaves it open.
+# CPUs per task if trainer.threads is null.
 _CPUS = 4
 
-# States of a job that is going on, sooner or later, though submitit does not know them.
+# States of a job that will continue, although submitit does not know them.
 _PAUSED = frozenset({"CONFIGURING", "REQUEUE_HOLD", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"})
 _ASK_AGAIN_S = 10.0
 
@@ -39,17 +39,17 @@ Pack = list[tuple[int, list[str]]]
 
 
 class _Warning:
-    """The signal before a job's end, kept from submitit until the experiment is closed.
+    """Holds back the signal before a job's end from submitit until the experiment is closed.
 
-    submitit's own answer is to queue the job again at once, upon which SLURM ends every process of it: W&B's service,
-    too, before it has written the run to its end.
+    submitit would requeue the job at once. SLURM then ends all its processes, including W&B's service before it has
+    finished writing the run.
 
     Args:
-        environment: submitit's of the job.
-        delay_s: how long before the end the signal comes, in seconds.
+        environment: submitit's job environment.
+        delay_s: time between the signal and the job's end, in seconds.
 
     Attributes:
-        came: whether it has come.
+        came: whether the signal has been received.
     """
 
     def __init__(self, environment: Any, delay_s: int) -> None:
@@ -64,35 +64,35 @@ class _Warning:
         if self.came:
             return
         self.came = True
-        # Whatever the experiment waits for.
+        # Interrupts the experiment even if it is waiting for something.
         signal.signal(signal.SIGALRM, lambda *_: self.pass_on())
         signal.alarm(self._close_s)
         raise SystemExit(128 + number)
 
     def pass_on(self) -> None:
-        """Let submitit queue the job again and leave.
+        """Let submitit requeue the job and exit.
 
         Raises:
-            SystemExit: if the job is queued again.
-            UncompletedJobError: if not, because it ran out of time too often.
+            SystemExit: if the job is requeued.
+            UncompletedJobError: if it is not, because it has timed out too often.
         """
         signal.alarm(0)
         self._answer(self._number, None)
 
 
 class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
-    """Experiments in packs, a pack a job; a job that is killed stops nothing else.
+    """Runs experiments in packs, one pack per job; a killed job does not affect the others.
 
     Args:
-        experiments_per_job: how many experiments a job runs, at least 1.
-        stack: whether a job trains those of its experiments as one that can be; else one after the other.
-        max_array_size: how many jobs are submitted with one command at most, at least 1.
-        params: fields of submitit, as in ``hydra_plugins.hydra_submitit_launcher.config``.
+        experiments_per_job: number of experiments per job, at least 1.
+        stack: whether a job trains its experiments as one stack where possible; else one after the other.
+        max_array_size: maximum number of jobs submitted with one command, at least 1.
+        params: submitit's settings, as in ``hydra_plugins.hydra_submitit_launcher.config``.
     """
 
-    # Says so to the sweepers: experiments_per_job is heeded.
+    # Tells the sweepers that this launcher supports experiments_per_job.
     packs = True
-    # A shared file system may show a result late.
+    # Seconds to wait for a result, which a shared file system may show late.
     _RESULT_S = 15.0
 
     def __init__(
@@ -100,31 +100,31 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
     ) -> None:
         super().__init__(**params)
         self._per_job, self._stack, self._array = experiments_per_job, stack, max_array_size
-        # By the experiments' numbers: what became of them, and which ones were begun and have not ended.
+        # By experiment number: the outcomes, and the experiments that were started but have not ended.
         self._done: dict[int, JobReturn] = {}
         self._begun: set[int] = set()
-        # The run folders of those in the stack that is being trained.
+        # The run folders of the experiments in the current stack.
         self._folders: dict[int, Path] = {}
 
     @property
     def tasks(self) -> int | None:
-        """How many processes are started for each job, on another machine; None if jobs run on this one."""
+        """The number of processes per job on another machine; None if jobs run on this one."""
         return None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Submit all experiments, wait for all jobs.
+        """Submit all experiments and wait for all jobs.
 
         Args:
-            job_overrides: of each experiment.
-            initial_job_idx: number of the first one.
+            job_overrides: overrides of each experiment.
+            initial_job_idx: number of the first experiment.
 
         Returns:
-            What became of each experiment, in their order. Those that a killed job did not finish have failed, with
-            an exception that names the job.
+            The outcome of each experiment, in their order. Experiments that a killed job did not finish have failed,
+            with an exception that names the job.
 
         Raises:
-            DeepSADError: if the launcher's settings do not allow it, or the jobs cannot be submitted.
-            SystemExit: if Ctrl-C or SIGTERM interrupts it; the jobs are cancelled then.
+            DeepSADError: if the launcher's settings are invalid, or the jobs cannot be submitted.
+            SystemExit: if Ctrl-C or SIGTERM interrupts it; the jobs are cancelled first.
         """
         if problems := self._problems():
             raise DeepSADError(*problems)
@@ -135,7 +135,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             try:
                 return list(itertools.chain.from_iterable(self._run(packs, jobs)))
             except BaseException as stop:
-                # An unfinished job would go on for nobody.
+                # Nobody would collect the results of an unfinished job.
                 _cancel(jobs)
                 if isinstance(stop, Exception):
                     raise
@@ -148,18 +148,18 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         return [f"hydra.launcher.{key} is {value}; give a number >= 1" for key, value in numbers.items() if value < 1]
 
     def _room(self, running: int) -> int:
-        """How many further jobs may be submitted now."""
+        """The number of jobs that may be submitted now."""
         return self._array
 
     def _run(self, packs: Sequence[Pack], jobs: list[Any]) -> list[list[JobReturn]]:
         """Submit the packs and wait for them.
 
         Args:
-            packs: what each job runs.
-            jobs: those that were submitted are put in here, one a pack.
+            packs: the experiments of each job.
+            jobs: filled with the submitted jobs, one per pack.
 
         Returns:
-            What became of the experiments of each pack.
+            The outcomes of the experiments of each pack.
         """
         executor = self._executor()
         found: dict[int, list[JobReturn]] = {}
@@ -176,19 +176,19 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                     if job.paths.result_pickle.exists() or waited >= self._RESULT_S:
                         found[index] = _returns(job, packs[index])
             if len(found) < len(packs):
-                # Each look at thousands of files takes time, too.
+                # Checking thousands of files takes time.
                 time.sleep(max(0.5, 0.002 * len(jobs)))
         return [found[index] for index in range(len(packs))]
 
     def _has_ended(self, job: Any) -> bool:
-        """Whether a job of submitit will not write a result any more, or has."""
+        """Whether a submitit job has written its result, or will never write one."""
         return bool(job.done())
 
     def _executor(self) -> Any:
-        # submitit loads when jobs are submitted: every command imports this module.
+        # Imported only when jobs are submitted, since every command imports this module.
         import submitit
 
-        # The constructor takes these two, submitit's update_parameters the rest.
+        # These settings are for the executor's constructor, the others for submitit's update_parameters.
         own = {"folder": self.params["submitit_folder"]}
         if "max_num_timeout" in self.params:
             own[f"{self._EXECUTOR}_max_num_timeout"] = self.params["max_num_timeout"]
@@ -211,18 +211,18 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             jobs = executor.map_array(self, packs, states)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise DeepSADError(f"the jobs cannot be submitted ({_last_line(error)}); mend hydra.launcher") from error
-        # The first task speaks for all: it writes the record.
+        # Only the first task's result counts: it writes the record.
         return [job.task(0) for job in jobs]
 
     def __call__(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> dict[int, JobReturn]:
-        """Run a pack, in the job.
+        """Run a pack inside the job.
 
         Args:
             pack: the numbers and the overrides of experiments.
-            singleton_state: Hydra's, of the submitting process.
+            singleton_state: Hydra's singletons in the submitting process.
 
         Returns:
-            What became of each experiment, by its number.
+            The outcome of each experiment, by its number.
         """
         from submitit import JobEnvironment
         from submitit.core.utils import UncompletedJobError
@@ -246,7 +246,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             if not warning.came:
                 raise
         if warning.came and len(self._done) < len(pack):
-            # submitit raises this where it does not queue the job again; what is left is reported as out of time.
+            # submitit raises this if it does not requeue the job; the remaining experiments are reported as timed out.
             with suppress(UncompletedJobError):
                 warning.pass_on()
         return self._done
@@ -254,7 +254,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
     def _run_stacks(
         self, pack: Pack, singleton_state: Mapping[type, Singleton], warning: _Warning, partial: Path | None
     ) -> Pack:
-        """Train as one what can be; returns the experiments that cannot, if there is time left for them."""
+        """Train stackable experiments in stacks; return the experiments that must run alone, if there is time left."""
         import_lightning()
         from deepsad_pl.sweep.launch import Stacker
         from deepsad_pl.sweep.outcomes import job_return
@@ -270,14 +270,14 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             self._folders = {pack[item.index][0]: item.plan.run_dir for item in stack}
             returns = {pack[i][0]: job_return(pack[i][1], result) for i, result in stacker.run([stack]).items()}
             if warning.came:
-                # What it has stopped is not over.
+                # Experiments stopped by the signal have not ended.
                 self._keep({n: done for n, done in returns.items() if done.status == JobStatus.COMPLETED}, partial)
                 return []
             self._keep(returns, partial)
         return [pack[i] for i in rest]
 
     def _keep(self, returns: Mapping[int, JobReturn], partial: Path | None) -> None:
-        """Remember what became of experiments, also in a file for the case that the job is killed."""
+        """Remember the outcomes of experiments, also in a file in case the job is killed."""
         import cloudpickle  # type: ignore[import-untyped]
 
         from deepsad_pl.sweep.worker import portable
@@ -290,28 +290,28 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             write_atomic(partial, cloudpickle.dumps(self._done))
 
     def checkpoint(self, pack: Pack, singleton_state: Mapping[type, Singleton]) -> Any:
-        """What is submitted in place of a job that ran out of time or was preempted: what is left of its pack."""
+        """The rest of the pack, which submitit submits when the job has timed out or was preempted."""
         from submitit.helpers import DelayedSubmission
 
         left = [(number, _goes_on(line) if self._has_begun(number) else line) for number, line in pack]
         return DelayedSubmission(self, left, singleton_state)
 
     def _has_begun(self, number: int) -> bool:
-        """Whether an experiment was begun; one of a stack that still has the record it is to renew was not."""
+        """Whether an experiment was started. In a stack, it was not if the record that it replaces still exists."""
         folder = self._folders.get(number)
         return number in self._begun and (folder is None or not (folder / RECORD).exists())
 
 
 class LocalLauncher(PackedLauncher):
-    """Jobs in processes of this machine.
+    """Runs jobs as processes on this machine.
 
     Args:
-        array_parallelism: how many of them at the same time; None: as many as this process may use CPU cores.
+        array_parallelism: number of simultaneous jobs; None: the number of CPU cores available to this process.
         params: see :class:`PackedLauncher`.
     """
 
     _EXECUTOR = "local"
-    # Its files are on this machine.
+    # The files are local, so results appear at once.
     _RESULT_S = 0.0
 
     def __init__(self, *, array_parallelism: int | None = None, **params: Any) -> None:
@@ -320,8 +320,8 @@ class LocalLauncher(PackedLauncher):
 
     @property
     def processes(self) -> int:
-        """How many experiments run side by side on this machine."""
-        # Hydra imports this module for each command, also for --help.
+        """The number of experiments that run in parallel on this machine."""
+        # Imported here, since Hydra imports this module for each command, even --help.
         import joblib
 
         return self._parallel or int(joblib.cpu_count())
@@ -340,14 +340,14 @@ class LocalLauncher(PackedLauncher):
 
 
 class SlurmLauncher(PackedLauncher):
-    """Jobs of SLURM, in arrays."""
+    """Runs jobs on SLURM, in job arrays."""
 
     _EXECUTOR = "slurm"
     _asked_again = -math.inf
 
     @property
     def tasks(self) -> int:
-        """How many processes SLURM starts for each job."""
+        """The number of processes that SLURM starts per job."""
         return int(self.params["tasks_per_node"] * self.params["nodes"])
 
     def _has_ended(self, job: Any) -> bool:
@@ -355,7 +355,7 @@ class SlurmLauncher(PackedLauncher):
             return False
         if job.paths.result_pickle.exists() or job.state.upper() not in _PAUSED:
             return True
-        # submitit takes it for finished, and would not ask for its state again.
+        # submitit considers the job finished, and would not query its state again.
         if time.monotonic() - self._asked_again > _ASK_AGAIN_S:
             self._asked_again = time.monotonic()
             job.watcher.clear()
@@ -372,11 +372,11 @@ class SlurmLauncher(PackedLauncher):
 
 
 def _returns(job: Any, pack: Pack) -> list[JobReturn]:
-    """What became of a job's experiments.
+    """The outcomes of a job's experiments.
 
     Args:
-        job: of submitit, ended.
-        pack: what it ran.
+        job: a submitit job that has ended.
+        pack: the experiments that it ran.
     """
     done: dict[int, JobReturn] = {}
     try:
@@ -391,7 +391,7 @@ def _returns(job: Any, pack: Pack) -> list[JobReturn]:
                 f"its log is {job.paths.stderr}"
             )
     except Exception as unreadable:
-        # submitit's own error with the job's traceback, or that of a result which cannot be loaded.
+        # Either submitit's error with the job's traceback, or the error of loading the result.
         error = unreadable
     return [
         done.get(number) or JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=error)
@@ -400,16 +400,16 @@ def _returns(job: Any, pack: Pack) -> list[JobReturn]:
 
 
 def _partial(paths: Any) -> Path:
-    """Where a job keeps what became of the experiments that it has finished.
+    """The file in which a job stores the outcomes of its finished experiments.
 
     Args:
-        paths: submitit's of the job.
+        paths: submitit's paths of the job.
     """
     return Path(paths.folder) / f"{paths.job_id}_returns.pkl"
 
 
 def _goes_on(overrides: list[str]) -> list[str]:
-    """The overrides of an experiment that was begun by force, which need not begin it again."""
+    """The overrides with which a forced experiment is resumed, without starting it again."""
     forced = [line for line in overrides if line.lstrip("+").startswith("force=")]
     return [*(line for line in overrides if line not in forced), *(["force=false"] if forced else [])]
 
@@ -422,7 +422,7 @@ def _cancel(jobs: Sequence[Any]) -> None:
 
 
 def _names(jobs: Sequence[Any]) -> str:
-    """``3 jobs (7)`` for a message: how many, and the numbers of their arrays."""
+    """``3 jobs (7)`` for a message: their number, and the IDs of their arrays."""
     if not jobs:
         return "no job"
     arrays = ", ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
@@ -435,9 +435,9 @@ def _last_line(error: Exception) -> str:
 
 @dataclass
 class _Packing:
-    """What our launchers have beyond submitit's."""
+    """The settings that our launchers add to the plugin's."""
 
-    # That of sweep.py; train.py has none.
+    # The setting of sweep.py; train.py has none.
     experiments_per_job: int = II("oc.select:experiments_per_job,1")
     stack: bool = True
     max_array_size: int = 1000
@@ -462,7 +462,7 @@ class PackedLocalConf(_Packing, LocalQueueConf):  # type: ignore[misc]
 
 
 def _gpus(accelerator: str, devices: int) -> int | None:
-    """GPUs a node: as many as devices if they are asked for by name; what auto would find there nobody knows here."""
+    """GPUs per node: ``devices`` if a GPU is requested explicitly; None for ``auto``, as the node is unknown here."""
     return devices if accelerator == "gpu" else None
 
 

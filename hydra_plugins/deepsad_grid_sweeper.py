@@ -1,4 +1,4 @@
-"""Hydra's grid sweep with what experiments need: all jobs checked before the first starts, a table at the end."""
+"""Hydra's grid sweep, extended: all jobs are checked before the first one starts, and a table is shown at the end."""
 
 import traceback
 
@@ -12,16 +12,16 @@ from deepsad_pl.common.errors import DeepSADError
 
 
 class GridSweeper(BasicSweeper):
-    """Runs the product of all comma lists; one failing job stops no other, and the sweep then fails."""
+    """Runs the product of all comma lists; if a job fails, the others still run and the sweep fails at the end."""
 
     def __init__(self) -> None:
         super().__init__(max_batch_size=None, params=None)
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Check all jobs, launch them, show the table.
+        """Check all jobs, launch them and show the table.
 
         Raises:
-            CommandLineError: before any work if a job's configuration is wrong; at the end if a job failed.
+            CommandLineError: before any work if a job's configuration is invalid; at the end if a job failed.
         """
         from deepsad_pl.common.messages import CommandLineError, first_line
         from deepsad_pl.experiment.show_outcome import show_sweep
@@ -47,7 +47,7 @@ class GridSweeper(BasicSweeper):
             show_sweep(rows)
         failed = [(job, done) for job, done in zip(jobs, returns, strict=True) if not _completed(done)]
         for _, done in failed:
-            if not isinstance(done._return_value, CommandLineError):  # not the user's fault: show where
+            if not isinstance(done._return_value, CommandLineError):  # not a user error: show the traceback
                 traceback.print_exception(done._return_value)
         if failed:
             lines = [f"  {' '.join(job)}: {first_line(done._return_value)}" for job, done in failed]
@@ -58,7 +58,7 @@ class GridSweeper(BasicSweeper):
         """Refuse ``experiments_per_job`` where the launcher would ignore it.
 
         Raises:
-            CommandLineError: if it is not 1 and the launcher does not put several experiments into a job.
+            CommandLineError: if it is not 1 and the launcher cannot run several experiments per job.
         """
         from deepsad_pl.common.messages import CommandLineError
 
@@ -87,7 +87,7 @@ class GridSweeper(BasicSweeper):
 
 
 def tasks_of(launcher: object) -> int | None:
-    """How many processes a launcher starts for each job, on another machine; None if jobs run on this one."""
+    """The number of processes that a launcher starts per job on another machine; None if jobs run on this one."""
     return getattr(launcher, "tasks", None)
 
 

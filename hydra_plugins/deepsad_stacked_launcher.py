@@ -1,4 +1,4 @@
-"""``hydra/launcher=stacked``: experiments that can be trained as one are, the others run as usual."""
+"""``hydra/launcher=stacked``: train compatible experiments together in stacks, and run the others as usual."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 
 
 class StackedLauncher(Launcher):
-    """Groups the jobs of a sweep and trains each group as one.
+    """Groups the jobs of a sweep into stacks and trains each stack as one.
 
     Args:
-        max_replicas: how many experiments are trained as one at most; None: what the memory allows.
-        n_jobs: how many processes take stacks, and jobs that cannot be stacked, side by side; None: one on a GPU, else
-            as many as there are CPU cores, each with its share of them.
+        max_replicas: maximum number of experiments in a stack; None: as many as the memory allows.
+        n_jobs: number of parallel processes for stacks and for jobs that cannot be stacked; None: one on a GPU, else
+            one per CPU core. The processes share the cores.
     """
 
     def __init__(self, *, max_replicas: int | None = None, n_jobs: int | None = None) -> None:
@@ -25,15 +25,15 @@ class StackedLauncher(Launcher):
         self.task_function: TaskFunction | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives."""
+        """Keep the objects that Hydra passes to a launcher."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     @property
     def processes(self) -> int:
-        """How many stacks are trained side by side.
+        """The number of stacks that are trained in parallel.
 
         Raises:
-            DeepSADError: if ``n_jobs`` does not allow it.
+            DeepSADError: if ``n_jobs`` is invalid.
         """
         if self._n_jobs is not None:
             import joblib
@@ -56,10 +56,10 @@ class StackedLauncher(Launcher):
 
     @property
     def planned_processes(self) -> int:
-        """As :attr:`processes`, told without torch, for a plan that trains nothing.
+        """As :attr:`processes`, but determined without torch, for a plan that trains nothing.
 
         Raises:
-            DeepSADError: if ``n_jobs`` does not allow it.
+            DeepSADError: if ``n_jobs`` is invalid.
         """
         from deepsad_pl.common.gpus import driver_has_gpu
 
@@ -80,14 +80,14 @@ class StackedLauncher(Launcher):
         """Run all jobs.
 
         Args:
-            job_overrides: of each job.
-            initial_job_idx: number of the first one.
+            job_overrides: overrides of each job.
+            initial_job_idx: number of the first job.
 
         Returns:
-            What became of each job, in their order.
+            The outcome of each job, in their order.
 
         Raises:
-            DeepSADError: if the launcher's settings do not allow it.
+            DeepSADError: if the launcher's settings are invalid.
         """
         from deepsad_pl.compose.composer import composer_of
         from deepsad_pl.sweep.outcomes import finished_before, job_return, show_job
@@ -114,12 +114,12 @@ class StackedLauncher(Launcher):
         packs, rest = stacker.plan([list(job) for job in job_overrides])
         done = stacker.run(packs)
         returns = {index: job_return(job_overrides[index], result) for index, result in done.items()}
-        # Shallow methods leave a GPU alone.
+        # Shallow methods do not use a GPU.
         on_cpu = [index for index in rest if index in stacker.shallow]
         others = [index for index in rest if index not in stacker.shallow]
         for indices, processes in ((on_cpu, self._on_cpu), (others, self.processes)):
             jobs = {index: job_overrides[index] for index in indices}
-            # In a study an experiment may be under suspicion of having killed a process: never this one then.
+            # In a study, an experiment may kill its process, so it must not run in this one.
             processes = processes if stacker.of_study else min(processes, len(jobs))
             returns |= self._launch_usual(jobs, initial_job_idx, processes)
         return [returns[index] for index in range(len(job_overrides))]
@@ -127,7 +127,7 @@ class StackedLauncher(Launcher):
     def _launch_usual(
         self, jobs: Mapping[int, Sequence[str]], initial_job_idx: int, processes: int
     ) -> dict[int, JobReturn]:
-        """Run jobs that cannot be stacked, each under its own number, which a launcher of Hydra's would not keep."""
+        """Run jobs that cannot be stacked, each with its own job number, which Hydra's launchers would not keep."""
         if not jobs:
             return {}
         import joblib

@@ -1,4 +1,4 @@
-"""Hydra's side of a study: hands exactly the missing experiments to whichever launcher is configured."""
+"""The Hydra sweeper of a study: passes exactly the missing experiments to the configured launcher."""
 
 import copy
 import os
@@ -22,10 +22,10 @@ _LAUNCHER = "hydra/launcher"
 
 
 class StudySweeper(GridSweeper):
-    """Runs what is missing of a study and reports it; without a study it sweeps the product of comma lists."""
+    """Runs the missing experiments of a study and reports it; without a study, sweeps the product of comma lists."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Let the jobs be those of ``train.py``, and silent where a study shows its own progress."""
+        """Make the jobs use the configuration of ``train.py``, without output where a study shows its own progress."""
         from deepsad_pl.study.study import study_folder
         from deepsad_pl.sweep.job import run_study_job
 
@@ -36,7 +36,7 @@ class StudySweeper(GridSweeper):
             hydra.job.config_name = "train"
             chosen = any(line.startswith((f"{_LAUNCHER}=", "hydra.launcher.")) for line in hydra.overrides.hydra)
             if not chosen and config.study is None:
-                # One after the other, each with its own progress, as train.py -m.
+                # One after the other, each with its own progress bar, as in train.py -m.
                 hydra.launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
             elif not any(line.startswith(f"{_LAUNCHER}=") for line in hydra.overrides.hydra):
                 hydra.overrides.hydra.insert(0, f"{_LAUNCHER}={hydra.runtime.choices[_LAUNCHER]}")
@@ -50,10 +50,10 @@ class StudySweeper(GridSweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Do what ``action`` says.
+        """Carry out ``action``.
 
         Raises:
-            CommandLineError: before any work if the command is wrong; at the end if an experiment is not finished.
+            CommandLineError: before any work if the command is invalid; at the end if an experiment is not finished.
         """
         from deepsad_pl.common.errors import DeepSADError
         from deepsad_pl.common.messages import CommandLineError
@@ -108,13 +108,13 @@ class StudySweeper(GridSweeper):
         )
 
     def _processes(self) -> int | None:
-        """How many experiments run side by side on this machine; None if somebody else decides that."""
-        # Only who trains waits for torch, which alone knows for sure what GPUs it can use.
+        """The number of experiments that run in parallel on this machine; None if the launcher decides."""
+        # Import torch, which alone knows reliably which GPUs it can use, only if something will be trained.
         trains = self._asked.action == "run" and not self._asked.dry_run
         for name in ("processes",) if trains else ("planned_processes", "processes"):
             if (told := getattr(self.launcher, name, None)) is not None:
                 return int(told)
-        # Hydra's own launchers do not tell.
+        # Hydra's own launchers do not provide this number.
         target = str(self._asked.hydra.launcher._target_)
         if target.endswith("JoblibLauncher"):
             import joblib
@@ -123,7 +123,7 @@ class StudySweeper(GridSweeper):
         return 1 if target.endswith("BasicLauncher") else None
 
     def _launch(self, jobs: Sequence[Sequence[str]]) -> list[Any]:
-        """Run the jobs; what each returned, or the exception it ended with."""
+        """Run the jobs and return, for each, its return value or the exception it failed with."""
         assert self.launcher is not None
         returns = self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)
         return [done._return_value for done in returns]

@@ -1,4 +1,4 @@
-"""Where Hydra finds our submitit launchers, also behind the names of the plugin that they stand on."""
+"""Registers our submitit launchers with Hydra, under the names of the launchers of the plugin they are based on."""
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -10,9 +10,9 @@ __all__ = ["LauncherNames", "LocalLauncher", "SlurmLauncher"]
 
 
 class LauncherNames(SearchPathPlugin):
-    """Puts our launchers behind the names of the plugin's, as soon as that has registered its own."""
+    """Registers our launchers under the plugin's names, once the plugin has registered its own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called when all plugins are loaded, in whatever order they were found."""
+        """Register the launchers. Hydra calls this after all plugins are loaded, whatever their order."""
         for name, node in (("submitit_slurm", PackedSlurmConf), ("submitit_local", PackedLocalConf)):
             ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="deepsad_pl")

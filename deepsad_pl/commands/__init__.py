@@ -1,1 +1,1 @@
-"""The commands: train.py and sweep.py."""
+"""The commands ``train.py`` and ``sweep.py``, and the Python API."""

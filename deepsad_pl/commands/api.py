@@ -1,4 +1,4 @@
-"""Experiments from Python, with the settings, checks, records, cache and resume of the commands."""
+"""Run experiments from Python, with the same settings, checks, records, cache and resuming as the commands."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -35,13 +35,13 @@ Folder = str | PathLike[str] | None
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an experiment.
+    """Result of an experiment.
 
     Attributes:
-        record: what ``metrics.json`` holds.
+        record: content of ``metrics.json``.
         run_dir: the run folder.
-        was_finished: whether it was there before, so that nothing was trained.
-        plan: what was done.
+        was_finished: whether it was finished before, so that nothing was trained.
+        plan: the experiment's plan.
     """
 
     record: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Result:
 
     @cached_property
     def module(self) -> "TrainedMethod | Model":
-        """What was trained, ready to score: a module in evaluation mode, or the model of a shallow method.
+        """The trained model, ready to score: a module in evaluation mode, or the model of a shallow method.
 
         Raises:
             DeepSADError: if its file is missing or damaged.
@@ -84,18 +84,19 @@ def run(
     config_dir: Folder = None,
     **settings: Any,
 ) -> Result:
-    """Run one experiment, go on with it, or take its result if it is finished.
+    """Run or resume one experiment, or return its result if it is finished.
 
     Args:
         method: a choice of ``method``, see :func:`list_methods`.
         dataset: a choice of ``dataset``, see :func:`list_datasets`.
-        overrides: words as on the command line, such as ``"method.eta=2"``.
-        config_dir: a folder with choices of your own, as ``--config-dir`` of the commands.
-        **settings: settings by their names: those of the scenario (``gamma_l=.05``), of the top level (``seed=1``,
-            ``output_dir="runs"``), other groups (``pretrain="none"``), and others whose name occurs once (``eta=2``).
+        overrides: overrides as on the command line, such as ``"method.eta=2"``.
+        config_dir: a folder with your own choices, like ``--config-dir`` of the commands.
+        **settings: settings by name: of the scenario (``gamma_l=.05``), of the top level (``seed=1``,
+            ``output_dir="runs"``), other groups (``pretrain="none"``), and any other setting whose name is unique
+            (``eta=2``).
 
     Raises:
-        DeepSADError: with every problem found, before any work; a name that is unknown or ambiguous is one.
+        DeepSADError: with every problem found, including unknown and ambiguous names, before any work.
     """
     composer = _composer(config_dir)
     words = _words(composer, [f"dataset={dataset}", f"method={method}", *overrides], settings)
@@ -117,13 +118,13 @@ def run(
 def load_data(
     dataset: str = "digits", overrides: Sequence[str] = (), *, config_dir: Folder = None, **settings: Any
 ) -> "Source":
-    """The arrays of a data set, divided into training and test data and scaled as an experiment has them.
+    """Load the arrays of a data set, split into training and test data and scaled as in an experiment.
 
     Args:
         dataset: a choice of ``dataset``, see :func:`list_datasets`.
-        overrides: as of :func:`run`.
-        config_dir: likewise.
-        **settings: likewise, such as ``seed=1`` and ``data_dir="data"``.
+        overrides: see :func:`run`.
+        config_dir: see :func:`run`.
+        **settings: see :func:`run`, such as ``seed=1`` and ``data_dir="data"``.
 
     Raises:
         DeepSADError: with every problem found.
@@ -136,25 +137,25 @@ def load_data(
 
 
 def list_methods(config_dir: Folder = None) -> list[str]:
-    """The choices of ``method``.
+    """List the choices of ``method``.
 
     >>> "deep_sad" in list_methods()
     True
 
     Args:
-        config_dir: a folder with choices of your own.
+        config_dir: a folder with your own choices.
     """
     return _composer(config_dir).options("method")
 
 
 def list_datasets(config_dir: Folder = None) -> list[str]:
-    """The choices of ``dataset``.
+    """List the choices of ``dataset``.
 
     >>> "digits" in list_datasets()
     True
 
     Args:
-        config_dir: a folder with choices of your own.
+        config_dir: a folder with your own choices.
     """
     return _composer(config_dir).options("dataset")
 
@@ -173,7 +174,7 @@ def _composer(config_dir: Folder) -> Composer:
 
 
 def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """The words of a command line that say the same.
+    """Translate settings given by name into overrides of the command line.
 
     Raises:
         DeepSADError: for each name that is unknown or ambiguous.
@@ -202,11 +203,11 @@ def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]
 
 
 def _text(value: Any) -> str:
-    """A value as Hydra reads it back."""
+    """Format a value so that Hydra parses it back."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_text, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
-    if hasattr(value, "item"):  # of numpy
+    if hasattr(value, "item"):  # a NumPy scalar or array
         return _text(value.item())
     return quoted(str(value) if isinstance(value, PathLike) else value, number=True)

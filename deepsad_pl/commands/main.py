@@ -1,6 +1,6 @@
-"""The command line: Hydra composes the configuration, the rest happens elsewhere.
+"""The command-line entry points: Hydra composes the configuration, other modules do the work.
 
-Heavy libraries are imported when an experiment starts, so that ``--help`` and errors come at once.
+Heavy libraries are imported only when an experiment starts, so that ``--help`` and errors appear quickly.
 """
 
 import re
@@ -51,13 +51,13 @@ def _run_hydra(config_name: str) -> None:
 
 
 def _hasten_help() -> None:
-    """Keep Hydra from copying its one store with every look at a group: a hundred times, half of the time of a help."""
+    """Keep Hydra from copying its config store at each group lookup, which takes half of the time of ``--help``."""
     if not {"-h", "--help", "--hydra-help"}.isdisjoint(sys.argv[1:]):
         ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
 def _says_version() -> bool:
-    """Whether the versions were asked for, and told: Hydra knows its own alone."""
+    """Print our version and Hydra's if ``--version`` was given; return whether it was."""
     if "--version" not in sys.argv[1:]:
         return False
     print(f"deepsad_pl {__version__}, Hydra {hydra.__version__}")
@@ -73,20 +73,20 @@ def train() -> None:
     _run_hydra("train")
 
 
-# Those of Hydra that say what to do in place of, or how to do, a multirun.
+# Hydra's flags that show something instead of starting a multirun.
 _INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 
-# Words of a study that Hydra has not seen: it would try them on the one method and data set of its own configuration.
+# Overrides of a study that are hidden from Hydra, which would apply them to the default method and data set.
 held_back: list[str] = []
 
 
-# All that action=forget needs of Hydra: what else it names may be gone.
+# The only settings that action=forget passes to Hydra; others may no longer exist.
 _OF_FORGET = ("study", "action", "dry_run", "output_dir", "hydra")
 
 
 def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
-    """A command line without the settings that only some of a study's methods or data sets have, and these."""
+    """Split off the settings that only some of a study's methods or data sets have; return the rest, then these."""
     if "action=forget" in words:
         settings = [w for w in words if "=" in w and not w.startswith("-")]
         held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
@@ -104,6 +104,6 @@ def sweep() -> None:
     _hasten_help()
     sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
-        # The configuration says so as well, but where it has an error Hydra would complain about comma lists instead.
+        # The configuration sets this too, but if it has an error, Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")
     _run_hydra("sweep")

@@ -1,1 +1,1 @@
-"""From words of a command line to settings: Hydra, strict about what it composes."""
+"""Compose settings from a command line with Hydra, and reject what the configuration does not declare."""

@@ -1,4 +1,4 @@
-"""Many configurations from few compositions: Hydra takes a tenth of a second for each, a study has thousands."""
+"""Derive many configurations from few Hydra compositions, which take 0.1 s each: a study has thousands of jobs."""
 
 import copy
 import re
@@ -31,20 +31,20 @@ from deepsad_pl.settings.schema import KEYS
 
 Settings = dict[str, Any]
 
-# What nearly every experiment of a study sets differently; no type of its schema changes the value.
+# Settings that vary in nearly every experiment of a study; the schema never converts their values.
 _PLAIN = {"seed": int, "scenario.normal_class": object, "scenario.anomaly_class": object}
 
 
 class Composer:
-    """Composes a configuration with overrides, to the settings that a job with them has.
+    """Composes the settings of a job from its overrides.
 
-    Only the choices of groups are composed by Hydra, once each; what sets a value is applied to a copy, as Hydra does.
+    Hydra composes each combination of group choices once; value overrides are applied to a copy, as Hydra would do.
 
     Args:
         loader: Hydra's, with its search path.
-        config_name: of the configuration; None and that of ``sweep.py``, whose jobs are those of ``train.py``, stand
-            for ``train``.
-        hydra_words: the overrides of Hydra's own settings, of which only ``hydra.searchpath`` counts.
+        config_name: name of the configuration; None and the name used by ``sweep.py`` mean ``train``, since its jobs
+            are jobs of ``train.py``.
+        hydra_words: the overrides of Hydra's own settings; only ``hydra.searchpath`` is used.
     """
 
     def __init__(self, loader: ConfigLoader, config_name: str | None = None, hydra_words: Sequence[str] = ()) -> None:
@@ -56,10 +56,10 @@ class Composer:
         self._settings: dict[tuple[str, ...], tuple[Settings, bool]] = {}
 
     def parse(self, overrides: Iterable[str]) -> list[Override]:
-        """The overrides as Hydra reads them.
+        """Parse the overrides with Hydra's grammar.
 
         Raises:
-            DeepSADError: if one of them cannot be read.
+            DeepSADError: if one of them cannot be parsed.
         """
         lines = list(overrides)
         if new := [line for line in lines if line not in self._parsed]:
@@ -71,14 +71,14 @@ class Composer:
         return [self._parsed[line] for line in lines]
 
     def is_choice(self, override: Override) -> bool:
-        """Whether an override chooses an option of a group, which is a matter of composition."""
+        """Whether an override chooses an option of a group, so that Hydra must compose again."""
         line = str(override.input_line)
         if line not in self._is_choice:
             self._is_choice[line] = is_choice(self._loader, override)
         return self._is_choice[line]
 
     def choices(self, overrides: Iterable[Override]) -> list[str]:
-        """Those of the overrides that choose options."""
+        """The overrides that choose an option of a group."""
         return [str(override.input_line) for override in overrides if self.is_choice(override)]
 
     def options(self, group: str) -> list[str]:
@@ -86,7 +86,7 @@ class Composer:
         return list(self._loader.get_group_options(group, ObjectType.CONFIG))
 
     def has_key(self, choices: Sequence[str], key: str) -> bool:
-        """Whether there is, or could be added, a setting of that name under these choices.
+        """Whether a setting of that name exists, or could be added, under these choices.
 
         Raises:
             DeepSADError: if there is no such choice.
@@ -95,7 +95,7 @@ class Composer:
         return has_setting(base, key) or (may_have(base, key) and key.partition(".")[0] not in KEYS)
 
     def base(self, choices: Sequence[str]) -> DictConfig:
-        """The configuration with these choices and nothing else; do not change it.
+        """The configuration with these choices and no other overrides; do not modify it.
 
         Raises:
             DeepSADError: if there is no such choice.
@@ -106,11 +106,11 @@ class Composer:
             raise explained(error, self._loader, self._name, choices) from error
 
     def plan(self, overrides: Sequence[str], *, tasks: int | None = None) -> Plan:
-        """The plan of one of several experiments.
+        """Make the plan of one experiment out of several.
 
         Args:
-            overrides: of the experiment.
-            tasks: as of :func:`~deepsad_pl.experiment.plan.make_plan`.
+            overrides: overrides of the experiment.
+            tasks: see :func:`~deepsad_pl.experiment.plan.make_plan`.
 
         Raises:
             DeepSADError: with every problem found, in the overrides and in the values that they give.
@@ -125,7 +125,7 @@ class Composer:
         return make_plan(settings, multirun=True, tasks=tasks)
 
     def settings(self, overrides: Sequence[str]) -> Settings:
-        """The configuration with these overrides as plain dictionaries; do not change them.
+        """The configuration with these overrides, as plain dictionaries; do not modify them.
 
         Raises:
             DeepSADError: if there is no such choice or setting, a value does not fit, or a mandatory one is missing.
@@ -149,7 +149,7 @@ class Composer:
         return settings
 
     def _without(self, overrides: Sequence[Override]) -> tuple[Settings, bool]:
-        """The settings, and whether any of them is made from one that :meth:`settings` would put in afterwards."""
+        """The settings, and whether any of them refers to one that :meth:`settings` would insert afterwards."""
         lines = tuple(str(override.input_line) for override in overrides)
         if lines not in self._settings:
             cfg = copy.deepcopy(self._base(tuple(self.choices(overrides))))
@@ -160,7 +160,7 @@ class Composer:
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._composed:
-            # What nothing declares is refused with the rest of the settings.
+            # Undeclared settings are rejected later, with the other problems.
             cfg = ConfigLoaderImpl.load_configuration(self._loader, self._name, list(choices), RunMode.RUN)
             with open_dict(cfg):
                 del cfg["hydra"]
@@ -169,16 +169,16 @@ class Composer:
 
 
 def _is_plain(override: Override) -> bool:
-    """Whether the value is what the setting will be; one with an interpolation is not."""
+    """Whether the override's value is final, which it is not if it contains an interpolation."""
     fits = isinstance(override.value(), _PLAIN[override.key_or_group])
     return fits and "$" not in str(override.input_line)
 
 
 def composer_of(loader: ConfigLoader, config_name: str | None = None, hydra_words: Sequence[str] = ()) -> Composer:
-    """The composer of a process for this configuration: sweeper and launcher ask for the same settings.
+    """Return the process's cached composer for this configuration, which sweeper and launcher share.
 
     Args:
-        loader: as of :class:`Composer`, like the rest.
+        loader: see :class:`Composer`, also for the other arguments.
     """
     searched = tuple(filter(is_searchpath, hydra_words))
     return _composer_of(loader, "train" if config_name in (None, "sweep") else config_name, searched)

@@ -1,4 +1,4 @@
-"""The experiment of a configuration that Hydra composed, and the command that repeats it."""
+"""Run the experiment of a configuration composed by Hydra, and build the command that repeats it."""
 
 import os
 import shlex
@@ -28,20 +28,21 @@ from deepsad_pl.training.fast_import import import_lightning
 if TYPE_CHECKING:
     from deepsad_pl.experiment.finished import Outcome
 
-# Before torch starts its threads: between two operators they spin for 300,000 rounds by default, which beside any other
-# busy process makes these small networks 20 to 70 times slower. Alone on the machine this costs next to nothing.
+# Must be set before torch starts its threads. By default they spin for 300,000 rounds between two operators, which
+# makes these small networks 20 to 70 times slower while another process is busy. On an idle machine the lower count
+# costs next to nothing.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
-    """Run the experiment of a configuration that Hydra composed.
+    """Run the experiment of a configuration composed by Hydra.
 
     Args:
-        cfg: the configuration, without Hydra's own.
-        plots: whether the tracker draws where its settings do not say.
+        cfg: the configuration, without Hydra's own settings.
+        plots: whether the tracker draws plots if its settings leave it open.
 
     Raises:
-        CommandLineError: if the user can mend what is wrong.
+        CommandLineError: if the user can fix the problem.
     """
     job = HydraConfig.get()
     multirun = job.mode == RunMode.MULTIRUN
@@ -71,20 +72,20 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
             console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise CommandLineError(str(error)) from None
     except SystemExit as stop:
-        # Lightning leaves with no code at SIGTERM, which would look like success.
+        # Lightning exits without a code at SIGTERM, which would look like success.
         raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
 
 
 def repeat_command(overrides: Sequence[str], hydra_conf: HydraConf) -> str:
-    """The command that repeats a job on its own, from the same directory.
+    """The command that repeats a single job from the same directory.
 
     Args:
-        overrides: of the job.
+        overrides: overrides of the job.
         hydra_conf: Hydra's own configuration, for its search path.
     """
     script = Path(sys.argv[0])
     if script.name not in ("train.py", "sweep.py") and not script.name.startswith("deepsad-"):
-        # The job of a launcher that starts processes of its own.
+        # In a job process that a launcher has started, sys.argv does not name our script.
         script = about.CONF.with_name("train.py")
         if not script.exists():
             script = Path("deepsad-train")

@@ -1,4 +1,4 @@
-"""Which settings a configuration may have: those that its types declare, at every depth."""
+"""Check a configuration against the settings that its types declare, at every depth."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -13,17 +13,17 @@ from deepsad_pl.settings.about import facts_of, own
 from deepsad_pl.settings.schema import GROUP_CONFIGS, KEYS, LoggerConfig, SweepConfig, TrainConfig
 from deepsad_pl.settings.typed import allowed_settings, expected_settings, typed
 
-# The parts of a configuration that describe a component, with the group that it is of.
+# The parts of a configuration that describe a component, with the component's group.
 COMPONENTS = {**{group: group for group in KEYS}, "dataset.network": "network"}
 _ONLY_SWEEP = {field.name for field in fields(SweepConfig)} - {field.name for field in fields(TrainConfig)}
 
 
 def declared_keys(node: DictConfig, name: str) -> frozenset[str] | None:
-    """The keys that a part of a configuration may have, or None if its declaration leaves them open.
+    """The keys that a part of a configuration may have, or None if any key is allowed.
 
     Args:
-        node: the part.
-        name: its full name; empty for the whole.
+        node: the part of the configuration.
+        name: full name of the part; empty for the whole configuration.
     """
     kind = OmegaConf.get_type(node)
     if is_dataclass(kind):
@@ -34,24 +34,24 @@ def declared_keys(node: DictConfig, name: str) -> frozenset[str] | None:
 
 
 def _expected_keys(node: DictConfig, name: str) -> frozenset[str]:
-    """The keys that a part of a configuration has unless they were taken away."""
+    """The keys that a part of a configuration has unless they were removed."""
     if name in COMPONENTS:
         return expected_settings(COMPONENTS[name], _known_by(node))
     return declared_keys(node, name) or frozenset() if is_dataclass(OmegaConf.get_type(node)) else frozenset()
 
 
 def _known_by(node: DictConfig) -> dict[str, Any]:
-    """What says which component a part of a configuration is."""
+    """The keys that identify the component of a part of a configuration."""
     return {key: node[key] for key in ("name", "_target_") if key in node}
 
 
 def undeclared_settings(cfg: DictConfig) -> list[str]:
-    """The full names of all that nothing declares; ``hydra`` is Hydra's own."""
+    """The full names of all undeclared settings, except in ``hydra``."""
     return [name for name, declared in _walk(cfg) if not declared]
 
 
 def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
-    """The full names of declared settings that the configuration has lost."""
+    """The full names of declared settings that were removed from the configuration."""
     keys = _keys(cfg)
     found = [f"{prefix}{key}" for key in sorted(_expected_keys(cfg, prefix.rstrip(".")).difference(keys))]
     for name, key in keys.items():
@@ -61,28 +61,28 @@ def removed_settings(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def setting_names(cfg: DictConfig) -> list[str]:
-    """The full names of all settings that a word can set, also those without a value."""
+    """The full names of all settings that an override can set, including those without a value."""
     return [name for name, declared in _walk(cfg) if declared]
 
 
 def declaration_problems(cfg: DictConfig) -> list[str]:
-    """The sentences about all that a configuration has and may not, or has lost."""
+    """A sentence for each setting that is undeclared or was removed."""
     problems = [unknown_setting(key, cfg) for key in undeclared_settings(cfg)]
     return problems + [removed(key) for key in removed_settings(cfg)]
 
 
 def has_setting(cfg: DictConfig, key: str) -> bool:
-    """Whether there is a setting of that name, with or without a value."""
+    """Whether a setting of that name exists, with or without a value."""
     group, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, group, throw_on_missing=False) if group else cfg
     if isinstance(parent, ListConfig):
         return name.isdecimal() and int(name) < len(parent)
-    # A mandatory value that is not given yet is not "in" its parent.
+    # A mandatory value that is still missing is not "in" its parent.
     return isinstance(parent, DictConfig) and name in _keys(parent)
 
 
 def may_have(cfg: DictConfig, key: str) -> bool:
-    """Whether a setting of that name could be added, since what it would stand in is open or takes components."""
+    """Whether a setting of that name could be added: its parent allows any key or holds components."""
     while (key := key.rpartition(".")[0]) and not has_setting(cfg, key):
         pass
     above = OmegaConf.select(cfg, key, throw_on_missing=False) if key else cfg
@@ -90,12 +90,12 @@ def may_have(cfg: DictConfig, key: str) -> bool:
 
 
 def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
-    """The sentence about a setting that does not exist, with the nearest one that does.
+    """The error sentence about a setting that does not exist; suggests the most similar one that does.
 
     Args:
-        key: its full name.
-        cfg: the configuration that it is missing in.
-        said_by: a clause that says who sets it.
+        key: full name of the setting.
+        cfg: the configuration that lacks it.
+        said_by: a clause that says where it is set.
         groups: names of further groups that could be meant.
     """
     names = setting_names(cfg)
@@ -123,14 +123,14 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
 
 
 def to_settings(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain dictionaries, every interpolation resolved.
+    """Convert the configuration to plain dictionaries, with all interpolations resolved.
 
     Raises:
         DeepSADError: for each setting that does not exist, was removed or has no value.
     """
     problems = declaration_problems(cfg)
     try:
-        # Other groups may refer to one that is missing as a whole.
+        # Report missing groups first: interpolations in other groups may refer to them.
         missing = [key for key in map(str, cfg) if OmegaConf.is_missing(cfg, key)] or sorted(
             OmegaConf.missing_keys(cfg)
         )
@@ -145,17 +145,17 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def removed(key: str) -> str:
-    """The sentence about a setting that was taken away."""
+    """The error sentence about a setting that was removed."""
     return f"~{key} takes away the setting {key}, which every experiment needs; give it a value instead"
 
 
 def first_sentence(error: Exception) -> str:
-    """What an error of OmegaConf says, without its list of details."""
+    """The message of an OmegaConf error, without its list of details."""
     return str(error).partition("\n")[0].rstrip(".")
 
 
 def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Every name and whether it is declared, not going on below one that is not."""
+    """Yield every full name and whether it is declared; does not descend into undeclared parts."""
     declared = declared_keys(node, prefix.rstrip("."))
     for key, value in _keys(node).items():
         name, is_declared = f"{prefix}{key}", declared is None or key in declared or _is_component(node, value)
@@ -167,7 +167,7 @@ def _walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 
 def _takes_components(node: DictConfig) -> bool:
-    """Whether a part of a configuration holds components under names of their own, beside what it declares."""
+    """Whether a part of a configuration may hold components under any name, in addition to its declared keys."""
     kind = OmegaConf.get_type(node)
     return kind is not None and issubclass(kind, LoggerConfig)
 
@@ -178,12 +178,12 @@ def _is_component(node: DictConfig, key: Any) -> bool:
 
 
 def _keys(node: DictConfig) -> dict[str, Any]:
-    """The keys by what they are called; those of an open part may be numbers."""
+    """The keys by their names as text; where any key is allowed, a key may be a number."""
     return {str(key): key for key in node}
 
 
 def _child(node: DictConfig, key: Any) -> DictConfig | None:
-    """The part of a configuration under a key, if that is one with keys of its own."""
+    """The part of a configuration under a key, or None if it has no keys of its own."""
     child = node._get_node(key)
     has_keys = isinstance(child, DictConfig) and not (child._is_none() or child._is_missing())
     return child if has_keys and not child._is_interpolation() else None  # type: ignore[return-value,union-attr]

@@ -1,4 +1,4 @@
-"""The types of the configuration in Hydra's store. No torch in this module: ``--help`` and completion stay fast."""
+"""Register the types of the configuration with Hydra. Does not import torch, to keep ``--help`` and completion fast."""
 
 from textwrap import fill
 
@@ -18,7 +18,7 @@ def _choices(group: str) -> str:
 
 
 def register() -> None:
-    """Make the types known to Hydra, and the options to its help."""
+    """Add the types to Hydra's config store, and the options to its help."""
     OmegaConf.register_new_resolver("choices", _choices, replace=True)
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=_with_open_loggers(TrainConfig))
@@ -29,7 +29,7 @@ def register() -> None:
 
 
 def _with_open_loggers(kind: type[TrainConfig]) -> DictConfig:
-    """A type whose group ``logger`` takes loggers of any name; what else it is given is refused afterwards."""
+    """The type with a group ``logger`` that accepts any key; keys that are not loggers are rejected later."""
     config: DictConfig = OmegaConf.structured(kind)
     config._get_node("logger")._set_flag("struct", False)  # type: ignore[union-attr]
     return config

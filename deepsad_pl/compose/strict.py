@@ -1,6 +1,6 @@
-"""Hydra's loader of configurations, where every key and choice that does not exist is told in one sentence each.
+"""A Hydra config loader that reports every key and choice that does not exist, in one sentence each.
 
-Hydra stops at the first one, proposes to add it with ``+``, and accepts whatever is added.
+Hydra itself stops at the first one, proposes to add it with ``+``, and accepts whatever is added.
 """
 
 import copy
@@ -35,19 +35,19 @@ from deepsad_pl.compose.declared import (
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.settings.schema import GROUPS, TrainConfig
 
-# What Hydra raises for a wrong command line or a wrong file.
+# The exceptions that Hydra raises for an invalid command line or file.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
-# Empty at first, so that no setting in it can be meant by another name.
+# These are empty by default, so there are no settings in them to suggest.
 _ARGUMENTS = ("trainer.extra", "metrics")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong with the words of a command line and with the files that they choose.
+    """Problems with the words of a command line and with the files that they choose.
 
     Attributes:
-        problems: a sentence each.
-        rest: the configuration of the words that are right, without Hydra's own; None if they make none.
+        problems: one sentence per problem.
+        rest: the configuration of the valid words, without Hydra's own settings; None if it cannot be composed.
     """
 
     problems: list[str]
@@ -55,7 +55,7 @@ class Findings:
 
 
 class StrictLoader(ConfigLoaderImpl):
-    """Refuses what no type declares, and says what could have been meant."""
+    """Rejects undeclared settings, and suggests what could have been meant."""
 
     def load_configuration(
         self,
@@ -77,7 +77,7 @@ class StrictLoader(ConfigLoaderImpl):
             )
 
         if not validate_sweep_overrides:
-            # Hydra only looks for its mode here, and takes an error for none.
+            # Hydra calls this only to find its mode, and treats an error as no mode.
             return compose()
         try:
             cfg = compose()
@@ -96,12 +96,12 @@ class StrictLoader(ConfigLoaderImpl):
 
 
 def with_those_of_the_rest(found: Findings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
-    """All that is wrong with an experiment: with words, and with the values that the others give.
+    """All problems of an experiment: invalid words, and invalid values given by the other words.
 
     Args:
-        found: what is wrong with the words.
+        found: problems with the words.
         multirun: whether the experiment is one of several.
-        tasks: as of :func:`~deepsad_pl.experiment.plan.make_plan`.
+        tasks: see :func:`~deepsad_pl.experiment.plan.make_plan`.
     """
     if found.rest is None:
         return found.problems
@@ -115,16 +115,16 @@ def with_those_of_the_rest(found: Findings, *, multirun: bool = False, tasks: in
 def find_problems(
     loader: ConfigLoader, config_name: str | None, words: Sequence[str], run_mode: RunMode = RunMode.RUN
 ) -> Findings:
-    """Look for all that is wrong with a command line at once.
+    """Find all problems of a command line at once.
 
     Args:
         loader: Hydra's, with its search path.
-        config_name: of the primary configuration.
+        config_name: name of the primary configuration.
         words: the overrides.
-        run_mode: as Hydra composes.
+        run_mode: Hydra's run mode for the composition.
 
     Returns:
-        No problems where only Hydra knows what is wrong.
+        The findings; without problems if only Hydra can tell what is wrong.
     """
     try:
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
@@ -173,10 +173,10 @@ def find_problems(
 
 
 def explained(error: Exception, loader: ConfigLoader, config_name: str | None, words: Sequence[str]) -> DeepSADError:
-    """What is to be raised in place of an error of :data:`COMPOSITION_ERRORS`.
+    """The error to raise in place of one of :data:`COMPOSITION_ERRORS`.
 
     Raises:
-        Exception: the error itself, if it is not about the words and files.
+        Exception: the original error, if it is not about the words and files.
     """
     problems = find_problems(loader, config_name, words).problems
     if not problems and not isinstance(error, HydraException | OmegaConfBaseException):
@@ -185,7 +185,7 @@ def explained(error: Exception, loader: ConfigLoader, config_name: str | None, w
 
 
 def searching_too(loader: ConfigLoader, words: Sequence[str]) -> ConfigLoaderImpl:
-    """The loader, which finds groups in the folders that ``hydra.searchpath`` names, too."""
+    """A loader that also finds groups in the folders named by ``hydra.searchpath``."""
     assert isinstance(loader, ConfigLoaderImpl)
     named = [word for word in words if is_searchpath(word)]
     if not named:
@@ -200,26 +200,26 @@ def searching_too(loader: ConfigLoader, words: Sequence[str]) -> ConfigLoaderImp
 
 
 def is_searchpath(word: str) -> bool:
-    """Whether a word of the command line says where Hydra is to look for files."""
+    """Whether a word of the command line sets Hydra's search path."""
     return word.lstrip("+").startswith("hydra.searchpath=")
 
 
 def is_choice(loader: ConfigLoader, override: Override) -> bool:
-    """Whether an override chooses an option of a group, and does not set a value."""
+    """Whether an override chooses an option of a group rather than setting a value."""
     assert isinstance(loader, ConfigLoaderImpl)
     is_group = override.package is not None or loader.repository.group_exists(override.key_or_group)
     return is_group and (override.is_sweep_override() or not isinstance(override.value(), dict))
 
 
 def in_one_line(error: object) -> str:
-    """What an error says, in one line, with what Hydra leaves to its cause."""
+    """An error's message in one line, with details that Hydra gives only in the error's cause."""
     cause = getattr(error, "__cause__", None)
     told = [error, first_sentence(cause)] if isinstance(cause, OmegaConfBaseException) else [error]
     return " ".join(" ".join(map(str, told)).split())
 
 
 class _OpenLoader(ConfigLoaderImpl):
-    """Lets files and words put anything anywhere, so that all that is too much can be seen afterwards."""
+    """Accepts any key from files and words, so that all undeclared ones can be reported together."""
 
     def _load_single_config(self, default: ResultDefault, repo: object) -> ConfigResult:
         loaded = copy.copy(super()._load_single_config(default, repo))  # type: ignore[arg-type]
@@ -256,7 +256,7 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
 
 
 def _is_foreign(override: Override, default: DictConfig) -> bool:
-    """Whether an override would change the choice of a group that the configuration does not have."""
+    """Whether an override chooses an option of a group that is not in the configuration."""
     changes = override.type == OverrideType.CHANGE and not override.is_hydra_override()
     return changes and override.get_key_element() not in default.hydra.runtime.choices
 
@@ -269,10 +269,10 @@ def _foreign_choice(override: Override, default: DictConfig) -> str:
 
 
 def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) -> Iterator[str]:
-    """What is wrong with a word that sets a value; one that is right is applied."""
+    """Yield the problems of a word that sets a value; a valid word is applied."""
     key, line = override.key_or_group, override.input_line
     adds = override.is_add() or override.is_force_add()
-    # Hydra takes arguments of a component without the +.
+    # Arguments of a component can be added without the +.
     adds_there = adds or (key.count(".") > 1 and key.startswith("logger."))
     if not has_setting(cfg, key) and not (adds_there and may_have(cfg, key)):
         if any(key.startswith(f"{place}.") for place in _ARGUMENTS):
@@ -306,7 +306,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
 
 
 def _drop_undeclared(cfg: DictConfig, *, said_by: str = "") -> list[str]:
-    """The sentences about what nothing declares, which is taken out."""
+    """Remove all undeclared settings, and return a sentence about each."""
     undeclared = undeclared_settings(cfg)
     told = [unknown_setting(key, cfg, said_by=said_by) for key in undeclared]
     with open_dict(cfg):

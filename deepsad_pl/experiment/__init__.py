@@ -1,1 +1,1 @@
-"""One experiment: plan, identity, data and modules, training, scores, record."""
+"""Running one experiment: its plan and identity, data and modules, training, scores and record."""

@@ -1,4 +1,4 @@
-"""From a plan to what is trained: the data, the modules with their initial weights, in the order of training."""
+"""Build what a plan needs: the data and the modules with their initial weights, in the order of training."""
 
 import copy
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # Independent random streams of a run's seed.
 _INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW_STREAM = range(100, 106)
 
-# Raised when what an autoencoder's settings mean changes, so that a cached one is not mistaken for another.
+# Increase this when the meaning of an autoencoder's settings changes, so that old cache entries are not reused.
 _CACHE_FORMAT = 1
 
 
@@ -40,7 +40,7 @@ class Phase:
         name: ``pretrain``, or ``fit`` for the method's own.
         module: what is trained.
         data: what it is trained on.
-        determined_by: all that the result depends on, if other experiments can use it; else None.
+        determined_by: everything that the result depends on, if other experiments can reuse it; else None.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Parts:
     """What an experiment is made of.
 
     Attributes:
-        phases: its trainings, in order; the last one is the method's own unless that is shallow.
-        data: what the method sees and is tested on.
+        phases: its trainings in order, ending with the method's own unless the method is shallow.
+        data: training and test data of the method.
     """
 
     phases: list[Phase]
@@ -63,10 +63,10 @@ class Parts:
 
 
 def load_data(plan: Plan) -> Source:
-    """The source of the plan's data set.
+    """Load the plan's data set.
 
     Raises:
-        DeepSADError: if the data cannot be had or read, or are not those that were planned.
+        DeepSADError: if the data cannot be obtained or read, or have changed since the run was planned.
     """
     dataset, facts = plan.dataset, about.of_dataset(plan.dataset)
     node = {"_target_": dataset["_target_"], **arguments_of("dataset", dataset)}
@@ -95,7 +95,7 @@ def load_data(plan: Plan) -> Source:
 
 
 def _require_classes(source: Source, classes: Sequence[str]) -> None:
-    """Demand that every label is the index of a class."""
+    """Raise an error unless every label is the index of a class."""
     labels = np.concatenate([source.labels_train, source.labels_test])
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
         raise DeepSADError(
@@ -108,19 +108,19 @@ def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:
     """The plain description of phi for this data: the data set's network with the shape of a sample."""
     network = {key: value for key, value in dataset["network"].items() if key != "about"}
     if not code_of("network", network):
-        # Short names are enough for the package's own, so that a checkpoint has no paths in it.
+        # The package's own components are known by their short names, so checkpoints need no dotted paths.
         del network["_target_"]
     shape = {"in_features": source.shape[0]} if len(source.shape) == 1 else {"in_shape": list(source.shape)}
     return {**network, **shape}
 
 
 def build(plan: Plan, source: Source) -> Parts:
-    """The data and the trainings of the plan.
+    """Build the data and the trainings of a plan.
 
     Raises:
-        DeepSADError: if the scenario cannot be had from the data, or the network does not fit them.
+        DeepSADError: if the data do not allow the scenario, or the network does not fit the data.
     """
-    # A method that others start from is trained as they train it.
+    # A method that also serves as a pre-training must shuffle as the pre-training does, to give the same result.
     shuffle = _SHUFFLE_PRETRAIN if plan.about.is_pretraining else _SHUFFLE_FIT
     data = _data(plan, source, plan.method, shuffle)
     _check_rows(plan, data)
@@ -151,7 +151,7 @@ def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int)
 
 
 def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
-    """What only the number of rows tells, before anything is trained."""
+    """Check what depends on the number of training rows, before anything is trained."""
     method, scenario, counts, facts = plan.method, plan.scenario, data.counts, plan.about
     if facts.check is not None:
         check = load(facts.check, "method.about.check")
@@ -185,7 +185,7 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     determined_by = None
     if name == "pretrain" or plan.about.is_pretraining:
         training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
-        # The rows themselves say who sees what.
+        # The digest of the rows already covers which labels are seen.
         for key in ("data", "sees_labeled_anomalies"):
             training.pop(key, None)
         determined_by = {
@@ -201,14 +201,14 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
 
 
 def _try_score(module: TrainedMethod, source: Source) -> None:
-    """Look at the scores of two samples before a training that may take hours.
+    """Score two samples to detect a wrong shape before a training that may take hours.
 
     Raises:
-        DeepSADError: if they are not two numbers.
+        DeepSADError: if the result is not one number per sample.
     """
     x = torch.from_numpy(source.x_train[:2]).float() / (source.scale or 1)
     one, score = copy.deepcopy(module).eval(), None
-    # What a method sets when its training begins is not there yet: other errors show, and say where, when it is.
+    # Ignore other errors: the method may lack what it sets only when training begins. Real ones show up in training.
     with torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(Exception):
         score = one.score(x)
     if score is not None:

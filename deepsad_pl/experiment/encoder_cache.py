@@ -1,4 +1,4 @@
-"""Trained autoencoders kept for later experiments, each under a hash of all that determines it."""
+"""Cache of trained autoencoders for later experiments, each under a hash of everything that determines it."""
 
 import hashlib
 import json
@@ -15,21 +15,21 @@ _DIGEST_BYTES = _DIGEST().digest_size
 
 
 class Entry:
-    """The place of one trained autoencoder; use it only while :func:`locked_entry` holds its lock.
+    """The cache entry of one trained autoencoder; use it only while :func:`locked_entry` holds its lock.
 
     Args:
-        path: its file: the SHA-256 of the rest, then a checkpoint as torch saves it.
+        path: its file, which holds the SHA-256 of the checkpoint, then the checkpoint as torch saves it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self, fits: Callable[[Checkpoint], None] = lambda _: None) -> Checkpoint | None:
-        """The checkpoint, or None; a damaged file is set aside with a warning.
+        """Load the checkpoint, or return None if there is none; a damaged file is renamed, with a warning.
 
         Args:
-            fits: raises :class:`~deepsad_pl.common.checkpoints.DamagedError` for a checkpoint that is not the one
-                looked for.
+            fits: raises :class:`~deepsad_pl.common.checkpoints.DamagedError` if the checkpoint is not the expected
+            one.
         """
         try:
             content = self.path.read_bytes()
@@ -46,8 +46,8 @@ class Entry:
         return checkpoint
 
     def store(self, checkpoint: Mapping[str, Any]) -> None:
-        """Write the checkpoint, whole or not at all."""
-        # What a process killed in the middle of the next line has left.
+        """Write the checkpoint atomically."""
+        # Temporary files left by a process that was killed while writing.
         for stale in self.path.parent.glob(f".{self.path.name}.*"):
             stale.unlink()
         content = to_bytes(checkpoint)
@@ -55,17 +55,17 @@ class Entry:
 
 
 def entry_key(what: Mapping[str, Any]) -> str:
-    """The name of an autoencoder: a hash of all that determines it, as JSON has it."""
+    """The name of an autoencoder's entry: a hash of everything that determines it."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
 def locked_entry(folder: Path, what: Mapping[str, Any]) -> Iterator[Entry]:
-    """The entry of an autoencoder, with every other process kept from it until the block ends.
+    """Lock the entry of an autoencoder against other processes until the block ends.
 
     Args:
-        folder: of the cache; made if there is none.
-        what: all that determines the autoencoder, as JSON has it.
+        folder: folder of the cache; created if missing.
+        what: everything that determines the autoencoder, serializable as JSON.
 
     Raises:
         DeepSADError: if the folder cannot be written.

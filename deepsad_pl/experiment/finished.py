@@ -1,4 +1,4 @@
-"""A finished experiment, told from its plan and its files alone: without torch, so that the answer comes at once."""
+"""Recognize a finished experiment from its plan and files, without importing torch, so that the answer is fast."""
 
 import logging
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an experiment.
+    """Outcome of an experiment.
 
     Attributes:
-        record: what ``metrics.json`` holds.
+        record: content of ``metrics.json``.
         run_dir: the run folder.
-        was_finished: whether it was there before, so that nothing was trained.
+        was_finished: whether it was finished before, so that nothing was trained.
     """
 
     record: dict[str, Any]
@@ -44,16 +44,16 @@ class Outcome:
 
 
 def record_of(plan: Plan) -> dict[str, Any] | None:
-    """The valid record of an experiment, or None; one that is not valid costs a warning.
+    """The valid record of an experiment, or None; an invalid record causes a warning.
 
     Raises:
-        DeepSADError: if there is one that cannot be read.
+        DeepSADError: if there is a record that cannot be read.
     """
     return read_record(plan.run_dir, identity_hash(plan.identity))
 
 
 def finished_outcome(plan: Plan) -> Outcome | None:
-    """The outcome of an experiment that is not to be run any more, or None.
+    """The outcome of an experiment that need not be run again, or None.
 
     Raises:
         DeepSADError: if one of its files cannot be read.
@@ -68,36 +68,36 @@ def finished_outcome(plan: Plan) -> Outcome | None:
 
 
 def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]:
-    """Keep every other process from an experiment.
+    """Lock an experiment against other processes.
 
     Raises:
         DeepSADError: if the run folder cannot be written.
-        BusyError: if another one has it and it is not to be waited for.
+        BusyError: if another process holds the lock and ``wait`` is false.
     """
     busy = f"another process is at work on {plan.run_dir}"
     return locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait)
 
 
 def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wait: bool = True) -> Outcome | None:
-    """As :func:`finished_outcome`, with the metrics that are asked for; the trial of a W&B agent gets what is stored.
+    """As :func:`finished_outcome`, with all requested metrics; the outcome is also reported to a W&B agent's trial.
 
-    Metrics that the record lacks are computed from the scores and written into it.
+    Metrics missing from the record are computed from the scores and added to it.
 
     Args:
-        plan: of the experiment.
+        plan: plan of the experiment.
         config: the configuration, nested, for W&B.
-        has_lock: whether this process holds :func:`locked_run` already.
-        wait: whether to wait for another process that holds it, where a metric is to be written.
+        has_lock: whether this process already holds :func:`locked_run`.
+        wait: whether to wait for another process that holds the lock, if a metric must be written.
 
     Raises:
         DeepSADError: if one of its files cannot be read, a metric cannot be computed, or W&B cannot be reached or
             refuses.
-        BusyError: if another process is at work on it and is not to be waited for.
+        BusyError: if another process is running the experiment and ``wait`` is false.
     """
     outcome = finished_outcome(plan)
     if outcome is not None and lacking(plan.metrics, outcome.record) and is_main_process(plan.ranks):
         with nullcontext() if has_lock else locked_run(plan, wait=wait):
-            # Whoever had the lock may have changed it.
+            # The process that held the lock may have changed the outcome.
             outcome = finished_outcome(plan)
             outcome = outcome and _with_metrics(plan, outcome)
     wandb = wandb_settings(plan.logger)
@@ -108,10 +108,10 @@ def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wai
 
 
 def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
-    """Write the metrics that a record lacks into ``metrics.json``, as far as they can be computed.
+    """Compute the metrics that a record lacks, as far as possible, and write them to ``metrics.json``.
 
     Raises:
-        DeepSADError: about those that cannot.
+        DeepSADError: about the metrics that cannot be computed.
     """
     record, error = with_metrics(plan.run_dir, outcome.record, plan.metrics)
     if record != outcome.record:

@@ -1,4 +1,4 @@
-"""One training of an experiment: finished before, taken from the cache, gone on with, or done from the start."""
+"""One training of an experiment: already finished, taken from the cache, resumed, or run from the start."""
 
 import json
 import logging
@@ -37,19 +37,19 @@ _CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
 
 
 def checkpoint_path(plan: Plan, phase: Phase) -> Path:
-    """Where a training is saved, on the way and at its end."""
+    """The path of a training's checkpoint, both during the training and once it is finished."""
     return plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a training.
+    """Outcome of a training.
 
     Attributes:
-        seconds: spent on it in this experiment.
-        spread: of the representation, before and after.
-        reused: where another experiment's training was taken from and what it was, or None.
-        epochs: that it was trained for; None if that is not known.
+        seconds: time spent on it in this experiment.
+        spread: spread of the representation before and after the training.
+        reused: cache entry, seconds and settings of the reused training of another experiment, or None.
+        epochs: number of epochs trained; None if unknown.
     """
 
     seconds: float
@@ -59,7 +59,7 @@ class Trained:
 
 
 def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
-    """Bring a phase's module to its trained state: finished before, trained by another experiment, or trained now."""
+    """Load a phase's trained state: from its finished checkpoint, from the cache, or by training it now."""
     finished = finished_before(plan, phase)
     if shares(plan, phase):
         assert plan.cache_dir is not None and phase.determined_by is not None
@@ -72,12 +72,12 @@ def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
 
 
 def shares(plan: Plan, phase: Phase) -> bool:
-    """Whether a training may be taken from other experiments and given to them."""
+    """Whether a training may be shared with other experiments through the cache."""
     return phase.determined_by is not None and plan.cache_dir is not None and plan.ranks == 1
 
 
 def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
-    """The checkpoint of a training that the experiment has finished, or None."""
+    """The checkpoint of a finished training of this experiment, or None."""
     found = _found(plan, phase)
     if found is None or not is_finished(found):
         return None
@@ -86,20 +86,20 @@ def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
 
 
 def unfinished(plan: Plan, phase: Phase) -> Checkpoint | None:
-    """The checkpoint that a training can go on from, or None."""
+    """The checkpoint from which a training can be resumed, or None."""
     found = _found(plan, phase)
     return None if found is None or is_finished(found) else found
 
 
 def _found(plan: Plan, phase: Phase) -> Checkpoint | None:
-    # A forced run has forgotten its files, which a further rank may see too early.
+    # A forced run deletes its old files, but another rank may look before rank 0 has done so.
     if plan.force:
         return None
     return usable(checkpoint_path(plan, phase), phase.module, main=is_main_process(plan.ranks))
 
 
 def take(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
-    """A training that another experiment has finished, as this one's, or None."""
+    """Load a finished training of another experiment from the cache and make it this one's; None if there is none."""
     assert phase.determined_by is not None
     what = json.dumps(phase.determined_by, sort_keys=True)
 
@@ -115,7 +115,7 @@ def take(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
 
 
 def reuse(plan: Plan, phase: Phase, found: Checkpoint, entry: Entry) -> Checkpoint:
-    """Make another experiment's training this one's; returns what is kept of it."""
+    """Save another experiment's training as this one's, and return its checkpoint."""
     reused = {"entry": entry.path.stem, "seconds": found["seconds"], "trained_with": found["trained_with"]}
     finished = {**found, "seconds": 0.0, "reused": reused}
     write_finished(checkpoint_path(plan, phase), finished)
@@ -123,7 +123,7 @@ def reuse(plan: Plan, phase: Phase, found: Checkpoint, entry: Entry) -> Checkpoi
 
 
 def give(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
-    """Let other experiments have a training; a forced one renews theirs."""
+    """Store a training in the cache; a forced run replaces the entry."""
     if plan.force or not entry.path.exists():
         trained = (finished["reused"] or finished)["seconds"]
         what = json.dumps(phase.determined_by, sort_keys=True)
@@ -138,7 +138,7 @@ def settle(phase: Phase, finished: Checkpoint) -> Trained:
 
 
 def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
-    """Train a phase, from its checkpoint on if there is one; the finished module takes the checkpoint's place."""
+    """Train a phase, resuming from its checkpoint if there is one, which the finished module then replaces."""
     path = checkpoint_path(plan, phase)
     if is_main_process(plan.ranks):
         path.parent.mkdir(exist_ok=True)
@@ -180,6 +180,6 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
 
 
 def write_finished(path: Path, finished: Checkpoint) -> None:
-    """Keep a trained module as Lightning's ``load_from_checkpoint`` reads it, without what only training needs."""
+    """Save a trained module for Lightning's ``load_from_checkpoint``, without the state that only training needs."""
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, to_bytes(finished))

@@ -1,4 +1,4 @@
-"""Shallow methods on the data of an experiment: features, fit, scores, the saved model."""
+"""Run shallow methods on the data of an experiment: extract features, fit, score, save the model."""
 
 import shutil
 import time
@@ -32,13 +32,13 @@ MODEL, GRID = "model.npz", "grid"
 
 @dataclass(frozen=True)
 class Scored:
-    """A shallow method's result.
+    """Result of a shallow method.
 
     Attributes:
         result: ``idx``, ``y`` and ``score`` of every test sample.
-        selection: how its hyper-parameters were found and which they are.
-        fit_seconds: of the fit with its selection.
-        score_seconds: of scoring the test set.
+        selection: its hyper-parameters, and how they were selected.
+        fit_seconds: time for the fit, including the selection.
+        score_seconds: time for scoring the test set.
     """
 
     result: dict[str, Tensor]
@@ -51,14 +51,14 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
     """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
 
     Args:
-        plan: of the experiment.
-        data: what the method sees and is tested on.
-        encoder: a trained autoencoder, whose bottleneck is taken; None takes the inputs.
-        folder: where the model goes, and the solutions of the grid on the way.
+        plan: plan of the experiment.
+        data: training and test data of the method.
+        encoder: a trained autoencoder, whose bottleneck gives the features; None: use the inputs.
+        folder: folder for the model, and for the solutions of the grid during the fit.
     """
     grid = folder / GRID
     grid.mkdir(parents=True, exist_ok=True)
-    # Only the paper's protocol may look at the test set before the method is fitted.
+    # Only the paper's protocol may use the test set before the method is fitted.
     peeks = plan.method.get("selection") == "test_subset"
     clock = _Clock(grid / "seconds")
     with _progress("fit") as show:
@@ -98,24 +98,24 @@ def score_saved(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | No
     """Score the test set with the model that :func:`score_shallow` has saved.
 
     Args:
-        plan: of the experiment.
-        data: what the method is tested on.
-        encoder: as it was then.
-        folder: where the model lies.
+        plan: plan of the experiment.
+        data: test data of the method.
+        encoder: as passed to :func:`score_shallow`.
+        folder: folder of the model.
 
     Returns:
         ``idx``, ``y`` and ``score`` of every test sample.
 
     Raises:
         DeepSADError: if the model is missing or damaged.
-        ValueError: if it is one of rows of another width.
+        ValueError: if the model was fitted on rows of another width.
     """
     model = load_model(folder / MODEL, of_package(plan))
     return _result(data, model.score(features(data.test_dataloader(), encoder)))
 
 
 def of_package(plan: Plan) -> str:
-    """The top-level package of a plan's method, whose classes of models may be loaded."""
+    """The top-level package of a plan's method; only model classes from it may be loaded."""
     return str(plan.method["_target_"]).partition(".")[0]
 
 
@@ -125,7 +125,7 @@ def _result(data: AnomalyDataModule, score: npt.NDArray[np.float64]) -> dict[str
 
 
 class _Clock:
-    """The seconds of a fit over all its restarts, kept in a file."""
+    """Total seconds of a fit over all its restarts, kept in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._start = path, time.monotonic()
@@ -141,11 +141,11 @@ class _Clock:
 
 @torch.no_grad()
 def features(loader: BatchLoader, encoder: TrainedMethod | None) -> npt.NDArray[np.float32]:
-    """What a shallow method works on, in the loader's order, shape (N, D).
+    """The inputs of a shallow method, in the loader's order, shape (N, D).
 
     Args:
         loader: yields ``(x, ...)``.
-        encoder: its representation of x is taken, in evaluation mode; None takes x itself, flattened.
+        encoder: module whose representation of x is used, in evaluation mode; None: use x itself, flattened.
     """
     if encoder is not None:
         encoder.eval()

@@ -1,4 +1,4 @@
-"""What determines the result of an experiment, so that equal experiments have one run folder. No torch here."""
+"""What determines the result of an experiment; equal experiments share a run folder. Does not import torch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,28 +13,28 @@ from deepsad_pl.settings.typed import arguments_of
 
 Settings = Mapping[str, Any]
 
-# Where a trained network is kept is none of the result.
+# These settings do not affect the result.
 _NOT_THE_RESULT = ("_target_", "about", "cache")
 _SEES = "sees_labeled_anomalies"
 
 
 def hides_labeled_anomalies(method: Settings) -> bool:
-    """Whether a method is unsupervised and has not been told to look at labeled anomalies."""
+    """Whether a method is unsupervised and not set to see labeled anomalies."""
     return about.of_method(method).labels == "hidden" and not method.get(_SEES, False)
 
 
 def code_of(group: str, node: Settings) -> dict[str, Any]:
-    """What tells a component from the package's own one of that name: nothing for this itself.
+    """What distinguishes a component from the package's own component of that name; empty for the latter itself.
 
     Args:
-        group: of the configuration.
+        group: group of the configuration.
         node: the settings of the component, with ``name`` and ``_target_``.
 
     Raises:
         DeepSADError: if its source cannot be read.
     """
     target = node["_target_"]
-    # A data set is known by its kind, and may have another name.
+    # A data set is identified by its kind; its name can be changed.
     key = "kind" if group == "dataset" else "name"
     same = [one for one in about.own(group).values() if one.get(key) is not None and one.get(key) == node.get(key)]
     if any(one.get("_target_") == target for one in same):
@@ -44,11 +44,11 @@ def code_of(group: str, node: Settings) -> dict[str, Any]:
 
 
 def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
-    """What determines the data and the network that is recommended for them.
+    """The settings that determine the data, and the network recommended for them.
 
     Args:
-        dataset: its settings.
-        data_dir: where data lie.
+        dataset: settings of the data set.
+        data_dir: folder of the data.
 
     Raises:
         DeepSADError: if files cannot be read.
@@ -70,12 +70,12 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
 
 
 def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[str, Any]:
-    """The settings of a training without what plays no role.
+    """The settings of a training, without those that have no effect.
 
     Args:
         group: ``method`` or ``pretrain``.
-        phase: its settings.
-        scenario: what it sees.
+        phase: settings of the training.
+        scenario: scenario of its data.
     """
     chosen = {key: value for key, value in phase.items() if key not in _NOT_THE_RESULT} | code_of(group, phase)
     if group == "method":
@@ -83,7 +83,7 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
         for setting, unused in facts.unused.items():
             for key in unused.get(phase.get(setting), ()):
                 chosen.pop(key, None)
-        # Who sees labels does not matter where there are none.
+        # Without labels, it does not matter whether the method sees them.
         if not (scenario.known_classes and hides_labeled_anomalies(phase)):
             chosen.pop(_SEES, None)
         if not scenario.known_classes:
@@ -100,14 +100,14 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
 
 
 def image_size(dataset: Settings) -> tuple[int, int]:
-    """(H, W) of an image folder; one number stands for both."""
+    """The size (H, W) of the images of an image folder; a single number sets both."""
     size = dataset["image_size"]
     height, width = size if isinstance(size, list) else (size, size)
     return height, width
 
 
 def _merged(lr: Sequence[float], epochs: Sequence[int]) -> list[list[float]]:
-    """The schedule without empty phases, neighbours of one learning rate as one."""
+    """The schedule without empty phases, with adjacent phases of equal learning rate merged."""
     schedule: list[list[float]] = []
     for rate, length in zip(lr, epochs, strict=True):
         if schedule and schedule[-1][0] == rate:

@@ -1,4 +1,4 @@
-"""From a configuration to a plan: checked, classes resolved, the run's identity and folder.
+"""Make a plan from a configuration: check it, resolve the classes, determine the run's identity and folder.
 
 Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
 """
@@ -21,7 +21,7 @@ from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
 from deepsad_pl.settings.typed import typed
 from deepsad_pl.training.trainer_arguments import identity_of
 
-# Raised when what a configuration means changes, so that old runs are not mistaken for new ones.
+# Increase this when the meaning of a configuration changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
 
 
@@ -31,19 +31,19 @@ class Plan:
 
     Attributes:
         dataset: settings of the data set.
-        classes: its class names.
+        classes: class names of the data set.
         method: settings of the method; its epochs are capped by ``trainer.max_epochs``.
-        pretrain: likewise, or None for no pre-training.
-        scenario: what the method sees.
+        pretrain: likewise for the pre-training; None without one.
+        scenario: classes and shares of normal, labeled and polluting samples.
         trainer: settings of the trainer.
         logger: settings of the loggers.
-        seed: of everything.
-        force: whether a finished run is done again.
-        data_dir: where the data lie.
-        cache_dir: where pre-trained autoencoders are kept; None keeps and takes none.
-        identity: what determines the result.
+        seed: seed for all randomness of the run.
+        force: whether to repeat a finished run.
+        data_dir: folder of the data.
+        cache_dir: folder of cached autoencoders; None: use no cache.
+        identity: everything that determines the result.
         run_dir: the run folder.
-        metrics: of the user's own, by name.
+        metrics: user-defined metrics, by name.
     """
 
     dataset: dict[str, Any]
@@ -63,17 +63,17 @@ class Plan:
 
     @property
     def about(self) -> about.MethodAbout:
-        """What the method says about itself."""
+        """The facts that the method declares about itself."""
         return about.of_method(self.method)
 
     @property
     def wandb_group(self) -> str:
-        """The W&B group of the experiment where the settings name none."""
+        """The W&B group of the experiment if the settings name none."""
         return f"{self.dataset['name']}/{self.method['name']}"
 
     @property
     def ranks(self) -> int:
-        """How many processes compute together."""
+        """The number of processes that compute together."""
         return int(self.trainer["devices"] * self.trainer["num_nodes"])
 
 
@@ -85,8 +85,8 @@ def make_plan(
     Args:
         settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/settings/schema.py``).
         multirun: whether this is one job of a sweep.
-        tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
-        problems: what is known to be wrong already, for one message about everything.
+        tasks: number of processes that a launcher will start for the job on another machine; None if it runs here.
+        problems: problems that are already known, to be reported in the same error.
 
     Raises:
         DeepSADError: with every problem found.
@@ -132,7 +132,7 @@ def make_plan(
         **identity_of(trainer),
     }
     if method.get("features") == "raw":
-        # No network at all.
+        # A shallow method without pre-training uses no network.
         del identity["dataset"]["network"], identity["precision"]
         identity.pop("trainer", None)
     name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"
@@ -155,12 +155,12 @@ def make_plan(
 
 
 def root_of(dataset: Settings) -> Path:
-    """The folder of a data set whose classes are its sub-folders."""
+    """The root folder of a data set whose classes are its sub-folders."""
     return Path(dataset["root"]).expanduser()
 
 
 def with_network(settings: Settings) -> dict[str, Any]:
-    """The settings with the chosen network in place of the one that the data set recommends."""
+    """Replace the network that the data set recommends by the chosen one."""
     if not settings["network"]:
         return dict(settings)
     return {**settings, "dataset": {**settings["dataset"], "network": settings["network"]}}
@@ -170,7 +170,7 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     """The names of a data set's classes; those of an image folder are read from it.
 
     Raises:
-        DeepSADError: if that folder cannot be read or has none, or the names that the settings give are wrong.
+        DeepSADError: if that folder cannot be read or has no classes, or the class names in the settings are invalid.
     """
     if about.of_dataset(dataset).classes_from_folder:
         return tuple(image_folder.class_names(root_of(dataset)))
@@ -180,7 +180,7 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
 
 
 def training_classes(dataset: Settings) -> tuple[str, ...]:
-    """The names of the classes that the training data have; of an image folder those with an image in ``train``.
+    """The names of the classes in the training data; for an image folder, those with an image in ``train``.
 
     Raises:
         DeepSADError: if that folder cannot be read.
@@ -201,7 +201,7 @@ def _capped(phase: Settings, max_epochs: int | None) -> dict[str, Any]:
 
 
 def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
-    """The sizes of a generative model that are not given, after those of phi."""
+    """Set the sizes of a generative model that are null to those of phi."""
     if not about.of_training(phase).sized_by_network:
         return phase
     units = network.get("units") or network.get("dense") or [phase["latent"]]

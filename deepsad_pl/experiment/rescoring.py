@@ -1,4 +1,4 @@
-"""The scores of a finished experiment once more, from what it has trained."""
+"""Recompute the scores of a finished experiment from its trained model."""
 
 import copy
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ def scores_again(plan: Plan, parts: Parts) -> Mapping[str, Tensor] | None:
     """Score the test set with the trained model of the run folder.
 
     Args:
-        plan: of the experiment, in one process.
-        parts: its data and modules, which stay as they are.
+        plan: plan of the experiment, in one process.
+        parts: its data and modules, which are not changed.
 
     Returns:
         ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each; None if the model is missing or damaged.
@@ -35,12 +35,12 @@ def scores_again(plan: Plan, parts: Parts) -> Mapping[str, Tensor] | None:
 
     try:
         return score_saved(plan, parts.data, encoder, plan.run_dir / CHECKPOINTS)
-    except (DeepSADError, ValueError):  # no model, or one of rows of another width
+    except (DeepSADError, ValueError):  # no model, or one fitted on rows of another width
         return None
 
 
 def _trained(plan: Plan, phase: Phase) -> TrainedMethod | None:
-    """A copy of the module in its trained state, if there is one: what is trained again begins with the original."""
+    """A copy of the module in its trained state, or None; the original stays as it is, in case it is trained again."""
     finished = finished_before(plan, phase)
     if finished is None:
         return None
@@ -50,7 +50,7 @@ def _trained(plan: Plan, phase: Phase) -> TrainedMethod | None:
 
 
 def trained_model(plan: Plan) -> TrainedMethod | Model:
-    """What a finished experiment has trained: a module in evaluation mode, or the model of a shallow method.
+    """Load the trained model of a finished experiment: a module in evaluation mode, or a shallow method's model.
 
     Raises:
         DeepSADError: if its file is missing or damaged.

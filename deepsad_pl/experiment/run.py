@@ -1,4 +1,4 @@
-"""One experiment, from a plan to its record: build, pretrain, fit, score, write."""
+"""Run one experiment, from its plan to its record: build, pretrain, fit, score, write."""
 
 import logging
 import math
@@ -40,30 +40,30 @@ from deepsad_pl.training.trainer import PhaseProgress, make_trainer
 log = logging.getLogger(__name__)
 
 CONFIG, LOG = "config.yaml", "train.log"
-# What was taken for a record and is none, or has lost its scores and model.
+# An invalid record, or one whose scores and model are lost, is renamed to this.
 DAMAGED = f"{RECORD}.damaged"
 _THREADS = torch.get_num_threads()
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
 
 
-# Scores a test set: ``idx``, ``y`` and ``score`` of every sample, and the device that did it.
+# A function that scores a test set: returns ``idx``, ``y`` and ``score`` of every sample, and the device used.
 Score = Callable[[Plan, TrainedMethod, AnomalyDataModule], tuple[Mapping[str, Tensor], torch.device]]
 
 
 def run_experiment(
     plan: Plan, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
 ) -> Outcome:
-    """Run a planned experiment, go on with it, or report it if it is finished.
+    """Run or resume a planned experiment, or return its outcome if it is finished.
 
     Args:
-        plan: what to do.
+        plan: plan of the experiment.
         config: the configuration, nested, for the tracker.
-        config_yaml: the same as the run folder keeps it.
-        command: repeats the run.
-        plots: whether the tracker draws where its settings do not say.
+        config_yaml: the configuration as YAML, for the run folder.
+        command: command line that repeats the run.
+        plots: whether the tracker draws plots if its settings leave it open.
 
     Raises:
-        DeepSADError: if the plan cannot be carried out; before the run folder is made, where the data say so.
+        DeepSADError: if the plan cannot be carried out; if the data are the reason, before the run folder is created.
     """
     if (finished := answer(plan, config)) is not None:
         return finished
@@ -80,9 +80,9 @@ def run_experiment(
 
 
 def finished_or_restored(plan: Plan, parts: Parts, config: Mapping[str, Any]) -> Outcome | None:
-    """As :func:`~deepsad_pl.experiment.finished.answer`, with lost scores written again; hold the experiment's lock."""
+    """As :func:`~deepsad_pl.experiment.finished.answer`, but restores lost scores; the caller must hold the lock."""
     finished = answer(plan, config, has_lock=True)
-    # All ranks of a distributed run must do the same, and only the first one looks.
+    # Not in a distributed run: all ranks must do the same, and only rank 0 looks at the files.
     if finished is None and not plan.force and plan.ranks == 1 and (record := record_of(plan)) is not None:
         with speaking_for(plan), _log_to(plan.run_dir / LOG):
             restored = _restore_scores(plan, parts, record)
@@ -91,7 +91,7 @@ def finished_or_restored(plan: Plan, parts: Parts, config: Mapping[str, Any]) ->
 
 
 def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool:
-    """Write the scores of a finished experiment again from its trained model; whether that was possible."""
+    """Recompute the scores of a finished experiment from its trained model; return whether that was possible."""
     result = scores_again(plan, parts)
     if result is None:
         log.warning("%s: its trained model is lost too: the experiment is run again", plan.run_dir)
@@ -112,7 +112,7 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
 
 
 def use_threads(plan: Plan) -> None:
-    """Compute with as many threads as the plan says."""
+    """Set the number of CPU threads to that of the plan."""
     torch.set_num_threads(plan.trainer["threads"] or _THREADS)
 
 
@@ -120,7 +120,7 @@ def use_threads(plan: Plan) -> None:
 def begun(
     plan: Plan, parts: Parts, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
 ) -> Iterator[Tracker]:
-    """An experiment's files and its tracker, while it is at work; whatever ends it early is logged there."""
+    """Open an experiment's files and tracker for the block; log any exception that ends it early."""
     if plan.force:
         _forget(plan.run_dir)
     elif (plan.run_dir / RECORD).exists():
@@ -131,7 +131,7 @@ def begun(
 
 
 def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
-    """The part of a further rank of a distributed run, which leaves every file to rank 0 but its own failure."""
+    """Run a rank above 0 of a distributed run: it writes no file, except a log if it fails."""
     try:
         return _train_and_score(plan, parts, NoTracker(), command)
     except Exception:
@@ -142,19 +142,19 @@ def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
 
 
 def _forget(run_dir: Path) -> None:
-    """Remove what an earlier run left, its record first, so that a kill in between leaves no false "finished"."""
+    """Remove an earlier run's files, its record first: if killed midway, the run must not look finished."""
     for name in (RECORD, DAMAGED, SCORES, LOSSES, RUN_ID, LOG):
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
 
-# Whose log the messages of this thread are for, where many experiments are at work at once; None: everybody's.
+# The run folders whose logs get the messages of this context, while many experiments are running; None: all.
 _speaks_for: ContextVar[frozenset[Path] | None] = ContextVar("_speaks_for", default=None)
 
 
 @contextmanager
 def speaking_for(*plans: Plan) -> Iterator[None]:
-    """Let messages go to the logs of these experiments alone, while many are at work."""
+    """Send messages only to the logs of these experiments, while many are running."""
     token = _speaks_for.set(frozenset(plan.run_dir for plan in plans))
     try:
         yield
@@ -222,26 +222,26 @@ def score_and_record(
     """Score the test set with what was trained, and write the scores and the record.
 
     Args:
-        plan: of the experiment.
-        parts: with trained modules.
-        trained: what became of each training.
-        tracker: takes the result.
-        command: repeats the run.
-        replicas: how many experiments were trained at once.
-        score: scores the test set with a deep method; None for the Trainer.
+        plan: plan of the experiment.
+        parts: its data and trained modules.
+        trained: outcome of each training.
+        tracker: receives the result.
+        command: command line that repeats the run.
+        replicas: number of experiments trained at once.
+        score: function that scores the test set with a deep method; None: use the Trainer.
 
     Returns:
         The record.
 
     Raises:
-        DeepSADError: if a metric of the user's own cannot be computed; all else is recorded then.
+        DeepSADError: if a user-defined metric cannot be computed; everything else is still recorded.
     """
     data = parts.data
     seconds = {"pretrain": 0.0, "fit": 0.0} | {name: done.seconds for name, done in trained.items()}
     device, selection = torch.device("cpu"), {}
     result: Mapping[str, Tensor]
     if plan.about.shallow:
-        # scikit-learn and scipy.optimize load when they are needed only.
+        # Imported here because it loads scikit-learn and scipy.optimize, which only shallow methods need.
         from deepsad_pl.experiment.fit_shallow import score_shallow
 
         encoder = parts.phases[0].module if plan.method["features"] == "bottleneck" else None
@@ -288,7 +288,7 @@ def score_and_record(
 
 @contextmanager
 def _evaluated(plan: Plan) -> Iterator[None]:
-    """Tell in a sentence what scores cannot be evaluated."""
+    """Turn a ValueError about scores that cannot be evaluated into a clear error message."""
     try:
         yield
     except ValueError as error:
@@ -311,7 +311,7 @@ def _counts(data: AnomalyDataModule) -> dict[str, int]:
 
 
 def _what_was_done(plan: Plan) -> dict[str, Any]:
-    """The part of the record that the plan determines, and the versions that carried it out."""
+    """The part of the record that follows from the plan, and the versions of the packages."""
     scenario = plan.scenario
     return {
         "dataset": plan.dataset["name"],
@@ -338,7 +338,7 @@ def _versions() -> Mapping[str, str]:
 
 
 def _describe(plan: Plan, counts: Counts) -> str:
-    """The training set in words; parts that are empty are left out."""
+    """Describe the training set in words, without its empty parts."""
     normal, known = (
         ", ".join(plan.classes[i] for i in indices)
         for indices in (plan.scenario.normal_classes, plan.scenario.known_classes)

@@ -1,4 +1,4 @@
-"""The anomaly scores of a test set without a Trainer, which takes longer to start than most test sets to score."""
+"""Score a test set without a Trainer, whose start takes longer than scoring most test sets."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,12 +17,12 @@ from deepsad_pl.training.device import device_of
 def score_test_set(
     plan: Plan, module: TrainedMethod, data: AnomalyDataModule
 ) -> tuple[Mapping[str, Tensor], torch.device]:
-    """What ``trainer.test`` leaves in ``module.test_result``.
+    """Compute the same result as ``trainer.test`` stores in ``module.test_result``.
 
     Args:
-        plan: of the experiment, for its device and precision.
-        module: trained; it ends on the CPU.
-        data: whose test set is scored.
+        plan: plan of the experiment, for its device and precision.
+        module: the trained module; it is on the CPU afterwards.
+        data: data whose test set is scored.
 
     Returns:
         ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each, on the CPU; the device.

@@ -1,4 +1,4 @@
-"""What the console shows at the end: the outcome of a run, the table of a sweep."""
+"""Print the outcome of a run or the table of a sweep on the console."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
-    """A small table: AUROC, average precision, own metrics, sample counts, seconds of each phase; and the run folder.
+    """Print AUROC, average precision, own metrics, sample counts, seconds of each phase and the run folder.
 
     Args:
-        outcome: of the run.
-        compact: whether one line must do, as for a job of a sweep.
+        outcome: outcome of the run.
+        compact: whether to print a single line, as for a job of a sweep.
     """
     record = outcome.record
     if outcome.was_finished:
@@ -49,7 +49,7 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
 
 
 def _selected(record: Mapping[str, Any]) -> str:
-    """The hyper-parameters that a shallow method was given by its protocol, and which one that was; else nothing."""
+    """The hyper-parameters of a shallow method and the protocol that selected them; empty if there are none."""
     selection = record.get("selection", {})
     chosen = [f"{key} {selection[key]:.4g}" for key in ("gamma", "nu", "bandwidth") if key in selection]
     return f"{', '.join(chosen)} by {selection['protocol']}" if chosen else ""
@@ -61,10 +61,10 @@ def _sum(total: int, parts: dict[str, int]) -> str:
 
 
 def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
-    """The AUROC of each combination of the swept keys, as mean and standard deviation where seeds were swept.
+    """Print the AUROC of each combination of the swept keys; mean and standard deviation if seeds were swept.
 
     Args:
-        rows: for each job the values of the swept keys and its AUROC, None if it failed.
+        rows: for each job, the values of the swept keys and its AUROC, or None if it failed.
     """
     keys = [key for key in rows[0][0] if key != "seed"]
     groups: dict[tuple[str, ...], list[float | None]] = {}

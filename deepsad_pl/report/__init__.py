@@ -1,4 +1,4 @@
-"""The report of a study: tables beside the paper's, tests of significance and figures, from records alone."""
+"""The report of a study, made from its records: tables beside the paper's, significance tests and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from deepsad_pl.report.style import rendered
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """A report that was written.
 
     Attributes:
-        folder: where.
-        title: of the study.
+        folder: folder of the files.
+        title: title of the study.
         axes: names of the axes.
-        cells: of the table.
-        rankings: best against second best, one a row of the table at most.
+        cells: cells of the table.
+        rankings: best against second-best column, at most one per row of the table.
         notes: sentences beneath the table.
-        files: all of them.
+        files: all files of the report.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Report:
     files: list[Path]
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """``table`` and ``tests`` as frames, as their CSV files have them."""
+        """``table`` and ``tests`` as data frames, with the content of their CSV files."""
         return {name: pd.read_csv(self.folder / f"{name}.csv") for name in ("table", "tests")}
 
 
@@ -62,19 +62,18 @@ def write_report(
     The two figures are written as .png and .svg.
 
     Args:
-        folder: for the files; made if there is none.
-        results: a row for each experiment in each cell, with the columns ``dataset``, ``column``, ``variant``, one for
-            each axis, ``normal_class``, ``anomaly_class`` (None where it plays no role), ``seed``, ``experiment`` (its
-            identity), ``auroc`` in [0, 1] (NaN while it is not finished), ``borrowed``, ``protocol``, ``paper_n`` (how
-            many experiments of the study the paper's figure stands for) and ``lr_from_test`` (whether the learning
-            rates are the data set's own, and those were chosen by test AUROC); any other column is only written into
-            ``results.csv``.
-        name: of the study.
-        title: of tables and figures.
-        axes: names of the axes, the first one for the figure; none is allowed.
-        run_with: settings of the experiments that the study itself does not have, as on the command line.
-        with_paper: whether the paper's figures belong beside ours.
-        with_figure: whether ``figure`` is drawn here.
+        folder: for the files; created if missing.
+        results: one row per experiment and cell, with the columns ``dataset``, ``column``, ``variant``, one per axis,
+            ``normal_class``, ``anomaly_class`` (None if it has no effect), ``seed``, ``experiment`` (its identity),
+            ``auroc`` in [0, 1] (NaN until it is finished), ``borrowed``, ``protocol``, ``paper_n`` (number of
+            experiments of the study behind the paper's value) and ``lr_from_test`` (whether it uses the data set's
+            learning rates and these were chosen by test AUROC). Other columns are only written into ``results.csv``.
+        name: name of the study.
+        title: title of tables and figures.
+        axes: names of the axes, of which the figure shows the first; may be empty.
+        run_with: settings of the experiments that differ from the study's own, as on the command line.
+        with_paper: whether to show the paper's results beside ours.
+        with_figure: whether to draw ``figure``.
 
     Raises:
         DeepSADError: if no experiment is finished, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""From single experiments to the cells of a table: means, the best of variants, the best column and its test."""
+"""Aggregate experiments into the cells of a table: means, best variants, best columns and their tests."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +12,9 @@ from deepsad_pl.report.significance import ALPHA, Comparison, compare, holm, low
 
 DDOF = 1
 
-# Why a figure is test-informed.
+# The reasons why a result is test-informed.
 BEST_VARIANT, SELECTION, LEARNING_RATE = "best_variant", "selection", "learning_rate"
-# The protocol of selection that does.
+# The selection protocol that uses test labels.
 LOOKS_AT_TEST_LABELS = "test_subset"
 
 
@@ -23,23 +23,23 @@ class Cell:
     """A cell of the table.
 
     Attributes:
-        dataset: of the row.
+        dataset: dataset of the row.
         row: the value of each axis.
-        column: of the table.
-        variant: what was run; the best where the column has several.
-        mean: AUROC in percent; NaN if nothing is finished.
-        std: with ddof 1; NaN with fewer than two experiments.
-        n: finished experiments.
-        expected: experiments that were asked for.
+        column: column of the table.
+        variant: the variant of the method; the best one if the column has several.
+        mean: mean AUROC in percent; NaN if nothing is finished.
+        std: standard deviation with ddof 1, in percent; NaN with fewer than two experiments.
+        n: number of finished experiments.
+        expected: number of requested experiments.
         best: whether no other column of the row has a higher mean.
-        significant: whether it is significantly better than the second best.
-        paper: the paper's mean and std, or None.
-        paper_n: how many experiments of the study the paper's figure stands for.
+        significant: whether it is significantly better than the second-best column.
+        paper: the paper's mean and std in percent, or None.
+        paper_n: number of experiments of the study behind the paper's value.
         borrowed: the column whose experiments are shown, or None.
-        protocol: how hyper-parameters were selected, or None; several are joined.
-        tried: the variants that the best was taken from, with how many of their experiments are finished and expected.
-        test_informed: which choices behind the mean looked at test labels: :data:`BEST_VARIANT`, the highest mean of
-            several variants; :data:`SELECTION`, of hyper-parameters; :data:`LEARNING_RATE`, that of the data set.
+        protocol: how hyper-parameters were selected, or None; several protocols are joined.
+        tried: the variants from which the best was chosen, each with its numbers of finished and expected experiments.
+        test_informed: the choices behind the mean that used test labels: :data:`BEST_VARIANT`, the variant with the
+            highest mean; :data:`SELECTION`, the hyper-parameters; :data:`LEARNING_RATE`, the data set's learning rate.
     """
 
     dataset: str
@@ -65,13 +65,13 @@ class Ranking:
     """The two best columns of a row.
 
     Attributes:
-        dataset: of the row.
+        dataset: dataset of the row.
         row: the value of each axis.
-        best: column with the highest mean; the first of them where several have it.
-        second: the next one.
-        comparison: of the two, None if they have no experiment in common.
-        p_holm: its p-value, adjusted for all comparisons of the table.
-        lowest: the lowest adjusted p-value that so few units can have.
+        best: column with the highest mean; the first one if several columns share it.
+        second: column with the second-highest mean.
+        comparison: test of the two columns; None if they have no experiment in common.
+        p_holm: p-value of the comparison, adjusted for all comparisons of the table.
+        lowest: lowest adjusted p-value that is possible with this number of units.
     """
 
     dataset: str
@@ -84,17 +84,17 @@ class Ranking:
 
     @property
     def significant(self) -> bool:
-        """Whether the best column is the better one in the median, too, at an adjusted p below alpha = .05."""
+        """Whether the best column also has the better median and the adjusted p-value is below alpha = .05."""
         return self.comparison is not None and self.comparison.median_difference > 0 and self.p_holm < ALPHA
 
 
 def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) -> tuple[list[Cell], list[Ranking]]:
-    """All cells, row by row in the table's order, and the two best of each row.
+    """Make all cells, row by row in the table's order, and the ranking of each row's two best columns.
 
     Args:
         results: see :func:`deepsad_pl.report.write_report`.
         axes: names of the axes.
-        with_paper: whether the paper's figures belong beside ours.
+        with_paper: whether to show the paper's results beside ours.
     """
     rows = list(_rows(results, axes))
     rankings = _adjusted(filter(None, map(_rank, rows)))
@@ -110,7 +110,7 @@ def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) 
 
 @dataclass(frozen=True)
 class _Row:
-    """The experiments of a row: of each column's variants, and of the variant that each column shows."""
+    """The experiments of a row, for all variants of each column and for the variant that each column shows."""
 
     dataset: str
     values: Mapping[str, Any]
@@ -134,14 +134,14 @@ def _rows(results: pd.DataFrame, axes: Sequence[str]) -> Iterator[_Row]:
 
 
 def _values(results: pd.DataFrame, axes: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The values of the axes in each row, as Python has them; None where there is none."""
-    # A null makes NaN of itself in a column of numbers, and NaN is not equal to itself.
+    """The values of the axes in each row, as Python objects; None if missing."""
+    # pandas stores null as NaN in a column of numbers, and NaN is not equal to itself.
     columns = [[None if pd.isna(value) else value for value in results[axis].tolist()] for axis in axes]
     return list(zip(*columns, strict=True)) if axes else [()] * len(results)
 
 
 def _in_rising_order(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows by their numbers; what is no number keeps its order of appearance, after them."""
+    """Sort rows by their numbers; values that are not numbers follow in their order of appearance."""
     rows = list(rows)
     seen = [list(dict.fromkeys(values)) for values in zip(*rows, strict=True)]
 
@@ -160,17 +160,17 @@ def _variants(cell: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _mean(experiments: pd.DataFrame) -> float:
-    """Of the finished ones; equal up to rounding is equal."""
+    """The mean AUROC of the finished experiments, rounded so that means equal up to rounding errors are equal."""
     return round(float(experiments["auroc"].mean()), 12)
 
 
 def _best(variants: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The variant with the highest mean, the first one if none has any."""
+    """The variant with the highest mean; the first one if no variant has a mean."""
     return max(variants.values(), key=lambda found: _mean(found) if found["auroc"].notna().any() else -1.0)
 
 
 def _competing(columns: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """The means of the columns that have one of their own, the first first where they are equal."""
+    """The means of all columns that have experiments of their own, highest first; ties keep their order."""
     means: dict[str, float] = {}
     for column, cell in columns.items():
         lender = cell["borrowed"].iloc[0]
@@ -193,7 +193,7 @@ def _rank(row: _Row) -> Ranking | None:
 
 
 def _adjusted(rankings: Iterable[Ranking]) -> list[Ranking]:
-    """The rankings with p-values that account for all comparisons of the table."""
+    """Adjust the p-values of the rankings for all comparisons of the table."""
     rankings = list(rankings)
     tested = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
     adjusted = zip(holm([test.p for test in tested]), holm([lowest_p(test.n) for test in tested]), strict=True)

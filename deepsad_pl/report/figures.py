@@ -1,4 +1,4 @@
-"""The figures of a study: AUROC over the axis (Figures 2 to 5), or for each row of the table where there is none."""
+"""The figure of a study: AUROC over the axis (Figures 2 to 5), or for each row of the table if there is no axis."""
 
 import math
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ _NAMES = {
     "eta": r"hyper-parameter $\eta$",
 }
 _UNIT = "AUROC in %"
-_PANELS = 3  # side by side
-_ENTRY = 1.7  # inches of the legend
-_DOTS = 54  # side by side
+_PANELS = 3  # per row
+_ENTRY = 1.7  # width of a legend entry, in inches
+_DOTS = 54  # per row
 
 
 def auroc_figure(title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> Figure:
-    """AUROC of each column: over the first axis, one panel a data set and value of the other axes; or as dots.
+    """Draw the AUROC of each column: lines over the first axis, or dots if that axis has a single value.
 
     Args:
-        title: of the study.
-        cells: of the table, row by row.
-        axes: names of the axes; dots take the place of lines if the first one has a single value.
-        run_with: settings that the study itself does not have; a line of its own if there are any.
+        title: title of the study.
+        cells: cells of the table, row by row.
+        axes: names of the axes; there is one panel per data set and combination of values of the other axes.
+        run_with: settings that differ from the study's own, shown on a separate line; may be empty.
     """
     with look():
         over_axis = axes and len({cell.row[axes[0]] for cell in cells}) > 1
@@ -66,7 +66,7 @@ def _over_axis(cells: Sequence[Cell], axes: Sequence[str]) -> Figure:
 
 
 def _panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str) -> None:
-    # The values are no even scale; the paper spaces them evenly, too.
+    # The values are spaced evenly, as in the paper, although they form no regular scale.
     at = {value: number for number, value in enumerate(dict.fromkeys(cell.row[axis] for cell in cells))}
     for column in columns:
         line = [cell for cell in cells if cell.column == column and cell.n]
@@ -76,7 +76,7 @@ def _panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str
         place.plot(
             x, [cell.mean for cell in line], **shape, linestyle=style.line, linewidth=1.1, markersize=3.6, zorder=front
         )
-        # Many bands on top of each other would be a grey wall.
+        # Many overlapping bands would merge into a grey area.
         place.fill_between(
             x,
             [cell.mean - _or_0(cell.std) for cell in line],
@@ -117,7 +117,7 @@ def _dots(cells: Sequence[Cell]) -> Figure:
     for cell in cells:
         groups.setdefault("\n".join(filter(None, (cell.dataset, describe(cell.row)))), []).append(cell)
     columns = in_order(cell.column for cell in cells if cell.n)
-    # As many groups beside each other as there is room for, of the same number in each panel.
+    # Place as many groups side by side as fit, with the same number in each panel.
     high = math.ceil(len(groups) / max(1, _DOTS // len(columns)))
     wide = math.ceil(len(groups) / high)
     width = min(PAGE, max(5.2, 1.0 + 0.11 * (len(columns) + 2) * wide))
@@ -166,7 +166,7 @@ def _or_0(value: float) -> float:
 
 
 def _extras(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], str]]:
-    """What the legend explains beside the columns."""
+    """Legend entries other than the columns."""
     hollow = {"color": "#555555", "marker": "o", "markerfacecolor": "white", "markersize": 4, "linestyle": "none"}
     star = {"color": "black", "marker": "$*$", "linestyle": "none"}
     extras: list[tuple[dict[str, Any], str]] = []
@@ -180,7 +180,7 @@ def _extras(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], str]]:
 
 
 def _legend_height(cells: Sequence[Cell], columns: Sequence[str], width: float) -> float:
-    """In inches, with the title's."""
+    """Height of the legend with its title, in inches."""
     return 0.4 + 0.17 * math.ceil((len(columns) + len(_extras(cells))) / int(width / _ENTRY))
 
 

@@ -7,7 +7,7 @@ from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
 from deepsad_pl.report.layout import count, marks, plus_minus, table_rows
 
-# The size of our figures and of what stands beneath them, by the number of columns.
+# Font sizes of our results and of the lines beneath them, by the maximum number of columns.
 _SIZES = ((4, r"\small", r"\scriptsize"), (6, r"\footnotesize", r"\scriptsize"), (8, r"\scriptsize", r"\tiny"))
 _SMALLEST = r"\tiny", r"\tiny"
 _PAGE = 9
@@ -30,13 +30,13 @@ _SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", 
 def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:
     r"""A table for ``\usepackage{booktabs}``, with its notes in the caption.
 
-    Each row has three lines: our figures, the paper's in brackets if there are any, and the number of experiments.
+    Each row has three lines: our results, the paper's in brackets if it has any, and the number of experiments.
 
     Args:
-        title: of the study.
-        cells: of the table.
+        title: title of the study.
+        cells: cells of the table.
         axes: names of the axes.
-        notes: sentences.
+        notes: sentences for the caption.
     """
     columns, rows = table_rows(cells)
     size, small = next(((size, small) for most, size, small in _SIZES if len(columns) <= most), _SMALLEST)
@@ -50,7 +50,7 @@ def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequenc
             [*[""] * (1 + len(axes)), *(_small(small, count(cell) if cell else "") for cell in row.cells)],
         ]
         body += [_line(line) for line in lines if any(line)]
-    # A heading of two words stands on two lines.
+    # A heading of two words is split into two lines.
     words = [_escaped(heading(column)).split(" ", 1) for column in columns]
     heads = [["", *[""] * len(axes), *(first if rest else "" for first, *rest in words)]] if cells else []
     heads.append(["data set", *(_SYMBOLS.get(axis, _escaped(axis)) for axis in axes), *(word[-1] for word in words)])

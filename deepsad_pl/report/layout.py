@@ -1,4 +1,4 @@
-"""The table as rows of text, and as CSV."""
+"""Lay out the table as rows of text and as CSV."""
 
 import csv
 import io
@@ -51,9 +51,9 @@ class TableRow:
     """A row of the table.
 
     Attributes:
-        dataset: its name; empty where the row above has the same.
-        values: of the axes, as text.
-        cells: one for each column; None where the method cannot have one.
+        dataset: name of the data set; empty if the row above has the same.
+        values: values of the axes, as text.
+        cells: one cell per column; None if the method cannot have one.
     """
 
     dataset: str
@@ -62,7 +62,7 @@ class TableRow:
 
 
 def grid_of(cells: Sequence[Cell]) -> Grid:
-    """The cells by row (data set, values of the axes) and column, in order."""
+    """Arrange the cells by row (data set, values of the axes) and column, in order."""
     grid: Grid = {}
     for cell in cells:
         grid.setdefault((cell.dataset, tuple(cell.row.values())), {})[cell.column] = cell
@@ -70,34 +70,34 @@ def grid_of(cells: Sequence[Cell]) -> Grid:
 
 
 def plus_minus(mean: float, std: float) -> str:
-    """``96.7 ± 2.4``; without a std, the mean alone."""
+    """Format as ``96.7 ± 2.4``, or as the mean alone without a std."""
     return f"{mean:.1f}" if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 
 def count(cell: Cell) -> str:
-    """``n 90``; ``n 7 of 10`` where three are not finished; ``n 27, paper 90`` where the paper's figure has more."""
+    """``n 90``; ``n 7 of 10`` if three are not finished; ``n 27, paper 90`` if the paper's value has another n."""
     ours = f"n {cell.n}" if cell.n == cell.expected else f"n {cell.n} of {cell.expected}"
     return f"{ours}, paper {cell.paper_n}" if has_another_n(cell) else ours
 
 
 def has_another_n(cell: Cell) -> bool:
-    """Whether the paper's figure beside ours stands for another number of experiments than were asked for."""
+    """Whether the paper's value is based on another number of experiments than we requested."""
     return cell.paper is not None and cell.paper_n != cell.expected
 
 
 def marks(cell: Cell) -> str:
-    """What stands after a figure: † if it is test-informed, * if it is significantly the best."""
+    """The marks after a result: † if it is test-informed, * if it is significantly the best."""
     return ("†" if cell.test_informed else "") + ("*" if cell.significant else "")
 
 
 def units(test: Comparison) -> str:
-    """``10 classes``, ``1 seed``: what a test counts as one observation each."""
+    """Number and kind of a test's independent observations, such as ``10 classes`` or ``1 seed``."""
     one, many = ("class", "classes") if test.unit == NORMAL_CLASS else ("seed", "seeds")
     return f"{test.n} {one if test.n == 1 else many}"
 
 
 def table_rows(cells: Sequence[Cell]) -> tuple[list[str], list[TableRow]]:
-    """The columns in the table's order; and its rows, of which the first of each data set has its name."""
+    """The columns in the table's order, and the rows; only a data set's first row shows its name."""
     columns = in_order(cell.column for cell in cells)
     rows: list[TableRow] = []
     before = None
@@ -109,7 +109,7 @@ def table_rows(cells: Sequence[Cell]) -> tuple[list[str], list[TableRow]]:
 
 
 def cells_csv(cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
-    """One line a cell; means and stds in percent."""
+    """The cells as CSV, one line per cell; means and standard deviations in percent."""
 
     def line(cell: Cell) -> list[Any]:
         paper = [*cell.paper, cell.paper_n] if cell.paper else [""] * 3
@@ -121,7 +121,7 @@ def cells_csv(cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
 
 
 def tests_csv(rankings: Sequence[Ranking], cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
-    """One line a row of the table: its two best columns and their test; means and differences in percent."""
+    """The tests as CSV, one line per row of the table: its two best columns; means and differences in percent."""
     grid = grid_of(cells)
 
     def line(ranking: Ranking) -> list[Any]:

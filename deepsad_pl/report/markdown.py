@@ -1,4 +1,4 @@
-"""The table as Markdown: a table on GitHub, columns under each other in a text editor."""
+"""The table as Markdown, aligned so that it is also readable in a text editor."""
 
 import re
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from deepsad_pl.report.layout import count, marks, plus_minus, table_rows
 
 
 def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:
-    """A table, with its notes beneath it.
+    """Format the table, with its notes beneath it.
 
-    Each row has three lines: our figures, the paper's in brackets if there are any, and the number of experiments.
+    Each row has three lines: our results, the paper's in brackets if it has any, and the number of experiments.
 
     Args:
-        title: of the study.
-        cells: of the table.
+        title: title of the study.
+        cells: cells of the table.
         axes: names of the axes.
-        notes: sentences.
+        notes: sentences beneath the table.
     """
     columns, rows = table_rows(cells)
     table = [["data set", *axes, *map(heading, columns)]]
@@ -33,7 +33,7 @@ def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequ
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |"
         for line in (table[0], ruler, *table[1:])
     ]
-    # An asterisk would begin a list.
+    # An asterisk would start a list.
     listed = ["- " + re.sub(r"^\*", r"\\*", note).replace("_", r"\_") for note in notes]
     return "\n".join([f"# {title}", "", *body, "", *listed, ""])
 

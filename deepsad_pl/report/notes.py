@@ -1,4 +1,4 @@
-"""What a reader must know about a table, in sentences beneath it."""
+"""The notes beneath a table: what a reader must know about it."""
 
 from collections.abc import Sequence
 
@@ -24,14 +24,14 @@ def notes_of(
     run_with: str = "",
     paper_left_out: bool = False,
 ) -> list[str]:
-    """The sentences.
+    """Write the notes, one sentence or more each.
 
     Args:
-        cells: of the table.
-        rankings: of its rows.
+        cells: cells of the table.
+        rankings: rankings of the table's rows.
         axes: names of the axes.
-        run_with: settings of the experiments that the study itself does not have.
-        paper_left_out: whether the paper's figures are not shown because of them.
+        run_with: settings of the experiments that differ from the study's own.
+        paper_left_out: whether the paper's results are not shown because of these settings.
     """
     notes = []
     if run_with:
@@ -61,7 +61,7 @@ def notes_of(
 
 
 def _tested(rankings: Sequence[Ranking]) -> list[str]:
-    """What a star means."""
+    """Explain the star."""
     tests = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
     if not tests:
         return []
@@ -83,7 +83,7 @@ def _tested(rankings: Sequence[Ranking]) -> list[str]:
 
 
 def _out_of_reach(rankings: Sequence[Ranking], axes: Sequence[str]) -> list[str]:
-    """The rows that cannot have a star, whatever the figures."""
+    """Name the rows with too few units to ever get a star."""
     groups: dict[str, list[Ranking]] = {}
     for ranking in rankings:
         if ranking.comparison is not None and ranking.lowest >= ALPHA:
@@ -95,7 +95,7 @@ def _out_of_reach(rankings: Sequence[Ranking], axes: Sequence[str]) -> list[str]
 
 
 def _test_informed(cells: Sequence[Cell]) -> list[str]:
-    """What the mark means, and what each of the marked cells owes to test labels."""
+    """Explain the † mark, and for which choices the marked cells used test labels."""
     marked = [cell for cell in cells if cell.test_informed and cell.n]
     if not marked:
         return []
@@ -124,7 +124,7 @@ def _columns(cells: Sequence[Cell]) -> str:
 def _variants(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
     notes = []
     for column in dict.fromkeys(cell.column for cell in cells):
-        # Of a borrowed cell another note speaks.
+        # Another note covers borrowed cells.
         own = [cell for cell in cells if cell.column == column and not cell.borrowed and cell.n]
         run = dict.fromkeys(name for cell in own for name, (finished, _) in cell.tried.items() if finished)
         chosen = list(dict.fromkeys(cell.variant for cell in own))
@@ -139,7 +139,7 @@ def _variants(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
 
 
 def _places(held: Sequence[Cell | Ranking], among: Sequence[Cell | Ranking], axes: Sequence[str]) -> str:
-    """``mnist, cifar10 (gamma_l 0.01, 0.05)``: the data sets, and the rows where it is not all of them."""
+    """Data sets, with their rows unless all are meant: ``mnist, cifar10 (gamma_l 0.01, 0.05)``."""
     places = []
     for dataset in dict.fromkeys(one.dataset for one in among):
         rows = [one for one in held if one.dataset == dataset]
@@ -157,7 +157,7 @@ def _rows(held: Sequence[Cell | Ranking], axes: Sequence[str]) -> str:
 
 
 def _unfinished(cells: Sequence[Cell]) -> list[str]:
-    """Of the variants that are not shown, where they could still be the best."""
+    """Name unfinished variants that are not shown but could still turn out to be the best."""
     missing: dict[tuple[str, str], int] = {}
     for cell in cells:
         for variant, (finished, expected) in cell.tried.items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
-# Table 6 has no axis: all of it is at one gamma_l.
+# Table 6 has no axis: all its results are at one gamma_l.
 _WITHOUT_AXIS = "6"
 
 Key = tuple[str, str, float, str]
@@ -13,7 +13,7 @@ Key = tuple[str, str, float, str]
 
 @cache
 def _tables() -> tuple[dict[Key, tuple[float, float]], dict[tuple[str, str, str], tuple[float, float]]]:
-    """Mean and std by (table, data set, value, column); and of the lines that are their column's only one."""
+    """Mean and std by (table, data set, value, column), and separately for columns with a single line."""
     cells: dict[Key, tuple[float, float]] = {}
     text = files("deepsad_pl.report").joinpath("paper_tables.csv").read_text(encoding="utf-8")
     for line in csv.DictReader(text.splitlines()):
@@ -31,12 +31,12 @@ _TABLE_OF = {(): _WITHOUT_AXIS, ("gamma_l",): "3", ("gamma_p",): "4", ("k_l",): 
 def paper_cell(dataset: str, row: Mapping[str, float], column: str) -> tuple[float, float] | None:
     """The paper's mean and standard deviation of a cell, in percent, or None if it has no such cell.
 
-    An unsupervised method has one figure for a whole table: it stands in every row.
+    An unsupervised method has a single result per table and data set, which is returned for every row.
 
     Args:
         dataset: name of the data set.
         row: the value of each axis of the study.
-        column: of the table.
+        column: column of the table.
     """
     table = _TABLE_OF.get(tuple(row))
     if table is None:

@@ -1,4 +1,4 @@
-"""Best against second best, experiment by experiment (Figures 6 to 8)."""
+"""Scatter plots of the best against the second-best column, one point per experiment (Figures 6 to 8)."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -14,7 +14,7 @@ from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import grid_of, units
 from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
-_PANELS = 5  # side by side
+_PANELS = 5  # per line
 _DATASETS = 3
 _SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", "eta": r"$\eta$"}
 _LEGEND = "points: experiments; p: over classes or seeds, Holm-adjusted"
@@ -25,14 +25,14 @@ Place = tuple[str, tuple[Any, ...]]
 def scatter_figure(
     title: str, cells: Sequence[Cell], rankings: Sequence[Ranking], axes: Sequence[str], run_with: str
 ) -> Figure:
-    """One panel a row of the table: a line of panels for each data set, or side by side where there is no axis.
+    """Draw one panel per row of the table, one line of panels per data set; without axes, all side by side.
 
     Args:
-        title: of the figure.
-        cells: of the table.
-        rankings: the two best columns of its rows; a panel without says so.
+        title: title of the figure.
+        cells: cells of the table.
+        rankings: the two best columns of the rows; the panel of a row without a ranking says so.
         axes: names of the axes.
-        run_with: settings that the study itself does not have; a line of its own if there are any.
+        run_with: settings that differ from the study's own, shown on a separate line; may be empty.
     """
     informed = {(cell.dataset, tuple(cell.row.values()), cell.column) for cell in cells if cell.test_informed}
     ranked = {(ranking.dataset, tuple(ranking.row.values())): ranking for ranking in rankings}
@@ -43,13 +43,13 @@ def scatter_figure(
         return _nothing(title, run_with)
     with look(**{"axes.spines.top": True, "axes.spines.right": True}):
         pitch = min(PAGE / wide, 2.6)
-        # Beneath and above a panel stand its labels and two lines of title.
+        # Each panel also needs room for its labels and a two-line title.
         figure = new_figure(max(pitch * wide, 3.4), (pitch + 0.3) * len(lines) + 0.3)
         figure.set_layout_engine("compressed", w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.02)
         grid = figure.subplots(len(lines), wide, squeeze=False)
         for places, line in zip(grid, lines, strict=True):
             for place, row in zip(places, line, strict=False):
-                # Panels side by side have one scale, where they are of one data set.
+                # Panels of one data set in the same line share a scale.
                 scaled = [
                     ranked[other] for other in (rows if axes else [row]) if other[0] == row[0] and other in ranked
                 ]
@@ -73,7 +73,7 @@ def _nothing(title: str, run_with: str) -> Figure:
 
 
 def _lines(rows: Sequence[Place]) -> list[list[Place]]:
-    """Each data set begins a line."""
+    """Split the rows into lines of panels; each data set starts a new line."""
     datasets: Mapping[str, list[Place]] = {name: [] for name, _ in rows}
     for row in rows:
         datasets[row[0]].append(row)
@@ -90,7 +90,7 @@ def _head(row: Place, axes: Sequence[str]) -> str:
 
 
 def _low(rankings: Sequence[Ranking]) -> float:
-    """Where the scale begins, in percent."""
+    """The lower limit of the scale, in percent."""
     tests = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
     lowest = min((min(test.best.min(), test.second.min()) for test in tests), default=0.5)
     return max(0.0, math.floor(100 * lowest) - 1.0)
@@ -123,10 +123,10 @@ def _panel(
 
 
 def _label(column: str, rank: str, test_informed: bool) -> str:
-    # A panel is not wider.
+    # Wrapped to the width of a panel.
     return fill(f"{heading(column)}{'†' if test_informed else ''} ({rank})", 16)
 
 
 def _p(p: float) -> str:
-    """``p < .001`` or ``p = .035``."""
+    """Format a p-value as ``p < .001`` or ``p = .035``."""
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("= 0.", "= .")

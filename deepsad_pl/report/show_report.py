@@ -1,4 +1,4 @@
-"""The table of a study on the console."""
+"""Print the table of a study on the console."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -13,15 +13,15 @@ from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
 from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
 
-_GAP = 3  # what rich puts between two columns
+_GAP = 3  # width that rich adds between two columns
 _HEADING = 13  # no wider than most of the cells
 
 
 def show_report(report: Report) -> None:
-    """Our figures, the paper's in brackets, the notes and where the files lie.
+    """Print our results, the paper's in brackets, the notes and the report's folder.
 
-    A row for each data set and value of the axes; columns that a terminal has no room for follow in a table of their
-    own.
+    There is one row per data set and combination of axis values. Columns that do not fit into the terminal follow in
+    another table.
     """
     columns, rows = table_rows(report.cells)
     names = [fill(heading(column), _HEADING) for column in columns]
@@ -63,7 +63,7 @@ def _width(texts: Sequence[str]) -> int:
 
 
 def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Numbers of columns that fit side by side, at least one."""
+    """Split the column indices into parts that fit side by side, with at least one column each."""
     parts: list[list[int]] = [[]]
     left = room
     for number, width in enumerate(widths):

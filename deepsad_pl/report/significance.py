@@ -1,4 +1,4 @@
-"""Best against second best: the Wilcoxon signed-rank test (section 4.2), over units that are independent."""
+"""Test the best against the second-best column: Wilcoxon signed-rank test (section 4.2) over independent units."""
 
 import math
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ import pandas as pd
 ALPHA = 0.05
 NORMAL_CLASS, SEED = "normal_class", "seed"
 
-# Above so many differences the exact distribution is replaced by the normal one.
+# With more differences than this, the normal approximation replaces the exact distribution.
 _EXACT = 200
-# Equal up to rounding is equal.
+# Differences are rounded to this many digits, so that rounding errors break no ties.
 _DIGITS = 12
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two columns on the experiments that both have.
+    """Comparison of two columns on their common experiments.
 
     Attributes:
-        best: AUROC of the column with the higher mean, one for each pair of experiments.
-        second: those of the other one.
-        unit: what counts as one observation: :data:`NORMAL_CLASS`, or :data:`SEED` where the row has a single class.
-        n: the number of units.
-        p: two-sided, over the units.
-        p_paper: two-sided, over the pairs of experiments as the paper forms them, which are not independent.
-        median_difference: best minus second, over the units.
+        best: AUROC of the column with the higher mean, one value per pair of experiments.
+        second: AUROC of the other column, likewise.
+        unit: what counts as one observation: :data:`NORMAL_CLASS`, or :data:`SEED` if the row has a single class.
+        n: number of units.
+        p: two-sided p-value over the units.
+        p_paper: two-sided p-value over the paper's pairs of experiments, which are not independent.
+        median_difference: median over the units of best minus second.
     """
 
     best: pd.Series
@@ -41,17 +41,17 @@ class Comparison:
 
 
 def paired(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Experiments of two methods side by side, as in the paper.
+    """Pair the experiments of two methods, as in the paper.
 
-    Paired by normal class, known anomaly class and seed. A method that does not depend on the known class is paired by
-    repeating its value.
+    They are paired by normal class, known anomaly class and seed. If a method does not depend on the known class, its
+    value is repeated for each known class.
 
     Args:
-        one: rows with ``normal_class``, ``anomaly_class``, ``seed`` and ``auroc``; unfinished ones are left out.
-        other: likewise.
+        one: rows with ``normal_class``, ``anomaly_class``, ``seed`` and ``auroc``; unfinished experiments are skipped.
+        other: the other method's rows, likewise.
 
     Returns:
-        The columns that the pairs are formed by, ``one`` and ``other``.
+        The columns used for pairing, and the values in the columns ``one`` and ``other``.
     """
     one, other = one.dropna(subset=["auroc"]), other.dropna(subset=["auroc"])
     keys = [NORMAL_CLASS, SEED]
@@ -63,15 +63,15 @@ def paired(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(best: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
-    """Test two columns of a row; None if there is no pair.
+    """Test two columns of a row; return None if there is no pair.
 
-    The pairs of one normal class share its training data, and those of an unsupervised method repeat one value for
-    every known class. So each normal class counts once, with its means over known classes and seeds. In a row with a
-    single normal class each seed counts once.
+    Pairs with the same normal class share its training data, and an unsupervised method repeats one value for every
+    known class. Therefore each normal class counts once, with its means over known classes and seeds. In a row with a
+    single normal class, each seed counts once.
 
     Args:
-        best: rows as for :func:`paired`, with those that are not finished.
-        second: likewise.
+        best: rows of the better column as for :func:`paired`, including unfinished ones.
+        second: rows of the other column, likewise.
     """
     pairs = paired(best, second)
     if pairs.empty:
@@ -93,29 +93,29 @@ def compare(best: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
 def signed_rank_p(differences: npt.ArrayLike) -> float:
     """The two-sided p-value of Wilcoxon's signed-rank test.
 
-    Zeros are left out and equal absolute differences share their mean rank. With up to 200 differences the p-value is
-    exact, with and without ties: every pattern of signs is as likely as any other. With more it is the normal
-    approximation.
+    Zeros are left out, and equal absolute differences share their mean rank. With up to 200 differences the p-value is
+    exact, even with ties: under the null hypothesis all patterns of signs are equally likely. With more differences,
+    the normal approximation is used.
 
     Args:
-        differences: shape (n,).
+        differences: paired differences, shape (n,).
 
     Returns:
-        In (0, 1]; 1 if no difference is left.
+        The p-value, in (0, 1]; 1 if all differences are zero.
     """
     found = np.asarray(differences, dtype=np.float64).round(_DIGITS)
     found = found[found != 0]
     if not len(found):
         return 1.0
     _, group, size = np.unique(np.abs(found), return_inverse=True, return_counts=True)
-    # Twice the mean ranks, which are integers.
+    # Twice the mean ranks, so that they are integers.
     ranks = (2 * np.cumsum(size) - size + 1)[group]
     total, positive = int(ranks.sum()), int(ranks[found > 0].sum())
     smaller = min(positive, total - positive)
     if len(found) > _EXACT:
         deviations = (total / 2 - smaller) / math.sqrt(float((ranks.astype(np.float64) ** 2).sum()) / 4)
         return math.erfc(deviations / math.sqrt(2))
-    # How likely each sum of the positive ranks is, one more rank at a time.
+    # The distribution of the sum of positive ranks, built up one rank at a time.
     chance = np.zeros(total + 1)
     chance[0] = 1.0
     for rank in ranks:
@@ -125,7 +125,7 @@ def signed_rank_p(differences: npt.ArrayLike) -> float:
 
 
 def lowest_p(n: int) -> float:
-    """The lowest p-value that n units can have: all n differences have one sign."""
+    """The lowest p-value possible with n units, which occurs if all n differences have the same sign."""
     return min(1.0, 2.0 ** (1 - n))
 
 
@@ -136,10 +136,10 @@ def holm(p: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06, 0.02]
 
     Args:
-        p: one for each test.
+        p: p-values, one per test.
 
     Returns:
-        In the same order: an adjusted value below alpha is significant at a family-wise error rate of alpha.
+        The adjusted p-values in the same order; one below alpha is significant at a family-wise error rate of alpha.
     """
     adjusted = [0.0] * len(p)
     highest = 0.0

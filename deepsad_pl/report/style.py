@@ -1,4 +1,4 @@
-"""How a column is drawn: told apart by colour, by line and by marker, so also in grey and by the colour-blind."""
+"""Styles of the columns; color, line and marker distinguish them in greyscale and for color-blind readers, too."""
 
 import io
 import itertools
@@ -15,18 +15,18 @@ from matplotlib.figure import Figure
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.settings.about import own_columns
 
-# Okabe and Ito's colours; their yellow is too light for a line on white and is darkened.
+# Okabe and Ito's palette, with a darker yellow, since theirs is too light for a line on white.
 _COLORS = {
     **{"black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#B8A800"},
     **{"blue": "#0072B2", "red": "#D55E00", "pink": "#CC79A7", "grey": "#6E6E6E"},
 }
 _LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 
-# Inches: the text of a page is not wider, so that nothing is made smaller in print.
+# Maximum width in inches: the text width of a page, so that figures are not scaled down in print.
 PAGE = 7.2
-# How many letters of a title fit into an inch.
+# Letters of a title per inch.
 _LETTERS = 14
-_LINE = 0.14  # inches
+_LINE = 0.14  # height of a line in inches
 
 RC: Any = {
     "font.size": 8,
@@ -43,25 +43,25 @@ RC: Any = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.frameon": False,
-    # Text stays text, and the same records give the same bytes.
+    # Keep text as text, and make the output reproducible byte by byte.
     "svg.fonttype": "none",
     "svg.hashsalt": "deepsad_pl",
 }
 
 
 def look(**changes: Any) -> AbstractContextManager[None]:
-    """How figures look while they are drawn and saved, whatever the user's own settings of matplotlib are."""
+    """Context in which figures are drawn and saved with our matplotlib settings instead of the user's."""
     return matplotlib_style.context(["default", {**RC, **changes}])
 
 
 @dataclass(frozen=True)
 class Style:
-    """Of a column.
+    """The style of a column.
 
     Attributes:
-        color: of its family.
-        line: of matplotlib; solid on raw inputs and for deep methods, dashed for hybrids.
-        marker: its own.
+        color: color of its family of methods.
+        line: matplotlib line style; solid for deep methods and methods on raw inputs, dashed for hybrids.
+        marker: matplotlib marker, unique to the column.
         front: whether it is drawn in front of all others.
     """
 
@@ -78,7 +78,7 @@ _OTHERS = [
 
 
 def style_of(column: str) -> Style:
-    """The style that a column of the package's own declares, or one for somebody's own method."""
+    """The declared style of one of the package's columns, or a generic style for a user's own method."""
     if column not in own_columns():
         return _OTHERS[sum(map(ord, column)) % len(_OTHERS)]
     declared = own_columns()[column].style
@@ -86,31 +86,31 @@ def style_of(column: str) -> Style:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many inches, for no display. Use it within :func:`look`."""
+    """An empty figure without a display; width and height in inches. Use it within :func:`look`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def set_title(figure: Figure, title: str, *lines: str) -> None:
-    """Write the title above a figure, and smaller what a reader must know about all of it. Use it within :func:`look`.
+    """Write a title and smaller lines of information above a figure. Use it within :func:`look`.
 
     Args:
-        figure: has its final width, where lines that are too long are broken; grows by all lines but the first.
-        title: of the figure; may be empty.
-        lines: those that are empty are left out.
+        figure: the figure, with its final width, to which lines are wrapped; all lines but the first add to its height.
+        title: title of the figure; may be empty.
+        lines: further lines; empty ones are skipped.
     """
     width, height = map(float, figure.get_size_inches())
     told = [fill(line, int(width * _LETTERS), break_on_hyphens=False) for line in (title, *lines) if line]
-    # One text, since the layout keeps room for one title only.
+    # A single text, since matplotlib's layout reserves room for one title only.
     text = "\n".join(told)
     figure.suptitle(text, fontsize=RC["axes.titlesize" if any(lines) else "figure.titlesize"])
-    # The panels keep their size.
+    # Enlarge the figure, so that the panels keep their size.
     figure.set_size_inches(width, height + _LINE * text.count("\n"))
 
 
 def rendered(figure: Figure, name: str) -> dict[str, bytes]:
-    """The contents of ``<name>.png`` and ``<name>.svg``."""
+    """Render ``<name>.png`` and ``<name>.svg`` to bytes."""
     contents = {}
     with look():
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
@@ -121,7 +121,7 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``<name>.png`` and ``<name>.svg``, each whole or not at all."""
+    """Write ``<name>.png`` and ``<name>.svg`` atomically."""
     contents = rendered(figure, name)
     for file, content in contents.items():
         write_atomic(folder / file, content)

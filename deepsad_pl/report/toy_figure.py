@@ -1,4 +1,4 @@
-"""Figure 1: the training data, and the test data on the region that each trained method deems normal."""
+"""Figure 1: the training data, and for each method the test data on the region that it considers normal."""
 
 import math
 import string
@@ -36,15 +36,15 @@ IntArray = npt.NDArray[np.int64]
 
 NORMAL, KNOWN, NOVEL = range(3)
 
-# Of the unlabeled training rows a method without a boundary of its own deems this share normal.
+# For a method without its own threshold, the share of unlabeled training rows that counts as normal.
 NORMAL_SHARE = 0.95
 
 _POINTS_A_SIDE, _MARGIN = 160, 0.08
 _PANELS_A_LINE = 4
 _SHADES = 6
-# Lighter than every shade of the outside, so that the regions are told apart in grey as well.
+# The inside is lighter than all shades of the outside, so that the regions differ in greyscale, too.
 _INSIDE, _OUTSIDE = "#e6f3fc", ("#dedede", "#adadad")
-# Okabe and Ito's blue, orange and vermilion; in grey the markers tell them apart.
+# Okabe and Ito's blue, orange and vermilion; in greyscale the markers distinguish them.
 _LOOKS: dict[int, dict[str, Any]] = {
     NORMAL: {"color": "#0072B2", "marker": "o", "markersize": 2.6, "markeredgewidth": 0},
     KNOWN: {"color": "#E69F00", "marker": "D", "markersize": 4.2, "markeredgecolor": "black", "markeredgewidth": 0.5},
@@ -55,11 +55,11 @@ _MEANINGS = {NORMAL: "normal, in (a) unlabeled", KNOWN: "known anomaly class", N
 
 @dataclass(frozen=True)
 class Cloud:
-    """Rows to draw.
+    """Data points to draw.
 
     Attributes:
-        x: shape (N, 2).
-        kind: :data:`NORMAL`, :data:`KNOWN` or :data:`NOVEL` of every row, shape (N,).
+        x: coordinates, shape (N, 2).
+        kind: :data:`NORMAL`, :data:`KNOWN` or :data:`NOVEL` for every point, shape (N,).
     """
 
     x: npt.NDArray[Any]
@@ -68,11 +68,11 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Plane:
-    """A grid of points.
+    """A rectangular grid of points in the plane.
 
     Attributes:
-        horizontal: ascending, shape (W,).
-        vertical: ascending, shape (H,).
+        horizontal: horizontal coordinates, ascending, shape (W,).
+        vertical: vertical coordinates, ascending, shape (H,).
     """
 
     horizontal: FloatArray
@@ -80,19 +80,19 @@ class Plane:
 
     @property
     def points(self) -> FloatArray:
-        """All of them, shape (H W, 2), line after line."""
+        """All points of the grid, row by row, shape (H * W, 2)."""
         grid = np.meshgrid(self.horizontal, self.vertical)
         return np.stack([axis.ravel() for axis in grid], axis=1)
 
 
 @dataclass(frozen=True)
 class ToyPanel:
-    """What one method makes of the plane.
+    """A method's scores over the plane.
 
     Attributes:
-        title: of one line or two.
-        scores: at the points of the plane, shape (H, W); higher is more anomalous.
-        threshold: the highest score that is deemed normal.
+        title: title of the panel, one or two lines.
+        scores: scores at the points of the plane, shape (H, W); higher is more anomalous.
+        threshold: the highest score that is considered normal.
     """
 
     title: str
@@ -101,22 +101,22 @@ class ToyPanel:
 
 
 def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()) -> list[Path]:
-    """Figure 1 from finished experiments, one panel each, in their order.
+    """Draw Figure 1 from finished experiments, one panel each, in their order.
 
-    They share one test set: where there are experiments of several seeds, normal classes or scalings, those that have
-    the first one's are drawn. The training data are those of the experiment with the most labeled anomalies.
+    All panels show the same test set, so only experiments with the seed, normal classes and scaling of the first one
+    are drawn. The training data are from the experiment with the most labeled anomalies.
 
     Args:
-        folder: where the files go.
-        plans: of finished experiments on data in the plane.
-        run_with: settings that the study itself does not have.
+        folder: folder for the files.
+        plans: plans of finished experiments on two-dimensional data.
+        run_with: settings that differ from the study's own.
 
     Returns:
         ``figure.png`` and ``figure.svg``.
 
     Raises:
-        DeepSADError: if there is no experiment, one is not finished, its models are gone or its data are not in the
-            plane.
+        DeepSADError: if there is no experiment, or one is not finished, has lost its models or has data that are not
+            two-dimensional.
     """
     if not plans:
         raise DeepSADError("there is no finished experiment to draw; run the study first")
@@ -135,18 +135,18 @@ def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()
 
 
 def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArray:
-    """The anomaly scores that the trained model of a finished experiment gives to any points.
+    """Score arbitrary points with the trained model of a finished experiment.
 
     Args:
-        plan: of the experiment.
-        source: its data.
-        points: shape (N, D), scaled as the source's rows are.
+        plan: plan of the experiment.
+        source: data of the experiment.
+        points: points to score, shape (N, D), scaled like the rows of the source.
 
     Returns:
-        Shape (N,), higher is more anomalous.
+        Anomaly scores, shape (N,); higher is more anomalous.
 
     Raises:
-        DeepSADError: if the experiment is not finished, or its models are gone.
+        DeepSADError: if the experiment is not finished or has lost its models.
     """
     _record(plan)
     x, folder = np.ascontiguousarray(points, dtype=np.float32), plan.run_dir / CHECKPOINTS
@@ -163,7 +163,7 @@ def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArr
 
 
 def plane_around(x: npt.NDArray[Any]) -> Plane:
-    """A grid over all rows, shape (N, 2), with a margin around them."""
+    """A grid that covers all rows of x, shape (N, 2), with a margin."""
     low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
     margin = _MARGIN * (high - low)
     sides = np.linspace(low - margin, high + margin, _POINTS_A_SIDE)
@@ -173,15 +173,15 @@ def plane_around(x: npt.NDArray[Any]) -> Plane:
 def draw_toy(
     folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: Sequence[ToyPanel], run_with: str = ""
 ) -> list[Path]:
-    """Draw what was computed; the same arrays give the same bytes.
+    """Draw the figure from arrays; equal arrays give files with equal bytes.
 
     Args:
-        folder: where the files go; made if there is none.
-        training: shown in the first panel.
-        test: shown in all others.
-        plane: where the panels' scores were taken.
-        panels: one a method.
-        run_with: settings that the study itself does not have; a line above the panels if there are any.
+        folder: folder for the files; created if missing.
+        training: training data, shown in the first panel.
+        test: test data, shown in all other panels.
+        plane: grid on which the panels' scores were computed.
+        panels: one panel per method.
+        run_with: settings that differ from the study's own, shown above the panels; may be empty.
 
     Returns:
         ``figure.png`` and ``figure.svg``.
@@ -214,13 +214,13 @@ def draw_toy(
 
 
 def _shade(place: Axes, plane: Plane, panel: ToyPanel) -> None:
-    """The region deemed normal in one colour, the rest the darker the higher the score."""
+    """Fill the normal region with one color, and the rest with shades that darken with the score."""
     scores, threshold = panel.scores, panel.threshold
     place.set_facecolor(_INSIDE)
     outside = scores[scores > threshold]
     if not len(outside):
         return
-    # Shades of equal area: distances and log odds have no common scale.
+    # Shades cover equal areas, since scores such as distances and log odds have no common scale.
     edges = np.unique(np.quantile(outside, np.linspace(0, 1, _SHADES + 1)[1:]))
     edges = np.concatenate([[threshold], edges[edges > threshold]])
     edges[-1] = np.nextafter(edges[-1], np.inf)
@@ -284,7 +284,7 @@ def _record(plan: Plan) -> dict[str, Any]:
 
 
 def _trained(module: TrainedMethod, path: Path) -> TrainedMethod:
-    """The module in its trained state, in evaluation mode."""
+    """Load the module's trained state and return it in evaluation mode."""
     try:
         state: Any = from_bytes(path.read_bytes()).get("state_dict")
         require_state(state, module)

@@ -1,1 +1,1 @@
-"""What a configuration may say, and what is wrong with it. No torch here."""
+"""The types of the configuration and the checks of its values. Does not import torch."""

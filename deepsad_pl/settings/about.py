@@ -1,6 +1,6 @@
-"""``about``: what a choice says about itself, for checks, plans and reports. No torch here.
+"""``about``: facts that a choice declares about itself, for checks, plans and reports. Does not import torch.
 
-Facts, never a part of a run's identity. ``docs/components.md`` shows them in use.
+They are never a part of a run's identity. See ``docs/components.md`` for examples.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,18 +16,18 @@ from deepsad_pl.common.ranges import AtLeast2, problems
 Settings = Mapping[str, Any]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# In a checkout conf/ stands beside the package, in an installed one inside it.
+# conf/ lies beside the package in a checkout, and inside the package once it is installed.
 _CHECKOUT_CONF = _PACKAGE.parent / "conf"
 CONF = _CHECKOUT_CONF if (_CHECKOUT_CONF / "train.yaml").exists() else _PACKAGE / "conf"
 
 
 @dataclass(frozen=True)
 class TrainingAbout:
-    """Of a pre-training, and of a method.
+    """Facts about a pre-training or a method.
 
     Attributes:
-        sized_by_network: whether its ``hidden`` and ``latent`` follow the network where they are null.
-        needs_unit_interval: values of settings that need inputs in [0, 1].
+        sized_by_network: whether ``hidden`` and ``latent`` take their values from the network if they are null.
+        needs_unit_interval: for a setting, the value that requires inputs in [0, 1].
     """
 
     sized_by_network: bool = False
@@ -36,27 +36,27 @@ class TrainingAbout:
 
 @dataclass(frozen=True)
 class MethodAbout(TrainingAbout):
-    """Of a method.
+    """Facts about a method.
 
     Attributes:
-        shallow: whether it is fitted on arrays by a function, not trained by the Trainer.
+        shallow: whether a function fits it on arrays, instead of the Trainer training it.
         pretrain: the choices of ``pretrain`` that it may start from.
-        labels: what becomes of labeled anomalies: they are ``seen``, ``hidden`` from it (unless
-            ``sees_labeled_anomalies`` is set), or ``needed``.
-        is_pretraining: whether its training is the pre-training of that name, so that experiments share it.
-        unused_without_labels: settings that play no role where nothing is labeled.
-        unused: settings that play no role, by a setting and its value.
-        same_without_anomalies: by a setting and its value, the value that is the same where no anomaly is labeled.
-        needs_labeled_normals: values of settings that need labeled normal samples.
-        without_labels: the method that it is where nothing is labeled.
-        check: dotted path of a function of ``semi_y`` and the settings that refuses training rows which cannot work.
-        stack: family of methods with one hand-written objective, which are trained in one stack.
-        column: of a study's tables; several variants may share one. None: the method's name.
-        heading: of that column. None: the column.
-        title: of a panel with the method alone. None: the heading.
-        rank: place of the column in a table; those without one come last.
+        labels: how it treats labeled anomalies: ``seen``; ``hidden`` from it unless ``sees_labeled_anomalies`` is set;
+            or ``needed``.
+        is_pretraining: whether its training is the same as the pre-training of that name, so that experiments share it.
+        unused_without_labels: settings that have no effect if nothing is labeled.
+        unused: for a setting and its value, the other settings that have no effect then.
+        same_without_anomalies: for a setting and its value, the equivalent value if no anomaly is labeled.
+        needs_labeled_normals: for a setting, the value that requires labeled normal samples.
+        without_labels: the method to which it is equivalent if nothing is labeled.
+        check: dotted path of a function of ``semi_y`` and the settings that rejects unsuitable training rows.
+        stack: family of methods that share one hand-written objective and can be trained in one stack.
+        column: column of a study's tables; several variants may share one. None: the method's name.
+        heading: heading of that column. None: the column.
+        title: title of a panel with the method alone. None: the heading.
+        rank: position of the column in a table; columns without a rank come last.
         style: how its curve is drawn: color, line, marker and whether it is in front.
-        threshold: the score above which the method itself says "anomaly", if it has one.
+        threshold: the score above which the method itself classifies a sample as an anomaly, if it has one.
     """
 
     shallow: bool = False
@@ -80,12 +80,12 @@ class MethodAbout(TrainingAbout):
 
 @dataclass(frozen=True)
 class DatasetAbout:
-    """Of a data set.
+    """Facts about a data set.
 
     Attributes:
         inputs: ``images`` of 8-bit pixels, or ``rows`` of a table.
-        own_test_set: whether it comes divided into training and test set; else the seed divides it.
-        classes: how many there are, if that is known beforehand.
+        own_test_set: whether it has a fixed split into training and test set; else the split depends on the seed.
+        classes: number of classes, if known beforehand.
         classes_from_folder: whether the classes are the sub-folders of ``dataset.root``.
     """
 
@@ -97,33 +97,33 @@ class DatasetAbout:
 
 @dataclass(frozen=True)
 class NetworkAbout:
-    """Of a network.
+    """Facts about a network.
 
     Attributes:
-        halvings: the setting that has an entry for each time that the network halves an image.
+        halvings: name of the setting whose length is the number of times that the network halves an image.
     """
 
     halvings: str | None = None
 
 
 def of_network(network: Settings) -> NetworkAbout:
-    """What a network says about itself."""
+    """The facts that a network declares about itself."""
     return NetworkAbout(**(network.get("about") or {}))
 
 
 def of_method(method: Settings) -> MethodAbout:
-    """What a method says about itself."""
+    """The facts that a method declares about itself."""
     return MethodAbout(**(method.get("about") or {}))
 
 
 def of_training(phase: Settings) -> TrainingAbout:
-    """What a training says about itself, be it a pre-training or a method's own."""
+    """The facts that a training (a pre-training or a method's own) declares about itself."""
     facts = phase.get("about") or {}
     return TrainingAbout(**{one.name: facts[one.name] for one in fields(TrainingAbout) if one.name in facts})
 
 
 def of_dataset(dataset: Settings) -> DatasetAbout:
-    """What a data set says about itself."""
+    """The facts that a data set declares about itself."""
     return DatasetAbout(**(dataset.get("about") or {}))
 
 
@@ -131,16 +131,16 @@ _KINDS = {"method": MethodAbout, "pretrain": TrainingAbout, "dataset": DatasetAb
 
 
 def facts_of(group: str) -> frozenset[str]:
-    """The names of what the choices of a group may say about themselves."""
+    """The names of the facts that the choices of a group may declare."""
     return frozenset(one.name for one in fields(_KINDS[group]))
 
 
 def about_problems(group: str, node: Settings) -> Iterator[str]:
-    """What is wrong with the ``about`` of a choice.
+    """Yield a sentence for each problem in the ``about`` of a choice.
 
     Args:
         group: ``method``, ``pretrain``, ``dataset`` or ``network``.
-        node: its settings.
+        node: settings of the choice.
     """
     about, key = node.get("about") or {}, f"{group}.about"
     if not isinstance(about, Mapping):
@@ -156,7 +156,7 @@ def about_problems(group: str, node: Settings) -> Iterator[str]:
 
 @cache
 def own(group: str) -> Mapping[str, Settings]:
-    """The choices of a group that come with the package, by their names, each with what it takes over from another."""
+    """The package's own choices of a group, by name, each with the settings that it inherits from another choice."""
     files = {path.stem: _read(path) for path in (CONF / group).glob("*.yaml")}
 
     def whole(name: str) -> dict[str, Any]:
@@ -173,13 +173,13 @@ def own(group: str) -> Mapping[str, Settings]:
 
 @dataclass(frozen=True)
 class Column:
-    """What a column of the tables is called, and what it shows.
+    """A column of the tables: its heading, place, style and methods.
 
     Attributes:
-        heading: above it.
-        rank: its place among the columns.
+        heading: heading of the column.
+        rank: its position among the columns.
         style: how its curve is drawn: color, line, marker and whether it is in front.
-        methods: the methods that it shows the best of.
+        methods: the methods of which it shows the best.
     """
 
     heading: str
@@ -202,14 +202,14 @@ def own_columns() -> Mapping[str, Column]:
 
 
 def column_of(name: str, facts: MethodAbout) -> str:
-    """The column of a method; one from outside is called by its heading.
+    """The column of a method; the heading names the column if the method is not from the package.
 
     Args:
-        name: of the method.
-        facts: what it says about itself.
+        name: name of the method.
+        facts: facts about the method.
     """
     columns, column = own_columns(), facts.column or name
-    # A method made from one of ours has the heading of that unless it says otherwise.
+    # A method derived from one of ours inherits its heading unless it sets its own.
     is_inherited = facts.heading in [known.heading for known in columns.values()]
     return column if column in columns or facts.heading is None or is_inherited else facts.heading
 
@@ -221,6 +221,6 @@ def paper_grid() -> Mapping[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    # The loader in C is six times faster, and every command reads these files.
+    # The C loader is six times faster, and every command reads these files.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return yaml.load(path.read_text(encoding="utf-8"), loader) or {}

@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration: every problem in one sentence, before any work.
+"""Check a configuration before any work, and report every problem in one sentence.
 
 Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
 """
@@ -23,12 +23,12 @@ Settings = Mapping[str, Any]
 
 
 def incomplete(settings: Settings) -> list[str]:
-    """What the choices lack without which nothing else about them can be said."""
+    """List the missing keys that all other checks depend on."""
     problems = []
     for group in ("dataset", "pretrain", "method"):
         node = settings[group]
         for key, what in (("name", "a name, of which folders are named"), ("_target_", "the dotted path of its code")):
-            # Nothing is made where nothing is pre-trained.
+            # Without a pre-training there is nothing to instantiate.
             if key not in node and not (group == "pretrain" and key == "_target_"):
                 problems.append(f"{group} has no {key}; give it {what}, in its YAML")
         problems += about.about_problems(group, node)
@@ -39,12 +39,12 @@ def incomplete(settings: Settings) -> list[str]:
 
 
 def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
-    """All that is wrong with the settings, but for the scenario's classes and numbers.
+    """List all problems with the settings, except those of the scenario's classes and numbers.
 
     Args:
         settings: the resolved configuration as plain dictionaries (see ``deepsad_pl/settings/schema.py``).
         multirun: whether this is one job of a sweep.
-        tasks: how many processes a launcher will start for the job, on another machine; None if it runs on this one.
+        tasks: number of processes that a launcher will start for the job on another machine; None if it runs here.
     """
     return [
         *_folder_problems(settings),
@@ -72,13 +72,13 @@ def _at_least(key: str, value: float, least: float) -> Iterator[str]:
 
 
 def names_a_folder(key: str, name: str) -> Iterator[str]:
-    """What is wrong with a name that a folder is to have."""
+    """Yield a problem if a name cannot be used for a folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         yield f"{key} is {name!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
 
 
 def output_dir_problems(output_dir: str) -> Iterator[str]:
-    """What is wrong with the folder for the results: empty, it would be the working directory."""
+    """Yield a problem if ``output_dir`` is empty, which would mean the working directory."""
     if not output_dir.strip():
         yield "output_dir is empty; give the folder for the results, such as output_dir=runs"
 
@@ -90,7 +90,7 @@ def _folder_problems(settings: Settings) -> Iterator[str]:
 
 
 def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:
-    """Whether a component passes for one of the package's own."""
+    """Yield a problem if a component has the name of a different component of the package."""
     own, target = about.own(group).get(node.get("name", "")), node.get("_target_")
     if own is not None and own.get("_target_") != target:
         yield (
@@ -120,7 +120,7 @@ def _dataset_problems(dataset: Settings, network: str) -> Iterator[str]:
 
 
 def _size_problems(dataset: Settings) -> Iterator[str]:
-    """Whether images of a size that the settings give are large enough for the network."""
+    """Yield a problem if the image size in the settings is too small for the network."""
     size, network = dataset.get("image_size"), dataset["network"]
     sizes = size if isinstance(size, list) else [size, size]
     halvings = network.get(about.of_network(network).halvings or "")
@@ -130,13 +130,13 @@ def _size_problems(dataset: Settings) -> Iterator[str]:
 
 
 def class_name_problems(dataset: Settings) -> Iterator[str]:
-    """What is wrong with the names of a data set's classes, where the settings give them."""
+    """Yield each problem with the class names, if the settings give them."""
     names = dataset.get("classes")
     if names is None:
         return
     if "" in names:
         yield f"dataset.classes is {names}; give every class a name"
-    # Composed and decomposed letters look the same.
+    # Composed and decomposed Unicode letters look the same.
     counts = Counter(composed(name) for name in names)
     if twice := [name for name, count in counts.items() if count > 1]:
         yield f"dataset.classes has {', '.join(twice)} more than once; give every class a name of its own"
@@ -251,7 +251,7 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
             "one device or trainer.compile=false"
         )
     if tasks is not None:
-        # The compilers and GPUs of this machine say nothing about those of the job, which looks again.
+        # The job runs on another machine, so it checks compilers and GPUs itself.
         return
     if trainer["compile"]:
         yield from _compile_problems(trainer["accelerator"])
@@ -259,7 +259,7 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
         import torch
 
         found = torch.cuda.device_count()
-        # Without any GPU, auto is the CPU, where there is room for every rank.
+        # Without a GPU, auto means the CPU, which can run any number of ranks.
         if found < trainer["devices"] and (found or trainer["accelerator"] == "gpu"):
             yield (
                 f"trainer.accelerator is {trainer['accelerator']} with {trainer['devices']} device(s), but torch sees "

@@ -1,6 +1,6 @@
-"""Metrics of the user's own: ``metrics.<name>`` is a function of the ground truth and the scores of a test set.
+"""User-defined metrics: ``metrics.<name>`` is a function of the ground truth and the scores of a test set.
 
-No torch here, so that a finished experiment gets a new metric at once.
+This module does not import torch, so that adding a metric to a finished experiment is fast.
 """
 
 import json
@@ -25,11 +25,11 @@ _FUNCTION = "the function (y, score) -> float, and its further arguments"
 
 @dataclass(frozen=True)
 class OwnMetric:
-    """A metric that the settings ask for.
+    """A metric requested by the settings.
 
     Attributes:
         node: its ``_target_`` and its arguments.
-        description: target, arguments and code as a record keeps them: a value of another description is another one.
+        description: target, arguments and code, as a record stores them; a value with another description is outdated.
     """
 
     node: Mapping[str, Any]
@@ -37,7 +37,7 @@ class OwnMetric:
 
 
 def metric_problems(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the settings of the metrics, one sentence each, told without importing them."""
+    """Yield a sentence for each problem in the settings of the metrics, without importing the metrics."""
     for name, node in metrics.items():
         key = f"metrics.{name}"
         if not name.isidentifier():
@@ -53,13 +53,13 @@ def metric_problems(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def own_metrics(metrics: Mapping[str, Any]) -> dict[str, OwnMetric]:
-    """The metrics by their names, each with the code that it is.
+    """The metrics by name, each with a description that includes its code.
 
     Args:
-        metrics: settings without problems.
+        metrics: settings of the metrics, already checked.
 
     Raises:
-        DeepSADError: if the source code of one cannot be read.
+        DeepSADError: if the source code of a metric cannot be read.
     """
     return {name: OwnMetric(node, _description(node)) for name, node in metrics.items()}
 
@@ -70,18 +70,18 @@ def _description(node: Mapping[str, Any]) -> dict[str, Any]:
         "arguments": {key: value for key, value in node.items() if key != _TARGET},
         "code": [fingerprint(target) for target in targets_of(node)],
     }
-    # As it is read back from a record, which has no NaN and no infinity.
+    # Equal to what is read back from a record, in which NaN and infinity are stored as text.
     found: dict[str, Any] = json.loads(json.dumps(what, default=str), parse_constant=str)
     return found
 
 
 def values_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """The values of a record's own metrics by their names."""
+    """The values of the user-defined metrics in a record, by name."""
     return {name: record[name] for name in record.get("metrics", {})}
 
 
 def lacking(metrics: Mapping[str, OwnMetric], record: Mapping[str, Any]) -> dict[str, OwnMetric]:
-    """Those of the metrics that a record does not have, or has with other arguments or of other code."""
+    """The metrics that a record lacks, or for which it has a value computed with other arguments or code."""
     known = record.get("metrics", {})
     return {name: metric for name, metric in metrics.items() if known.get(name) != metric.description}
 
@@ -89,22 +89,22 @@ def lacking(metrics: Mapping[str, OwnMetric], record: Mapping[str, Any]) -> dict
 def with_metrics(
     run_dir: Path, record: Mapping[str, Any], metrics: Mapping[str, OwnMetric]
 ) -> tuple[dict[str, Any], DeepSADError | None]:
-    """A record with the metrics that it lacks, computed from the experiment's ``scores.csv``.
+    """Add the metrics that a record lacks, computed from the experiment's ``scores.csv``.
 
     Args:
-        run_dir: the run folder, which has the scores.
-        record: of the experiment; other metrics that it has stay.
-        metrics: that are asked for.
+        run_dir: the run folder, which contains the scores.
+        record: record of the experiment; its other metrics are kept.
+        metrics: the requested metrics.
 
     Returns:
-        The record with the field ``<name>`` of each metric that could be computed, and an error about the others.
+        The record with a value for each metric that could be computed, and an error about the others, or None.
     """
     done, failures = dict(record), list[DeepSADError]()
     if missing := lacking(metrics, record):
         y, score = read_scores(run_dir)
         for name, metric in missing.items():
             try:
-                # A copy each: one that sorts in place harms no other.
+                # Each metric gets a copy, in case it sorts in place.
                 value = _value(f"metrics.{name}", metric.node, y.copy(), score.copy())
             except DeepSADError as failure:
                 failures.append(failure)
@@ -114,13 +114,13 @@ def with_metrics(
     if not failures:
         return done, None
     error = DeepSADError(*(problem for failure in failures for problem in failure.problems))
-    # A log then has the traceback of each.
+    # So that a log shows the traceback of each failure.
     error.__cause__ = ExceptionGroup("metrics failed", failures)
     return done, error
 
 
 def _value(key: str, node: Mapping[str, Any], y: npt.NDArray[np.int64], score: npt.NDArray[np.float64]) -> float:
-    """What a metric returns for one test set.
+    """Compute a metric for one test set.
 
     Raises:
         DeepSADError: if it cannot be imported, fails or returns anything but a finite number.

@@ -1,8 +1,9 @@
-"""The types of the configuration: what does not fit them is refused before any work.
+"""The types of the configuration; values that do not match them are rejected before any work.
 
-Groups whose options are all alike start from a data class here (``schema/<group>: <name>``), which Hydra enforces. The
-options of the others (data sets, networks, pre-trainings, methods) name what is made of them by ``_target_``: its
-signature declares its settings, and a :class:`typing.TypedDict` here those that the package itself reads.
+Groups whose options all have the same keys start from a data class here (``schema/<group>: <name>``), which Hydra
+enforces. The options of the other groups (data sets, networks, pre-trainings, methods) name a component by
+``_target_``. Its signature declares its settings; a :class:`typing.TypedDict` here declares the settings that the
+package itself reads.
 """
 
 import os
@@ -33,30 +34,30 @@ OmegaConf.register_new_resolver("wandb_env", wandb_env, replace=True)
 
 
 class DatasetKeys(TypedDict, total=False):
-    """Settings of every data set, beside the arguments of its function."""
+    """Settings of every data set, in addition to the arguments of its function."""
 
     name: str
     kind: str
     classes: list[str] | None  # names in the order of their indices
     network: dict[str, Any]  # recommended
     scaling: Literal["zscore", "minmax"]  # of rows
-    lr: Sequence[Positive]  # the recommended schedule
+    lr: Sequence[Positive]  # recommended schedule
     epochs: Sequence[Length]
     batch_size: AtLeast2
-    lr_from_test: bool  # whether lr was chosen by AUROC on test data, which reports then say
+    lr_from_test: bool  # whether lr was chosen by AUROC on test data, which reports mention
     about: dict[str, Any]
 
 
 class NetworkKeys(TypedDict, total=False):
-    """Settings of every network, beside the arguments of phi."""
+    """Settings of every network, in addition to the arguments of phi."""
 
     name: str
-    decoder: dict[str, Any] | None  # what mirrors phi in an autoencoder; null: there is none
+    decoder: dict[str, Any] | None  # the decoder for phi in an autoencoder; null: none
     about: dict[str, Any]
 
 
 class TrainingKeys(TypedDict, total=False):
-    """Settings of every training, beside the arguments of its class; batch_size is that of its data."""
+    """Settings of every training, in addition to the arguments of its class; batch_size belongs to its data."""
 
     name: str
     batch_size: AtLeast2
@@ -64,34 +65,34 @@ class TrainingKeys(TypedDict, total=False):
 
 
 class PretrainKeys(TrainingKeys, total=False):
-    """Settings of every pre-training; those of ``none`` are the last one alone."""
+    """Settings of every pre-training; ``none`` has only the last one."""
 
     data: Literal["all", "unlabeled"]  # unlabeled: without labeled anomalies
-    cache: bool  # keep a trained network under <output_dir>/cache, and take it from there
+    cache: bool  # store the trained network under <output_dir>/cache, and reuse it from there
 
 
 class MethodKeys(TrainingKeys, total=False):
     """Settings of every method."""
 
-    features: Literal["raw", "bottleneck"]  # what a shallow one works on; bottleneck: of a pre-trained network
-    sees_labeled_anomalies: bool  # of one that they are hidden from
+    features: Literal["raw", "bottleneck"]  # input of a shallow method; bottleneck: from a pre-trained network
+    sees_labeled_anomalies: bool  # for a method that does not see them by default
 
 
 @dataclass
 class ScenarioConfig:
-    """Who is normal, labeled, polluting (section 4.2)."""
+    """Which classes are normal, labeled or pollution, and in what shares (section 4.2)."""
 
     normal_class: Any = MISSING  # index, name or a list of them
-    anomaly_class: Any = MISSING  # the known one: index or name, or a list of all; null draws k_l by the seed
+    anomaly_class: Any = MISSING  # known classes: index, name or a list; null draws k_l classes by the seed
     gamma_l: float = MISSING  # labeled anomalies / all training rows
     gamma_p: float = MISSING  # pollution / unlabeled training rows
-    k_l: int = MISSING  # anomaly classes among the labeled ones; 1 or its length where anomaly_class is a list
+    k_l: int = MISSING  # number of labeled anomaly classes; if anomaly_class is a list, 1 or its length
     gamma_n: float = MISSING  # labeled normals / all training rows
 
 
 @dataclass
 class RecipeConfig:
-    """The schedule that both phases take unless told otherwise."""
+    """The schedule that both phases use by default."""
 
     name: str = MISSING
     lr: list[float] = MISSING
@@ -101,9 +102,9 @@ class RecipeConfig:
 
 @dataclass
 class TrainerConfig:
-    """Where and how to compute; of these max_epochs, precision, extra and callbacks are a part of the run's identity.
+    """Where and how to compute; max_epochs, precision, extra and callbacks are part of the run's identity.
 
-    What ``precision`` and ``compile`` gain and what they do to AUROC: ``docs/precision.md``.
+    See ``docs/precision.md`` for the effect of ``precision`` and ``compile`` on speed and AUROC.
     """
 
     accelerator: str = "auto"  # auto, cpu, gpu
@@ -114,21 +115,21 @@ class TrainerConfig:
     compile: bool = False  # torch.compile of the loss terms; on a GPU with CUDA graphs
     threads: int | None = None  # CPU threads; null: torch's choice
     max_epochs: int | None = None  # caps each training, for a trial run
-    checkpoint_seconds: float = 30.0  # at most one checkpoint in that time, at the end of an epoch
+    checkpoint_seconds: float = 30.0  # least time between two checkpoints, written at the end of an epoch
     extra: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's Trainer
     callbacks: list[Any] = field(default_factory=list)  # each with _target_, a Lightning callback, and its arguments
 
 
 @dataclass
 class LoggerConfig:
-    """Base of the choices of ``logger``; beside these fields it holds a node with ``_target_`` for each logger."""
+    """Base of the choices of ``logger``; it also holds a node with ``_target_`` for each other logger."""
 
-    name: str = "none"  # csv or wandb, the last where both are chosen; none where neither is
+    name: str = "none"  # csv or wandb, the latter if both are chosen; none if neither is
 
 
 @dataclass
 class WandbNode:
-    """The settings of Weights & Biases at ``logger.wandb``, which follow those at ``logger`` unless they are set."""
+    """The settings of Weights & Biases at ``logger.wandb``; each defaults to the setting of that name at ``logger``."""
 
     mode: str = "${logger.mode}"
     project: str = "${logger.project}"
@@ -149,7 +150,7 @@ class WandbConfig(LoggerConfig):
     group: str | None = "${wandb_env:RUN_GROUP,null}"  # null: <dataset>/<method>
     job_type: str = "train"
     tags: list[str] = "${wandb_env:TAGS,[]}"  # type: ignore[assignment]
-    plots: bool | None = None  # the ROC curve; null: in single runs, not in sweeps; the histograms are always drawn
+    plots: bool | None = None  # draw the ROC curve; null: in single runs only; histograms are always drawn
     wandb: WandbNode = field(default_factory=WandbNode)
 
 
@@ -160,7 +161,7 @@ class TrainConfig:
     data_dir: str = "${oc.env:DEEPSAD_DATA_DIR,data}"
     output_dir: str = "runs"
     seed: int = 0
-    force: bool = False  # train again although the run is finished
+    force: bool = False  # train again even if the run is finished
     dataset: dict[str, Any] = MISSING
     network: dict[str, Any] = MISSING
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
@@ -169,48 +170,48 @@ class TrainConfig:
     method: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
-    metrics: dict[str, Any] = field(default_factory=dict)  # by name, each with _target_, a function (y, score) -> float
+    metrics: dict[str, Any] = field(default_factory=dict)  # by name, each with _target_: a function (y, score) -> float
 
 
 @dataclass
 class StudyConfig:
-    """A study of sweep.py; see :class:`deepsad_pl.study.grid.Study`."""
+    """A study run by sweep.py; see :class:`deepsad_pl.study.grid.Study`."""
 
     name: str = MISSING
     title: str = MISSING
     datasets: list[str] = field(default_factory=lambda: paper_grid()["datasets"])
     methods: list[str] = field(default_factory=lambda: paper_grid()["methods"])
-    axes: dict[str, list[Any]] = field(default_factory=dict)  # values of each; the rows of the table
+    axes: dict[str, list[Any]] = field(default_factory=dict)  # values of each axis; the rows of the table
     keys: dict[str, str] = field(default_factory=dict)  # the setting of each axis
-    depends: dict[str, Any] = field(default_factory=dict)  # whom each axis changes: all, seeing_labels, [methods]
+    depends: dict[str, Any] = field(default_factory=dict)  # the methods it affects: all, seeing_labels, [methods]
     fixed: dict[str, Any] = field(default_factory=dict)  # settings of all experiments
-    # For a method, settings to try in turn; the column shows the best (appendix C).
+    # For a method, alternative settings; the column shows the best (appendix C).
     variants: dict[str, dict[str, list[Any]]] = field(default_factory=lambda: paper_grid()["variants"])
-    normal_classes: Any = "all"  # in turn; or a list
-    anomaly_classes: Any = "all"  # known, in turn, never the normal one; or a list; or null: drawn by the seed
+    normal_classes: Any = "all"  # all: each in turn; or a list
+    anomaly_classes: Any = "all"  # all: each class but the normal one in turn; or a list; or null: drawn by the seed
     seeds: list[int] = field(default_factory=lambda: [0])
-    paper: bool = False  # whether the paper has figures for it
+    paper: bool = False  # whether the paper reports results for it
     figure: str = "auroc"  # or regions: Figure 1
 
 
 @dataclass
 class SweepConfig(TrainConfig):
-    """A study, or without one a free sweep."""
+    """A study, or a plain sweep if ``study`` is null."""
 
     study: StudyConfig | None = None
     action: str = "run"  # report, status, dashboard or forget
     dry_run: bool = False  # stop before the first experiment
-    experiments_per_job: int = 1  # of a job that is submitted, trained as one where that is possible
+    experiments_per_job: int = 1  # experiments per submitted job, trained as one stack where possible
 
 
-# Of each group whose options name what is made of them, the keys that the package reads.
+# For each group whose options name a component, the keys that the package reads.
 KEYS: Mapping[str, type[Any]] = {
     "dataset": DatasetKeys,
     "network": NetworkKeys,
     "pretrain": PretrainKeys,
     "method": MethodKeys,
 }
-# Of each other group, the types that an option may start from.
+# For each other group, the types that an option may start from.
 GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
     "scenario": {"base": ScenarioConfig},
     "recipe": {"base": RecipeConfig},

@@ -1,4 +1,4 @@
-"""Settings whose options name a component: their types, and what is wrong with them. No torch here."""
+"""Types and checks of the settings of components, the options with a ``_target_``. Does not import torch."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -13,7 +13,7 @@ from deepsad_pl.settings.schema import KEYS
 
 Settings = Mapping[str, Any]
 
-# The arguments that the package itself gives to those components which have them.
+# The arguments that the package itself passes to a component that accepts them.
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "dataset": ("data_dir", "seed", "digest"),
     "network": ("in_shape", "in_features"),
@@ -23,7 +23,7 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
 
 
 def typed(settings: Settings) -> dict[str, Any]:
-    """The settings with each value as it is declared, such as ``1`` as ``1.0``; what does not fit stays as it is."""
+    """Convert each value to its declared type, such as ``1`` to ``1.0``; a value that does not fit stays unchanged."""
     return {
         group: _typed(group, node) if group in KEYS and isinstance(node, Mapping) else node
         for group, node in settings.items()
@@ -43,32 +43,32 @@ def _kinds(group: str, target: str) -> Mapping[str, Any]:
     """The declared type of each setting of a component."""
     try:
         signature = signature_of(target)
-    except DeepSADError:  # said when the settings are checked
+    except DeepSADError:  # reported when the settings are checked
         signature = None
     return {**keys_of(group), **(signature.kinds if signature is not None else {})}
 
 
 def kind_of_setting(group: str, node: Settings, name: str) -> Any:
-    """The declared type of a setting; Any where nothing declares it."""
+    """The declared type of a setting; Any if it is not declared."""
     return _kinds(group, str(node.get("_target_"))).get(name, Any)
 
 
 @cache
 def keys_of(group: str) -> Mapping[str, Any]:
-    """The settings of a group that the package reads itself, with their types."""
+    """The settings of a group that the package itself reads, with their types."""
     return get_type_hints(KEYS[group], include_extras=True)
 
 
 def allowed_settings(group: str, node: Settings) -> frozenset[str] | None:
-    """The names of the settings that a component of the package may have; None for one from outside.
+    """The names of the settings that a component of the package may have; None for any other component.
 
     Args:
-        group: of the configuration.
+        group: group of the configuration.
         node: at least the ``name`` and ``_target_`` of the component.
     """
     target = node.get("_target_")
     if target is None:
-        # Nothing is made of it, or its YAML forgot to say what.
+        # There is nothing to instantiate, or its YAML lacks the _target_.
         return frozenset({"_target_", *keys_of(group)}) if node.get("name", "") in ("", *own(group)) else None
     if not str(target).startswith("deepsad_pl.") or (signature := signature_of(str(target))) is None:
         return None
@@ -76,20 +76,20 @@ def allowed_settings(group: str, node: Settings) -> frozenset[str] | None:
 
 
 def expected_settings(group: str, node: Settings) -> frozenset[str]:
-    """The names of the settings that the YAML of one of the package's own components has."""
+    """The names of the settings in the YAML of a component of the package; empty for any other component."""
     known = {key: node[key] for key in ("name", "_target_") if key in node}
     same = [one for one in own(group).values() if known and known.items() <= one.items()]
     return frozenset(same[0] if same else ())
 
 
 def arguments_of(group: str, node: Settings) -> dict[str, Any]:
-    """The settings that are arguments of the component; those of the package only where the component has them."""
+    """The settings that are arguments of the component; settings of the package only if the component accepts them."""
     kept = {"_target_", *keys_of(group)} - set(_kinds_of_signature(str(node.get("_target_"))))
     return {name: value for name, value in node.items() if name not in kept}
 
 
 def accepted(target: str, offered: Settings) -> dict[str, Any]:
-    """Those of the offered arguments that a component names."""
+    """The offered arguments that a component accepts by name."""
     kinds = _kinds_of_signature(target)
     return {name: value for name, value in offered.items() if name in kinds}
 
@@ -100,12 +100,12 @@ def _kinds_of_signature(target: str) -> Mapping[str, Any]:
 
 
 def component_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:
-    """What is wrong with the settings of a component.
+    """Yield a sentence for each problem with the settings of a component.
 
     Args:
-        group: of the configuration.
-        node: its settings, see :func:`typed`.
-        key: of the node in the configuration; None: the group.
+        group: group of the configuration.
+        node: settings of the component, see :func:`typed`.
+        key: the node's key in the configuration; None: the group's name.
     """
     key = key or group
     known = keys_of(group)

@@ -1,1 +1,1 @@
-"""The paper's studies: which experiments they are made of, what became of them, and running what is missing."""
+"""The paper's studies: which experiments they consist of, how far they are, and running the missing ones."""

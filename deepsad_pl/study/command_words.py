@@ -1,4 +1,4 @@
-"""What a command line says to a study: what it narrows, and what it passes on to every experiment."""
+"""Sort a study's command line into overrides that narrow the study and overrides for every experiment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import Override, QuotedString
 
 from deepsad_pl.common.errors import DeepSADError
 
-# Settings of sweep.py that train.py does not have.
+# Settings that sweep.py has and train.py does not.
 _OWN = ("study", "action", "dry_run", "experiments_per_job")
 NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
 _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_class": "anomaly_classes"}
@@ -16,10 +16,10 @@ _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_cl
 
 @dataclass(frozen=True)
 class Words:
-    """The command line, sorted.
+    """A sorted command line.
 
     Attributes:
-        narrowed: fields of the study that comma lists of train.py's settings set.
+        narrowed: fields of the study, as set by comma lists of train.py's settings.
         passed_on: overrides for every experiment.
     """
 
@@ -36,11 +36,11 @@ def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
     """Sort the overrides of a command line.
 
     Args:
-        overrides: all of them but Hydra's own.
-        keys: the setting of each axis of the study.
+        overrides: all overrides except Hydra's own.
+        keys: the setting that each axis of the study varies.
 
     Raises:
-        DeepSADError: for each comma list or setting that the study would have to decide.
+        DeepSADError: for each comma list or setting that is the study's to decide.
     """
     narrowed: dict[str, Any] = {}
     passed_on: list[str] = []

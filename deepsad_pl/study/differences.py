@@ -1,4 +1,4 @@
-"""What experiments were run with that is not a part of their study, decided by the identities of their plans."""
+"""Find settings by which experiments differ from their study, by comparing the identities of their plans."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from deepsad_pl.study.jobs import Job, Planned
 from deepsad_pl.study.requests import Request
 from deepsad_pl.sweep.decisive import is_decisive
 
-# Settings that are named, but leave the experiments comparable with the paper's.
+# Settings that are reported as differences, but keep the experiments comparable with the paper's.
 _COMPARABLE = ("recipe=paper", "trainer.precision", "method.selection", "seed")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A command whose experiments are shown.
+    """A command whose experiments are in the report.
 
     Attributes:
-        request: its words.
-        study: the study as the command narrowed it.
-        planned: its experiments.
+        request: the command's words.
+        study: the study, as narrowed by the command.
+        planned: the command's experiments.
     """
 
     request: Request
@@ -36,11 +36,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Differences:
-    """How the experiments differ from those of the study.
+    """How the experiments differ from the study's own.
 
     Attributes:
-        settings: as on the command line; none if they do not differ.
-        comparable: whether the paper's figures belong beside theirs.
+        settings: settings that differ, as on the command line; may be empty.
+        comparable: whether the paper's results may be shown beside the experiments'.
     """
 
     settings: tuple[str, ...]
@@ -50,16 +50,16 @@ class Differences:
 def differences_of(
     asked: Sequence[Asked], own: Study, own_cells: Iterable[Place] | None, composer: Composer
 ) -> Differences:
-    """Compare the experiments that are shown with those that the study has by itself.
+    """Compare the experiments in the report with the study's own.
 
-    A word counts if an experiment has another identity without it: one that repeats a default does not.
+    A word counts as a difference if it changes the identity of an experiment; repeating a default does not.
 
     Args:
-        asked: the commands, the latest first; their decisive settings are the same.
-        own: the study as its YAML has it.
-        own_cells: all cells of the data sets, methods and values that are shown, with the study's own classes; None
+        asked: the commands, latest first; they have the same decisive settings.
+        own: the study as defined by its YAML.
+        own_cells: all cells of the data sets, methods and values in the report, with the study's own classes; None
             if one of the data sets does not have these classes.
-        composer: makes the settings of experiments.
+        composer: composes the settings of experiments.
     """
     latest = asked[0].request
     words = [word for word in latest.passed_on if is_decisive(word) or _key(word) == "trainer"]
@@ -71,20 +71,20 @@ def differences_of(
 
 
 def _decisive(words: Sequence[str], jobs: Sequence[Job], fixed: Mapping[str, Any], composer: Composer) -> list[str]:
-    """The words without which, beside the others that are returned, some job would be another experiment."""
+    """A minimal list of words: without any one of them, some job would be a different experiment."""
 
     def is_the_same(job: Job, without: Sequence[str]) -> bool:
         kept = [word for word in job.overrides if word not in without]
         if len(kept) == len(job.overrides):
             return True
-        # What the study fixes gives way to the command line.
+        # The command line takes precedence over settings fixed by the study.
         given = {_key(word) for word in kept}
         keys = dict.fromkeys(map(_key, without))
         kept += [f"{key}={quoted(fixed[key])}" for key in keys if key in fixed and key not in given]
         try:
             return make_plan(composer.settings(kept), multirun=True).identity == job.plan.identity
         except (DeepSADError, HydraException, OmegaConfBaseException):
-            # It cannot even be planned without these words.
+            # The job cannot even be planned without these words.
             return False
 
     def needed(some: Sequence[str], dropped: Sequence[str]) -> list[str]:
@@ -119,7 +119,7 @@ def _is_comparable(word: str) -> bool:
 
 
 def _changes(field: str, value: Any, own: Any) -> list[str]:
-    """``study.fixed.scenario.gamma_p=0.1``: what a command made of a field of the study."""
+    """Overrides for a changed field of the study, such as ``study.fixed.scenario.gamma_p=0.1``."""
     if not isinstance(value, Mapping) or not isinstance(own, Mapping):
         return [f"study.{field}={value}"]
     removed = [f"~study.{field}.{key}" for key in own if key not in value]
@@ -127,7 +127,7 @@ def _changes(field: str, value: Any, own: Any) -> list[str]:
 
 
 def _classes(asked: Sequence[Asked], own: Study, own_cells: Iterable[Place] | None) -> Iterator[str]:
-    """The lists of classes that give an experiment a class that the study does not give it."""
+    """The class lists that lead to an experiment with a class outside the study."""
     places = None if own_cells is None else list(own_cells)
     for field, name in (("normal_classes", "normal_class"), ("anomaly_classes", "anomaly_class")):
         by_itself = {(*_cell(place), getattr(place, name)) for place in places or ()}

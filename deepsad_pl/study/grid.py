@@ -1,4 +1,4 @@
-"""The grid of a study: its experiments, and the cells of its table that each of them stands in. No torch, no Hydra."""
+"""The grid of a study: its experiments and the table cells they belong to. Imports neither torch nor Hydra."""
 
 import itertools
 import re
@@ -13,30 +13,30 @@ from deepsad_pl.settings.checks import names_a_folder
 
 Value = str | int | float | None
 
-# Who an axis changes, where the study does not list the methods.
+# Which methods an axis affects, if the study does not list them.
 ALL, SEEING_LABELS = "all", "seeing_labels"
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study, as ``conf/study/*.yaml`` states it.
+    """A study, as defined in ``conf/study/*.yaml``.
 
     Attributes:
-        name: of its YAML and its folder.
-        title: in words.
+        name: name of the study, its YAML file and its folder.
+        title: title in words.
         datasets: choices of ``dataset``.
         methods: choices of ``method``.
         axes: the values of each axis; the rows of the table are their product.
-        keys: the setting that each axis sets.
-        depends: whom each axis changes: ``all``, ``seeing_labels`` or a list of methods. The others have no such axis:
-            they are run once and shown in every row.
+        keys: the setting that each axis varies.
+        depends: the methods that each axis affects: ``all``, ``seeing_labels`` or a list of methods. Other methods are
+            run once and shown in every row.
         fixed: settings that all experiments share.
-        variants: for a method, settings that are tried in turn; its column shows the best.
-        normal_classes: names or indices; ``all`` for each class of the training data in turn.
-        anomaly_classes: the known classes in turn, never the normal one; ``all``; or None, drawn by the seed.
-        seeds: in turn.
-        paper: whether the paper has figures for it.
+        variants: for a method, alternative settings; its column shows the best.
+        normal_classes: the normal classes in turn, names or indices; ``all`` for each class of the training data.
+        anomaly_classes: the known classes in turn, skipping the normal one; ``all``; or None to draw them by the seed.
+        seeds: the seeds in turn.
+        paper: whether the paper reports results for it.
         figure: ``auroc``, or ``regions`` for the decision regions of the paper's Figure 1.
     """
 
@@ -58,18 +58,18 @@ class Study:
 
 @dataclass(frozen=True)
 class Subject:
-    """A method on a data set, as far as the grid must know it.
+    """A method on a data set, with the facts that the grid needs.
 
     Attributes:
         dataset: choice of ``dataset``.
         method: choice of ``method``.
         classes: names of the data set's classes.
-        sees_labels: whether labeled anomalies change what the method does.
-        scenario: the scenario's settings before the study sets any.
+        sees_labels: whether labeled anomalies affect the method.
+        scenario: the scenario's settings before the study changes any.
         chosen: settings that the command line fixes for every experiment.
-        has: whether a method has a setting; the study sets no others.
-        about: what a method says about itself.
-        in_training: names of the classes that the training data have; None if they have all.
+        has: function that tells whether a method has a setting; the study sets no others.
+        about: the facts about a method.
+        in_training: names of the classes in the training data; None if it has all classes.
     """
 
     dataset: str
@@ -85,13 +85,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, by what the study sets.
+    """One experiment, described by the settings that the study sets.
 
     Attributes:
         dataset: choice of ``dataset``.
         method: choice of ``method``.
-        settings: key and value, in the order of the command line.
-        quote: whether class names that are numbers stand in quotes, since Hydra reads two of them as one.
+        settings: keys and values, in the order of the command line.
+        quote: whether to quote class names that are numbers, since Hydra parses different ones as the same number.
     """
 
     dataset: str
@@ -100,7 +100,7 @@ class Experiment:
     quote: bool = False
 
     def overrides(self) -> list[str]:
-        """What follows ``python train.py``."""
+        """The overrides after ``python train.py``."""
         names = (_NORMAL_CLASS, _KNOWN_CLASS) if self.quote else ()
         settings = [f"{key}={quoted(value, number=key in names)}" for key, value in self.settings]
         return [f"dataset={self.dataset}", f"method={self.method}", *settings]
@@ -108,17 +108,17 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Place:
-    """An experiment in a cell of the table; one without the axis stands in every row.
+    """An experiment in a cell of the table; an experiment that no axis affects has a place in every row.
 
     Attributes:
         experiment: the experiment.
-        column: of the table.
-        variant: what was run, where a column is the best of several.
+        column: column of the table.
+        variant: variant of the method, if the column shows the best of several.
         row: the value of each axis.
-        normal_class: its name.
-        anomaly_class: name of the known class; None where the experiment does not depend on it, or the seed draws it.
-        seed: of the experiment.
-        borrowed: the column whose experiment it is, if that is another one.
+        normal_class: name of the normal class.
+        anomaly_class: name of the known class; None if the experiment does not depend on it or the seed draws it.
+        seed: seed of the experiment.
+        borrowed: the column from which the experiment is taken, if it is another one.
     """
 
     experiment: Experiment
@@ -132,11 +132,11 @@ class Place:
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
-    """What is wrong with a study, whatever its data sets.
+    """List the problems of a study that do not depend on its data sets.
 
     Args:
         study: the study.
-        methods: all that there are.
+        methods: all available methods.
     """
     problems = list(names_a_folder("study.name", study.name))
     problems += [
@@ -180,7 +180,7 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
 
 
 def places(study: Study, subject: Subject) -> list[Place]:
-    """All cells that a method can have on a data set, each with its experiments.
+    """Place a method's experiments on a data set into all cells that the method can have.
 
     Args:
         study: the study.
@@ -250,7 +250,7 @@ def _normal_classes(study: Study, subject: Subject) -> list[str]:
 def _classes(wishes: str | Sequence[str | int], subject: Subject, key: str) -> list[str]:
     there = subject.classes if subject.in_training is None else subject.in_training
     if wishes == ALL:
-        # The others are novel: they can be neither normal nor known.
+        # Classes missing from the training data are novel: they can be neither normal nor known.
         return list(there)
     try:
         found = dict.fromkeys(subject.classes[resolve_class(wish, subject.classes)] for wish in wishes)
@@ -265,11 +265,11 @@ def _classes(wishes: str | Sequence[str | int], subject: Subject, key: str) -> l
 
 
 def quoted(value: Value, *, number: bool = False) -> str:
-    """A value as Hydra's override grammar reads it back.
+    """Format a value so that Hydra's override grammar parses it back.
 
     Args:
-        value: a text of digits is read back as a number.
-        number: whether such a text stands in quotes as well, and is read back as text.
+        value: the value; text that consists of digits is parsed back as a number.
+        number: whether to quote such text too, so that it is parsed back as text.
     """
     if value is None:
         return "null"
@@ -279,7 +279,7 @@ def quoted(value: Value, *, number: bool = False) -> str:
     plain = re.fullmatch(r"[A-Za-z_][\w-]*", value, re.ASCII) and value.lower() not in words
     if plain or (not number and re.fullmatch(r"0|[1-9][0-9]{0,8}", value)):
         return value
-    # A backslash escapes only where it stands before an interpolation or a quote.
+    # A backslash is an escape only before an interpolation or a quote.
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)

@@ -1,4 +1,4 @@
-"""From a study and what the command line passes on to planned experiments, each with its overrides of train.py."""
+"""Plan the experiments of a study, each with its overrides of train.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Job:
     """A planned experiment.
 
     Attributes:
-        overrides: what follows ``python train.py``.
-        plan: what it does.
+        overrides: the overrides after ``python train.py``.
+        plan: plan of the experiment.
     """
 
     overrides: tuple[str, ...]
@@ -33,11 +33,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Planned:
-    """A study's cells and the experiments that they are made of.
+    """A study's cells and their experiments.
 
     Attributes:
-        places: each with its experiment.
-        jobs: of each experiment; those that are the same by their plans share one.
+        places: the places of the experiments in the table.
+        jobs: the job of each experiment; experiments with equal plans share a job.
     """
 
     places: list[Place]
@@ -45,16 +45,16 @@ class Planned:
 
     @property
     def unique(self) -> list[Job]:
-        """Each job once, in the order of the study."""
+        """The jobs without duplicates, in the order of the study."""
         return list({job.plan.run_dir: job for job in self.jobs.values()}.values())
 
 
 class Planner:
-    """Makes the cells and the jobs of a study.
+    """Plans the cells and the jobs of a study.
 
     Args:
-        composer: makes settings from overrides.
-        passed_on: overrides of the command line for all experiments; one goes to those that have its setting.
+        composer: composes settings from overrides.
+        passed_on: overrides of the command line; each applies to all experiments that have its setting.
     """
 
     def __init__(self, composer: Composer, passed_on: Sequence[str]) -> None:
@@ -86,8 +86,8 @@ class Planner:
 
         Args:
             study: the study.
-            extra: settings that decide nothing, for all experiments unless the command line has them.
-            tasks: how many processes a launcher will start for each, on another machine; None if they run on this one.
+            extra: settings without effect on results, for all experiments; the command line takes precedence.
+            tasks: number of processes per experiment that a launcher starts on another machine; None if they run here.
 
         Raises:
             DeepSADError: with every problem found, before any work.
@@ -125,13 +125,13 @@ class Planner:
         return Planned(found, jobs)
 
     def _subject(self, study: Study, dataset: str, method: str) -> Subject:
-        """A method on a data set."""
+        """Describe a method on a data set."""
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
         settings = self._composer.settings([f"dataset={dataset}", f"method={method}", *_lines(accepted)])
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario["gamma_n"]))
-        # The number of polluting rows then depends on gamma_l for every method.
+        # With labeled normals, the number of polluting rows depends on gamma_l for every method.
         sees_labels = not hides_labeled_anomalies(settings["method"]) or gamma_n > 0
 
         def has(name: str, key: str) -> bool:
@@ -150,12 +150,12 @@ class Planner:
         )
 
     def about(self, dataset: str, method: str) -> MethodAbout:
-        """What a method says about itself."""
+        """The facts that a method declares about itself."""
         base = self._composer.base(self._choices(dataset, method, self._passed_on))
         return of_method(OmegaConf.to_container(base.method))  # type: ignore[arg-type]
 
     def _of(self, dataset: str, method: str) -> list[Override]:
-        """The overrides passed on to a method."""
+        """The overrides that apply to a method on a data set."""
         if (dataset, method) not in self._accepted:
             self._accepted[dataset, method] = [
                 o
@@ -171,7 +171,7 @@ class Planner:
         return [f"dataset={dataset}", f"method={method}", *self._composer.choices(overrides)]
 
     def check_settings(self, study: Study) -> None:
-        """Refuse settings that none of a study's experiments has.
+        """Reject settings that none of a study's experiments has.
 
         Raises:
             DeepSADError: with every problem found.

@@ -1,4 +1,4 @@
-"""From a study's records to its report, on disk, on the console and in W&B."""
+"""Report a study from its records: on disk, on the console and in W&B."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,17 +30,17 @@ def report_study(
     logger: Mapping[str, Any],
     overrides: Sequence[str],
 ) -> None:
-    """Write the report, show it, and log it where the experiments were logged.
+    """Write the report, print it, and log it to W&B if the experiments were logged there.
 
     Args:
-        folder: of the study.
-        study: the whole of it.
-        planned: what was asked for.
-        records: of the finished experiments, by run folder.
-        own_cells: all cells that are shown, with the study's own classes and seeds.
-        differences: of the experiments from the study's own.
+        folder: folder of the study.
+        study: the whole study.
+        planned: the requested experiments.
+        records: records of the finished experiments, by run folder.
+        own_cells: all cells in the report, with the study's own classes and seeds.
+        differences: how the experiments differ from the study's own.
         logger: settings of the loggers.
-        overrides: what all experiments have.
+        overrides: overrides that all experiments share.
 
     Raises:
         DeepSADError: if nothing is finished.
@@ -59,7 +59,7 @@ def report_study(
     )
     files = report.files
     if regions:
-        # torch loads with it: the trained models are asked about every point of the plane.
+        # Imported here because it loads torch: the trained models score every point of the plane.
         from deepsad_pl.report.toy_figure import draw_study
 
         files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings)]
@@ -79,11 +79,11 @@ def report_study(
 
 
 def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> None:
-    """Write the specification of the study's W&B workspace, and upload it when somebody is logged in.
+    """Write the specification of the study's W&B workspace, and upload it if a user is logged in.
 
     Args:
-        folder: of the study.
-        study: as it was asked for.
+        folder: folder of the study.
+        study: the requested study.
         logger: settings of the logger.
 
     Raises:

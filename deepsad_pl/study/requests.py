@@ -1,4 +1,4 @@
-"""What was asked of a study so far, so that one table shows all of it."""
+"""Remember all commands about a study, so that one table can show all requested experiments."""
 
 import json
 import re
@@ -16,20 +16,20 @@ from deepsad_pl.study.command_words import NARROWING
 from deepsad_pl.study.grid import Study
 from deepsad_pl.sweep.decisive import is_decisive
 
-# Fields of a study that say which of its experiments; the others say what these are.
+# Fields of a study that select some of its experiments; the other fields define the experiments.
 _SELECTING = ("datasets", "methods", "axes", "normal_classes", "anomaly_classes", "seeds")
 _FIELDS = frozenset(field.name for field in fields(Study))
-# What Hydra takes for nothing but text.
+# Values that Hydra can only parse as text.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.-]*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one command asked for.
+    """The request of one command.
 
     Attributes:
         passed_on: the overrides for all experiments.
-        narrowed: what of the study it changed: fields of the configuration, plain values.
+        narrowed: changed fields of the study, with plain values.
     """
 
     passed_on: tuple[str, ...]
@@ -37,20 +37,20 @@ class Request:
 
     @property
     def decisive(self) -> frozenset[str]:
-        """Those of the overrides that change what comes out."""
+        """The overrides that can change results."""
         return frozenset(filter(is_decisive, self.passed_on))
 
     @property
     def changed(self) -> Mapping[str, Any]:
-        """What the command made of the study beyond choosing among its experiments."""
+        """The fields of the study that the command changed, except those that only select experiments."""
         return {field: value for field, value in self.narrowed.items() if field not in _SELECTING}
 
     def is_same(self, other: "Request") -> bool:
-        """Whether two commands have the same words, in whatever order."""
+        """Whether two commands have the same words, in any order."""
         return sorted(self.passed_on) == sorted(other.passed_on) and self.narrowed == other.narrowed
 
     def __str__(self) -> str:
-        """The words of a command line, quoted for a shell."""
+        """The words of the command line, quoted for a shell."""
         typed = {field: key for key, field in NARROWING.items()}
         words = [
             f"{typed[field]}={','.join(map(literal, value))}"
@@ -62,7 +62,7 @@ class Request:
 
 
 def literal(value: Any) -> str:
-    """A plain value as Hydra's command line reads it; the keys of mappings are names, which may have dots."""
+    """Format a plain value for Hydra's command line; keys of mappings are names, which may contain dots."""
     match value:
         case None:
             return "null"
@@ -76,30 +76,30 @@ def literal(value: Any) -> str:
             return "[" + ",".join(map(literal, value)) + "]"
     if _PLAIN.fullmatch(str(value)):
         return str(value)
-    # A backslash is one but before a quote.
+    # A backslash needs escaping only before a quote.
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
     return f"'{escaped}'"
 
 
 class Memory:
-    """The requests of a study, the latest last.
+    """The stored requests of a study, latest last.
 
     Args:
-        folder: of the study.
+        folder: folder of the study.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "requests.json"
 
     def all(self) -> list[Request]:
-        """Every request; what is damaged is left out with a warning."""
+        """All stored requests; damaged ones are skipped with a warning."""
         requests, problem = self._read()
         if problem is not None:
             warn_once(f"{self._path} is damaged ({problem}): the commands that are lost count again when they are run")
         return requests
 
     def add(self, request: Request) -> None:
-        """Remember a request as the latest one."""
+        """Store a request as the latest one."""
         with self._locked():
             self._write([*(known for known in self.all() if known != request), request])
 
@@ -109,7 +109,7 @@ class Memory:
             self._write([known for known in self.all() if known != request])
 
     def _read(self) -> tuple[list[Request], str | None]:
-        """The requests that can be read, and what is wrong with the rest."""
+        """The readable requests, and the problem with the rest, if any."""
         try:
             entries = read_json(self._path)
         except FileNotFoundError:
@@ -144,6 +144,6 @@ def _is_request(entry: Any) -> bool:
 
 
 def alike(requests: Sequence[Request], request: Request) -> list[Request]:
-    """The requests whose experiments belong into one table with those of a request, which is the last of them."""
+    """The requests whose experiments belong in the same table as the given request's, which comes last."""
     what = (request.decisive, request.changed)
     return [*(r for r in requests if (r.decisive, r.changed) == what and r != request), request]

@@ -1,4 +1,4 @@
-"""The records of a study as one tidy frame: a row for each experiment in each cell of the table."""
+"""The records of a study as a tidy data frame: one row per experiment and table cell."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ COLUMNS = (
 )
 
 
-# How far from the exact value records in single precision are at most.
+# The maximum error of records in single precision.
 _NOISE = 1e-6
 
 
@@ -40,17 +40,17 @@ def results_frame(
     study: Study,
     own_cells: Iterable[Place],
 ) -> pd.DataFrame:
-    """One row for each experiment in each cell.
+    """Make a data frame with one row per experiment and cell.
 
     Args:
-        planned: what was asked for.
-        records: of the finished experiments, by run folder.
-        study: of the experiments; a data set that it does not list comes last.
-        own_cells: all cells of the study with its own classes and seeds, which the paper's figures stand for.
+        planned: the requested experiments.
+        records: records of the finished experiments, by run folder.
+        study: the study, which defines the order; data sets that it does not list come last.
+        own_cells: all cells of the study with its own classes and seeds, to which the paper's results refer.
 
     Returns:
-        The columns of :data:`COLUMNS`, one for each axis and one for each metric of the user's own that a record has;
-        ``auroc`` and the latter are NaN where there is no value.
+        The frame with the columns :data:`COLUMNS`, one column per axis and one per user-defined metric in any record.
+        Missing values of ``auroc`` and of these metrics are NaN.
     """
     counted = Counter(map(_cell, own_cells))
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -62,7 +62,7 @@ def results_frame(
                 continue
             plan = part.jobs[place.experiment].plan
             record = records.get(plan.run_dir)
-            # One that was computed without a study may have an axis's name.
+            # A metric that was computed outside the study may have the same name as an axis.
             own = {name: value for name, value in values_of(record or {}).items() if name not in study.axes}
             rows[key] = {
                 "dataset": plan.dataset["name"],
@@ -89,14 +89,15 @@ def results_frame(
 def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
     """The AUROC of a record in double precision.
 
-    Records were once written in single precision, where 1.0 may read .99999994: beside an exact one a tie would become
-    a difference. Such a value is replaced by the multiple of half a pair that is meant; one that is near none stays.
-    Where the test set is so large that single precision does not tell which, it is computed from the scores. Without
-    these, or if they are another run's, the nearest multiple is taken.
+    Records used to be written in single precision, where 1.0 may become .99999994, so that a tie with an exact value
+    would look like a difference. An exact AUROC is a multiple of half a pair (of a normal and an anomalous sample), so
+    such a value is replaced by the multiple it stands for; a value that is not near a multiple is kept. If the test set
+    is so large that several multiples are possible, the AUROC is computed from the scores; if these are missing or
+    belong to another run, the nearest multiple is used.
 
     Args:
-        run_dir: where the scores lie.
-        record: with the counts of the test set; without them the value is taken as it is.
+        run_dir: run folder with the scores.
+        record: the record; without the counts of the test set, its value is returned unchanged.
     """
     recorded, counts = float(record["auroc"]), record.get("counts", {})
     if not {"test_normal", "test_anomalous"} <= counts.keys():
@@ -116,7 +117,7 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
 
 
 def _has_lr_from_test(plan: Plan) -> bool:
-    """Whether a phase has the learning rates of the data set, and these were chosen by test AUROC."""
+    """Whether a phase uses the data set's learning rates and these were chosen by test AUROC."""
     phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
     return bool(plan.dataset.get("lr_from_test")) and any(phase.get("lr") == plan.dataset["lr"] for phase in phases)
 

@@ -1,4 +1,4 @@
-"""How a study stands, on the console."""
+"""Print the state of a study on the console."""
 
 from collections import Counter
 
@@ -10,12 +10,12 @@ from deepsad_pl.study.state import State, estimate
 
 
 def show_state(name: str, state: State, processes: int | None) -> None:
-    """A table of data sets and methods, what failed, and how long the rest will take.
+    """Print a table of data sets and methods, the failures, and the estimated time for the rest.
 
     Args:
-        name: of the study.
-        state: of its experiments.
-        processes: how many run side by side; None if that is not known.
+        name: name of the study.
+        state: state of its experiments.
+        processes: number of experiments that run in parallel; None if unknown.
     """
     groups = {
         "finished": Counter((record["dataset"], record["method"]) for record in state.records.values()),

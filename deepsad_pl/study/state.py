@@ -1,4 +1,4 @@
-"""What has become of a study's experiments: finished, failed, at work or waiting; and how long the rest will take."""
+"""The state of a study's experiments (finished, failed, running or waiting), and an estimate of the remaining time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from deepsad_pl.sweep.failures import Failures
 
 @dataclass(frozen=True)
 class State:
-    """A study's experiments by what has become of them.
+    """A study's experiments by their state.
 
     Attributes:
-        records: of the finished ones, by run folder.
-        working: those that a process is at work on.
-        failed: those that began and ended without a record, each with the first line of its error.
-        waiting: those that have not begun.
+        records: records of the finished experiments, by run folder.
+        working: experiments that a process is running.
+        failed: experiments that ended without a record, each with the first line of its error.
+        waiting: experiments that have not started.
     """
 
     records: Mapping[Path, dict[str, Any]]
@@ -33,18 +33,18 @@ class State:
 
     @property
     def missing(self) -> list[Job]:
-        """All that is not finished."""
+        """All unfinished experiments."""
         return [*self.working, *(job for job, _ in self.failed), *self.waiting]
 
 
 def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = True) -> State:
-    """Look at the run folders.
+    """Determine the state of jobs from their run folders.
 
     Args:
-        jobs: of the study.
-        failures: its notes.
-        with_scores: whether an experiment that has lost its ``scores.csv``, or lacks a metric, is to be done; a report
-            needs none.
+        jobs: jobs of the study.
+        failures: notes of the study.
+        with_scores: whether an experiment that has lost its ``scores.csv`` or lacks a metric counts as unfinished; a
+            report needs neither.
 
     Raises:
         DeepSADError: if a record cannot be read.
@@ -66,12 +66,12 @@ def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = Tru
 
 
 def is_finished(job: Job) -> bool:
-    """Whether there is a valid record, with scores and the metrics that are asked for."""
+    """Whether there is a valid record, with scores and all requested metrics."""
     return _finished(job, with_scores=True) is not None
 
 
 def _finished(job: Job, with_scores: bool) -> dict[str, Any] | None:
-    """The record of a finished job; of its scores, thousands of rows each, only the size is looked at."""
+    """The record of a finished job, or None; checks only the size of the scores file, which has thousands of rows."""
     record = record_of(job.plan)
     if record is None or not with_scores:
         return record
@@ -83,7 +83,7 @@ _BEFORE = f"{RECORD}.before"
 
 
 def set_aside(jobs: Sequence[Job]) -> list[Job]:
-    """Put the records away of the experiments that are to be done again (``force=true``), and tell which."""
+    """Move away the records of experiments that will be run again (``force=true``); return these jobs."""
     aside = []
     for job in jobs:
         record = job.plan.run_dir / RECORD
@@ -94,14 +94,14 @@ def set_aside(jobs: Sequence[Job]) -> list[Job]:
 
 
 def put_back(jobs: Sequence[Job]) -> None:
-    """Undo :func:`set_aside` for experiments that were not begun."""
+    """Undo :func:`set_aside` for experiments that were not started."""
     for job in jobs:
         if not is_finished(job):
             (job.plan.run_dir / _BEFORE).replace(job.plan.run_dir / RECORD)
 
 
 def throw_away(jobs: Sequence[Job]) -> None:
-    """Remove what :func:`set_aside` has put away."""
+    """Delete the records that :func:`set_aside` has moved away."""
     for job in jobs:
         (job.plan.run_dir / _BEFORE).unlink(missing_ok=True)
 
@@ -121,11 +121,11 @@ def _is_locked(run_dir: Path) -> bool:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long the missing experiments will take.
+    """Estimated time for the missing experiments.
 
     Attributes:
-        seconds: of all of which anything is known, one after the other.
-        unknown: how many there are of a data set and method of which none is finished.
+        seconds: total time if run one after the other, without those counted in ``unknown``.
+        unknown: number of experiments whose data set and method have no finished experiment yet.
     """
 
     seconds: float
@@ -133,7 +133,7 @@ class Estimate:
 
 
 def estimate(jobs: Sequence[Job], records: Iterable[Mapping[str, Any]]) -> Estimate:
-    """From the mean seconds of finished experiments of the same data set and method."""
+    """Estimate the time from the mean of finished experiments with the same data set and method."""
     spent: dict[tuple[str, str], list[float]] = {}
     for record in records:
         spent.setdefault((record["dataset"], record["method"]), []).append(sum(record["seconds"].values()))

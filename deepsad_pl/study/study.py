@@ -1,4 +1,4 @@
-"""A study from the command line to its report: plan, run what is missing, tell how it stands."""
+"""Carry out a command about a study: plan it, run the missing experiments, show its state, report it."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,13 +30,13 @@ from deepsad_pl.tracking.loggers import wandb_settings
 
 ACTIONS = ("run", "status", "report", "dashboard", "forget")
 T = TypeVar("T")
-# Fields of a study that are neither experiments nor what these are.
+# Fields of a study that neither select nor define experiments.
 _NAMING = ("name", "title", "figure", "paper")
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
 
 
 def study_folder(output_dir: str, name: str) -> Path:
-    """Where the report of a study and its notes lie."""
+    """The folder of a study's report and notes."""
     return Path(output_dir).expanduser() / "studies" / name
 
 
@@ -44,14 +44,14 @@ class StudyRun:
     """One command about a study.
 
     Args:
-        asked: the fields of :class:`~deepsad_pl.study.grid.Study` as the command line narrowed them.
-        whole: the same as the YAML has them.
+        asked: the fields of :class:`~deepsad_pl.study.grid.Study`, as narrowed by the command line.
+        whole: the same fields, as defined by the YAML.
         arguments: the overrides of the command line, without Hydra's own.
-        composer: makes the settings of experiments.
-        output_dir: of the experiments and of the report.
-        processes: how many experiments run side by side on this machine; None if somebody else decides that.
-        tasks: how many processes the launcher starts for each experiment, on another machine; None on this one.
-        launch: runs jobs given by their overrides and returns what became of each.
+        composer: composes the settings of experiments.
+        output_dir: folder of the experiments and the report.
+        processes: number of experiments that run in parallel on this machine; None if the launcher decides.
+        tasks: number of processes per experiment that the launcher starts on another machine; None if they run here.
+        launch: runs jobs, given by their overrides, and returns the outcome of each.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class StudyRun:
         self._request = Request(words.passed_on, {**changed, **words.narrowed})
 
     def act(self, action: str, *, dry_run: bool) -> None:
-        """Do one of :data:`ACTIONS`.
+        """Carry out one of :data:`ACTIONS`.
 
         Raises:
-            DeepSADError: before any work if something is wrong; at the end if an experiment failed.
+            DeepSADError: before any work if the command is invalid; at the end if an experiment failed.
         """
         if action not in ACTIONS:
             raise DeepSADError(f"action is {action!r}; give one of {', '.join(ACTIONS)}")
@@ -98,7 +98,7 @@ class StudyRun:
             self._dashboard()
 
     def _forget(self, dry_run: bool) -> None:
-        """Take back a remembered command, without planning it: what it names may be gone."""
+        """Remove a remembered command, without planning it, since what it names may no longer exist."""
         remembered = self._memory.all()
         asked, study = self._request, f"study={self._named['name']}"
         found = next((known for known in remembered if known.is_same(asked)), None)
@@ -118,7 +118,7 @@ class StudyRun:
         console.print(told, markup=False, soft_wrap=True)
 
     def _recall(self) -> None:
-        """What a command about finished experiments does not say, it says as the latest one did."""
+        """Complete a command about finished experiments from the latest remembered command."""
         remembered, request = self._memory.all(), self._request
         if not remembered:
             return
@@ -160,9 +160,9 @@ class StudyRun:
             raise DeepSADError(_what_is_missing(state, len(planned.unique), forced=bool(aside)))
 
     def _add_metrics(self, jobs: Sequence[Job]) -> None:
-        """Give finished experiments the metrics that they lack: here, not in jobs that would wait for a machine.
+        """Add missing metrics to finished experiments, here rather than in jobs that would wait for a machine.
 
-        Whatever fails leaves a note, and is launched with the experiments that are missing.
+        An experiment for which this fails gets a note, and is launched with the missing experiments.
         """
         for job in jobs:
             if _lacks_metrics(job):
@@ -170,7 +170,7 @@ class StudyRun:
                     answer(job.plan, {}, wait=False)
 
     def _launch_all(self, jobs: Sequence[Job]) -> None:
-        """Launch the jobs, and again those that a launcher which gave up has left."""
+        """Launch the jobs; if the launcher gives up, launch the remaining ones again."""
         while jobs:
             before = self._failures.versions()
             try:
@@ -178,7 +178,7 @@ class StudyRun:
             except DeepSADError:
                 raise
             except Exception as error:
-                # A process died, and this launcher then ends all others.
+                # A process died, whereupon this launcher ended all others.
                 crash = first_line(error)
             else:
                 for job, value in zip(jobs, returned, strict=True):
@@ -192,7 +192,7 @@ class StudyRun:
             if len(jobs) == 1:
                 self._failures.note(jobs[0].overrides, crash)
                 return
-            # Whoever was at work may be to blame: these go on alone, so that it shows.
+            # Any running experiment may have caused the crash, so run each of them alone to find out which.
             jobs = [job for job, news in left if news is None]
             for job in begun:
                 self._launch_all([job])
@@ -234,11 +234,11 @@ class StudyRun:
         return state
 
     def _report(self) -> None:
-        # pandas and matplotlib load when they are needed only.
+        # Imported here because it loads pandas and matplotlib.
         from deepsad_pl.study.reporting import report_study
 
         asked: list[Asked] = []
-        # The latest first: it says what is to be believed.
+        # The latest request comes first and takes precedence.
         for request in reversed(alike(self._memory.all(), self._request)):
             study = self._study(request)
             try:
@@ -253,7 +253,7 @@ class StudyRun:
         try:
             own_cells = self._planner().cells(shown)
         except DeepSADError:
-            # A data set of other classes than the study's own.
+            # A data set lacks the study's own classes.
             own_cells = None
         report_study(
             self.folder,
@@ -270,12 +270,12 @@ class StudyRun:
         return state_of(planned.unique, self._failures, with_scores=False).records
 
     def _logger_of(self, request: Request) -> Mapping[str, Any]:
-        """The settings of the logger that the experiments have."""
+        """The logger settings of the experiments."""
         logger: Mapping[str, Any] = self._composer.settings([*filter(_is_about_logging, request.passed_on)])["logger"]
         return logger
 
     def _everything(self, studies: Sequence[Study]) -> Study:
-        """The study with all its classes and seeds, and the data sets, methods and values that were asked for."""
+        """The study with all its classes and seeds, and with all requested data sets, methods and values."""
         whole, latest = Study(**{**self._whole, **self._named}), studies[0]
         axes = {
             axis: _in_order((value for study in studies for value in study.axes[axis]), whole.axes.get(axis, ()))
@@ -302,7 +302,7 @@ class StudyRun:
 
 @contextmanager
 def _ends_with_a_word() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end in a message and an exit code, after the launcher has ended its processes."""
+    """At Ctrl-C or SIGTERM, exit with a message and an exit code, after the launcher has ended its processes."""
     try:
         with sigterm_exits():
             yield
@@ -312,7 +312,7 @@ def _ends_with_a_word() -> Iterator[None]:
 
 
 def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
-    """Whatever it is that has no record: it is not done, and the exit code says so."""
+    """The error message about unfinished experiments, whatever the reason, for which the exit code is not 0."""
     lines = [f"  {' '.join(job.overrides)}: {error}" for job, error in state.failed]
     lines += [f"  {' '.join(job.overrides)}: it was not run" for job in state.waiting]
     lines += [f"  {' '.join(job.overrides)}: another process is at work on it" for job in state.working]
@@ -323,7 +323,7 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
 
 
 def _lacks_metrics(job: Job) -> bool:
-    """Whether an experiment is finished but for metrics of the user's own."""
+    """Whether an experiment is finished except for user-defined metrics."""
     record = None if job.plan.force else record_of(job.plan)
     return record is not None and bool(lacking(job.plan.metrics, record))
 
@@ -337,6 +337,6 @@ def _is_about_logging(override: str) -> bool:
 
 
 def _in_order(found: Iterable[T], order: Sequence[T]) -> list[T]:
-    """Each once, those of the order first and in it."""
+    """Remove duplicates, and put the items of ``order`` first, in that order."""
     once = list(dict.fromkeys(found))
     return [*(one for one in order if one in once), *(one for one in once if one not in order)]

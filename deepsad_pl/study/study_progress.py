@@ -1,4 +1,4 @@
-"""A progress bar over the experiments of a study, whatever launcher runs them: it watches their run folders."""
+"""A progress bar over the experiments of a study; it watches their run folders, so it works with any launcher."""
 
 import threading
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from deepsad_pl.sweep.failures import STOPPED, Failures
 
 
 class StudyProgress:
-    """Shows how many experiments are finished and how long the rest will take, and each failure when it happens.
+    """Shows the number of finished experiments, the remaining time, and each failure as it happens.
 
     Args:
-        jobs: that are to be finished.
-        failures: where they leave their notes.
-        every_s: seconds between two looks at the run folders.
+        jobs: jobs that are to be finished.
+        failures: notes of the jobs about failures.
+        every_s: seconds between two checks of the run folders.
     """
 
     def __init__(self, jobs: Sequence[Job], failures: Failures, every_s: float = 2.0) -> None:
@@ -27,12 +27,12 @@ class StudyProgress:
         self._failures, self._every_s = failures, every_s
         self._stacks = stacks_folder(failures.folder)
         self._by_note = {failures.name_of(job.overrides): job for job in jobs}
-        # What an earlier attempt has left is no news.
+        # Notes of earlier attempts are not reported again.
         self._seen = failures.versions()
         self._failed = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="study-progress", daemon=True)
-        # The jobs' own console may be in this process, and silent.
+        # The shared console may be silenced by jobs in this process.
         self._progress = Progress(
             TextColumn("experiments"),
             BarColumn(),
@@ -43,13 +43,13 @@ class StudyProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[stacks]}"),
             console=Console(highlight=False),
-            # Hundreds of short experiments: a rate over the last minutes says more than one over the last seconds.
+            # With hundreds of short experiments, the rate over minutes is more reliable than over seconds.
             speed_estimate_period=600,
         )
         self._task = self._progress.add_task("", total=len(jobs), failed="", stacks="")
 
     def __enter__(self) -> "StudyProgress":
-        """Show it."""
+        """Show the bar."""
         forget_stacks(self._stacks)
         self._progress.start()
         self._thread.start()
@@ -58,7 +58,7 @@ class StudyProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Look a last time and leave it on the screen."""
+        """Update the bar a last time and leave it on the screen."""
         self._stop.set()
         self._thread.join()
         self._look()

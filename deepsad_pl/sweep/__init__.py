@@ -1,1 +1,1 @@
-"""Many experiments in many processes: packs, workers, notes about who is at work."""
+"""Run many experiments in many processes: packs, workers, and notes about running and failed experiments."""

@@ -1,4 +1,4 @@
-"""Which overrides change what an experiment comes to."""
+"""Tell which overrides can change the result of an experiment."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ _BUT = ("trainer.max_epochs", "trainer.precision", "trainer.extra", "trainer.cal
 
 
 def is_decisive(override: str) -> bool:
-    """Whether an override can change the result; where things lie and how they are computed and reported does not."""
+    """Whether an override can change the result; folders, hardware and reporting cannot."""
     key = override.lstrip("+~").split("=", 1)[0]
     return _is_in(key, _BUT) or not _is_in(key, _WITHOUT)
 

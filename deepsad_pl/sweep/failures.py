@@ -1,4 +1,4 @@
-"""Notes about experiments of a study that began and did not finish."""
+"""Notes about experiments of a study that started but did not finish."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from deepsad_pl.sweep.decisive import is_decisive
 
 
 class HasOverrides(Protocol):
-    """A job, as far as the notes must know it."""
+    """The part of a job that the notes need."""
 
     @property
     def overrides(self) -> Sequence[str]:
-        """What follows ``python train.py``."""
+        """The overrides after ``python train.py``."""
 
 
 T = TypeVar("T", bound=HasOverrides)
@@ -25,34 +25,34 @@ STOPPED = "it was stopped before it was finished"
 
 
 class Failures:
-    """Notes about experiments that began and did not finish, one file each.
+    """Notes about experiments that started but did not finish, one file each.
 
-    An experiment leaves a note when it begins and takes it away when it is finished, so that one that was killed is
-    known as well.
+    An experiment writes its note when it starts and removes it when it finishes, so that a killed experiment has a note
+    as well.
 
     Args:
-        folder: of the notes.
+        folder: folder of the notes.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def news(self, jobs: Iterable[T], before: Mapping[str, int]) -> list[tuple[T, str | None]]:
-        """What has gone wrong with each job since the notes had these versions; None where nothing has."""
+        """Pair each job with the error noted since ``before`` (see :meth:`versions`), or with None if there is none."""
         new = {name for name, version in self.versions().items() if before.get(name) != version}
         return [(job, self.error(job.overrides) if self.name_of(job.overrides) in new else None) for job in jobs]
 
     def versions(self) -> dict[str, int]:
-        """The name of each note, and when it was written."""
+        """The modification time of each note, by the note's name."""
         found: dict[str, int] = {}
         for path in self.folder.glob("*.json"):
-            # Whoever has finished takes his note away.
+            # An experiment that finishes removes its note.
             with suppress(FileNotFoundError):
                 found[path.name] = path.stat().st_mtime_ns
         return found
 
     def name_of(self, overrides: Iterable[str]) -> str:
-        """The name of an experiment's note: the same wherever it runs."""
+        """The name of an experiment's note, which does not depend on where it runs."""
         lines = "\n".join(sorted(filter(is_decisive, overrides)))
         return f"{hashlib.sha256(lines.encode()).hexdigest()[:16]}.json"
 
@@ -60,7 +60,7 @@ class Failures:
         return self.folder / self.name_of(overrides)
 
     def note(self, overrides: Sequence[str], error: str, traceback: str = "") -> None:
-        """Keep what went wrong."""
+        """Write a note with the error."""
         self.folder.mkdir(parents=True, exist_ok=True)
         note = {"error": error, "overrides": list(overrides), "traceback": traceback}
         write_atomic(self._path(overrides), json.dumps(note, indent=2) + "\n")
@@ -70,7 +70,7 @@ class Failures:
         self._path(overrides).unlink(missing_ok=True)
 
     def error(self, overrides: Sequence[str]) -> str | None:
-        """What went wrong, or None."""
+        """The error in the note, or None if there is no note."""
         path = self._path(overrides)
         try:
             note = read_json(path)

@@ -1,4 +1,4 @@
-"""One experiment of a study, as a launcher runs it: silent, with a note about what went wrong."""
+"""Run one experiment of a study in a launcher: without console output, with a note if it fails."""
 
 import multiprocessing
 import os
@@ -25,21 +25,21 @@ def run_study_job(failures: Path, sweep: int, cfg: DictConfig) -> float:
 
     Args:
         failures: folder of the notes.
-        sweep: process that runs the study.
-        cfg: the configuration, without Hydra's own.
+        sweep: ID of the process that runs the study.
+        cfg: the configuration, without Hydra's own settings.
 
     Raises:
-        CommandLineError: whatever went wrong, in one line; the note and the run's log have the traceback.
+        CommandLineError: for any failure, in one line; the note and the run's log contain the traceback.
     """
     if multiprocessing.current_process().name.startswith("Loky"):
         end_with_the_sweep(sweep)
-    # Several jobs share the terminal, which the study's own progress bar has.
+    # Several jobs share the terminal, where the study shows its own progress bar.
     quiet, console.quiet = console.quiet, True
     try:
         with noted(failures, list(HydraConfig.get().overrides.task)):
             outcome = run_configured(cfg, plots=False)
     except Exception as error:
-        # An exception of any library may not survive the way to another process.
+        # A library's exception may not be picklable for another process.
         raise CommandLineError(first_line(error)) from None
     finally:
         console.quiet = quiet
@@ -48,18 +48,18 @@ def run_study_job(failures: Path, sweep: int, cfg: DictConfig) -> float:
 
 @contextmanager
 def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
-    """Keep a note about an experiment while it is at work, and what went wrong if it fails.
+    """Keep a note about an experiment while it is running, and the error if it fails.
 
     Args:
         failures: folder of the notes.
-        overrides: of the experiment.
+        overrides: overrides of the experiment.
     """
     notes = Failures(failures)
     notes.note(overrides, STOPPED)
     try:
         yield
     except BusyError:
-        # Its note is that of the process which has it, and goes with it.
+        # Another process is running the experiment; the note belongs to that process.
         raise
     except Exception as error:
         notes.note(overrides, first_line(error), traceback.format_exc())
@@ -68,7 +68,7 @@ def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
 
 
 def failures_of(task: object) -> Path | None:
-    """Where a task function that runs the jobs of a study leaves its notes; None of any other."""
+    """The notes folder of a task function that runs the jobs of a study; None for any other task."""
     if isinstance(task, partial) and task.func is run_study_job:
         return Path(task.args[0])
     return None
@@ -76,16 +76,16 @@ def failures_of(task: object) -> Path | None:
 
 @cache
 def end_with_the_sweep(sweep: int) -> None:
-    """Let a worker of joblib die with a sweep that was killed; it would keep its experiment's lock, and its memory.
+    """End a joblib worker when its sweep is killed; it would keep its experiment's lock and its memory.
 
     Args:
-        sweep: process whose worker this one is. It may have died before this one looks.
+        sweep: ID of the process whose worker this is. It may already be dead.
     """
 
     def watch() -> None:
         while os.getppid() == sweep:
             time.sleep(2)
-        # Every file is written whole or not at all.
+        # Safe, since every file is written atomically.
         os._exit(1)
 
     threading.Thread(target=watch, name="sweep-watch", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as stacks: which, how large, and where they run."""
+"""Divide the jobs of a sweep into stacks, and run them: which jobs, how many per stack, in which process."""
 
 import json
 import os
@@ -35,12 +35,12 @@ from deepsad_pl.training.trainer_arguments import has_arguments
 
 @dataclass(frozen=True)
 class Stackable:
-    """A job that can be trained with others.
+    """A job that can be trained in a stack with others.
 
     Attributes:
-        index: its place in the list.
-        job: what a worker needs of it.
-        plan: what is to be done.
+        index: position in the list of jobs.
+        job: what a worker needs to run it.
+        plan: plan of the experiment.
     """
 
     index: int
@@ -49,7 +49,7 @@ class Stackable:
 
     @property
     def cell(self) -> str:
-        """What it shares an autoencoder with others by."""
+        """Key shared by experiments that use the same autoencoder."""
         return json.dumps([self.plan.identity["scenario"], self.plan.seed], sort_keys=True, default=str)
 
 
@@ -57,14 +57,14 @@ class Stacker:
     """Plans and runs the stacks of a sweep.
 
     Args:
-        loader: Hydra's.
+        loader: Hydra's config loader.
         hydra_conf: Hydra's own configuration.
-        task: what a single job runs.
-        max_replicas: of a stack; None: what the memory allows.
-        processes: that take stacks side by side.
+        task: function that runs a single job.
+        max_replicas: maximum number of experiments in a stack; None: as many as the memory allows.
+        processes: number of processes that run stacks in parallel.
 
     Attributes:
-        shallow: the places of jobs with a shallow method among those planned last.
+        shallow: positions of the jobs with a shallow method in the last call of :meth:`plan`.
 
     Raises:
         DeepSADError: if one of the numbers is too small.
@@ -83,18 +83,18 @@ class Stacker:
 
     @property
     def of_study(self) -> bool:
-        """Whether the jobs are those of a study, which goes on if one of its processes dies."""
+        """Whether the jobs belong to a study, which continues if one of its processes dies."""
         return self._failures is not None
 
     def plan(self, jobs: Sequence[list[str]]) -> tuple[list[list[Stackable]], list[int]]:
-        """Divide jobs into stacks and others.
+        """Divide jobs into stacks and jobs that are run separately.
 
         Args:
             jobs: the overrides of each.
 
         Returns:
-            The stacks, and one of those that are finished; the places of those that cannot be stacked, or cannot be
-            run on this machine, each of which says why.
+            The stacks, one of which holds all jobs that are already finished; and the positions of jobs that cannot be
+            stacked or cannot be run on this machine, which each report the reason when run.
         """
         stackable: list[tuple[object, Stackable]] = []
         finished: list[Stackable] = []
@@ -120,7 +120,7 @@ class Stacker:
                 finished.append(item)
             else:
                 stackable.append((key, item))
-        # Experiments that can share an autoencoder come into one stack.
+        # Put experiments that can share an autoencoder into the same stack.
         stackable.sort(key=lambda item: item[1].cell)
         packs: list[tuple[int, list[Stackable]]] = []
         for key in dict.fromkeys(key for key, _ in stackable):
@@ -128,13 +128,13 @@ class Stacker:
             try:
                 by_memory, rows = self._most_by_memory([item.plan for _, item in group])
                 most = self._most or by_memory
-            except (DeepSADError, ValueError):  # of the data, of the network
+            except (DeepSADError, ValueError):  # from the data or the network
                 rest += [item.index for _, item in group]
                 continue
             least = LEAST_OF_ROWS if about.of_dataset(group[0][1].plan.dataset).inputs == "rows" else 1
             made = packs_of(group, most=most, workers=self._processes, least=least, together=lambda item: item.cell)
             packs += [(rows * len(pack), pack) for pack in made]
-        # The longest first, so that the workers end at about the same time.
+        # Longest first, so that the workers finish at about the same time.
         packs.sort(key=lambda item: -item[0])
         if added:
             count = "1 experiment runs" if added == 1 else f"{added} experiments run"
@@ -143,7 +143,7 @@ class Stacker:
         return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
 
     def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
-        """How many of these can be trained as one, and how many rows each has at most."""
+        """The number of these plans that fit into memory as one stack, and the maximum number of rows of a plan."""
         device = device_of(plans[0].trainer).type
         source = load_data(plans[0])
         rows = max(_training_rows(plan, source) for plan in plans)
@@ -158,14 +158,14 @@ class Stacker:
         return max(1, min(fitting, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
 
     def run(self, packs: Sequence[Sequence[Stackable]]) -> dict[int, Result]:
-        """Run the stacks and show what becomes of them, unless a study does.
+        """Run the stacks and show the outcomes, unless a study shows them.
 
         Returns:
-            The result of each job by its place.
+            The result of each job, by its position.
         """
         import joblib
 
-        # In a study an experiment may be under suspicion of having killed a process: never this one then.
+        # In a study, an experiment may kill its process, so it must not run in this one.
         alone = self._processes == 1 or (len(packs) < 2 and self._failures is None)
         threads = None if len(packs) < 2 else max(1, joblib.cpu_count() // self._processes)
         show = alone and self._failures is None
@@ -205,7 +205,7 @@ class Stacker:
 
 
 def _training_rows(plan: Plan, source: Source) -> int:
-    """About how many there are: those of the normal classes and, as shares of all, what is added to them."""
+    """Estimate the number of training rows: the normal classes, plus the labeled and polluting rows by their shares."""
     scenario = plan.identity["scenario"]
     normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
     return int(normal / max(1e-3, (1 - scenario["gamma_l"]) * (1 - scenario["gamma_p"])))

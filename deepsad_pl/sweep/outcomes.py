@@ -1,4 +1,4 @@
-"""What Hydra and the console are told of the jobs of a sweep, also of one that was finished before: without torch."""
+"""Report the outcomes of a sweep's jobs to Hydra and the console, without torch if all were finished before."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from deepsad_pl.experiment.show_outcome import show_outcome
 
 
 def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Outcome] | None:
-    """The outcome of each job where all of them were finished before, else None.
+    """The outcome of each job if all of them were finished before, else None.
 
     Args:
         composer: makes their settings.
@@ -36,7 +36,7 @@ def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[O
 
 
 def job_return(overrides: Sequence[str], result: Outcome | Exception) -> JobReturn:
-    """What Hydra is told of an experiment: its AUROC, or the exception it failed with, as a single job would."""
+    """The return value that Hydra expects from a job: the experiment's AUROC, or the exception it failed with."""
     if isinstance(result, DeepSADError):
         result = CommandLineError(str(result))
     return JobReturn(
@@ -47,12 +47,12 @@ def job_return(overrides: Sequence[str], result: Outcome | Exception) -> JobRetu
 
 
 def show_job(index: int, overrides: Sequence[str], result: Outcome | Exception) -> None:
-    """Show what became of a job.
+    """Print the outcome of a job.
 
     Args:
-        index: its number.
-        overrides: of the job.
-        result: of the job.
+        index: number of the job.
+        overrides: overrides of the job.
+        result: outcome of the job, or the exception it failed with.
     """
     console.rule(Text(f"job {index}: {' '.join(overrides)}"), align="left")
     if isinstance(result, Exception):

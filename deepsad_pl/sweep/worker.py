@@ -1,4 +1,4 @@
-"""A pack of experiments in a process of its own: from their settings to what became of them."""
+"""Run a pack of experiments in a worker process: from their settings to their outcomes."""
 
 import os
 import pickle
@@ -26,9 +26,9 @@ from deepsad_pl.training.fast_import import import_lightning
 if TYPE_CHECKING:
     from deepsad_pl.stacked.experiments import Assignment, Result
 
-# So often does a worker look whether the sweep is to end.
+# Seconds between two checks of a worker whether the sweep is ending.
 _LOOK_S = 0.1
-# A signal to the whole group may reach a worker so long before the sweep has told it.
+# A signal to the whole process group may reach a worker this many seconds before the sweep announces its end.
 _GRACE_S = 2.0
 
 
@@ -37,9 +37,9 @@ class PackedJob:
     """An experiment of a sweep.
 
     Attributes:
-        overrides: of the job.
+        overrides: overrides of the job.
         settings: the resolved configuration as plain dictionaries.
-        command: repeats the experiment.
+        command: command line that repeats the experiment.
     """
 
     overrides: list[str]
@@ -49,11 +49,11 @@ class PackedJob:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The process that gives packs to its workers.
+    """The process that distributes packs to workers.
 
     Attributes:
-        pid: of the process.
-        folder: in which it tells them that it is to end.
+        pid: ID of the process.
+        folder: folder with the file that tells the workers to end.
     """
 
     pid: int
@@ -65,11 +65,11 @@ class Sweep:
 
     @property
     def ends(self) -> bool:
-        """Whether the workers are to close their experiments."""
+        """Whether the workers must close their experiments."""
         return self._end.exists()
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether they are, or will be told so in a moment."""
+        """Whether the workers must close their experiments, waiting up to that many seconds for the announcement."""
         deadline = time.monotonic() + seconds
         while not self.ends:
             if time.monotonic() > deadline:
@@ -78,7 +78,7 @@ class Sweep:
         return True
 
     def end(self) -> None:
-        """Tell the workers."""
+        """Tell the workers to end."""
         self._end.touch()
 
 
@@ -94,25 +94,25 @@ def run_pack(
     """Run the experiments together.
 
     Args:
-        jobs: that can be trained as one.
+        jobs: experiments that can be trained as one stack.
         failures: folder of a study's notes; None outside a study.
-        watch: folder in which the process tells how far it is; None tells nobody.
-        threads: of the computation where the settings leave it open.
-        show: whether this process has the terminal.
-        sweep: whose worker this process is; None if it is the sweep's own.
+        watch: folder for this process's progress file; None: write no progress file.
+        threads: number of CPU threads if the settings leave it open.
+        show: whether this process may write to the terminal.
+        sweep: the sweep whose worker this is; None in the sweep's own process.
 
     Returns:
-        What became of each; exceptions are such as another process can load. None if the sweep is to end.
+        The result of each experiment, with picklable exceptions; None if the sweep is ending.
 
     Raises:
-        SystemExit: if SIGTERM interrupts it; the experiments are closed then.
+        SystemExit: if SIGTERM interrupts it; the experiments are closed first.
     """
     if sweep is not None:
         end_with_the_sweep(sweep.pid)
-        # Ctrl-C reaches the whole group; the sweep passes it on.
+        # Ctrl-C reaches the whole process group; the sweep itself tells the workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _allow_many_files()
-    # A worker of joblib loads this module first.
+    # A joblib worker has not imported anything else before this module.
     import_lightning()
     from deepsad_pl.stacked.experiments import run_together
 
@@ -122,13 +122,13 @@ def run_pack(
         with sigterm_exits(), _ended_by(sweep):
             results = run_together(_assignments(jobs, threads), watch=watch, around=partial(_noted, jobs, failures))
     except SystemExit as stop:
-        # Lightning leaves with no code at SIGTERM, which would look like success.
+        # Lightning exits without a code at SIGTERM, which would look like success.
         code = stop.code or 128 + signal.SIGTERM
         if sweep is not None:
             if sweep.ends_within(_GRACE_S):
-                # If one worker of joblib leaves, it kills the others, which may not have closed theirs yet.
+                # If one worker exits, joblib kills the others, which may not have closed their experiments yet.
                 return None
-            # joblib would hand the exception on and begin the next pack.
+            # joblib would pass the exception on and start the next pack.
             os._exit(int(code))
         raise SystemExit(code) from None
     finally:
@@ -151,10 +151,10 @@ def _assignments(jobs: Sequence[PackedJob], threads: int | None) -> "list[Assign
 
 @contextmanager
 def _ended_by(sweep: Sweep | None) -> Iterator[None]:
-    """Send this process SIGTERM when the sweep is to end.
+    """Send SIGTERM to this process when the sweep ends.
 
     Raises:
-        SystemExit: if it already is.
+        SystemExit: if the sweep is already ending.
     """
     if sweep is None:
         yield
@@ -179,8 +179,8 @@ def _ended_by(sweep: Sweep | None) -> Iterator[None]:
 
 
 def _allow_many_files() -> None:
-    """As many as the system grants: each experiment has two locks, a log and its tracker's files open."""
-    with suppress(ImportError):  # Windows knows no limit
+    """Raise the limit of open files to the maximum: each experiment opens two locks, a log and its tracker's files."""
+    with suppress(ImportError):  # Windows has no such limit
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -189,17 +189,17 @@ def _allow_many_files() -> None:
 
 @contextmanager
 def workers_are_told(sweep: Sweep) -> Iterator[None]:
-    """Let the workers close their experiments at SIGTERM and Ctrl-C, at which joblib would kill them.
+    """At SIGTERM and Ctrl-C, let the workers close their experiments before joblib kills them.
 
-    Inside the block their packs then end as None; after it, or when they have taken too long, the signal has its usual
-    effect. Only the main thread gets signals: in others nothing changes.
+    Inside the block, their packs then return None. After the block, or if the workers take too long, the signal has its
+    usual effect. Only the main thread receives signals, so this has no effect in other threads.
 
     Args:
-        sweep: this process, as its workers know it.
+        sweep: this process, as described to its workers.
 
     Raises:
-        SystemExit: with 128 and the number of the signal, unless whoever else handles it leaves in another way; at a
-            second Ctrl-C at once.
+        SystemExit: with 128 plus the signal number, unless another handler exits differently; immediately at a second
+            Ctrl-C.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -222,7 +222,7 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
     try:
         yield
     except Exception:
-        # Of joblib, whose workers have been killed.
+        # From joblib, whose workers have been killed.
         if not came:
             raise
     finally:
@@ -239,7 +239,7 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
 
 def _kill_workers() -> None:
     for child in psutil.Process().children():
-        with suppress(psutil.Error):  # it has ended meanwhile
+        with suppress(psutil.Error):  # it has already ended
             if "LokyProcess" in " ".join(child.cmdline()):
                 child.kill()
 
@@ -254,7 +254,7 @@ def _noted(jobs: Sequence[PackedJob], failures: Path | None, index: int) -> Iter
 
 
 def portable(value: Any) -> Any:
-    """A value, or in place of an exception that another process could not load one with the same message."""
+    """Return the value; an exception that cannot be pickled is replaced by one with the same message."""
     if isinstance(value, BaseException):
         try:
             pickle.loads(pickle.dumps(value))

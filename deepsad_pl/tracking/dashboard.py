@@ -1,15 +1,15 @@
-r"""The dashboard of a study: a saved workspace of W&B, written as a file and uploaded when somebody is logged in.
+r"""The dashboard of a study: a saved W&B workspace, written to a file and uploaded if a user is logged in.
 
-The keys of our configuration are flat and have dots (``scenario.gamma_l``). W&B wraps the value of each of its keys,
-so such a run is ``{"scenario.gamma_l": {"value": 0.05}}`` to it, and panels, columns and groups must say
-``scenario.gamma_l.value``; ``scenario.value.gamma_l`` would be a key ``scenario`` that holds a dictionary. There is no
-escape for the dot. The workspace library cannot know which of the two is meant and takes the second, except where a
-name that already has ``value`` in it is let through (groups and bars); scatter plots and parallel coordinates are
-mended here. Filters on such keys are not dependable in W&B, so only the group of the runs is filtered.
+The keys of our configuration are flat and contain dots (``scenario.gamma_l``). W&B wraps the value of each key, so it
+stores ``{"scenario.gamma_l": {"value": 0.05}}``, and panels, columns and groups must refer to
+``scenario.gamma_l.value``. The dot cannot be escaped, so the workspace library assumes a nested dictionary and writes
+``scenario.value.gamma_l`` instead. Only groups and bar plots accept a name that already contains ``value``; for scatter
+plots and parallel coordinates this module corrects the key. W&B does not filter reliably on such keys, so runs are
+filtered by their group only.
 
-A panel cannot choose among the runs of its workspace either, so there is no panel for each data set: where a study has
-several, the runs are grouped by the data set as well. The figure of the study's report, which has one panel for each,
-stands in the dashboard.
+A panel cannot select some of the workspace's runs either, so there is no panel per data set: if a study has several
+data sets, the runs are grouped by data set as well. The dashboard also shows the figure of the study's report, which
+does have one panel per data set.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ METHOD = "method.name"
 DATASET = "dataset.name"
 PICTURES = ("figure", "scatter")
 TABLE = "table"
-# Their values lie orders of magnitude apart.
+# Settings whose values lie orders of magnitude apart.
 _LOG_AXES = ("method.eta",)
-# Takes the place of the group's name, in which the library would mistake "=" and quotes for its own.
+# Placeholder for the group's name: the library would parse "=" and quotes in the real one as its own syntax.
 _GROUP = "group"
-# Of a study with three data sets, eleven methods and five values of its axis, and some more.
+# Enough for a study with three data sets, eleven methods and five values on its axis (165 groups).
 _GROUPS = 200
 
 
@@ -44,12 +44,11 @@ class Dashboard:
     """What a dashboard shows, and where.
 
     Attributes:
-        name: of the workspace.
+        name: name of the workspace.
         project: where the runs are.
-        entity: whose project it is; None for the account's default.
-        group: of the study's runs; no others are shown.
-        axes: the settings that the study varies, by their keys in the configuration, such as ``scenario.gamma_l``;
-            none is allowed.
+        entity: owner of the project; None for the account's default.
+        group: group of the study's runs; no others are shown.
+        axes: configuration keys of the settings that the study varies, such as ``scenario.gamma_l``; may be empty.
         datasets: names of the study's data sets.
     """
 
@@ -62,14 +61,14 @@ class Dashboard:
 
 
 def workspace_spec(dashboard: Dashboard) -> dict[str, Any]:
-    """The workspace as W&B's own library would send it; the same dashboard gives the same specification.
+    """Return the specification that W&B's workspace library would upload; it is the same for equal dashboards.
 
     Raises:
         DeepSADError: if the library is not installed.
     """
     view = _workspace(dashboard)._to_model()
     spec: dict[str, Any] = view.model_dump(mode="json", by_alias=True, exclude_none=True)
-    # Id and name are given out by W&B, and so is the default entity.
+    # W&B itself assigns the id, the internal name and the default entity.
     return {key: value for key, value in spec.items() if value != ""}
 
 
@@ -77,8 +76,8 @@ def write_dashboard(folder: Path, dashboard: Dashboard) -> Path:
     """Write :func:`workspace_spec` as ``workspace.json``.
 
     Args:
-        folder: of the study's report; made if there is none.
-        dashboard: of the study.
+        folder: folder of the study's report; created if missing.
+        dashboard: the study's dashboard.
 
     Returns:
         The file.
@@ -97,7 +96,7 @@ def upload_dashboard(dashboard: Dashboard) -> str | None:
     """Save the workspace in W&B, as a new one each time.
 
     Returns:
-        Its address, or None if nobody is logged in: W&B is not asked then.
+        Its URL, or None if no user is logged in; W&B is not contacted then.
 
     Raises:
         DeepSADError: if the library is not installed, or W&B cannot be reached or refuses.
@@ -121,7 +120,7 @@ def upload_dashboard(dashboard: Dashboard) -> str | None:
 
 
 def logged_in() -> bool:
-    """Whether there is a key of an account; nobody is asked for one, and without one nothing is sent."""
+    """Whether an API key is available; never prompts for one, and sends nothing without one."""
     import wandb
 
     if "prompt" in inspect.signature(wandb.login).parameters:
@@ -166,7 +165,7 @@ def _workspace(dashboard: Dashboard) -> Any:
         settings=ws.WorkspaceSettings(max_runs=_GROUPS),
         runset_settings=ws.RunsetSettings(
             filters=ws.And(ws.Metric("Group") == _GROUP),
-            # Scatter plots and parallel coordinates show the mean of each group: a value of the axis is one.
+            # Scatter plots and parallel coordinates show group means, so each value of an axis needs its own group.
             groupby=[ws.Config(_stored(key)) for key in keys],
             order=[ws.Ordering(ws.Metric("Name"), ascending=True)],
             pinned_columns=[
@@ -231,12 +230,12 @@ def _run_panels() -> list[Any]:
 
 
 def _stored(key: str) -> str:
-    """Where W&B keeps the value of a flat key."""
+    """The path under which W&B stores the value of a flat key."""
     return f"{key}.value"
 
 
 def _mended(view: Any, keys: Sequence[str], group: str) -> Any:
-    """The library's model with our flat keys and our group, and with ids that are the same each time."""
+    """Correct the library's model: insert our flat keys and group, and make the panel ids deterministic."""
     (runset,) = view.spec.section.run_sets
     (only,) = runset.filters["filters"]
     only["value"] = group

@@ -1,4 +1,4 @@
-"""Several trackers as one, each of which may fail without harm to the experiment or to the others."""
+"""Report to several trackers; if one fails, the experiment and the other trackers go on."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 
 class GuardedTracker:
-    """A tracker whose failure is told once and then costs its reports, not the experiment.
+    """Wraps a tracker: after its first failure it warns once and stops reporting, but the experiment goes on.
 
     Args:
-        tracker: does the work.
-        name: of its logger, for the message.
+        tracker: the wrapped tracker.
+        name: name of its logger, for the warning.
     """
 
     def __init__(self, tracker: "Tracker", name: str) -> None:
@@ -26,19 +26,19 @@ class GuardedTracker:
         self._failed = False
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """As the tracker does, unless it has failed."""
+        """Forward to the tracker, unless it has failed."""
         if not self._failed:
             with self._guarded():
                 self._tracker.losses(phase, epoch, first_step, values)
 
     def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """As the tracker does, unless it has failed."""
+        """Forward to the tracker, unless it has failed."""
         if not self._failed:
             with self._guarded():
                 self._tracker.result(metrics, y, score)
 
     def finish(self, failed: bool) -> None:
-        """As the tracker does; one that has failed is closed as failed."""
+        """Close the tracker, as failed if it has failed itself."""
         with self._guarded():
             self._tracker.finish(failed or self._failed)
 
@@ -65,17 +65,17 @@ class GuardedTrackers:
         self._trackers = trackers
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """As each tracker does."""
+        """Forward to each tracker."""
         for tracker in self._trackers:
             tracker.losses(phase, epoch, first_step, values)
 
     def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """As each tracker does."""
+        """Forward to each tracker."""
         for tracker in self._trackers:
             tracker.result(metrics, y, score)
 
     def finish(self, failed: bool) -> None:
-        """As each tracker does, also when Ctrl-C interrupts the closing of one before."""
+        """Close every tracker, even if Ctrl-C interrupts the closing of an earlier one."""
         with ExitStack() as stack:
             for tracker in reversed(self._trackers):
                 stack.callback(tracker.finish, failed)

@@ -1,4 +1,4 @@
-"""Loggers named by ``_target_``, any of Lightning's among them, as trackers of an experiment."""
+"""Use loggers named by ``_target_``, such as Lightning's, as trackers of an experiment."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Logger(Protocol):
-    """What every logger of Lightning does."""
+    """The interface of Lightning's loggers."""
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
-        """Take the configuration."""
+        """Log the configuration."""
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Take numbers of one step."""
+        """Log the metrics of one step."""
 
     def save(self) -> None:
-        """Write what is held back."""
+        """Write what is still buffered."""
 
     def finalize(self, status: str) -> None:
-        """Close as ``success`` or ``failed``."""
+        """Close with the status ``success`` or ``failed``."""
 
 
 class LoggerTracker:
-    """Reports to a logger of Lightning: the configuration, the mean loss of each epoch, the metrics on the test set.
+    """Reports to a Lightning logger: the configuration, the mean loss of each epoch and the test metrics.
 
     Args:
-        logger: takes the reports.
+        logger: receives the reports.
         config: the whole configuration, nested.
         first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
     """
@@ -50,7 +50,7 @@ class LoggerTracker:
         self._step, self._begun = max(first_steps.values(), default=0), False
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Log the mean loss at the last step of the epoch, and have it written, as the process may be killed."""
+        """Log the mean loss at the epoch's last step, and save at once because the process may be killed."""
         self._step = self._first_steps[phase] + first_step + len(values) - 1
         loss = sum(values) / len(values)
         self._begun_logger().log_metrics({f"{phase}/loss": loss, f"{phase}/epoch": float(epoch)}, step=self._step)
@@ -65,7 +65,7 @@ class LoggerTracker:
         self._begun_logger().finalize("failed" if failed else "success")
 
     def _begun_logger(self) -> Logger:
-        """The logger, which has the configuration. What it raises there costs its reports only, as elsewhere."""
+        """The logger, once it has logged the configuration. An error there costs only its reports, as elsewhere."""
         if not self._begun:
             self._begun = True
             self._logger.log_hyperparams(dict(self._config))
@@ -75,11 +75,11 @@ class LoggerTracker:
 def tracker_of(
     node: Mapping[str, Any], key: str, run_dir: Path, *, config: Mapping[str, Any], first_steps: Mapping[str, int]
 ) -> "Tracker":
-    """The tracker of a node: what it describes, or a tracker that reports to it if that is a logger of Lightning.
+    """Instantiate a node as a tracker; a Lightning logger is wrapped in a :class:`LoggerTracker`.
 
     Args:
-        node: has ``_target_`` and its arguments; without ``save_dir`` or ``run_dir`` these are the run folder.
-        key: of the node in the configuration, for messages.
+        node: ``_target_`` and its arguments; ``save_dir`` and ``run_dir`` default to the run folder.
+        key: the node's key in the configuration, for messages.
         run_dir: the run folder.
         config: the whole configuration, nested.
         first_steps: the step of the whole run at which each phase begins.
@@ -89,7 +89,7 @@ def tracker_of(
     """
     from deepsad_pl.tracking.tracker import Tracker
 
-    # Only the first rank makes loggers. Lightning takes any task of SLURM but the first for a further one.
+    # Only the first rank creates loggers, but Lightning gives every SLURM task except the first a rank above 0.
     setattr(rank_zero_only, "rank", 0)  # noqa: B010
     made = instantiate({**_run_folder(node["_target_"], run_dir), **node}, key)
     if isinstance(made, Tracker):
@@ -105,16 +105,16 @@ def tracker_of(
 
 
 def _run_folder(target: str, run_dir: Path) -> dict[str, str]:
-    """The run folder under the names that a target takes it by."""
+    """The run folder, as each argument by which a target accepts it."""
     try:
         takes = inspect.signature(get_object(target)).parameters
-    except (ImportError, TypeError, ValueError):  # told by instantiate, if anything is wrong
+    except (ImportError, TypeError, ValueError):  # instantiate reports it
         return {}
     return {name: str(run_dir) for name in RUN_FOLDER if name in takes}
 
 
 def _keep_rows(folder: Path) -> None:
-    """Save the rows of an earlier start, which Lightning's CSVLogger would delete from a folder of a fixed version."""
+    """Keep the rows of an earlier start, which Lightning's CSVLogger would delete if its version is fixed."""
     rows = folder / "metrics.csv"
     if rows.is_file():
         rows.rename(next(path for n in count(1) if not (path := folder / f"metrics.{n}.csv").exists()))

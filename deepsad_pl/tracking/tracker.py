@@ -1,4 +1,4 @@
-"""What every tracker does."""
+"""The interface of trackers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -8,26 +8,26 @@ import numpy.typing as npt
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What every tracker does."""
+    """The interface of trackers."""
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Take the loss of each step of an epoch."""
+        """Report the loss of each step of an epoch."""
 
     def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """Take the outcome on the test set."""
+        """Report the outcome on the test set."""
 
     def finish(self, failed: bool) -> None:
-        """Close; nothing comes after it."""
+        """Close the tracker; nothing is reported afterwards."""
 
 
 class NoTracker:
     """Reports nowhere."""
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def result(self, metrics: Mapping[str, float], y: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finish(self, failed: bool) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,6 +1,6 @@
-"""Where the course and the outcome of a run are reported: Weights & Biases, a CSV file, other loggers, or nowhere.
+"""Trackers that report the losses and results of a run: to Weights & Biases, a CSV file, other loggers, or nowhere.
 
-Local files are the truth; a tracker only mirrors them.
+The local files are authoritative; a tracker only mirrors them.
 """
 
 import csv
@@ -38,7 +38,7 @@ class CSVTracker(NoTracker):
         self._last: dict[str, int] = {}
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Append one row a step; a resumed training first drops the rows that it is about to repeat."""
+        """Append one row per step; a resumed training first drops the rows that it will repeat."""
         if epoch <= self._last.get(phase, epoch):
             self._drop(phase, epoch)
         self._last[phase] = epoch
@@ -58,16 +58,16 @@ class CSVTracker(NoTracker):
 
 
 class WandbTracker:
-    """One W&B run for one experiment; a resumed experiment goes on in the same run.
+    """One W&B run per experiment; a resumed experiment continues the same run.
 
     Args:
         run_dir: the run folder, which keeps the offline files.
-        run_id: of the run.
-        destination: of the run.
+        run_id: ID of the run.
+        destination: where the run is logged.
         config: flat keys.
-        job_type: of the run.
-        plots: whether the ROC curve is drawn. Its ``wandb.Table`` leaves a temporary folder behind for as long as the
-            process lives, which a worker with hundreds of runs does not want.
+        job_type: job type of the run.
+        plots: whether to draw the ROC curve. Its ``wandb.Table`` keeps a temporary folder until the process ends, which
+        is costly in a worker with hundreds of runs.
         first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
 
     Raises:
@@ -113,7 +113,7 @@ class WandbTracker:
         self._run.log(drawn)
 
     def finish(self, failed: bool) -> None:
-        """Close the run, as failed if it did."""
+        """Close the run, with the status "failed" if it failed."""
         self._run.finish(exit_code=1 if failed else 0)
 
 
@@ -157,18 +157,18 @@ def make_tracker(
     plots: bool,
     first_steps: Mapping[str, int],
 ) -> Tracker:
-    """The tracker that the ``logger`` group asks for, which reports to all chosen loggers.
+    """Create the tracker that reports to all loggers chosen in the ``logger`` group.
 
     Args:
         logger: the group's settings.
         run_dir: the run folder.
         config: the whole configuration, nested.
-        group: W&B group where the settings name none.
-        plots: whether to draw the ROC curve where the settings do not say.
+        group: W&B group to use if the settings name none.
+        plots: whether to draw the ROC curve if the settings leave it open.
         first_steps: the step of the whole run at which each phase begins.
 
     Raises:
-        DeepSADError: if a logger cannot be made or is none, or W&B cannot be reached or refuses.
+        DeepSADError: if a logger cannot be created or is not a logger, or W&B cannot be reached or refuses.
     """
     made: list[GuardedTracker] = []
     try:
@@ -178,7 +178,7 @@ def make_tracker(
             for name, node in nodes.items():
                 tracker = tracker_of(node, f"logger.{name}", run_dir, config=config, first_steps=first_steps)
                 made.append(GuardedTracker(tracker, name))
-        # The last, so that no run is begun when another logger cannot be made.
+        # W&B comes last, so that no run is started if another logger cannot be created.
         if (wandb := wandb_settings(logger)) is not None:
             run = WandbTracker(
                 run_dir,
@@ -197,7 +197,7 @@ def make_tracker(
 
 
 def _run_id(run_dir: Path) -> str:
-    """The id of an unfinished experiment's W&B run: an agent's, else the one that it has begun with, else a new one."""
+    """The id of an experiment's W&B run: the W&B agent's, else that of the run to be resumed, else a new one."""
     path, trial = run_dir / RUN_ID, trial_id()
     if trial is not None or not path.exists():
         write_atomic(path, trial or secrets.token_hex(4))
@@ -214,16 +214,16 @@ def log_trial(
     *,
     group: str,
 ) -> None:
-    """Give the trial of a W&B agent the outcome of an experiment that was finished before.
+    """Report the outcome of an already finished experiment to the trial of a W&B agent.
 
     Args:
         logger: the settings of W&B.
-        run_dir: of the experiment.
+        run_dir: run folder of the experiment.
         config: the configuration, nested.
-        metrics: of the record.
+        metrics: metrics of the record.
         y: ground truth, shape (n,): 0 normal, 1 anomaly.
         score: shape (n,).
-        group: of the W&B run where the settings name none.
+        group: W&B group to use if the settings name none.
 
     Raises:
         DeepSADError: if W&B cannot be reached or refuses.

@@ -1,4 +1,4 @@
-"""The report of a study in W&B: its tables, figures and files as one run, offline or online."""
+"""Log the report of a study to W&B: tables, figures and files as one run, offline or online."""
 
 import logging
 import shutil
@@ -17,7 +17,7 @@ JOB_TYPE = "report"
 
 
 def report_key(name: str) -> str:
-    """Under which key the table or the picture of that name is found in the run."""
+    """The key of a table or picture in the run."""
     return f"{JOB_TYPE}/{name}"
 
 
@@ -31,22 +31,22 @@ def log_report(
 ) -> bool:
     """Open a W&B run of the job type ``report``, log everything and close it.
 
-    A failure costs the run in W&B, not the report: it is told as a warning.
+    If this fails, it logs a warning; the local report is not affected.
 
     Args:
-        folder: of the report; W&B's files go into ``wandb`` in it.
-        destination: of the run, in the group of the study's experiments.
-        tables: each is logged as a table, :func:`report_key` of its name.
-        files: those that end in ``.png`` are logged as images, :func:`report_key` of their stem; all others are kept
-            with the run as they are now.
+        folder: folder of the report; W&B's files go into ``wandb`` in it.
+        destination: where the run is logged, with the group of the study's experiments.
+        tables: tables to log, each under :func:`report_key` of its name.
+        files: files to log: each ``.png`` as an image under :func:`report_key` of its stem, the others as copies of
+        their current content.
         config: flat keys.
 
     Returns:
-        Whether all of it was logged.
+        Whether everything was logged.
     """
     try:
         name = "/".join(folder.parts[-2:])
-        # Leaving the context closes the run, as failed if something went wrong.
+        # Leaving the context closes the run, with the status "failed" after an exception.
         with open_run(folder, destination, name=name, job_type=JOB_TYPE, config=config) as run:
             _fill(run, tables, files)
     except Exception as error:
@@ -65,7 +65,7 @@ def _fill(run: Any, tables: Mapping[str, "pd.DataFrame"], files: Sequence[Path])
     run.log(shown)
     for path in files:
         if path not in pictures:
-            # A mere link would show what a later report has made of the file.
+            # A link would show what a later report writes into the file.
             copy = shutil.copy(path, run.dir)
             run.save(str(copy), base_path=run.dir, policy="now")
 
@@ -73,7 +73,7 @@ def _fill(run: Any, tables: Mapping[str, "pd.DataFrame"], files: Sequence[Path])
 def _table(frame: "pd.DataFrame") -> Any:
     import wandb
 
-    # W&B takes NaN for a number, also between words.
+    # W&B treats NaN as a number, even in a column of text.
     values = frame.astype(object).where(frame.notna(), None)
     mixed = any(len({type(value) for value in values[name] if value is not None}) > 1 for name in values)
     rows: list[Iterable[Any]] = [list(row) for row in values.itertuples(index=False)]

@@ -1,4 +1,4 @@
-"""How a run of W&B is opened: silent, beside any other, offline unless it is to be online."""
+"""Open W&B runs: silently, independently of any other open run, offline unless online mode is requested."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Destination:
-    """Where runs go and how they are found there.
+    """Where runs are logged, and how they are labeled there.
 
     Attributes:
         mode: ``offline`` or ``online``.
-        project: of the runs.
-        entity: whose project it is; None for the account's default.
-        group: of the runs.
-        tags: of the runs.
+        project: project of the runs.
+        entity: owner of the project; None for the account's default.
+        group: group of the runs.
+        tags: tags of the runs.
     """
 
     mode: str
@@ -32,16 +32,16 @@ class Destination:
 
     @property
     def online(self) -> bool:
-        """Whether W&B is spoken to."""
+        """Whether the run is sent to W&B while it is running."""
         return self.mode == "online"
 
 
 def destination_of(logger: Mapping[str, Any], *, group: str) -> Destination:
-    """The destination that the settings of ``logger=wandb`` name.
+    """Return the destination given by the settings of ``logger=wandb``.
 
     Args:
-        logger: the settings.
-        group: where they name none.
+        logger: settings of W&B.
+        group: group to use if the settings name none.
     """
     return Destination(
         mode=logger["mode"],
@@ -53,7 +53,7 @@ def destination_of(logger: Mapping[str, Any], *, group: str) -> Destination:
 
 
 def trial_id() -> str | None:
-    """The id of the W&B run that the agent of a W&B sweep has made for this process; None without an agent."""
+    """The id of the run that the agent of a W&B sweep created for this process; None without an agent."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
@@ -66,18 +66,18 @@ def open_run(
     config: Mapping[str, Any],
     run_id: str | None = None,
 ) -> Any:
-    """Open a run. That of an agent's trial goes to the project of its sweep, whatever the destination says.
+    """Open a run. The trial of a W&B agent always goes to the project of its sweep, whatever the destination says.
 
     Args:
         folder: W&B's files go into ``wandb`` in it.
-        destination: of the run.
-        name: of the run.
-        job_type: of the run.
+        destination: where the run is logged.
+        name: name of the run.
+        job_type: job type of the run.
         config: flat keys.
-        run_id: of a run that goes on if there is one of this id; None for a new run.
+        run_id: ID of the run, which is continued if it exists; None for a new run.
 
     Returns:
-        The ``wandb.Run``; as a context it closes itself.
+        The ``wandb.Run``, a context manager that closes the run.
 
     Raises:
         DeepSADError: if W&B cannot be reached or refuses.
@@ -102,7 +102,7 @@ def open_run(
             config=dict(config),
             dir=folder,
             id=run_id,
-            # Offline too: the upload of a second part then goes on where the first one ended.
+            # Also offline: the upload of the second part then continues where the first one ended.
             resume="allow" if run_id is not None else None,
             mode="online" if destination.online else "offline",
             reinit="create_new",

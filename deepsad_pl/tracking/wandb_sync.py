@@ -1,4 +1,4 @@
-"""``make wandb-sync``: offline W&B runs are uploaded, several at a time, by W&B's own ``wandb sync``."""
+"""``make wandb-sync``: upload offline W&B runs, several at a time, with W&B's own ``wandb sync``."""
 
 import argparse
 import subprocess
@@ -19,17 +19,17 @@ COMMAND = (sys.executable, "-m", "wandb")
 JOBS = 8
 _FOLDERS = "offline-run-*"  # offline-run-<date>_<time>-<id>
 _NO_KEY = ("wandb login", "Not authenticated")
-# Where to find the log is no error.
+# A line with the location of the log, not an error.
 _NO_ERROR = "Find detailed error logs at"
 
 
 @dataclass(frozen=True)
 class OfflineRun:
-    """One run of W&B; an experiment that was resumed has left several folders.
+    """One W&B run; a resumed experiment has several folders.
 
     Attributes:
-        run_id: of W&B.
-        folders: its parts, oldest first.
+        run_id: W&B's ID of the run.
+        folders: the run's parts, oldest first.
     """
 
     run_id: str
@@ -37,23 +37,23 @@ class OfflineRun:
 
     @property
     def run_dir(self) -> Path:
-        """The folder of the experiment, or of the study for a report."""
+        """The run folder of the experiment; for a report, the study's folder."""
         return self.folders[0].parent.parent
 
     @property
     def pending(self) -> list[Path]:
-        """Parts that are not uploaded."""
+        """The parts that are not uploaded yet."""
         return [folder for folder in self.folders if not _is_synced(folder)]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run.
+    """Outcome of uploading a run.
 
     Attributes:
         run: the run.
-        error: first line of the error; None if it is uploaded.
-        at_work: whether it was left alone because its experiment is running.
+        error: first line of the error; None if there was none.
+        at_work: whether the run was skipped because its experiment is still running.
     """
 
     run: OfflineRun
@@ -62,7 +62,7 @@ class Result:
 
 
 def offline_runs(root: Path) -> list[OfflineRun]:
-    """All runs below a folder that are not wholly uploaded.
+    """Find all runs below a folder that are not completely uploaded.
 
     Args:
         root: ``output_dir``, or any folder in it.
@@ -81,7 +81,7 @@ def offline_runs(root: Path) -> list[OfflineRun]:
 
 
 def _started(folder: Path) -> tuple[str, int]:
-    # Two parts may begin within one second.
+    # Two parts may start within the same second.
     return folder.name.rsplit("-", 1)[0], min(path.stat().st_mtime_ns for path in folder.glob("*.wandb"))
 
 
@@ -95,19 +95,19 @@ def sync(
     jobs: int = JOBS,
     tell: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Upload runs: different ones side by side, the parts of one run one after the other in the order of their time.
+    """Upload runs in parallel; the parts of one run are uploaded one after the other, oldest first.
 
     Args:
-        runs: to be uploaded.
-        command: how to call W&B.
-        jobs: how many at a time; at least 1.
-        tell: called with each result as it comes.
+        runs: runs to upload.
+        command: command that calls W&B.
+        jobs: number of simultaneous uploads, at least 1.
+        tell: called with each result as soon as it is known.
 
     Returns:
-        A result for each run, in the order in which they were finished.
+        One result per run, in the order of completion.
 
     Raises:
-        DeepSADError: if nobody is logged in; nothing more is tried then.
+        DeepSADError: if no user is logged in; the remaining uploads are cancelled.
     """
     if jobs < 1:
         raise DeepSADError(f"jobs is {jobs}; give a number of at least 1")
@@ -130,9 +130,9 @@ def sync(
 
 
 def _continuation_flags(command: Sequence[str]) -> list[str]:
-    """What ``wandb sync`` needs to continue a run instead of overwriting it.
+    """The flags with which ``wandb sync`` continues a run instead of overwriting it.
 
-    W&B 0.31 reads from the run file whether it continues a run, and has no flag; up to 0.29 there was ``--append``.
+    Up to version 0.29, W&B needs ``--append``; version 0.31 has no flag and reads it from the run file.
     """
     done = subprocess.run(
         [*command, "sync", "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -146,7 +146,7 @@ def _upload(run: OfflineRun, command: Sequence[str], flags: Sequence[str]) -> Re
             for folder in run.pending:
                 continues = flags if folder != run.folders[0] else []
                 if error := _upload_part([*command, "sync", *continues, str(folder)], folder):
-                    # What comes later would be taken for the beginning.
+                    # Without this part, W&B would take the next one for the beginning of the run.
                     return Result(run, error)
     except Timeout:
         return Result(run, at_work=True)
@@ -155,7 +155,7 @@ def _upload(run: OfflineRun, command: Sequence[str], flags: Sequence[str]) -> Re
 
 @contextmanager
 def _at_rest(run_dir: Path) -> Iterator[None]:
-    """Keep the experiment from running: an uploaded part is not looked at again, so it must be complete."""
+    """Lock the experiment: an uploaded part is never uploaded again, so it must be complete."""
     path = run_dir / ".lock"
     if not path.exists():
         yield
@@ -165,11 +165,11 @@ def _at_rest(run_dir: Path) -> Iterator[None]:
 
 
 def _upload_part(call: Sequence[str], folder: Path) -> str | None:
-    # W&B leaves a log in its folder below the working directory.
+    # W&B writes a log into its folder in the working directory.
     done = subprocess.run(
         call, cwd=folder.parent.parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    # It exits with 0 after some errors.
+    # The exit code is 0 even after some errors.
     if done.returncode == 0 and _is_synced(folder):
         return None
     return _first_error(done.stderr + done.stdout) or f"wandb sync ended with exit code {done.returncode}"
@@ -186,8 +186,8 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     """Upload all offline runs below a folder, with a progress bar.
 
     Args:
-        arguments: of the command line; None for those of this process.
-        command: how to call W&B.
+        arguments: command-line arguments; None for those of this process.
+        command: command that calls W&B.
 
     Returns:
         The exit code: 0, or 1 if something could not be uploaded.
