@@ -119,8 +119,8 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             initial_job_idx: number of the first experiment.
 
         Returns:
-            The outcome of each experiment, in their order. Experiments that a killed job did not finish have failed, with
-            an exception that names the job.
+            The outcome of each experiment, in their order. Experiments that a killed job did not finish have failed,
+            with an exception that names the job.
 
         Raises:
             DeepSADError: if the launcher's settings are invalid, or the jobs cannot be submitted.
