@@ -29,7 +29,7 @@ class Entry:
 
         Args:
             fits: raises :class:`~deepsad_pl.common.checkpoints.DamagedError` if the checkpoint is not the expected
-            one.
+                one.
         """
         try:
             content = self.path.read_bytes()

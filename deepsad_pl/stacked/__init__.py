@@ -1,1 +1,1 @@
-"""Many experiments as one training: a leading replica dimension on parameters, buffers, optimizer state and batches."""
+"""Train many experiments at once, with a leading replica dimension on parameters, buffers, Adam's state and batches."""

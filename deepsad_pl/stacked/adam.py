@@ -1,4 +1,4 @@
-"""Torch's Adam on the rows of a tensor, one a replica, without what torch's class does around each step."""
+"""Adam on the rows of a tensor, one row per replica, without the overhead of torch's class in each step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,22 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-# The recommended ones, as everywhere (appendix C).
+# The recommended values, as for all trainings (appendix C).
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 class StackedAdam(torch.optim.Optimizer):
-    """Adam with L2 regularization: each row as torch's Adam would move it alone, all of one schedule in one call.
+    """Adam with L2 regularization: updates each row as torch's Adam would, all rows of one schedule in one call.
 
-    Torch's class looks for a GPU at each step, which alone takes a tenth of the step of a small MLP.
+    Torch's class checks for a GPU at each step, which takes a tenth of the time of a small MLP's step.
 
     Args:
-        weights: of all replicas, shape (K, P); its rows are moved in place.
-        schedules: learning rates and lengths of the phases, and weight decay, of each replica. Those that agree are a
-            group, with a learning rate of its own.
+        weights: parameters of all replicas, shape (K, P); updated in place.
+        schedules: learning rates and lengths of the phases, and weight decay, of each replica. Replicas with equal
+            schedules form a parameter group, with a learning rate of its own.
 
     Attributes:
-        rows: the replicas' parameters, shape (P,) each; one without a gradient stays as it is.
+        rows: parameters of each replica, shape (P,) each; a row without a gradient is not changed.
     """
 
     def __init__(self, weights: Tensor, schedules: Sequence[tuple[Sequence[float], Sequence[int], float]]) -> None:
@@ -41,10 +41,10 @@ class StackedAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Move the rows along their gradients.
+        """Update the rows by their gradients.
 
         Args:
-            closure: called first, if there is one.
+            closure: called first, if given.
         """
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What modules must agree in to be computed as one, and the numbers in which they may differ."""
+"""What must be equal in modules that are computed as one, and the numbers in which they may differ."""
 
 import copy
 from collections.abc import Hashable, Iterator
@@ -16,16 +16,16 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from deepsad_pl.common.lightning_api import LightningModule
 
-# The name of a part, its attribute, and the keys on the way into containers.
+# The path to a number: a submodule's name, an attribute, and the keys of nested containers.
 Place = tuple[Any, ...]
 
 _TENSORS = frozenset({"_parameters", "_buffers", "_modules"})
-# Each module saves and loads itself.
+# Ignored, since each module saves and loads itself.
 _SAVING = frozenset(name for name in vars(nn.Module()) if "state_dict" in name)
-# What Lightning and TrainedMethod keep for themselves.
+# Internal attributes of Lightning and TrainedMethod.
 _RUNNING = frozenset(vars(LightningModule())) - frozenset(vars(nn.Module()))
 _KEPT = frozenset({"_hparams_initial", "_hparams_name", "test_result", "_scored"})
-# Settings of the training, which the loss does not read: replicas may differ in them.
+# Settings of the training, in which replicas may differ, since the loss does not read them.
 OF_TRAINING = frozenset({"lr", "epochs", "weight_decay", "seed"})
 _PLAIN = (type(None), bool, int, complex, str, bytes, type, range, Enum, PurePath)
 _OF_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
@@ -33,10 +33,10 @@ _OF_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 @dataclass(frozen=True)
 class Facts:
-    """What a module is made of, apart from the values of its parameters and buffers.
+    """The structure and attributes of a module, without the values of its parameters and buffers.
 
     Attributes:
-        agreed: equal for modules that compute the same of the same tensors and numbers.
+        agreed: equal for modules that compute the same function of their tensors and numbers.
         numbers: floats and plain tensors among the attributes, by their places.
     """
 
@@ -45,10 +45,10 @@ class Facts:
 
 
 def facts_of(module: nn.Module) -> Facts:
-    """The facts of a module and all its parts.
+    """Collect the facts of a module and all its submodules.
 
     Raises:
-        ValueError: if an attribute cannot be compared with that of another module; says which.
+        ValueError: if an attribute cannot be compared between modules; names the attribute.
     """
     names = {id(part): name for name, part in module.named_modules()}
     numbers: dict[Place, float | Tensor] = {}
@@ -70,7 +70,7 @@ def facts_of(module: nn.Module) -> Facts:
 
 
 def _tensors(module: nn.Module) -> Iterator[Hashable]:
-    """Names, shapes and kinds of parameters and buffers, and which are one."""
+    """Yield names, shapes and types of parameters and buffers, and which of them are the same tensor."""
     first: dict[int, str] = {}
     for named in (module.named_parameters, module.named_buffers):
         for name, tensor in named(remove_duplicate=False):
@@ -91,13 +91,13 @@ def _fact(value: Any, place: Place, numbers: dict[Place, float | Tensor], names:
         case np.ndarray() | np.generic():
             return np.ndarray, value.shape, value.dtype.str, value.tobytes()
         case torch.Generator():
-            return torch.Generator  # whatever is drawn from it inside the loss is refused
+            return torch.Generator  # drawing from it inside the loss is rejected elsewhere
         case FunctionType() | BuiltinFunctionType():
             return value
         case MethodType():
             return MethodType, value.__func__, _fact(value.__self__, place, {}, names)
         case partial():
-            # Its numbers cannot be exchanged.
+            # The numbers inside a partial cannot be replaced.
             return partial, value.func, repr((value.args, value.keywords))
         case dict():
             parts = [(key, _fact(of, (*place, key), numbers, names)) for key, of in value.items()]
@@ -112,19 +112,19 @@ def _fact(value: Any, place: Place, numbers: dict[Place, float | Tensor], names:
 
 
 def is_same(number: float | Tensor, other: float | Tensor) -> bool:
-    """Whether two numbers of one place are the same."""
+    """Whether two numbers from the same place are equal."""
     if isinstance(number, Tensor) and isinstance(other, Tensor):
         return torch.equal(number, other)
     return number is other or bool(number == other)
 
 
 def put(module: nn.Module, place: Place, value: Any) -> None:
-    """Exchange a number in an attribute of a module.
+    """Replace a number in an attribute of a module.
 
     Args:
-        module: whose attribute it is.
-        place: of a number in its :class:`Facts`.
-        value: what is put there; containers around it are copied.
+        module: the module with the attribute.
+        place: place of the number in the module's :class:`Facts`.
+        value: the new number; containers around it are copied.
     """
     name, key, *inside = place
     attributes = vars(module.get_submodule(name))

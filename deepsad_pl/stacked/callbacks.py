@@ -1,4 +1,4 @@
-"""What is recorded, checked and saved of each replica while a stack is trained."""
+"""Callbacks that record, check and save each replica while a stack is trained."""
 
 import copy
 import math
@@ -21,15 +21,15 @@ from deepsad_pl.training.trainer import LossSink, loss_error, spread, warn_of_co
 
 @dataclass
 class Replica:
-    """A training's place in a stack.
+    """One training in a stack.
 
     Attributes:
-        path: of its checkpoint.
-        sink: takes its losses.
-        batches: of its epochs.
-        speaking: while its context is entered, messages are about this replica alone.
-        seconds: that earlier attempts have taken.
-        spread: of its representation, before and after.
+        path: path of its checkpoint.
+        sink: receives its losses.
+        batches: number of batches per epoch.
+        speaking: context in which log messages go to this replica only.
+        seconds: time that earlier attempts have taken.
+        spread: spread of its representation before and after training.
         error: why it failed, or None.
     """
 
@@ -43,11 +43,11 @@ class Replica:
 
 
 class ReplicaCallback(Callback):
-    """A callback that knows the replicas.
+    """Base of the callbacks, with access to the replicas.
 
     Args:
         phase: name of the training.
-        replicas: in the order of the stack.
+        replicas: replicas in the order of the stack.
     """
 
     def __init__(self, phase: str, replicas: Sequence[Replica]) -> None:
@@ -55,10 +55,10 @@ class ReplicaCallback(Callback):
 
 
 class ReplicaLosses(ReplicaCallback):
-    """Hands the losses of every replica on, once an epoch in one transfer; one that is not finite fails its replica.
+    """Passes on the losses of all replicas in one transfer per epoch; a replica with a non-finite loss fails.
 
     Attributes:
-        last: the mean loss of the last epoch over all replicas that go on.
+        last: mean loss of the last epoch over all replicas that have not failed.
     """
 
     last = math.nan
@@ -88,7 +88,7 @@ class ReplicaLosses(ReplicaCallback):
 
 
 class ReplicaSpreads(ReplicaCallback):
-    """Compares the spread of each representation after training with that before it, as for a single training."""
+    """Compares the spread of each representation before and after training, as for a single training."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure before the first step."""
@@ -116,15 +116,15 @@ class ReplicaSpreads(ReplicaCallback):
 
 
 class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
-    """Saves every replica at the end of an epoch, at most once in ``every_seconds``, never after the last one.
+    """Saves every replica at the end of an epoch, at most once per ``every_seconds``, but not after the last epoch.
 
-    A replica's checkpoint is what Lightning would have saved of it, trained alone: any other stack can go on with it,
-    and so can a single run.
+    A replica's checkpoint is the same as Lightning would save if it were trained alone, so that any other stack or a
+    single run can resume from it.
 
     Args:
         phase: name of the training.
-        replicas: in the order of the stack.
-        every_seconds: least time between two.
+        replicas: replicas in the order of the stack.
+        every_seconds: minimum time between two checkpoints.
     """
 
     def __init__(self, phase: str, replicas: Sequence[Replica], every_seconds: float) -> None:
@@ -134,11 +134,11 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
 
     @property
     def share(self) -> float:
-        """The seconds that this attempt has taken for each replica."""
+        """Each replica's share of the time of this attempt, in seconds."""
         return (time.monotonic() - self._start) / len(self.stack)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is time."""
+        """Save if enough time has passed."""
         due = time.monotonic() - self._saved >= self.every_seconds
         if not due or trainer.current_epoch + 1 == trainer.max_epochs:
             return
@@ -180,12 +180,12 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
 
 
 def _loop_of(stack: Mapping[str, Any], batches: int, epochs: int) -> dict[str, Any]:
-    """The progress of a training loop after some epochs of so many batches, as a single training would have it.
+    """The state of the training loop that a single training would have after the finished epochs.
 
     Args:
-        stack: that of the stack's loop, with manual optimization.
-        batches: of an epoch of the replica.
-        epochs: how many are finished.
+        stack: state of the stack's loop, which uses manual optimization.
+        batches: number of batches per epoch of the replica.
+        epochs: number of finished epochs.
     """
     loop = copy.deepcopy(dict(stack))
     steps = {"total": batches * epochs, "current": batches}

@@ -10,7 +10,7 @@ def convolve(  # type: ignore[no-untyped-def]
     channels: tl.constexpr, outputs: tl.constexpr, padded_outputs: tl.constexpr,
     size: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """A convolution: each program computes a block of pixels for all filters of one image and replica."""
+    """Convolution: each program computes a block of pixels of one image and replica, for all filters."""
     image, replica = tl.program_id(1), tl.program_id(2)
     zero = tl.zeros((), tl.int64)  # offsets may exceed 32 bits
     pixel = tl.program_id(0) * block + tl.arange(0, block)
@@ -40,9 +40,9 @@ def sum_products(  # type: ignore[no-untyped-def]
     channels: tl.constexpr, outputs: tl.constexpr, padded_outputs: tl.constexpr,
     size: tl.constexpr, padded_area: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the filters, in parts that remain to be added up.
+    """Gradient of the filters, in partial sums that the caller adds up.
 
-    Each program computes it for one channel of all filters of a replica, over a part of the batch.
+    Each program handles one channel of all filters of a replica, over a part of the batch.
     """
     zero = tl.zeros((), tl.int64)  # offsets may exceed 32 bits
     c, part, replica = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -64,7 +64,7 @@ def sum_products(  # type: ignore[no-untyped-def]
             value = tl.load(maps + row * width + column, there, 0.0)
             where = filter_[None, :] * (out_height * out_width) + pixel[:, None]
             slope = tl.load(slopes + where, exists[None, :] & inside[:, None], 0.0)
-            # Three products of TF32 come to single precision.
+            # Three TF32 products give single precision.
             total = tl.dot(value, slope, total, input_precision="tf32x3")
     filter_of = (part * groups + replica) * outputs + filter_[None, :]
     target = (filter_of * channels + c) * size * size + weight[:, None]

@@ -1,4 +1,4 @@
-"""Many experiments side by side in one process: each leaves what it would leave alone."""
+"""Run many experiments together in one process; each leaves the same files as if it were run alone."""
 
 import copy
 import gc
@@ -55,13 +55,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Assignment:
-    """An experiment that is to be run.
+    """An experiment to run.
 
     Attributes:
-        plan: what to do.
+        plan: plan of the experiment.
         config: the configuration, nested, for the tracker.
-        config_yaml: the same as the run folder keeps it.
-        command: repeats the run.
+        config_yaml: the configuration as YAML, for the run folder.
+        command: command line that repeats the run.
     """
 
     plan: Plan
@@ -71,23 +71,23 @@ class Assignment:
 
 
 Result = Outcome | Exception
-# What surrounds the work on an experiment, given its place in the list: notes of a study.
+# Makes the context in which an experiment is run, given its position in the list; used for a study's notes.
 Around = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass
 class _Member:
-    """An experiment at work.
+    """An experiment that is running.
 
     Attributes:
-        index: its place in the list.
-        assignment: what it is.
+        index: position in the list.
+        assignment: the experiment to run.
         parts: its data and modules.
-        tracker: its reports.
-        work: closes everything.
-        trained: what became of its trainings.
-        replicas: how many were trained as one with it in its last training.
-        result: what became of it, as soon as it has ended.
+        tracker: tracker of the experiment.
+        work: the contexts to close at its end.
+        trained: outcomes of its trainings.
+        replicas: number of experiments in the stack of its last training.
+        result: its outcome or error, once it has ended.
     """
 
     index: int
@@ -113,18 +113,19 @@ class _Member:
 def run_together(
     assignments: Sequence[Assignment], *, watch: Path | None = None, around: Around = lambda _: nullcontext()
 ) -> list[Result]:
-    """Run experiments of one trainer configuration, trainings of one kind as one.
+    """Run experiments with the same trainer configuration; trainings of one kind are stacked.
 
-    Finished ones are not repeated, unfinished ones go on where they stopped, alone or in whatever stack that was. One
-    that another process has is waited for when all others have ended. One that fails stops no other.
+    Finished experiments are not repeated, and unfinished ones are resumed, whether they were run alone or in any stack.
+    An experiment that another process is running is waited for after all others have ended. A failure does not affect
+    the other experiments.
 
     Args:
         assignments: the experiments.
-        watch: folder in which the process tells how far it is; None tells nobody.
-        around: entered with an experiment's place in the list before its work and left after it.
+        watch: folder for this process's progress file; None: write no progress file.
+        around: makes a context, given an experiment's position in the list, in which the experiment is run.
 
     Returns:
-        What became of each, in their order.
+        The outcome or error of each experiment, in their order.
     """
     results: dict[int, Result] = {}
     sources: dict[str, Source] = {}
@@ -135,7 +136,7 @@ def run_together(
         results |= {member.index: member.result for member in members if member.result is not None}
         if busy and (error := _wait_for(assignments[busy[0]].plan)) is not None:
             results[busy.pop(0)] = error
-        # Whoever had the first one may have had them all, and have left them unfinished.
+        # The process that had the first one may have had all of them, and may have left them unfinished.
         todo = busy
     return [results[index] for index in range(len(assignments))]
 
@@ -147,7 +148,10 @@ def _begin_all(
     sources: dict[str, Source],
     results: dict[int, Result],
 ) -> tuple[list[_Member], list[int]]:
-    """Open the experiments; those of other processes are told, results of others that are no work are put in."""
+    """Open experiments. Return the opened ones and the positions of those that other processes are running.
+
+    Adds the results of experiments that need no work, or cannot be opened, to ``results``.
+    """
     members: list[_Member] = []
     busy: list[int] = []
     try:
@@ -170,14 +174,14 @@ def _begin_all(
 
 
 def _train_and_score(members: Sequence[_Member], watch: Path | None) -> None:
-    """Do the work on open experiments and close them."""
+    """Train and score open experiments, and close them."""
     try:
         for number in range(max((len(member.parts.phases) for member in members), default=0)):
             _train([member for member in _alive(members) if number < len(member.parts.phases)], number, watch)
         for member in _alive(members):
             _finish(member)
     except Exception as error:
-        # What is no experiment's own, such as a full disk.
+        # An error that concerns all experiments, such as a full disk.
         for member in _alive(members):
             member.end(error)
     except BaseException as stop:
@@ -187,7 +191,7 @@ def _train_and_score(members: Sequence[_Member], watch: Path | None) -> None:
 
 @contextmanager
 def _on_its_own(member: _Member) -> Iterator[None]:
-    """Let what goes wrong with one experiment end that one."""
+    """Let an error end only the experiment that it concerns."""
     try:
         with speaking_for(member.plan):
             yield
@@ -202,7 +206,7 @@ def _stop(members: Sequence[_Member], stop: BaseException) -> None:
 
 
 def _wait_for(plan: Plan) -> DeepSADError | None:
-    """Wait until no other process has an experiment; what keeps it from being locked."""
+    """Wait until no other process is running an experiment; return the error if it cannot be locked."""
     try:
         with locked_run(plan):
             return None
@@ -215,7 +219,7 @@ def _alive(members: Sequence[_Member]) -> list[_Member]:
 
 
 def _close(work: ExitStack, error: BaseException | None) -> None:
-    """Leave the contexts as an exception would, without raising it."""
+    """Exit the contexts as with an exception, but do not raise it."""
     if error is None:
         work.close()
         return
@@ -228,10 +232,10 @@ def _close(work: ExitStack, error: BaseException | None) -> None:
 
 
 def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str, Source]) -> _Member | Outcome:
-    """Open an experiment: its notes, its lock, its files, its tracker.
+    """Open an experiment: its notes, lock, files and tracker.
 
     Raises:
-        BusyError: if another process has it.
+        BusyError: if another process is running it.
     """
     plan = assignment.plan
     if (finished := answer(plan, assignment.config, wait=False)) is not None:
@@ -257,8 +261,8 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
 
 
 def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
-    """The plan's data, read once for all experiments that have the same."""
-    # The seed divides all other data into training and test set.
+    """The plan's data, loaded once for all experiments that share them."""
+    # Without a test set of its own, a data set is split by the seed.
     seed = None if about.of_dataset(plan.dataset).own_test_set else plan.seed
     content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files")]
     key = json.dumps([plan.dataset, str(plan.data_dir), seed, content], sort_keys=True)
@@ -268,13 +272,13 @@ def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
 
 
 def _train(members: Sequence[_Member], number: int, watch: Path | None) -> None:
-    """Bring the phase of that number to its trained state in every experiment."""
+    """Load or train the phase of that number in every experiment."""
     for member in members:
         if number:
             member.parts.phases[number].module.start_from(member.parts.phases[number - 1].module)
     with ExitStack() as locks:
         entries = _locked_entries(members, number, locks)
-        # Whoever is the first to need a training does it for all.
+        # The first experiment that needs a training runs it; the rest reuse it.
         first: dict[Path | int, _Member] = {}
         shared: list[tuple[_Member, _Member]] = []
         finished: dict[int, Checkpoint] = {}
@@ -312,7 +316,7 @@ def _train(members: Sequence[_Member], number: int, watch: Path | None) -> None:
 
 
 def _locked_entries(members: Sequence[_Member], number: int, locks: ExitStack) -> dict[int, Entry]:
-    """The cache entry of each experiment whose training may be shared, locked until the block ends."""
+    """Lock the cache entries of all experiments whose training may be shared, until the stack of locks is closed."""
     keys: dict[tuple[str, str], list[_Member]] = {}
     for member in members:
         phase = member.parts.phases[number]
@@ -320,7 +324,7 @@ def _locked_entries(members: Sequence[_Member], number: int, locks: ExitStack) -
             assert phase.determined_by is not None
             keys.setdefault((str(member.plan.cache_dir), entry_key(phase.determined_by)), []).append(member)
     entries: dict[int, Entry] = {}
-    # In one order everywhere: two stacks that want the same entries cannot wait for each other.
+    # Always lock in the same order, so that two stacks that need the same entries cannot deadlock.
     for _, sharing in sorted(keys.items()):
         plan, phase = sharing[0].plan, sharing[0].parts.phases[number]
         assert plan.cache_dir is not None and phase.determined_by is not None
@@ -332,7 +336,7 @@ def _locked_entries(members: Sequence[_Member], number: int, locks: ExitStack) -
 def _train_all(
     members: Sequence[_Member], number: int, watch: Path | None
 ) -> list[tuple[_Member, Checkpoint | Exception]]:
-    """Train the phase of that number in all of them, in stacks of one kind."""
+    """Train the phase of that number in all experiments, in stacks of one kind."""
     stacks: dict[Hashable, list[tuple[_Member, Training]]] = {}
     alone: dict[str, list[_Member]] = {}
     done: list[tuple[_Member, Checkpoint | Exception]] = []
@@ -379,7 +383,7 @@ def _train_all(
             else:
                 done.append((one[0], result))
         if len(refused) > 1:
-            # Perhaps they can be where the floats agree too.
+            # Retry in groups whose floats are equal as well.
             todo += [(part, why) for part in refused.values()]
         elif refused:
             alone.setdefault(why, []).extend(member for of in refused.values() for member, _ in of)
@@ -391,7 +395,7 @@ def _train_all(
 
 
 def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path | None) -> list[Checkpoint | Exception]:
-    """Train a stack; one that does not fit the memory of a GPU in two halves, from where it stood."""
+    """Train a stack; if it does not fit into GPU memory, continue it in two halves."""
     begun = [copy.deepcopy(training.phase.module.state_dict()) for training in trainings]
     try:
         return train_stack(trainings, plan.trainer, plan.run_dir, watch=watch)
@@ -407,7 +411,7 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
         log.exception("the stack failed")
         return [error] * len(trainings)
     log.warning("a stack of %d does not fit the memory of the GPU: it is trained in two halves", len(trainings))
-    # What the attempt has learned since its last checkpoint, and what it holds on the GPU, in cycles some of it.
+    # Discard the progress since the last checkpoints, and free the GPU memory, part of it held by reference cycles.
     again: dict[int, list[int]] = {}
     resumed = [replace(training, resumed=_saved_by(training)) for training in trainings]
     for index, (training, state) in enumerate(zip(resumed, begun, strict=True)):
@@ -426,14 +430,14 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
 
 
 def _saved_by(training: Training) -> Checkpoint | None:
-    """What a stack that was broken off has saved of a training, or what this one has begun with."""
+    """The checkpoint that an aborted stack saved of a training, or else the one from which the training was resumed."""
     with training.speaking():
         found = usable(training.path, training.phase.module)
     return None if found is None or is_finished(found) else found
 
 
 def _train_alone(member: _Member, phase: Phase) -> Checkpoint | Exception:
-    """A training that cannot be stacked."""
+    """Run a training that cannot be stacked."""
     try:
         with speaking_for(member.plan):
             return train(member.plan, phase, member.tracker)

@@ -1,4 +1,4 @@
-"""How each module is stacked: by an objective written by hand for its very class, or by its own terms, vectorized."""
+"""Choose how a module is stacked: by a hand-written objective for its class, or by vectorizing its own ``terms``."""
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -18,12 +18,12 @@ from deepsad_pl.stacked.vectorized import VectorizedObjective, agreement_of, req
 
 @dataclass(frozen=True)
 class _Form:
-    """An objective written by hand.
+    """A hand-written objective.
 
     Attributes:
-        objective: made from the modules of a stack.
-        networks: the names of its networks, which have all its parameters, in their order.
-        agree: what replicas of one stack must agree in, beside their networks.
+        objective: class of the objective, constructed from the modules of a stack.
+        networks: names of the module's networks, which together contain all its parameters, in order.
+        agree: settings that must be equal within a stack, in addition to the networks.
     """
 
     objective: Callable[[Any], Objective]
@@ -31,7 +31,7 @@ class _Form:
     agree: Callable[[Any], Hashable]
 
 
-# By the very class: whatever a subclass changes, the form here does not know it.
+# By exact class, since a subclass may change what the form assumes.
 _FORMS: dict[type[TrainedMethod], _Form] = {
     AutoencoderModule: _Form(
         AutoencoderObjective, ("encoder", "decoder"), lambda module: ("autoencoder", module.loss, module.sigmoid)
@@ -44,11 +44,11 @@ _FORMS: dict[type[TrainedMethod], _Form] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What replicas of one stack must agree in.
+    """What must be equal in all replicas of a stack.
 
     Attributes:
-        form: the class of their objective.
-        agreed: what it is made of.
+        form: class of their objective.
+        agreed: structure and settings of the module.
     """
 
     form: Callable[[Any], Objective]
@@ -56,19 +56,19 @@ class Kind:
 
     @property
     def is_vectorized(self) -> bool:
-        """Whether replicas are computed by vectorizing their own terms."""
+        """Whether replicas are computed by vectorizing the method's own ``terms``."""
         return self.form is VectorizedObjective
 
 
 def kind_of(module: TrainedMethod) -> Kind:
-    """What replicas of one stack must agree in.
+    """What must be equal in all replicas of a stack.
 
     Raises:
-        ValueError: if the module cannot be stacked; says why.
+        ValueError: if the module cannot be stacked; gives the reason.
     """
     if (form := _FORMS.get(type(module))) is not None:
         networks = [getattr(module, name) for name in form.networks]
-        # Of other layers than ours, or with a frozen part, it is vectorized as any other method.
+        # With unknown layers or frozen parameters, it is vectorized like any other method.
         with suppress(ValueError):
             _require_known(networks)
             return Kind(form.objective, (form.agree(module), str(networks)))

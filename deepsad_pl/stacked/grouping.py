@@ -1,4 +1,4 @@
-"""Which experiments are trained as one, and how many of them."""
+"""Decide which experiments are trained in one stack, and how many."""
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -13,20 +13,20 @@ from deepsad_pl.training.trainer_arguments import has_arguments
 
 T = TypeVar("T")
 
-# Settings of the data set that each phase has its own of.
+# Settings of the data set that each phase sets for itself.
 _SCHEDULE = ("lr", "epochs", "batch_size")
-# On CPUs the cost of a replica stops falling there; what a GPU can take is a matter of its memory.
+# On CPUs, larger stacks do not lower the cost per replica any further; on GPUs, memory is the limit.
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
-# A few replicas of a network for rows cost hardly more than one, on a CPU; of one for images each costs its own.
+# On a CPU, a few replicas of a network for rows cost hardly more than one; for images the cost is proportional.
 LEAST_OF_ROWS = 16
 
 
 def stack_key(plan: Plan) -> Hashable | None:
-    """What experiments of one stack agree in; None for an experiment that is run on its own.
+    """Key that is equal for experiments that can be stacked; None for an experiment that must be run alone.
 
-    They share the data set, the network, the method or its family, the number of epochs of each phase, settings that
-    are no real numbers, and the trainer. They may differ in classes, gammas, k_l, eta, seed, learning rates, weight
-    decay, batch size and number of samples.
+    Experiments in a stack share the data set, the network, the method or its family, the number of epochs of each
+    phase, the trainer, and all settings that are not real numbers. They may differ in classes, gammas, k_l, eta, seed,
+    learning rates, weight decay, batch size and number of samples.
     """
     method, pretrain = plan.method, plan.pretrain
     if plan.about.shallow or plan.ranks > 1 or plan.trainer["compile"] or has_arguments(plan.trainer):
@@ -43,7 +43,7 @@ def stack_key(plan: Plan) -> Hashable | None:
 
 
 def _kind_of(plan: Plan, group: str, phase: Mapping[str, Any]) -> Any:
-    """The family of a training, or its class with the settings that its replicas must agree in."""
+    """The family of a training, or its class with the settings that must be equal within a stack."""
     if group == "method" and plan.about.stack is not None and not code_of(group, phase):
         return plan.about.stack
     settings = arguments_of(group, phase)
@@ -63,15 +63,15 @@ def packs_of(
     least: int = 1,
     together: Callable[[T], Hashable] | None = None,
 ) -> list[list[T]]:
-    """Items of one key together, in as few packs as allowed, of sizes that differ by at most one.
+    """Divide items into packs of equal keys: as few packs as allowed, with sizes that differ by at most one.
 
     Args:
-        items: each with its key; items of one key stay in their order.
-        most: items of a pack, >= 1.
-        workers: that take packs side by side, >= 1: each gets as many of a key, if there are enough.
-        least: no key is divided into smaller packs than that for the sake of the workers.
-        together: neighbours with the same value come into one pack where the sizes allow it, at the cost of packs that
-            are less alike; None: there are none.
+        items: pairs of key and item; items of one key keep their order.
+        most: maximum number of items per pack, >= 1.
+        workers: number of workers that run packs in parallel, >= 1; a key's items are spread evenly over them.
+        least: minimum number of items per pack to which a key is divided for the sake of the workers.
+        together: adjacent items with the same value are kept in one pack if ``most`` allows it, at the cost of less
+            even sizes; None: no items are kept together.
     """
     groups: dict[Hashable, list[T]] = {}
     for key, item in items:

@@ -1,4 +1,4 @@
-"""K replicas of a method as one LightningModule."""
+"""A LightningModule that trains K replicas of a method at once."""
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -19,18 +19,18 @@ from deepsad_pl.stacked.steps import NotVectorizedError
 
 
 class StackedModule(LightningModule):
-    """Trains K modules of one kind as each would be trained alone, in one loop.
+    """Trains K modules of one kind in one loop, each as it would be trained alone.
 
-    Parameters, buffers and the optimizer's state have a leading dimension of replicas. The modules
-    themselves get what was learned with :meth:`unstack`. Every replica keeps its own learning rates, weight decay and
-    number of batches; the loss of one has no gradient in another, so that one which turns NaN stays alone.
+    Parameters, buffers and the optimizer's state have a leading replica dimension; :meth:`unstack` copies them into the
+    modules. Every replica keeps its own learning rates, weight decay and number of batches. No gradient flows between
+    replicas, so a replica whose loss becomes NaN does not affect the others.
 
     Args:
-        modules: of one kind (see :func:`~deepsad_pl.stacked.forms.kind_of`), with the same number of epochs.
+        modules: modules of one kind (see :func:`~deepsad_pl.stacked.forms.kind_of`), with equal numbers of epochs.
 
     Attributes:
-        weights: the parameters of replica k in row k, shape (K, P).
-        losses: of each step since the list was last emptied, shape (active replicas,) each.
+        weights: parameters of replica k in row k, shape (K, P).
+        losses: losses of each step since the list was last emptied, shape (active replicas,) each.
     """
 
     weights: Tensor
@@ -40,7 +40,7 @@ class StackedModule(LightningModule):
     def __init__(self, modules: Sequence[TrainedMethod]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        # A list in a tuple keeps Lightning from taking them for parts of this module.
+        # A list inside a tuple, so that the modules are not registered as submodules.
         self._modules_of = (list(modules),)
         self._sizes = [parameter.numel() for parameter in _parameters(modules[0])]
         self.register_buffer("weights", torch.stack([_flat(_parameters(module)) for module in modules]))
@@ -50,16 +50,16 @@ class StackedModule(LightningModule):
 
     @property
     def replicas(self) -> list[TrainedMethod]:
-        """The modules."""
+        """The stacked modules."""
         return self._modules_of[0]
 
     def resume(self, states: Sequence[dict[str, Tensor]]) -> None:
-        """Go on with these states of the optimizer, see :func:`joined_state`."""
+        """Resume from these optimizer states, one per replica, see :func:`joined_state`."""
         self._resumed = list(states)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One Adam for all."""
-        # The weights are where the Trainer wants them by now.
+        """Create one Adam for all replicas."""
+        # By now the Trainer has moved the weights to their device.
         schedules = [(module.lr, module.epochs, module.weight_decay) for module in self.replicas]
         self._adam = StackedAdam(self.weights, schedules)
         for row, state in zip(self._adam.rows, self._resumed, strict=False):
@@ -74,7 +74,7 @@ class StackedModule(LightningModule):
             super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
-        """Fix the centers that no checkpoint brought, each from the data of its replica."""
+        """Initialize centers that were not loaded from a checkpoint, each from the data of its replica."""
         loader = cast(StackedLoader, self.trainer.train_dataloader)
         for module, of_replica in zip(self.replicas, loader.loaders, strict=True):
             if isinstance(module, HypersphereMethod) and not module.center_is_set:
@@ -86,7 +86,7 @@ class StackedModule(LightningModule):
         self._objective.check(self.weights, self._buffers_of, loader)
 
     def setup(self, stage: str) -> None:
-        """Bring the modules to the device, in training mode as each would be alone."""
+        """Move the modules to the device and set them to training mode."""
         for module in self.replicas:
             module.to(self.trainer.strategy.root_device).on_fit_start()
 
@@ -99,22 +99,22 @@ class StackedModule(LightningModule):
     def transfer_batch_to_device(
         self, batch: Iterator[StackedBatch], device: torch.device, dataloader_idx: int
     ) -> Iterator[StackedBatch]:
-        """It is there already."""
+        """Return the batch as it is, since it is already on the device."""
         return batch
 
     def training_step(self, batch: Iterator[StackedBatch], batch_idx: int) -> None:
-        """Some steps, each of all replicas that have a batch in it."""
+        """Train a chunk of steps, each with all replicas that have a batch in it."""
         for x, semi_y, rows in batch:
             self._step(x, semi_y, rows)
 
     def _step(self, x: Tensor, semi_y: Tensor, rows: Rows) -> None:
         active = len(x)
-        # A leaf of its own: the gradient of a slice would be as large as all the weights.
+        # Make the slice a leaf: the gradient of a non-leaf slice would be as large as all the weights.
         weights = self.weights[:active].requires_grad_()
         terms = self._objective.terms(weights, self._buffers_of, rows, x, semi_y)
-        # A sum over the replica's rows: the mean over its batch.
+        # The weighted sum over a replica's rows is the mean over its batch.
         losses = (terms * rows.weight[:, 0]).sum(dim=1)
-        # Past Lightning, whose hooks around both would cost more than a step of a small MLP.
+        # Bypasses Lightning, whose hooks around backward and step would cost more than a small MLP's step.
         (gradient,) = torch.autograd.grad(losses.sum(), [weights])
         self.losses.append(losses.detach())
         for row, of_row in zip_longest(self._adam.rows, gradient.unbind()):
@@ -123,7 +123,7 @@ class StackedModule(LightningModule):
 
     @torch.no_grad()
     def unstack(self) -> None:
-        """Give each module what it has learned so far."""
+        """Copy the trained parameters and buffers into the modules."""
         for index, module in enumerate(self.replicas):
             for parameter, flat in zip(
                 _parameters(module), self.weights[index].split_with_sizes(self._sizes), strict=True
@@ -141,13 +141,13 @@ class StackedModule(LightningModule):
         return lr_at(self.current_epoch, self.replicas[index].lr, self.replicas[index].epochs)
 
     def optimizer_state(self, index: int) -> dict[int, dict[str, Tensor]]:
-        """The state of a replica's Adam, by the number of the parameter, as torch has it trained alone."""
+        """A replica's Adam state by parameter number, as torch would have it for a single training."""
         row = self._adam.state[self._adam.rows[index]]
         parts = {key: row[key].split_with_sizes(self._sizes) for key in ("exp_avg", "exp_avg_sq")}
         return {
             number: {
                 "step": row["step"].clone(),
-                # In the memory format of the parameter, which torch's fused Adam takes for granted.
+                # Use the memory format of the parameter, which torch's fused Adam assumes.
                 **{key: torch.empty_like(parameter).copy_(parts[key][number].view_as(parameter)) for key in parts},
             }
             for number, parameter in enumerate(map(torch.detach, _parameters(self.replicas[index])))
@@ -155,10 +155,10 @@ class StackedModule(LightningModule):
 
 
 def joined_state(state: dict[int, dict[str, Tensor]], module: TrainedMethod) -> dict[str, Tensor]:
-    """The state of Adam for all parameters of a module in one, from that of each by its number.
+    """Join the Adam states of a module's parameters, given by parameter number, into one flat state.
 
     Raises:
-        NotVectorizedError: if a parameter has none, since it has never had a gradient.
+        NotVectorizedError: if a parameter has no state because it never had a gradient.
     """
     if len(state) < len(_parameters(module)):
         raise NotVectorizedError("they give a parameter no gradient")

@@ -12,12 +12,12 @@ from deepsad_pl.networks.mlp import MLP
 from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
 from deepsad_pl.stacked.small_convolution import grouped_convolution
 
-# A layer's tensors and the activations -> activations. Inside, images are (B, K * C, H, W), all else is
-# (K, features, B): both as torch's own batch norm takes them.
+# (tensors of the replicas, activations) -> activations. Between layers, images have shape (B, K * C, H, W) and other
+# activations (K, features, B), as torch's batch norm expects them.
 Layer = Callable[["Replicas", Tensor], Tensor]
 
 _MOMENTUM = 0.1
-# By the very class: subclasses may compute something else.
+# By exact class, since subclasses may compute something else.
 _LAYERED: tuple[type[nn.Module], ...] = (MLP, LeNetEncoder, LeNetDecoder)
 _LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.Linear, BatchNorm, nn.Conv2d, nn.ConvTranspose2d),
@@ -26,13 +26,13 @@ _LAYERS: tuple[type[nn.Module], ...] = (
 
 
 class Replicas:
-    """The parameters and running statistics of K replicas, or of some of them, taken one after the other by layers.
+    """The parameters and running statistics of some or all replicas, which the layers consume one after the other.
 
     Args:
-        weights: of each layer that has some, shape (K, ...).
+        weights: weights of each layer that has any, shape (K, ...).
         statistics: running mean and variance of each batch norm, shape (K, C) each.
-        rows: which rows of the batch count.
-        momentum: of the running statistics.
+        rows: which rows of the batch are not padding.
+        momentum: momentum of the running statistics.
     """
 
     def __init__(
@@ -47,28 +47,28 @@ class Replicas:
         self._weights, self._statistics = iter(weights), iter(statistics)
 
     def weight(self) -> Tensor:
-        """The next one."""
+        """The weight of the next layer."""
         return next(self._weights)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """The next ones."""
+        """The running mean and variance of the next batch norm."""
         return next(self._statistics)
 
 
 def stack_layers(network: nn.Module) -> list[Layer]:
-    """The layers of a network of ours for many replicas.
+    """Convert the layers of one of the package's networks to layers for many replicas.
 
     Args:
-        network: has ``layers``, as :class:`~deepsad_pl.networks.lenet.LeNetEncoder` does.
+        network: a network with ``layers``, such as :class:`~deepsad_pl.networks.lenet.LeNetEncoder`.
 
     Raises:
-        ValueError: if there is a layer that cannot be stacked.
+        ValueError: if a layer cannot be stacked.
     """
     layers = list(_layers_of(network))
     stacked: list[Layer] = [_to_maps if isinstance(layers[0], nn.Conv2d) else _transposed]
     for before, layer, following in zip([None, *layers], layers, [*layers[1:], None], strict=False):
         if type(layer) is nn.LeakyReLU and type(before) is BatchNorm:
-            continue  # a part of it
+            continue  # already part of the batch norm before
         slope = float(following.negative_slope) if type(following) is nn.LeakyReLU else 1.0
         stacked.append(_stack(layer, slope))
     stacked.append(_from_maps if isinstance(layers[-1], nn.ConvTranspose2d) else _transposed)
@@ -76,7 +76,7 @@ def stack_layers(network: nn.Module) -> list[Layer]:
 
 
 def run(layers: Sequence[Layer], replicas: Replicas, x: Tensor) -> Tensor:
-    """The output of the layers for x of shape (K, B, ...), of shape (K, B, ...)."""
+    """Run the layers on x of shape (K, B, ...); returns shape (K, B, ...)."""
     for layer in layers:
         x = layer(replicas, x)
     return x
@@ -90,7 +90,7 @@ def _layers_of(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _name(module: nn.Module) -> str:
-    """A layer as torch shows it, a network by its class."""
+    """The name of a module for messages: a layer's repr, a network's class."""
     return type(module).__name__ if list(module.children()) else str(module)
 
 
@@ -101,7 +101,7 @@ def _transposed(_: Replicas, x: Tensor) -> Tensor:
 def _to_maps(replicas: Replicas, x: Tensor) -> Tensor:
     _, batch, channels, height, width = x.shape
     if x.is_cuda:
-        # Channels first, for which the kernels there are faster.
+        # Channels first, for which GPU kernels are faster.
         return x.transpose(0, 1).reshape(batch, replicas.count * channels, height, width)
     maps = x.permute(1, 3, 4, 0, 2).reshape(batch, height, width, replicas.count * channels)
     return maps.permute(0, 3, 1, 2)  # (B, K * C, H, W), channels last
@@ -134,7 +134,7 @@ def _stack(layer: nn.Module, slope: float) -> Layer:
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
-    """Whether it has no bias and moves over each pixel, with zeros around the image."""
+    """Whether it has no bias, stride 1, no dilation or groups, and zero padding."""
     return (
         layer.bias is None
         and layer.stride == layer.dilation == (1, 1)
@@ -152,7 +152,7 @@ def _linear(replicas: Replicas, x: Tensor) -> Tensor:
 def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
     mean, var = replicas.statistics()
     if replicas.rows.valid is None:
-        # Nothing is padded: each channel of each replica is one of torch's.
+        # Without padding, each channel of each replica is one channel of torch's batch norm.
         channels = x.flatten(0, 1)[None] if x.dim() == 3 else x
         running = mean.view(-1), var.view(-1)
         y = F.batch_norm(channels, *running, training=True, momentum=replicas.momentum, eps=eps)
@@ -179,13 +179,13 @@ def _norm(replicas: Replicas, x: Tensor, eps: float, slope: float) -> Tensor:
 
 @torch.no_grad()
 def _move(mean: Tensor, var: Tensor, batch_mean: Tensor, batch_var: Tensor, momentum: float) -> None:
-    """Let the running statistics follow those of a batch."""
+    """Update the running statistics with those of a batch."""
     mean.lerp_(batch_mean, momentum)
     var.lerp_(batch_var, momentum)
 
 
 class _Convolution:
-    """A convolution with a group for each replica."""
+    """A grouped convolution with one group per replica."""
 
     def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
         assert isinstance(layer.padding, tuple)
@@ -197,6 +197,6 @@ class _Convolution:
     def __call__(self, replicas: Replicas, x: Tensor) -> Tensor:
         filters = replicas.weight()
         if self._transposed:
-            # At stride 1 it is a convolution with mirrored filters, for which CPUs have faster code.
+            # At stride 1, a transposed convolution equals a convolution with mirrored filters, which is faster on CPUs.
             filters = filters.transpose(1, 2).flip(3, 4)
         return grouped_convolution(x, filters.flatten(0, 1), self._padding, replicas.count)

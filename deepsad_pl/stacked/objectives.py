@@ -1,4 +1,4 @@
-"""The losses of many replicas at once, written by hand where that is much faster than vectorizing a method's own."""
+"""Losses of many replicas at once, written by hand where that is much faster than vectorizing a method's own loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ from deepsad_pl.stacked.network import Replicas, run, stack_layers
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.replica_norm import Rows
 
-# Where no replica has an inverse, something finite to compute and not to use.
+# For a stack without Deep SAD, whose inverse distances are then computed but not used: keeps them finite.
 EPS = 1e-6
 
 
 def trained_parameters(module: TrainedMethod) -> dict[str, nn.Parameter]:
-    """The parameters that a module's optimizer moves, in its order."""
+    """The parameters that a module's optimizer updates, in the optimizer's order."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 class Objective(ABC):
-    """What K replicas of one kind minimize; made from their modules.
+    """The loss of K replicas of one kind, constructed from their modules.
 
     Attributes:
-        counts_batches: whether ``terms`` moves ``num_batches_tracked`` too.
+        counts_batches: whether ``terms`` also updates ``num_batches_tracked``.
     """
 
     counts_batches = False
@@ -45,7 +45,7 @@ class Objective(ABC):
         self._sizes = [shape.numel() for shape in self._shapes.values()]
 
     def split(self, weights: Tensor) -> dict[str, Tensor]:
-        """The parameters by their names, shape (K, ...) each, from all of them, shape (K, P)."""
+        """Split flat weights, shape (K, P), into parameters by name, shape (K, ...) each."""
         parts = weights.split_with_sizes(self._sizes, 1)
         return {name: part.view(-1, *shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
@@ -55,32 +55,32 @@ class Objective(ABC):
 
         Args:
             weights: parameters of the first k replicas, shape (k, P).
-            buffers: by their names, of all replicas, shape (K, ...); running statistics of the first k are moved.
-            rows: which of the B rows count.
+            buffers: buffers of all replicas by name, shape (K, ...); running statistics of the first k are updated.
+            rows: which of the B rows are not padding.
             x: input, shape (k, B, ...).
             semi_y: semi-labels, shape (k, B).
 
         Returns:
-            Shape (k, B), in float32 at least; rows of padding have some value.
+            The losses, shape (k, B), in at least float32; arbitrary for padding rows.
         """
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch, from 0."""
+        """Prepare for an epoch, counted from 0."""
         return
 
     def check(self, weights: Tensor, buffers: dict[str, Tensor], loader: StackedLoader) -> None:
-        """See before the first step whether ``terms`` gives what each replica gives alone.
+        """Check before the first step that ``terms`` computes the same losses as each replica alone.
 
         Args:
-            weights: of all replicas, shape (K, P).
-            buffers: of all, left as they are.
-            loader: of the replicas.
+            weights: parameters of all replicas, shape (K, P).
+            buffers: buffers of all replicas; not modified.
+            loader: loader of the replicas.
         """
         return
 
 
 class LayeredObjective(Objective):
-    """One whose networks are run layer by layer, their parameters taken one after the other."""
+    """An objective whose networks are run layer by layer."""
 
     def terms(self, weights: Tensor, buffers: dict[str, Tensor], rows: Rows, x: Tensor, semi_y: Tensor) -> Tensor:
         """The loss of each sample, shape (k, B)."""
@@ -97,14 +97,14 @@ class LayeredObjective(Objective):
         """The loss of each sample, shape (k, B).
 
         Args:
-            replicas: parameters and statistics of the first k.
+            replicas: parameters and statistics of the first k replicas.
             x: input, shape (k, B, ...).
             semi_y: semi-labels, shape (k, B).
         """
 
 
 class AutoencoderObjective(LayeredObjective):
-    """See :class:`~deepsad_pl.methods.autoencoder.AutoencoderModule`."""
+    """The loss of :class:`~deepsad_pl.methods.autoencoder.AutoencoderModule`."""
 
     def __init__(self, modules: Sequence[AutoencoderModule]) -> None:
         super().__init__(modules)
@@ -121,7 +121,7 @@ class AutoencoderObjective(LayeredObjective):
 
 
 class HypersphereObjective(LayeredObjective):
-    """Deep SAD, one-class and soft-boundary Deep SVDD, in any mixture.
+    """The losses of Deep SAD, one-class Deep SVDD and soft-boundary Deep SVDD, in any mixture.
 
     Without labels Deep SAD is one-class Deep SVDD.
     """
@@ -138,7 +138,7 @@ class HypersphereObjective(LayeredObjective):
         self._nu = [module.nu if isinstance(module, SoftBoundarySVDDModule) else None for module in modules]
 
     def layered(self, replicas: Replicas, x: Tensor, semi_y: Tensor) -> Tensor:
-        """The summands of each objective, shape (K, B)."""
+        """The loss of each sample, shape (K, B)."""
         active = replicas.count
         distance2 = squared_distance(run(self._encoder, replicas, x), self._center[:active])
         terms = deep_sad_terms(distance2, semi_y * self._sees[:active], self._eta[:active], self._eps)
@@ -150,7 +150,7 @@ class HypersphereObjective(LayeredObjective):
 
 
 def _bounded(nu: float | None, terms: Tensor, distance2: Tensor, size: int) -> Tensor:
-    """The terms of a replica, of a soft boundary if it has a nu."""
+    """The terms of one replica; with ``nu``, those of the soft-boundary loss."""
     if nu is None:
         return terms
     return soft_boundary_terms(distance2, radius(distance2[:size].detach().sqrt(), nu), nu)

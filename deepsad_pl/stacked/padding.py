@@ -1,4 +1,4 @@
-"""Batch norm that leaves out rows of padding, put into a network that is vectorized as it is."""
+"""Batch norm that ignores padding rows, for networks that are vectorized unchanged."""
 
 import math
 from collections.abc import Iterator
@@ -20,9 +20,10 @@ class Padded:
     """Which rows of a batch are padding.
 
     Attributes:
-        weight: 1 / size for a row that counts and 0 for padding, shape (B,).
-        valid: 1 and 0 alike, shape (B,).
-        fill: what every layer puts into rows of padding, to see whether others take notice; None: whatever comes.
+        weight: 1 / size for a real row and 0 for padding, shape (B,).
+        valid: 1 for a real row and 0 for padding, shape (B,).
+        fill: value that every batch norm writes into padding rows, to test whether real rows are affected; None: do not
+            overwrite them.
     """
 
     weight: Tensor
@@ -31,18 +32,18 @@ class Padded:
 
 
 def paddings(x: Tensor, semi_y: Tensor, rows: Rows) -> Iterator[tuple[float | None, Rows, Tensor, Tensor]]:
-    """A batch with one more row of padding for each replica, filled in ways that no loss overlooks.
+    """Yield a batch with an additional padding row per replica, filled in ways that affect any loss that reads it.
 
     Args:
         x: input, shape (K, B, ...).
         semi_y: semi-labels, shape (K, B).
-        rows: which of the B rows count.
+        rows: which of the B rows are not padding.
 
     Yields:
-        What each layer is to put there (None: whatever comes), the rows, the input and the semi-labels.
+        The value that batch norms write into padding rows (None: none), the rows, the input and the semi-labels.
 
     Raises:
-        ValueError: if the input is not of floats.
+        ValueError: if the input is not floating-point.
     """
     if not x.is_floating_point():
         raise ValueError(f"there is no padding of {x.dtype}")
@@ -50,7 +51,7 @@ def paddings(x: Tensor, semi_y: Tensor, rows: Rows) -> Iterator[tuple[float | No
     assert wide.valid is not None
     padding = wide.valid[..., 0] == 0
     x, semi_y = (torch.cat([of, of[:, :1]], dim=1) for of in (x, semi_y))
-    # A sum, a maximum, a quantile or a count over the batch: at least one of them is another then.
+    # One of these values changes any sum, maximum, quantile or count over the batch.
     large = 1e4 * (1 + float(x.abs().max()))
     for fill, label in ((None, 0), (math.nan, 1), (large, -1), (-large, 0)):
         filled = x.clone()
@@ -60,16 +61,16 @@ def paddings(x: Tensor, semi_y: Tensor, rows: Rows) -> Iterator[tuple[float | No
 
 
 class PaddedNorms:
-    """The batch norms of a network, which leave out padding while there is some.
+    """Replaces the batch norms of a network by ones that ignore padding, if there is any.
 
     Args:
-        network: whose batch norms they become.
+        network: the network whose batch norms are replaced.
 
     Attributes:
-        padded: of the batch at hand; None: every row counts.
+        padded: padding of the current batch; None: there is none.
 
     Raises:
-        ValueError: if there is a batch norm that is not known here.
+        ValueError: if a batch norm is of an unknown class or has no momentum.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -79,7 +80,7 @@ class PaddedNorms:
                 continue
             if type(part) not in _KNOWN or part.momentum is None:
                 raise ValueError(f"{part} is not known")
-            # On the instance, where it hides the method.
+            # Set on the instance, where it overrides the method of the class.
             part.forward = partial(self._forward, part)  # type: ignore[method-assign]
 
     def _forward(self, norm: _BatchNorm, x: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ def _normalized(norm: _BatchNorm, x: Tensor, padded: Padded) -> Tensor:
         x = torch.where(counts, x, 0.0)
     with torch.autocast(x.device.type, enabled=False):
         full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        # Rows of padding have no gradient from a product with weights of 0, which is faster than a masked mean.
+        # Padding rows get no gradient from a product with weights of 0, which is faster than a masked mean.
         mean = padded.weight @ _over_pixels(full)
         centered = full - _of_channels(mean, x)
         var = padded.weight @ _over_pixels(centered.square())
@@ -109,7 +110,7 @@ def _normalized(norm: _BatchNorm, x: Tensor, padded: Padded) -> Tensor:
         with torch.no_grad():
             count = padded.valid.sum() * x[0, 0].numel()
             unbiased = var * (count / (count - 1).clamp(min=1))
-            # Not lerp_, which is not vectorized.
+            # Not lerp_, which torch.func does not vectorize.
             for running, of_batch in ((norm.running_mean, mean), (norm.running_var, unbiased)):
                 running.mul_(1 - norm.momentum).add_(of_batch, alpha=norm.momentum)
             norm.num_batches_tracked.add_(1)
@@ -118,10 +119,10 @@ def _normalized(norm: _BatchNorm, x: Tensor, padded: Padded) -> Tensor:
 
 
 def _over_pixels(x: Tensor) -> Tensor:
-    """(B, C, ...) -> (B, C)."""
+    """Average over pixels: (B, C, ...) -> (B, C)."""
     return x.flatten(2).mean(dim=2) if x.dim() > 2 else x
 
 
 def _of_channels(tensor: Tensor, x: Tensor) -> Tensor:
-    """(C,) -> what broadcasts to x, (B, C, ...)."""
+    """Reshape (C,) so that it broadcasts to x, (B, C, ...)."""
     return tensor.view(-1, *[1] * (x.dim() - 2))

@@ -9,29 +9,29 @@ from torch import Tensor
 from deepsad_pl.data.batch_loader import BatchLoader, batch_sizes
 from deepsad_pl.stacked.replica_norm import Rows
 
-# (x, semi_y, rows): input (K, B, ...), semi-labels (K, B), which of the B rows of each replica count.
+# (x, semi_y, rows): input (K, B, ...), semi-labels (K, B), which of each replica's B rows are not padding.
 StackedBatch = tuple[Tensor, Tensor, Rows]
-# Steps of a chunk.
+# Steps per chunk.
 _CHUNK = 16
 
 
 class StackedLoader:
-    """Yields iterators over ``(x, semi_y, rows)``: in step i of an epoch the i-th batch of every replica that has one.
+    """Yields iterators over ``(x, semi_y, rows)``; step i holds the i-th batch of every replica that has one.
 
-    A chunk of steps is one batch to the Trainer, whose work around each costs as much as a step of a small MLP. Take
-    the steps of a chunk before those of the next one.
+    The Trainer treats a chunk of steps as one batch, since its overhead per batch costs as much as a small MLP's step.
+    Consume all steps of a chunk before the next chunk.
 
-    Replicas may differ in their number of samples, batches and batch size. Smaller batches are filled up with rows that
-    do not count; replicas without a batch are left out, which are always the last ones.
+    Replicas may differ in their number of samples, number of batches and batch size. Smaller batches are padded.
+    Replicas without a batch in a step, always the last ones, are left out.
 
     Args:
-        loaders: of the replicas, each with its own seed, on one device, with the most batches first.
+        loaders: loaders of the replicas, each with its own seed, on one device, sorted by decreasing number of batches.
 
     Raises:
-        ValueError: if they are not sorted, or their samples differ in shape, type or scale.
+        ValueError: if the loaders are not sorted, or their samples differ in shape, type or scale.
     """
 
-    # Lightning asks every loader with a sampler for it.
+    # Lightning requires this of every loader that has a sampler.
     batch_sampler = None
 
     def __init__(self, loaders: Sequence[BatchLoader]) -> None:
@@ -49,7 +49,7 @@ class StackedLoader:
         self._semi_y = torch.cat([loader.semi_y for loader in loaders])
         self._first_row = torch.tensor([0, *(len(loader.x) for loader in loaders[:-1])]).cumsum(0).tolist()
         for loader, part in zip(loaders, self._x.split_with_sizes([len(loader.x) for loader in loaders]), strict=True):
-            loader.x = part  # one copy is enough
+            loader.x = part  # share memory with the stacked data
         self._rows = self._rows_of_steps()
         self.epoch = 0
 
@@ -65,37 +65,37 @@ class StackedLoader:
 
     @property
     def sampler(self) -> "StackedLoader":
-        """Where Lightning looks for ``set_epoch``."""
+        """The object on which Lightning calls ``set_epoch``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose orders the next iteration takes."""
+        """Set the epoch, which determines the order of the samples in the next iteration."""
         self.epoch = epoch
         for loader in self.loaders:
             loader.set_epoch(epoch)
 
     @property
     def pads(self) -> bool:
-        """Whether a batch of some replica is ever smaller than that of another."""
+        """Whether any step of an epoch pads a batch, because replicas differ in batch size."""
         return any(rows.valid is not None for rows in self._rows)
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """Number of steps per epoch."""
         return len(self._rows)
 
     def __len__(self) -> int:
-        """How many chunks an epoch has."""
+        """Number of chunks per epoch."""
         return -(-self.steps // _CHUNK)
 
     def positions(self) -> Tensor:
-        """Which rows of the stacked data each step of this epoch takes, shape (steps, K, B), on the CPU."""
+        """The row indices into the stacked data for each step of this epoch, shape (steps, K, B), on the CPU."""
         width = max(max(sizes) for sizes in self._sizes)
         positions = torch.empty(self.steps, len(self.loaders), width, dtype=torch.int64)
         for k, (loader, sizes, first) in enumerate(zip(self.loaders, self._sizes, self._first_row, strict=True)):
             order = loader.order() + first
-            positions[:, k] = first  # padding: any row of its own
-            # The larger batches come first, and differ by one from the others.
+            positions[:, k] = first  # padding: repeat any row of the replica
+            # Batch sizes differ by at most one, with the larger batches first.
             large = sizes.count(sizes[0])
             split = large * sizes[0]
             positions[:large, k, : sizes[0]] = order[:split].view(large, sizes[0])
@@ -104,7 +104,7 @@ class StackedLoader:
         return positions
 
     def __iter__(self) -> Iterator[Iterator[StackedBatch]]:
-        # The one transfer of an epoch; the device is not waited for.
+        # The only transfer of an epoch; asynchronous.
         positions = self.positions().to(self._device, non_blocking=True)
         steps = self._batches(positions, self._semi_y[positions])
         for first in range(0, self.steps, _CHUNK):

@@ -1,4 +1,4 @@
-"""Where replicas are trained, and how many of them fit the memory there."""
+"""Estimate how much memory replicas need, and how much is free on the device."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,25 +11,25 @@ from torch import nn
 
 from deepsad_pl.networks.description import build_decoder, build_encoder, has_decoder
 
-# An activation is kept for the gradient, normalized in a copy, and has a gradient itself.
+# Copies per activation: it is kept for the gradient, copied when normalized, and has a gradient itself.
 _COPIES_OF_ACTIVATIONS = 4
-# Weights, gradients, Adam's two averages, what is passed between them; the module's own.
+# Copies per parameter: weights, gradients, Adam's two averages, temporaries, and the module's own copy.
 _COPIES_OF_PARAMETERS = 7
 _FLOAT_BYTES = 4
-# The data of a replica are brought together with those of all others.
+# Copies of the data: each replica's own, and the stacked data.
 _COPIES_OF_DATA = 2
-# What is left to everything else.
+# The share of the free memory that replicas may use.
 _SHARE = 0.5
 
 
 def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_size: int, data: int) -> int:
-    """About how much memory one replica takes in the larger of its trainings: of an autoencoder, if phi has a decoder.
+    """Estimate the memory of a replica in its largest training, which is an autoencoder's if phi has a decoder.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
-        shape: of a sample.
-        batch_size: of a step.
-        data: bytes of the training set.
+        shape: shape of a sample.
+        batch_size: batch size of a step.
+        data: size of the training set in bytes.
     """
     with torch.device("meta"):
         networks = [build_encoder(network), *([build_decoder(network)] if has_decoder(network) else [])]
@@ -51,7 +51,7 @@ def _numbers(network: nn.Module) -> int:
 
 
 def free_bytes(device: str) -> int:
-    """The memory that is free for replicas: a share of what nobody uses now and this process may have.
+    """The memory available for replicas in bytes: a share of the free memory, within the limits of this process.
 
     Args:
         device: ``cpu`` or ``cuda``.
@@ -62,11 +62,11 @@ def free_bytes(device: str) -> int:
 
 
 def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What the limits of the control groups leave that a container or a job of SLURM puts this process into.
+    """The memory left under the limits of this process's control groups, which containers and SLURM jobs set.
 
     Args:
-        root: where they are mounted.
-        own: names those of this process, a line each: ``number:controllers:path``.
+        root: mount point of the control groups.
+        own: file that lists this process's control groups, one per line: ``number:controllers:path``.
     """
     left = [2**63]
     for line in own.read_text().splitlines() if own.exists() else []:
@@ -78,7 +78,7 @@ def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
         else:
             continue
         group = top / name.lstrip("/")
-        # A limit of any group around it counts. In a container the own path may be that of the host.
+        # The limits of all parent groups apply. In a container, the path in ``own`` may be the host's.
         for folder in (group, *group.parents):
             if not folder.is_relative_to(top):
                 break

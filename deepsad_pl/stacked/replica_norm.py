@@ -1,4 +1,4 @@
-"""Batch normalization and leaky ReLU of many replicas at once, each over its own part of the batch."""
+"""Batch normalization and leaky ReLU for many replicas at once, each over its own part of the batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a stacked batch count: replica k has the first ``sizes[k]`` of B.
+    """Which rows of a stacked batch are not padding: the first ``sizes[k]`` of B rows for replica k.
 
     Attributes:
-        sizes: one of each replica, >= 1.
-        count: the same, shape (K, 1, 1).
-        weight: 1 / size for a row of the replica and 0 for padding, shape (K, 1, B).
-        valid: 1 and 0 alike, shape (K, B, 1); None if nothing is padded.
+        sizes: number of rows of each replica, >= 1.
+        count: the sizes as a tensor, shape (K, 1, 1).
+        weight: 1 / size for a real row and 0 for padding, shape (K, 1, B).
+        valid: 1 for a real row and 0 for padding, shape (K, B, 1); None if nothing is padded.
     """
 
     sizes: tuple[int, ...]
@@ -28,12 +28,12 @@ class Rows:
 
     @staticmethod
     def of(sizes: Sequence[int], like: Tensor, width: int | None = None) -> "Rows":
-        """The rows of a batch.
+        """Create the rows of a batch.
 
         Args:
-            sizes: of each replica's part, >= 1.
-            like: has the device and, where it is a floating one, the type of the tensors.
-            width: B; None: the largest of the sizes.
+            sizes: number of rows of each replica, >= 1.
+            like: gives the device and, if it is floating-point, the dtype of the tensors.
+            width: B; None: the largest size.
         """
         dtype = like.dtype if like.is_floating_point() else torch.float32
         count = torch.tensor(sizes, dtype=dtype)[:, None, None]
@@ -49,11 +49,11 @@ class Rows:
 
     @cached_property
     def unbiased(self) -> Tensor:
-        """n / (n - 1) with n the replica's size, shape (K, 1, 1)."""
+        """Factor n / (n - 1) with n the replica's size, shape (K, 1, 1)."""
         return self.count / (self.count - 1).clamp(min=1)
 
     def repeated(self, times: int) -> "Rows":
-        """The rows when each of them is ``times`` rows, side by side: the pixels of a feature map."""
+        """The rows if each is repeated ``times`` times in a row, as for the pixels of a feature map."""
         if times not in self._repeated:
             weight = self.weight.repeat_interleave(times, dim=2) / times
             valid = None if self.valid is None else self.valid.repeat_interleave(times, dim=1)
@@ -67,7 +67,7 @@ class Rows:
 
 
 class _NormAndLeakyReLU(torch.autograd.Function):
-    """The arithmetic, whatever the layout: ``mean_of`` and ``mean_square_of`` reduce x to a shape that broadcasts."""
+    """The computation for any layout: ``mean_of`` and ``mean_square_of`` reduce x to a shape that broadcasts to it."""
 
     @staticmethod
     def forward(
@@ -106,25 +106,26 @@ class _NormAndLeakyReLU(torch.autograd.Function):
 
 
 def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Normalize the columns of each replica over its rows, then leaky ReLU.
+    r"""Normalize the columns of each replica over its rows, then apply leaky ReLU.
 
     .. math::
 
         \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y = \max(\hat x, 0) + s \min(\hat x, 0)
 
-    with the mean and the (biased) variance over the replica's rows. Rows of padding get some finite value and pass no
-    gradient on; none may come back to them, so that the loss must not depend on them. Computed in float32 at least.
+    with the mean and the (biased) variance over the replica's rows. Padding rows get an arbitrary finite value and pass
+    on no gradient. The loss must not depend on them, so that they receive no gradient either. Computed in at least
+    float32.
 
     Args:
         x: shape (K, B, C).
-        rows: which of the B rows count.
+        rows: which of the B rows are not padding.
         eps: added to the variance.
-        slope: s, of negative values; 1 leaves them as they are.
+        slope: slope s for negative values; 1 disables the ReLU.
 
     Returns:
         y, shape (K, B, C) in x's dtype; the mean and the biased variance, shape (K, 1, C) each.
     """
-    # A product with the weights is several times faster than a masked mean.
+    # A matrix product with the weights is several times faster than a masked mean.
     mean_of = partial(torch.bmm, rows.weight)
     result: tuple[Tensor, Tensor, Tensor] = _NormAndLeakyReLU.apply(
         x, rows.valid, mean_of, lambda centered: mean_of(centered.square()), eps, slope
@@ -135,23 +136,23 @@ def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> t
 def norm_and_leaky_relu_of_maps(
     x: Tensor, rows: Rows, *, eps: float, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """:func:`norm_and_leaky_relu` for contiguous maps (channels first, as on a GPU), some rows of which are padding.
+    """:func:`norm_and_leaky_relu` for contiguous maps (channels first, as on a GPU) with padding.
 
     Args:
         x: shape (B, K * C, H, W).
-        rows: which of the B rows count, with padding.
+        rows: which of the B rows are not padding; some are.
         eps: added to the variance.
-        slope: of negative values; 1 leaves them as they are.
+        slope: slope for negative values; 1 disables the ReLU.
 
     Returns:
-        y, shape (B, K * C, H, W) in x's dtype; the mean and the biased variance, shape (K, C) each; what the latter is
-        multiplied by for the unbiased one, shape (K, 1).
+        y, shape (B, K * C, H, W) in x's dtype; the mean and the biased variance, shape (K, C) each; the factor from the
+        biased to the unbiased variance, shape (K, 1).
     """
     assert rows.valid is not None
     replicas, pixels = len(rows.sizes), x.shape[2] * x.shape[3]
     weight = rows.weight.permute(2, 0, 1) / pixels  # (B, K, 1)
 
-    # Over the pixels first, so that no product of all maps is written to memory.
+    # Reduce over pixels first, so that no product of the size of all maps is written to memory.
     def mean_of(maps: Tensor) -> Tensor:
         return (maps.sum(dim=3) * weight).sum(dim=0)[..., None]
 

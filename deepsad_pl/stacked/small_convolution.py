@@ -1,4 +1,4 @@
-"""Grouped convolutions with few channels a group, on a GPU: faster than cuDNN's, by Triton kernels of our own."""
+"""Triton kernels for grouped convolutions with few channels per group, faster than cuDNN on a GPU."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from deepsad_pl.training.compiling import missing_for_compiling
 
-# Comes with torch where torch has CUDA; imported with the kernels only.
+# Triton is installed with CUDA builds of torch; it is imported only with the kernels.
 HAS_TRITON = find_spec("triton") is not None
 
-# Measured with 96 replicas on an H200 up to 16 filters, and 3 channels to 32 filters; beyond that cuDNN is left to it.
+# Measured with 96 replicas on an H200: up to 16 filters, and from 3 channels to 32 filters; cuDNN handles the rest.
 _MOST_FILTERS = 32
 _MOST_PRODUCTS = 128
-# CUDA's limit for the second and third dimension of a grid: images, replicas.
+# CUDA's limit for the second and third grid dimension, used for images and replicas.
 _MOST_PROGRAMS = 65_535
 _BLOCK = 128
-# Programs that share the batch of one replica in the gradient of the filters.
+# Number of programs among which a replica's batch is divided for the gradient of the filters.
 _PARTS = 16
 
 
 @cache
 def _can_run(device: torch.device) -> bool:
-    """Whether Triton runs on a GPU: one of NVIDIA with TF32, on a machine with the C compiler that Triton calls."""
+    """Whether Triton runs on this device: an NVIDIA GPU with TF32, and a C compiler for Triton to call."""
     return (
         HAS_TRITON
         and torch.version.hip is None
@@ -35,7 +35,7 @@ def _can_run(device: torch.device) -> bool:
 
 
 def pays(x: Tensor, filters: Tensor) -> bool:
-    """Whether these kernels can be used and are expected to be faster than cuDNN's.
+    """Whether these kernels can be used and are expected to be faster than cuDNN.
 
     Args:
         x: maps, shape (B, K * C, H, W).
@@ -61,10 +61,10 @@ def small_convolution(x: Tensor, filters: Tensor, padding: int, groups: int) -> 
         x: maps, shape (B, K * C, H, W).
         filters: square, shape (K * O, C, R, R).
         padding: zeros around the maps, at most R - 1.
-        groups: K.
+        groups: number of replicas K.
 
     Returns:
-        Shape (B, K * O, H', W') with H' = H + 2 * padding - R + 1, contiguous.
+        The output maps, shape (B, K * O, H', W') with H' = H + 2 * padding - R + 1, contiguous.
     """
     result: Tensor = _SmallConvolution.apply(x, filters, padding, groups)
     return result
@@ -83,7 +83,7 @@ class _SmallConvolution(torch.autograd.Function):
         x, filters = ctx.saved_tensors
         grad, of_x, of_filters = grad_outputs[0].contiguous(), None, None
         if ctx.needs_input_grad[0]:
-            # At stride 1 the gradient is a convolution with mirrored filters.
+            # At stride 1, the gradient of x is a convolution with mirrored filters.
             mirrored = filters.unflatten(0, (ctx.groups, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1).contiguous()
             of_x = _convolved(grad, mirrored, filters.shape[2] - 1 - ctx.padding, ctx.groups)
         if ctx.needs_input_grad[1]:
@@ -117,10 +117,10 @@ def _gradient_of_filters(x: Tensor, grad: Tensor, padding: int, groups: int) -> 
     channels, outputs = many // groups, grad.shape[1] // groups
     size = height + 2 * padding - grad.shape[2] + 1
     if channels > outputs:
-        # The kernel's time grows with the channels. With x and its gradient exchanged it gives the mirrored filters.
+        # The kernel's time grows with the channels. With x and grad swapped, it gives the mirrored filters' gradient.
         mirrored = _gradient_of_filters(grad, x, size - 1 - padding, groups)
         return mirrored.view(groups, channels, outputs, size, size).transpose(1, 2).flip(3, 4).flatten(0, 1)
-    # Summed in a fixed order, unlike by atomic additions: the same bits each time.
+    # Partial sums added in a fixed order are reproducible bit by bit, unlike atomic additions.
     parts = x.new_empty(_PARTS, groups * outputs, channels, size, size)
     grid = (channels, _PARTS, groups)
     convolution_kernels.sum_products[grid](
@@ -132,7 +132,7 @@ def _gradient_of_filters(x: Tensor, grad: Tensor, padding: int, groups: int) -> 
 
 
 def _gradient_by_torch(x: Tensor, grad: Tensor, filters: Tensor, padding: int, groups: int) -> Tensor:
-    """The gradient of the filters by cuDNN, faster than ours unless there is one channel before or after."""
+    """The gradient of the filters by cuDNN, which is faster than our kernel unless there is one channel or filter."""
     wanted = [False, True, False]
     found: Tensor = torch.ops.aten.convolution_backward(
         grad, x, filters, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], groups, wanted
@@ -145,16 +145,16 @@ def _power_of_2(least: int) -> int:
 
 
 def grouped_convolution(x: Tensor, filters: Tensor, padding: tuple[int, ...], groups: int) -> Tensor:
-    """The convolution of each replica, by whatever computes it fastest.
+    """Convolve each replica with its filters, by the fastest available implementation.
 
     Args:
         x: maps, shape (B, K * C, H, W).
         filters: shape (K * O, C, R, S).
-        padding: zeros above and beside the maps.
-        groups: K.
+        padding: zeros added vertically and horizontally.
+        groups: number of replicas K.
     """
     if len({*padding}) == len({*filters.shape[2:]}) == 1 and pays(x, filters):
         return small_convolution(x, filters, padding[0], groups)
-    # Of cuDNN's grouped kernels those for channels first are the faster ones, of a CPU's those for channels last.
+    # Grouped convolutions are faster with channels first in cuDNN, and with channels last on a CPU.
     layout = torch.contiguous_format if x.is_cuda else torch.channels_last
     return F.conv2d(x, filters.contiguous(memory_format=layout), padding=padding, groups=groups)

@@ -1,11 +1,11 @@
-"""What the processes of a sweep tell of the stacks that they train. No torch here."""
+"""Progress files of the processes that train stacks in a sweep. Does not import torch."""
 
 from contextlib import suppress
 from pathlib import Path
 
 
 def stacks_folder(failures: Path) -> Path:
-    """Where the stacks of a study are told of.
+    """The folder of the progress files of a study's stacks.
 
     Args:
         failures: folder of the study's notes.
@@ -14,15 +14,15 @@ def stacks_folder(failures: Path) -> Path:
 
 
 def stacks_at_work(folder: Path) -> str:
-    """The phase and the epoch of every stack that is being trained: ``fit 3/150 of 31, pretrain 9/150 of 30``."""
+    """Phase, epoch and size of every stack in training, such as ``fit 3/150 of 31, pretrain 9/150 of 30``."""
     told: list[str] = []
     for path in sorted(folder.glob("*.txt")):
-        with suppress(FileNotFoundError):  # it has ended meanwhile
+        with suppress(FileNotFoundError):  # the stack has ended meanwhile
             told.append(path.read_text(encoding="utf-8"))
     return ", ".join(told)
 
 
 def forget_stacks(folder: Path) -> None:
-    """Remove what processes that were killed have left."""
+    """Remove the progress files of killed processes."""
     for path in folder.glob("*.txt"):
         path.unlink(missing_ok=True)

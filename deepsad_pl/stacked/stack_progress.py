@@ -1,4 +1,4 @@
-"""How far the stacks of a sweep are, told by the processes that train them to the one that has the terminal."""
+"""Show the progress of stacks that other processes train, by way of progress files."""
 
 import os
 import socket
@@ -17,12 +17,12 @@ from deepsad_pl.stacked.stack_notes import stacks_at_work
 
 
 class StackWatch(Callback):
-    """Writes how far the stack of this process is, at the end of an epoch, at most once a second.
+    """Writes the progress of this process's stack to a file at the end of an epoch, at most once per second.
 
     Args:
-        folder: of one file a process.
+        folder: folder of the progress files, one per process.
         phase: name of the training.
-        replicas: how many are trained as one.
+        replicas: number of replicas in the stack.
     """
 
     _EVERY_S = 1.0
@@ -33,32 +33,32 @@ class StackWatch(Callback):
         self._written = 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the epoch."""
+        """Write the epoch."""
         if time.monotonic() - self._written < self._EVERY_S:
             return
         self._written = time.monotonic()
         told = f"{self._phase} {trainer.current_epoch + 1}/{trainer.max_epochs} of {self._replicas}"
-        # A disk that is full costs the word, not the training.
+        # A full disk must not stop the training.
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, told)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the word back."""
+        """Remove the progress file."""
         self._path.unlink(missing_ok=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the word back."""
+        """Remove the progress file."""
         self._path.unlink(missing_ok=True)
 
 
 class StackProgress:
-    """A bar over the experiments of a sweep whose stacks other processes train.
+    """A progress bar over the experiments of a sweep whose stacks other processes train.
 
     Args:
-        total: how many experiments.
-        folder: where the processes tell how far they are.
-        every_s: seconds between two looks at it.
+        total: number of experiments.
+        folder: folder of the progress files.
+        every_s: seconds between two checks of the folder.
     """
 
     def __init__(self, total: int, folder: Path, every_s: float = 1.0) -> None:
@@ -76,7 +76,7 @@ class StackProgress:
         self._task = self._progress.add_task("", total=total, stacks="")
 
     def __enter__(self) -> "StackProgress":
-        """Show it."""
+        """Show the bar."""
         self._progress.start()
         self._thread.start()
         return self
@@ -84,7 +84,7 @@ class StackProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave it on the screen."""
+        """Stop the bar and leave it on the screen."""
         self._stop.set()
         self._thread.join()
         self._progress.update(self._task, stacks="")

@@ -1,4 +1,4 @@
-"""Single steps of replicas, at once and alone, to be compared before any training."""
+"""Compute single training steps of replicas, together and alone, to compare them before the training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ from deepsad_pl.stacked.agreement import OF_TRAINING, facts_of, is_same
 from deepsad_pl.stacked.objectives import trained_parameters
 from deepsad_pl.stacked.replica_norm import Rows
 
-# How far losses and buffers, and gradients, may be from those of a replica alone, relative to their norm. In single
-# precision another order of sums moves the gradient of a deep network by some percent.
+# Tolerances (losses and buffers, gradients) for the difference from a replica alone, relative to the norm. In single
+# precision, a different order of summation can change the gradient of a deep network by a few percent.
 _TOLERANCES = {torch.float64: (1e-6, 1e-6)}
 _LOOSE_TOLERANCES = (1e-3, 1e-1)
 
 
 class NotVectorizedError(Exception):
-    """The terms of a method cannot be computed for several replicas at once; says why, of "they"."""
+    """Raised if a method's terms cannot be computed for several replicas at once; the message completes "they ..."."""
 
 
 @contextmanager
 def or_not_vectorized() -> Iterator[None]:
-    """Let whatever goes wrong mean that a method cannot be vectorized; trained alone it says what else is wrong."""
+    """Turn any error into NotVectorizedError. An error of another cause recurs when the method is trained alone."""
     try:
         yield
     except (NotVectorizedError, torch.OutOfMemoryError):
@@ -37,12 +37,12 @@ def or_not_vectorized() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step comes to; of K replicas at once with a leading dimension of them.
+    """Result of a step; for K replicas at once, all tensors have a leading replica dimension.
 
     Attributes:
-        terms: shape (B,).
-        gradient: of their mean, shape (P,), or None.
-        buffers: after it, by their names.
+        terms: loss terms, shape (B,).
+        gradient: gradient of their mean, shape (P,), or None.
+        buffers: buffers after the step, by name.
     """
 
     terms: Tensor
@@ -57,14 +57,14 @@ def taken_step(
     rows: Rows,
     with_gradient: bool = True,
 ) -> Step:
-    """A step of all replicas at once.
+    """Compute a step of all replicas at once.
 
     Args:
-        terms: of ``weights`` and ``buffers``, shape (K, B).
-        weights: of all, shape (K, P).
-        buffers: of all, left as they are.
-        rows: which of the B rows count.
-        with_gradient: whether it is computed.
+        terms: function of ``weights`` and ``buffers`` that returns the loss terms, shape (K, B).
+        weights: parameters of all replicas, shape (K, P).
+        buffers: buffers of all replicas; not modified.
+        rows: which of the B rows are not padding.
+        with_gradient: whether to compute the gradient.
     """
     weights = weights.detach().clone().requires_grad_()
     buffers = {name: buffer.clone() for name, buffer in buffers.items()}
@@ -77,14 +77,14 @@ def taken_step(
 
 
 def step_alone(module: TrainedMethod, x: Tensor, semi_y: Tensor) -> Step:
-    """A step of one replica, whose buffers are moved.
+    """Compute a step of one replica, and update its buffers.
 
     Raises:
-        NotVectorizedError: if the module does what a stack cannot follow.
+        NotVectorizedError: if the module does something that a stack cannot reproduce.
     """
     with torch.enable_grad():
         before = facts_of(module)
-        # A tensor may be changed in place.
+        # Clone tensors, since they may be changed in place.
         numbers = [one.clone() if isinstance(one, Tensor) else one for one in before.numbers.values()]
         terms, after = module.terms(x, semi_y), facts_of(module)
         if before.agreed != after.agreed or not all(map(is_same, numbers, after.numbers.values())):
@@ -93,19 +93,19 @@ def step_alone(module: TrainedMethod, x: Tensor, semi_y: Tensor) -> Step:
         gradient = torch.autograd.grad(terms.mean(), list(trained.values()), allow_unused=True)
     for name, of_parameter in zip(trained, gradient, strict=True):
         if of_parameter is None:
-            # Adam leaves it alone, but not where it is one of many in a row.
+            # Torch's Adam skips a parameter without a gradient, but StackedAdam would update it as part of a row.
             raise NotVectorizedError(f"they give {name} no gradient")
     flat = torch.cat([of_parameter.reshape(-1) for of_parameter in gradient if of_parameter is not None])
     return Step(terms.detach(), flat, dict(module.named_buffers()))
 
 
 def are_near(alone: Sequence[Step], at_once: Step, sizes: Sequence[int]) -> bool:
-    """Whether a step at once comes to what each of the replicas comes to alone, but for rounding.
+    """Whether a step of all replicas at once equals the steps of the replicas alone, up to rounding.
 
     Args:
-        alone: of each replica.
-        at_once: of all; without a gradient, that is not compared.
-        sizes: how many rows of each replica count, the first ones.
+        alone: step of each replica alone.
+        at_once: step of all replicas; if it has no gradient, gradients are not compared.
+        sizes: number of real rows of each replica, which come before the padding.
     """
     of_values, of_gradient = _TOLERANCES.get(alone[0].terms.dtype, _LOOSE_TOLERANCES)
     for k, (one, size) in enumerate(zip(alone, sizes, strict=True)):
@@ -122,7 +122,7 @@ def are_near(alone: Sequence[Step], at_once: Step, sizes: Sequence[int]) -> bool
 
 
 def _near(found: Tensor, alone: Tensor, tolerance: float) -> bool:
-    """Whether tensors agree; one that is not finite alone fails its replica anyway."""
+    """Whether tensors agree; a tensor that is not finite alone passes, since its replica will fail anyway."""
     if not alone.isfinite().all():
         return True
     found, alone = found.detach().double(), alone.detach().double()

@@ -1,4 +1,4 @@
-"""One training of many experiments as one: from where each stands to what a single training leaves."""
+"""Train one phase of many experiments as a stack, starting or resuming each, with the results of single trainings."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """A training of an experiment that is to be done in a stack.
+    """A training of an experiment, to be run in a stack.
 
     Attributes:
-        phase: what is trained on what.
-        path: of its checkpoint.
-        sink: takes its losses.
-        resumed: the checkpoint that it goes on from, or None.
-        speaking: while its context is entered, messages are about this training alone.
+        phase: the module and its data.
+        path: path of its checkpoint.
+        sink: receives its losses.
+        resumed: the checkpoint from which it is resumed, or None.
+        speaking: context in which log messages go to this training only.
     """
 
     phase: Phase
@@ -43,7 +43,7 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """The epoch that it goes on with; a stack's trainings agree in it."""
+        """The epoch at which it starts or resumes; the same for all trainings of a stack."""
         return 0 if self.resumed is None else int(self.resumed["epoch"]) + 1
 
 
@@ -55,7 +55,7 @@ class _StackedData(LightningDataModule):
         self._phases = phases
 
     def train_dataloader(self) -> StackedLoader:
-        """All of them, on the device of the Trainer."""
+        """The stacked loader, on the device of the Trainer."""
         for phase in self._phases:
             phase.data.trainer = self.trainer
         return StackedLoader([phase.data.train_dataloader() for phase in self._phases])
@@ -68,22 +68,23 @@ def train_stack(
     *,
     watch: Path | None = None,
 ) -> list[Checkpoint | Exception]:
-    """Train modules of one kind as one; each as it would be trained alone.
+    """Train modules of one kind as a stack, each as it would be trained alone.
 
     Args:
-        trainings: with one kind of module, one number of epochs, at the same epoch.
+        trainings: trainings with modules of one kind and equal numbers of epochs, all at the same epoch.
         settings: the trainer group of the configuration.
-        folder: where stray files would go.
-        watch: folder in which the process tells how far it is; None tells nobody.
+        folder: root folder of the Trainer, for stray files.
+        watch: folder for this process's progress file; None: write no progress file.
 
     Returns:
-        For each training what a single one ends with (see :func:`~deepsad_pl.experiment.fit_deep.fit_phase`), or the
-        exception it failed with. Nothing is written but checkpoints on the way.
+        For each training, the checkpoint with which a single training ends (see
+        :func:`~deepsad_pl.experiment.fit_deep.fit_phase`), or the exception it failed with. Only intermediate
+        checkpoints are written to disk.
 
     Raises:
-        NotVectorizedError: if the loss of the modules cannot be computed for several at once.
+        NotVectorizedError: if the loss cannot be computed for several modules at once.
     """
-    # Those with fewer batches drop out of an epoch's last steps, which must be the last ones.
+    # Replicas with fewer batches drop out of an epoch's last steps, so they must come last.
     order = sorted(range(len(trainings)), key=lambda index: -trainings[index].phase.data.batches)
     ordered = [trainings[index] for index in order]
     results = dict(zip(order, _train(ordered, settings, folder, watch), strict=True))
@@ -126,7 +127,7 @@ def _train(
     trainer.fit(stack, datamodule=data)
 
     for training, replica in zip(trainings, replicas, strict=True):
-        # As Lightning leaves a single module; the device is for the next stack.
+        # On the CPU, as Lightning leaves a single module, to free the device for the next stack.
         training.phase.module.cpu()
         training.phase.data.trainer = None
         try:

@@ -1,4 +1,4 @@
-"""A method's own loss of many replicas at once, by vectorizing it (``torch.func``)."""
+"""Compute a method's own loss for many replicas at once by vectorizing it with ``torch.func``."""
 
 import copy
 import random
@@ -21,7 +21,7 @@ from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.replica_norm import Rows
 from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, or_not_vectorized, step_alone, taken_step
 
-# What decides beside the loss how a module is trained.
+# The hooks that influence the training in addition to the loss.
 _HOOKS = sorted(
     name
     for name in {
@@ -32,15 +32,15 @@ _HOOKS = sorted(
     }
     if name[0] != "_" and not any(word in name for word in ("test", "predict", "val"))
 )
-# Those that a stack follows.
+# Overridden hooks that a stack supports.
 _FOLLOWED = (HypersphereMethod.on_train_start,)
 
 
 def require_trained_by_terms(module: TrainedMethod) -> None:
-    """Demand that a module is trained as every method here is, so that its loss is all that is its own.
+    """Raise an error if a module customizes its training by anything but its loss.
 
     Raises:
-        ValueError: if it overrides a hook of the training; says which.
+        ValueError: if it overrides a hook of the training; names the hook.
     """
     name = type(module).__name__
     for hook in _HOOKS:
@@ -54,24 +54,24 @@ def require_trained_by_terms(module: TrainedMethod) -> None:
 
 
 def agreement_of(module: TrainedMethod) -> Hashable:
-    """What replicas must agree in to be vectorized as one: all but tensors and floats.
+    """What must be equal in replicas that are vectorized as one: everything but tensors and floats.
 
     Raises:
-        ValueError: if the module cannot be compared with others; says why.
+        ValueError: if the module cannot be compared with others; gives the reason.
     """
     return facts_of(module).agreed
 
 
 def floats_of(module: TrainedMethod) -> Hashable:
-    """The floats in which replicas that agree may differ."""
+    """The floats of a module, in which replicas may differ."""
     return tuple(number for number in facts_of(module).numbers.values() if isinstance(number, float))
 
 
 class _Epoch:
-    """What a loss may know of the Trainer.
+    """Stand-in for the Trainer that gives a loss only the current epoch.
 
     Attributes:
-        asked: whether it has looked at the epoch.
+        asked: whether the loss has read the epoch.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class _Epoch:
 
 
 class _Terms(nn.Module):
-    """The terms of a method as a forward pass."""
+    """Wraps a method so that its forward pass returns its terms."""
 
     def __init__(self, method: TrainedMethod) -> None:
         super().__init__()
@@ -100,13 +100,13 @@ class _Terms(nn.Module):
 
 
 class VectorizedObjective(Objective):
-    """The ``terms`` of any method over replicas that agree in all but tensors and floats.
+    """The ``terms`` of any method, for replicas that are equal in everything but tensors and floats.
 
-    Each replica's noise is drawn by its own ``draw``. Batches of unequal sizes are padded if that makes no difference
-    to the rows that count; else replicas with batches of one size are computed together.
+    Each replica's noise is drawn by its own ``draw``. Batches of unequal sizes are padded if that does not change the
+    results of the real rows; else only replicas with equal batch sizes are computed together.
 
     Args:
-        modules: of one :func:`agreement_of`, in the state in which their training begins, on their device.
+        modules: modules with equal :func:`agreement_of`, in the state in which their training begins, on their device.
     """
 
     counts_batches = True
@@ -116,9 +116,9 @@ class VectorizedObjective(Objective):
         super().__init__(modules)
         self._modules = list(modules)
         self._epoch = _Epoch()
-        # A copy, since numbers are exchanged in it; its weights are never read.
+        # A copy, since its numbers get replaced; its weights are never read.
         self._one = copy.deepcopy(modules[0])
-        # Replicas may differ in these, so that no loss may read them.
+        # Replicas may differ in these settings, so no loss may read them.
         for name in OF_TRAINING:
             vars(self._one).pop(name, None)
             self._one.hparams.pop(name, None)
@@ -137,19 +137,19 @@ class VectorizedObjective(Objective):
             numbers = [numbers[place] for numbers in of_each]
             if not all(is_same(number, first) for number in numbers):
                 self._numbers[place] = torch.stack([torch.as_tensor(number, **_as(number, like)) for number in numbers])
-        # Until the check has found out.
+        # Set by the check if padding is possible.
         self._norms: PaddedNorms | None = None
         self._pads = False
 
     def start_epoch(self, epoch: int) -> None:
-        """Let every replica draw the noise of that epoch."""
+        """Start the epoch in every replica, whose noise depends on it."""
         self._epoch.epoch = epoch
         for module in self._modules:
             module.start_noise(epoch)
 
     @or_not_vectorized()
     def terms(self, weights: Tensor, buffers: dict[str, Tensor], rows: Rows, x: Tensor, semi_y: Tensor) -> Tensor:
-        """The terms of each replica, shape (k, B). Buffers are moved as the method moves them."""
+        """The terms of each replica, shape (k, B). Updates buffers as the method does."""
         drawn = [module.draw(size) for module, size in zip(self._modules, rows.sizes, strict=False)]
         if rows.valid is not None and self._pads:
             return self._padded(weights, buffers, rows, x, semi_y, drawn)
@@ -157,17 +157,17 @@ class VectorizedObjective(Objective):
 
     @or_not_vectorized()
     def check(self, weights: Tensor, buffers: dict[str, Tensor], loader: StackedLoader) -> None:
-        """Compare a step with those of the replicas alone, and leave no trace of either.
+        """Compare a step with the steps of the replicas alone, without changing any state.
 
         Raises:
-            NotVectorizedError: if they differ in losses, gradients or buffers, or a replica alone does what a stack
-                cannot follow.
+            NotVectorizedError: if they differ in losses, gradients or buffers, or if a replica does something that a
+                stack cannot reproduce.
         """
         x, semi_y, rows = next(next(iter(loader)))
         copies = [copy.deepcopy(module) for module in self._modules]
         with _from_own_streams():
             drawn = [module.draw(size) for module, size in zip(copies, rows.sizes, strict=True)]
-        # First of all: what cannot be vectorized, such as what draws from a stream of torch, is refused by it.
+        # This step comes first: torch rejects what cannot be vectorized, such as drawing from its random streams.
         at_once = taken_step(partial(self._by_size, rows=rows, x=x, semi_y=semi_y, drawn=drawn), weights, buffers, rows)
         alone: list[Step] = []
         for k, (module, size) in enumerate(zip(copies, rows.sizes, strict=True)):
@@ -176,7 +176,7 @@ class VectorizedObjective(Objective):
             alone.append(step_alone(module, x[k, :size], semi_y[k, :size]))
         if not are_near(alone, at_once, rows.sizes):
             raise NotVectorizedError("they come to something else for several at once than for one")
-        # In another epoch it may look at the whole batch.
+        # A loss that reads the epoch may depend on the whole batch in another epoch, so padding is not safe.
         if loader.pads and not self._epoch.asked:
             with suppress(NotVectorizedError, ValueError):
                 self._norms = PaddedNorms(self._one)
@@ -195,7 +195,7 @@ class VectorizedObjective(Objective):
         semi_y: Tensor,
         drawn: Sequence[tuple[Tensor, ...]],
     ) -> Tensor:
-        """The terms of each replica; 0 for padding, which is left out."""
+        """The terms of each replica, computed by batch size without padding rows, whose terms are 0."""
         of_size: dict[int, list[int]] = {}
         for k, size in enumerate(rows.sizes):
             of_size.setdefault(size, []).append(k)
@@ -221,7 +221,7 @@ class VectorizedObjective(Objective):
         drawn: Sequence[tuple[Tensor, ...]],
         fill: float | None = None,
     ) -> Tensor:
-        """The terms of each replica; something for padding."""
+        """The terms of each replica, computed with padding rows, whose terms are arbitrary."""
         width = x.shape[1]
         wide = [tuple(_widened(of, size, width) for of in one) for one, size in zip(drawn, rows.sizes, strict=True)]
         return self._vectorized(_First(len(x)), weights, buffers, x, semi_y, wide, rows, fill)
@@ -240,13 +240,13 @@ class VectorizedObjective(Objective):
         """The terms of some replicas, shape (k, B).
 
         Args:
-            members: which they are.
-            weights: of all.
-            buffers: of all, moved.
-            x: of these, shape (k, B, ...).
-            semi_y: of these, shape (k, B).
-            drawn: of these.
-            rows: which of the B rows count; None: all of them.
+            members: the replicas to compute.
+            weights: parameters of all replicas.
+            buffers: buffers of all replicas; updated.
+            x: input of these replicas, shape (k, B, ...).
+            semi_y: semi-labels of these replicas, shape (k, B).
+            drawn: noise of these replicas.
+            rows: which of the B rows are not padding; None: all of them.
             fill: see :class:`~deepsad_pl.stacked.padding.Padded`.
         """
 
@@ -267,7 +267,7 @@ class VectorizedObjective(Objective):
             terms = torch.func.functional_call(self._forward, state, (x, semi_y), tie_weights=False)
             if terms.shape != semi_y.shape:
                 raise NotVectorizedError(f"they have shape {tuple(terms.shape)} for {len(x)} samples")
-            # Buffers may have been replaced, not only written into.
+            # A method may replace buffers instead of writing into them.
             return terms, [state[f"method.{name}"].detach() for name in buffers]
 
         constant = {name: members.of(tensor) for name, tensor in (buffers | self._constants).items()}
@@ -286,10 +286,10 @@ class VectorizedObjective(Objective):
 
 @contextmanager
 def _from_own_streams() -> Iterator[None]:
-    """Demand that nothing is drawn from the streams that belong to no module, and leave them as they were.
+    """Raise an error if the block draws from a global random stream, and restore these streams.
 
     Raises:
-        NotVectorizedError: if something is.
+        NotVectorizedError: if the block draws from one.
     """
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = range(torch.cuda.device_count())
@@ -305,7 +305,7 @@ def _from_own_streams() -> Iterator[None]:
 
 
 def _hand(module: TrainedMethod, drawn: Sequence[Tensor]) -> None:
-    """Let a module draw what was drawn for it."""
+    """Make a module's ``draw`` return the noise that was already drawn for it."""
 
     def draw(size: int) -> tuple[Tensor, ...]:
         return tuple(drawn)
@@ -314,7 +314,7 @@ def _hand(module: TrainedMethod, drawn: Sequence[Tensor]) -> None:
 
 
 def _names_of_one(module: nn.Module) -> dict[str, str]:
-    """The names of all parameters and buffers, each with the first name of the same tensor."""
+    """Map the names of all parameters and buffers to the first name of the same tensor."""
     names: dict[str, str] = {}
     for named in (module.named_parameters, module.named_buffers):
         first = {id(tensor): name for name, tensor in named()}
@@ -323,43 +323,43 @@ def _names_of_one(module: nn.Module) -> dict[str, str]:
 
 
 def _widened(tensor: Tensor, size: int, width: int) -> Tensor:
-    """What was drawn for the rows of a batch, with zeros for padding."""
+    """Pad the noise of a batch with zeros to the given width."""
     if tensor.shape[:1] != (size,):
         raise NotVectorizedError("what is drawn is not of single samples")
     return torch.cat([tensor, tensor.new_zeros(width - size, *tensor.shape[1:])])
 
 
 class _First:
-    """The first ones of all replicas."""
+    """Selects the first replicas."""
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def of(self, every: Tensor) -> Tensor:
-        """Their part of a tensor with a leading dimension of replicas."""
+        """Return the selected part of a tensor with a leading replica dimension."""
         return every[: self.count]
 
     def write(self, every: Tensor, part: Tensor) -> None:
-        """Put their part into such a tensor."""
+        """Write the selected part into such a tensor."""
         if part.data_ptr() != every.data_ptr():  # else it was written in place
             self.of(every).copy_(part)
 
 
 class _Some:
-    """Replicas by their places."""
+    """Selects replicas by their indices."""
 
     def __init__(self, index: Tensor) -> None:
         self.index = index
 
     def of(self, every: Tensor) -> Tensor:
-        """Their part of a tensor with a leading dimension of replicas."""
+        """Return the selected part of a tensor with a leading replica dimension."""
         return every.index_select(0, self.index)
 
     def write(self, every: Tensor, part: Tensor) -> None:
-        """Put their part into such a tensor."""
+        """Write the selected part into such a tensor."""
         every.index_copy_(0, self.index, part)
 
 
 def _as(number: float | Tensor, like: Tensor) -> dict[str, Any]:
-    """The type and device of a stacked number; a float takes those of the parameters and rounds as it does alone."""
+    """Dtype and device for a stacked number; a float gets those of the parameters, to round as in a single training."""
     return {} if isinstance(number, Tensor) else {"dtype": like.dtype, "device": like.device}

@@ -67,7 +67,7 @@ class WandbTracker:
         config: flat keys.
         job_type: job type of the run.
         plots: whether to draw the ROC curve. Its ``wandb.Table`` keeps a temporary folder until the process ends, which
-        is costly in a worker with hundreds of runs.
+            is costly in a worker with hundreds of runs.
         first_steps: the step of the whole run at which each phase begins, so that a resumed run goes on counting.
 
     Raises:

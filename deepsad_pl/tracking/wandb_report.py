@@ -38,7 +38,7 @@ def log_report(
         destination: where the run is logged, with the group of the study's experiments.
         tables: tables to log, each under :func:`report_key` of its name.
         files: files to log: each ``.png`` as an image under :func:`report_key` of its stem, the others as copies of
-        their current content.
+            their current content.
         config: flat keys.
 
     Returns:
