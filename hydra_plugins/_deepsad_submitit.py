@@ -64,7 +64,7 @@ class _Warning:
         if self.came:
             return
         self.came = True
-        # Interrupts the experiment even if it is waiting for something.
+        # After that many seconds, pass the signal on even if the experiment is still waiting for something.
         signal.signal(signal.SIGALRM, lambda *_: self.pass_on())
         signal.alarm(self._close_s)
         raise SystemExit(128 + number)

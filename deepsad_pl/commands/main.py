@@ -65,7 +65,7 @@ def _says_version() -> bool:
 
 
 def train() -> None:
-    """``python train.py`` and ``deepsad-train``."""
+    """Entry point of ``python train.py`` and ``deepsad-train``."""
     if _says_version():
         return
     _hasten_help()
@@ -98,7 +98,7 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def sweep() -> None:
-    """``python sweep.py`` and ``deepsad-sweep``."""
+    """Entry point of ``python sweep.py`` and ``deepsad-sweep``."""
     if _says_version():
         return
     _hasten_help()

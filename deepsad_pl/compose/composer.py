@@ -106,7 +106,7 @@ class Composer:
             raise explained(error, self._loader, self._name, choices) from error
 
     def plan(self, overrides: Sequence[str], *, tasks: int | None = None) -> Plan:
-        """Make the plan of one experiment out of several.
+        """Make the plan of an experiment that is one of several.
 
         Args:
             overrides: overrides of the experiment.
@@ -169,7 +169,7 @@ class Composer:
 
 
 def _is_plain(override: Override) -> bool:
-    """Whether the override's value is final, which it is not if it contains an interpolation."""
+    """Whether the override's value is final, that is, contains no interpolation."""
     fits = isinstance(override.value(), _PLAIN[override.key_or_group])
     return fits and "$" not in str(override.input_line)
 

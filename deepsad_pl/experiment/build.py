@@ -34,7 +34,7 @@ _CACHE_FORMAT = 1
 
 @dataclass(frozen=True)
 class Phase:
-    """One training.
+    """One training of an experiment.
 
     Attributes:
         name: ``pretrain``, or ``fit`` for the method's own.

@@ -201,7 +201,7 @@ def _capped(phase: Settings, max_epochs: int | None) -> dict[str, Any]:
 
 
 def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
-    """Set the sizes of a generative model that are null to those of phi."""
+    """Replace null sizes of a generative model by the sizes of phi."""
     if not about.of_training(phase).sized_by_network:
         return phase
     units = network.get("units") or network.get("dense") or [phase["latent"]]

@@ -62,7 +62,7 @@ def write_report(
     The two figures are written as .png and .svg.
 
     Args:
-        folder: for the files; created if missing.
+        folder: folder for the files; created if missing.
         results: one row per experiment and cell, with the columns ``dataset``, ``column``, ``variant``, one per axis,
             ``normal_class``, ``anomaly_class`` (None if it has no effect), ``seed``, ``experiment`` (its identity),
             ``auroc`` in [0, 1] (NaN until it is finished), ``borrowed``, ``protocol``, ``paper_n`` (number of

@@ -23,7 +23,7 @@ class Cell:
     """A cell of the table.
 
     Attributes:
-        dataset: dataset of the row.
+        dataset: data set of the row.
         row: the value of each axis.
         column: column of the table.
         variant: the variant of the method; the best one if the column has several.
@@ -65,7 +65,7 @@ class Ranking:
     """The two best columns of a row.
 
     Attributes:
-        dataset: dataset of the row.
+        dataset: data set of the row.
         row: the value of each axis.
         best: column with the highest mean; the first one if several columns share it.
         second: column with the second-highest mean.

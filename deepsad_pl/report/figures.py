@@ -20,9 +20,9 @@ _NAMES = {
     "eta": r"hyper-parameter $\eta$",
 }
 _UNIT = "AUROC in %"
-_PANELS = 3  # per row
+_PANELS = 3  # panels per row
 _ENTRY = 1.7  # width of a legend entry, in inches
-_DOTS = 54  # per row
+_DOTS = 54  # dots per row
 
 
 def auroc_figure(title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> Figure:

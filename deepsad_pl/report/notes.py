@@ -24,7 +24,7 @@ def notes_of(
     run_with: str = "",
     paper_left_out: bool = False,
 ) -> list[str]:
-    """Write the notes, one sentence or more each.
+    """Write the notes beneath the table.
 
     Args:
         cells: cells of the table.

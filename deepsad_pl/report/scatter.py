@@ -14,7 +14,7 @@ from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import grid_of, units
 from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
-_PANELS = 5  # per line
+_PANELS = 5  # panels per line
 _DATASETS = 3
 _SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", "eta": r"$\eta$"}
 _LEGEND = "points: experiments; p: over classes or seeds, Holm-adjusted"

@@ -14,7 +14,7 @@ from deepsad_pl.report.columns import heading
 from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
 
 _GAP = 3  # width that rich adds between two columns
-_HEADING = 13  # no wider than most of the cells
+_HEADING = 13  # maximum width of a heading, no wider than most of the cells
 
 
 def show_report(report: Report) -> None:

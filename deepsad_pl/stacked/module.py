@@ -67,7 +67,7 @@ class StackedModule(LightningModule):
         return self._adam
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As :class:`~deepsad_pl.methods.base.TrainedMethod` does, for the same reason."""
+        """Set an attribute as :class:`~deepsad_pl.methods.base.TrainedMethod` does, for the same reason."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:

@@ -22,7 +22,7 @@ from deepsad_pl.stacked.network import Replicas, run, stack_layers
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.replica_norm import Rows
 
-# For a stack without Deep SAD, whose inverse distances are then computed but not used: keeps them finite.
+# Keeps the inverse distances finite in a stack without Deep SAD, where they are computed but not used.
 EPS = 1e-6
 
 

@@ -53,7 +53,7 @@ class Rows:
         return self.count / (self.count - 1).clamp(min=1)
 
     def repeated(self, times: int) -> "Rows":
-        """The rows if each is repeated ``times`` times in a row, as for the pixels of a feature map."""
+        """The rows with each repeated ``times`` times consecutively, as for the pixels of a feature map."""
         if times not in self._repeated:
             weight = self.weight.repeat_interleave(times, dim=2) / times
             valid = None if self.valid is None else self.valid.repeat_interleave(times, dim=1)
@@ -117,7 +117,7 @@ def norm_and_leaky_relu(x: Tensor, rows: Rows, *, eps: float, slope: float) -> t
     float32.
 
     Args:
-        x: shape (K, B, C).
+        x: input, shape (K, B, C).
         rows: which of the B rows are not padding.
         eps: added to the variance.
         slope: slope s for negative values; 1 disables the ReLU.
@@ -139,8 +139,8 @@ def norm_and_leaky_relu_of_maps(
     """:func:`norm_and_leaky_relu` for contiguous maps (channels first, as on a GPU) with padding.
 
     Args:
-        x: shape (B, K * C, H, W).
-        rows: which of the B rows are not padding; some are.
+        x: input maps, shape (B, K * C, H, W).
+        rows: which of the B rows are not padding; ``valid`` must not be None.
         eps: added to the variance.
         slope: slope for negative values; 1 disables the ReLU.
 

@@ -1,4 +1,4 @@
-"""Train one phase of many experiments as a stack, starting or resuming each, with the results of single trainings."""
+"""Train one phase of many experiments as a stack, with the same results as if each were trained alone."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -143,7 +143,7 @@ class Stacker:
         return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
 
     def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
-        """The number of these plans that fit into memory as one stack, and the maximum number of rows of a plan."""
+        """The maximum size of a stack of such plans, and the maximum number of training rows of a plan."""
         device = device_of(plans[0].trainer).type
         source = load_data(plans[0])
         rows = max(_training_rows(plan, source) for plan in plans)

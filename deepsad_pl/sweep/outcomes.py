@@ -19,7 +19,7 @@ def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[O
     """The outcome of each job if all of them were finished before, else None.
 
     Args:
-        composer: makes their settings.
+        composer: composes the jobs' settings.
         jobs: the overrides of each.
     """
     outcomes: list[Outcome] = []

@@ -112,7 +112,7 @@ def run_pack(
         # Ctrl-C reaches the whole process group; the sweep itself tells the workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _allow_many_files()
-    # A joblib worker has not imported anything else before this module.
+    # In a joblib worker, nothing has imported Lightning yet.
     import_lightning()
     from deepsad_pl.stacked.experiments import run_together
 

@@ -65,7 +65,7 @@ class LoggerTracker:
         self._begun_logger().finalize("failed" if failed else "success")
 
     def _begun_logger(self) -> Logger:
-        """The logger, once it has logged the configuration. An error there costs only its reports, as elsewhere."""
+        """Return the logger; the first call logs the configuration, so that an error there costs only the reports."""
         if not self._begun:
             self._begun = True
             self._logger.log_hyperparams(dict(self._config))
@@ -85,7 +85,7 @@ def tracker_of(
         first_steps: the step of the whole run at which each phase begins.
 
     Raises:
-        DeepSADError: if it cannot be made, or is neither a logger of Lightning nor a tracker.
+        DeepSADError: if it cannot be created, or is neither a Lightning logger nor a tracker.
     """
     from deepsad_pl.tracking.tracker import Tracker
 

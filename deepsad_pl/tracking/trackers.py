@@ -138,7 +138,7 @@ def _roc(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> Any:
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"scenario": {"gamma_l": .05}}`` as ``{"scenario.gamma_l": .05}``."""
+    """Flatten nested settings: ``{"scenario": {"gamma_l": .05}}`` becomes ``{"scenario.gamma_l": .05}``."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -222,7 +222,7 @@ def log_trial(
         config: the configuration, nested.
         metrics: metrics of the record.
         y: ground truth, shape (n,): 0 normal, 1 anomaly.
-        score: shape (n,).
+        score: anomaly scores, shape (n,).
         group: W&B group to use if the settings name none.
 
     Raises:

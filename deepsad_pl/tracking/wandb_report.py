@@ -39,7 +39,7 @@ def log_report(
         tables: tables to log, each under :func:`report_key` of its name.
         files: files to log: each ``.png`` as an image under :func:`report_key` of its stem, the others as copies of
             their current content.
-        config: flat keys.
+        config: configuration with flat keys.
 
     Returns:
         Whether everything was logged.

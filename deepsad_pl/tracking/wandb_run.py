@@ -73,7 +73,7 @@ def open_run(
         destination: where the run is logged.
         name: name of the run.
         job_type: job type of the run.
-        config: flat keys.
+        config: configuration with flat keys.
         run_id: ID of the run, which is continued if it exists; None for a new run.
 
     Returns:
