@@ -2,7 +2,7 @@
 
 
 class DeepSADError(Exception):
-    """Something the user can mend: a wrong value, a missing file, an impossible wish.
+    """Something the user can fix: a wrong value, a missing file, an impossible request.
 
     Each message is one sentence that says what is wrong, the value seen, what is allowed and the way out. The command
     line prints it without a traceback.

@@ -45,43 +45,43 @@ def readings(name: str) -> frozenset[str]:
     return frozenset(repr(value) for value in (_hydra(name), _yaml(name)) if not isinstance(value, str))
 
 
-def resolve_class(wish: object, classes: Sequence[str]) -> int:
+def resolve_class(requested: object, classes: Sequence[str]) -> int:
     """The index of a class given by name or by index; a name wins.
 
     A string is a name first: exactly, then regardless of case and, but for numbers, punctuation (``ankle-boot`` is
     ``Ankle boot``). A number or a bool is the class whose unquoted name is read as it (see :func:`readings`).
 
     Args:
-        wish: name or index.
+        requested: name or index.
         classes: the names of all classes.
 
     Raises:
         DeepSADError: if there is no such class, or there are several.
     """
     names = [composed(name) for name in classes]
-    index: object = wish
-    if isinstance(wish, str):
-        found = _positions([name == composed(wish) for name in names])
-        if not found and len(folded := _positions([_fold(name) == _fold(wish) for name in names])) == 1:
+    index: object = requested
+    if isinstance(requested, str):
+        found = _positions([name == composed(requested) for name in names])
+        if not found and len(folded := _positions([_fold(name) == _fold(requested) for name in names])) == 1:
             found = folded
-        if re.fullmatch(r"0|[1-9][0-9]{0,8}", wish):
-            index = int(wish)
+        if re.fullmatch(r"0|[1-9][0-9]{0,8}", requested):
+            index = int(requested)
     else:
-        found = _positions([wish is not None and repr(wish) in readings(name) for name in names])
+        found = _positions([requested is not None and repr(requested) in readings(name) for name in names])
     if len(found) == 1:
         return found[0]
     if found:
         alike = [classes[i] for i in found]
         raise DeepSADError(
-            f"{wish} may be any of the classes {', '.join(alike)}; quote the one you mean: {_how(alike)}"
+            f"{requested} may be any of the classes {', '.join(alike)}; quote the one you mean: {_how(alike)}"
         )
     if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(classes):
         return index
     listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
     hint = ""
-    if wish is None and (null := [name for name in classes if repr(wish) in readings(name)]):
+    if requested is None and (null := [name for name in classes if repr(requested) in readings(name)]):
         hint = f"; quote a class of that name: {_how(null)}"
-    asked = "null" if wish is None else repr(wish)
+    asked = "null" if requested is None else repr(requested)
     raise DeepSADError(f"there is no class {asked}; give one of these by index or name: {listed}{hint}")
 
 

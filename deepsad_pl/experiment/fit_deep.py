@@ -64,11 +64,11 @@ def fit_phase(plan: Plan, phase: Phase, tracker: Tracker) -> Trained:
     if shares(plan, phase):
         assert plan.cache_dir is not None and phase.determined_by is not None
         with locked_entry(plan.cache_dir, phase.determined_by) as entry:
-            finished = finished or take(plan, phase, entry) or train(plan, phase, tracker)
-            give(plan, phase, entry, finished)
+            finished = finished or load_cached(plan, phase, entry) or train(plan, phase, tracker)
+            store_cached(plan, phase, entry, finished)
     elif finished is None:
         finished = train(plan, phase, tracker)
-    return settle(phase, finished)
+    return load_into_module(phase, finished)
 
 
 def shares(plan: Plan, phase: Phase) -> bool:
@@ -98,7 +98,7 @@ def _found(plan: Plan, phase: Phase) -> Checkpoint | None:
     return usable(checkpoint_path(plan, phase), phase.module, main=is_main_process(plan.ranks))
 
 
-def take(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
+def load_cached(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
     """Load a finished training of another experiment from the cache and make it this one's; None if there is none."""
     assert phase.determined_by is not None
     what = json.dumps(phase.determined_by, sort_keys=True)
@@ -122,7 +122,7 @@ def reuse(plan: Plan, phase: Phase, found: Checkpoint, entry: Entry) -> Checkpoi
     return finished
 
 
-def give(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
+def store_cached(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
     """Store a training in the cache; a forced run replaces the entry."""
     if plan.force or not entry.path.exists():
         trained = (finished["reused"] or finished)["seconds"]
@@ -130,7 +130,7 @@ def give(plan: Plan, phase: Phase, entry: Entry, finished: Checkpoint) -> None:
         entry.store({**finished, "seconds": trained, "reused": None, "determined_by": what})
 
 
-def settle(phase: Phase, finished: Checkpoint) -> Trained:
+def load_into_module(phase: Phase, finished: Checkpoint) -> Trained:
     """Load a finished training into its module."""
     phase.module.load_state_dict(finished["state_dict"])
     last = finished.get("epoch")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment.build import Parts, Phase, build, load_data
-from deepsad_pl.experiment.fit_deep import CHECKPOINTS, finished_before, settle
+from deepsad_pl.experiment.fit_deep import CHECKPOINTS, finished_before, load_into_module
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.scoring import score_test_set
 from deepsad_pl.methods.base import TrainedMethod
@@ -45,7 +45,7 @@ def _trained(plan: Plan, phase: Phase) -> TrainedMethod | None:
     if finished is None:
         return None
     trained = replace(phase, module=copy.deepcopy(phase.module))
-    settle(trained, finished)
+    load_into_module(trained, finished)
     return trained.module
 
 

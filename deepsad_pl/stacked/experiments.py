@@ -24,11 +24,11 @@ from deepsad_pl.experiment.fit_deep import (
     Trained,
     checkpoint_path,
     finished_before,
-    give,
+    load_cached,
+    load_into_module,
     reuse,
-    settle,
     shares,
-    take,
+    store_cached,
     train,
     unfinished,
     write_finished,
@@ -286,7 +286,7 @@ def _train(members: Sequence[_Member], number: int, watch: Path | None) -> None:
             plan, phase = member.plan, member.parts.phases[number]
             entry = entries.get(member.index)
             with _on_its_own(member):
-                found = finished_before(plan, phase) or (entry and take(plan, phase, entry))
+                found = finished_before(plan, phase) or (entry and load_cached(plan, phase, entry))
                 if found:
                     finished[member.index] = found
                 elif entry is not None and entry.path in first:
@@ -311,8 +311,8 @@ def _train(members: Sequence[_Member], number: int, watch: Path | None) -> None:
             phase, done = member.parts.phases[number], finished[member.index]
             with _on_its_own(member):
                 if member.index in entries:
-                    give(member.plan, phase, entries[member.index], done)
-                member.trained[phase.name] = settle(phase, done)
+                    store_cached(member.plan, phase, entries[member.index], done)
+                member.trained[phase.name] = load_into_module(phase, done)
 
 
 def _locked_entries(members: Sequence[_Member], number: int, locks: ExitStack) -> dict[int, Entry]:

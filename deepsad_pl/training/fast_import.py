@@ -1,4 +1,4 @@
-"""Lightning, imported by a script without what it brings along unused, nor garbage collection among the modules."""
+"""Import Lightning faster: hide optional dependencies, pause the garbage collector."""
 
 import atexit
 import gc
