@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, the console, names looked up in source files."""
+"""Helpers that every subpackage may use: errors, files, the console, names looked up in source files."""

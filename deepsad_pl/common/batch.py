@@ -1,4 +1,4 @@
-"""The one tuple that passes from data to methods, and the shorter ones that a loader of one's own may yield."""
+"""The batch tuple passed from data to methods, and the shorter forms that a custom loader may yield."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Unpacked(NamedTuple):
-    """The parts of a :data:`Batch`, None where the loader yields no such part."""
+    """The parts of a :data:`Batch`; None for each part that the loader does not yield."""
 
     x: Tensor
     semi_y: Tensor | None = None
@@ -21,13 +21,13 @@ class Unpacked(NamedTuple):
 
 
 def unpack(batch: Any) -> Unpacked:
-    """The parts of a batch.
+    """Split a batch into its parts.
 
     Args:
         batch: ``x``, ``(x,)``, ``(x, y)``, ``(x, semi_y, y)`` or ``(x, semi_y, y, idx)``, as a tuple or a list.
 
     Raises:
-        DeepSADError: if it is none of these.
+        DeepSADError: if the batch has none of these forms.
     """
     parts = (batch,) if isinstance(batch, Tensor) else batch
     if not isinstance(parts, tuple | list) or not 1 <= len(parts) <= 4 or not _one_label_a_sample(*parts):

@@ -1,4 +1,4 @@
-"""Checkpoint files, which carry the SHA-256 of their content: sealed, opened, and set aside when damaged."""
+"""Checkpoint files that carry the SHA-256 of their content: sealing, reading, and setting damaged ones aside."""
 
 import hashlib
 import io
@@ -14,33 +14,36 @@ log = logging.getLogger(__name__)
 
 Checkpoint = dict[str, Any]
 
-# A zip archive ends with this record of 22 bytes, the last two of which are the length of a comment that follows.
+# A zip archive ends with this 22-byte record; its last two bytes hold the length of the comment that follows.
 _END, _END_BYTES = b"PK\x05\x06", 22
 _TAG = b"SHA-256 "
 _HEX_DIGITS = 64
-# MS-DOS' mark of a folder, for which torch reads nothing and leaves a tensor as the memory happens to be.
+# The MS-DOS attribute of a folder. For such an entry torch reads nothing and leaves the tensor uninitialized.
 _FOLDER = 0x10
 
 
 class DamagedError(Exception):
-    """A checkpoint cannot be used; says why."""
+    """A checkpoint cannot be used; the message says why."""
 
 
 def to_bytes(checkpoint: Mapping[str, Any]) -> bytes:
-    """What :func:`torch.save` writes of a checkpoint, sealed."""
+    """Serialize a checkpoint with :func:`torch.save` and seal it."""
     content = io.BytesIO()
     torch.save(dict(checkpoint), content)
     return sealed(content.getvalue())
 
 
 def sealed(archive: bytes) -> bytes:
-    """A zip archive with the SHA-256 of everything before the sum as its comment.
+    """Append the SHA-256 of a zip archive to it, as the archive's comment.
 
-    A comment is a part of the format and stands at the very end: torch, Lightning and every zip tool read the archive
-    as before, and one atomic write replaces content and sum together.
+    The comment is part of the zip format and stands at the very end, so torch, Lightning and every zip tool still read
+    the archive, and one atomic write replaces content and checksum together.
 
     Args:
-        archive: as torch saves it, without a comment.
+        archive: bytes as written by torch, without a comment.
+
+    Returns:
+        The archive with the checksum of all bytes before it.
     """
     if archive[-_END_BYTES:][:4] != _END or archive[-2:] != b"\0\0":
         raise ValueError("this is no zip archive without a comment")
@@ -49,17 +52,17 @@ def sealed(archive: bytes) -> bytes:
 
 
 def seal(path: Path) -> None:
-    """Seal a file that torch has saved. Not atomic: nobody else may know the file yet."""
+    """Seal a file that torch has saved. Not atomic: no other process may be reading the file yet."""
     path.write_bytes(sealed(path.read_bytes()))
 
 
 def require_whole(content: bytes) -> None:
-    """Demand that every byte is as it was written.
+    """Check that every byte is as it was written.
 
-    A file of a release that wrote no sum has only zip's own checksums, which do not cover its directory.
+    Files of releases that wrote no SHA-256 have only zip's own checksums, which do not cover the archive's directory.
 
     Raises:
-        DamagedError: if it is not.
+        DamagedError: if the content is damaged.
     """
     if content[-_END_BYTES:][:4] != _END or content[-2:] != b"\0\0":
         if hashlib.sha256(content[:-_HEX_DIGITS]).hexdigest().encode() != content[-_HEX_DIGITS:]:
@@ -68,7 +71,7 @@ def require_whole(content: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             wrong = archive.testzip() is not None or any(of.external_attr & _FOLDER for of in archive.infolist())
-    # Damage shows as nearly anything, from BadZipFile to NotImplementedError of a compression that nobody has used.
+    # Damage can raise nearly anything, from BadZipFile to NotImplementedError for an unknown compression method.
     except Exception as error:
         raise DamagedError(f"it is no whole zip archive ({type(error).__name__})") from error
     if wrong:
@@ -76,22 +79,22 @@ def require_whole(content: bytes) -> None:
 
 
 def from_bytes(content: bytes) -> Checkpoint:
-    """The checkpoint in a file's content, on the CPU. No code in it is executed.
+    """Load a checkpoint from a file's content to the CPU, without executing any code in it.
 
     Raises:
-        DamagedError: if it is not whole or no checkpoint.
+        DamagedError: if the content is damaged or is no checkpoint.
     """
     require_whole(content)
     return unpickled(content)
 
 
 def unpickled(content: bytes) -> Checkpoint:
-    """As :func:`from_bytes`, of content that was found whole in another way."""
+    """Like :func:`from_bytes`, for content that has already been checked in another way."""
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # torch's own, of the archive, of the pickle in it
+    except Exception as error:  # from torch, from the archive or from the pickle in it
         raise DamagedError(f"torch cannot read it ({type(error).__name__})") from error
     if not isinstance(checkpoint, dict):
         raise DamagedError(f"it holds a {type(checkpoint).__name__} instead of a dictionary")
@@ -99,7 +102,7 @@ def unpickled(content: bytes) -> Checkpoint:
 
 
 def set_aside(path: Path, what: str, error: DamagedError) -> None:
-    """Move a damaged file out of the way, in place of one that was moved there before, and say so."""
+    """Rename a damaged file to ``<name>.damaged``, replacing an earlier one, and log a warning."""
     aside = path.with_name(f"{path.name}.damaged")
     log.warning("the %s %s is damaged: %s; it is set aside as %s and trained again", what, path, error, aside.name)
     path.replace(aside)

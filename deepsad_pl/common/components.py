@@ -1,4 +1,4 @@
-"""Components named by ``_target_``: checked and fingerprinted without an import, imported when made."""
+"""Components named by ``_target_``: checked and fingerprinted without importing them, imported when instantiated."""
 
 import hashlib
 import platform
@@ -20,18 +20,18 @@ from deepsad_pl.common.signatures import signature_of
 from deepsad_pl.common.suggestions import suggested
 
 _TARGET = "_target_"
-# What Hydra reads of a node; all else are arguments.
+# The keys of a node that Hydra reads itself; all others are arguments.
 _HYDRAS = (_TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
-    """Make what a node describes, as Hydra does, with plain lists and dictionaries as arguments.
+    """Instantiate a node as Hydra does, with plain lists and dictionaries as arguments.
 
     Args:
         node: has ``_target_`` and its arguments.
-        key: of the node in the configuration, for messages.
-        **supplied: further arguments, passed on as they are; those of the node win.
+        key: the node's key in the configuration, for messages.
+        **supplied: further arguments, passed on unchanged; arguments of the node take precedence.
 
     Raises:
         DeepSADError: if the target cannot be imported, does not take the arguments, or fails.
@@ -45,7 +45,7 @@ def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
         if isinstance(cause, DeepSADError):
             raise cause from None
         if isinstance(cause, ImportError):
-            # Hydra's own, which says only that the module could not be loaded.
+            # Hydra's own error says only that the module could not be loaded; its cause says why.
             cause = cause.__cause__ or cause
         said = str(cause).partition("\n")[0].rstrip(".")
         told = f"{type(cause).__name__}: {said}{_place(node[_TARGET], cause)}"
@@ -55,7 +55,7 @@ def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
 
 
 def _place(target: str, error: BaseException) -> str:
-    """Where the code of a target from outside is, and the line of it that an error has come from."""
+    """The source file of a target from outside the package, and the line in it that raised an error."""
     if target.startswith("deepsad_pl.") or (place := find_module(target)) is None:
         return ""
     lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == place[0]]
@@ -63,11 +63,11 @@ def _place(target: str, error: BaseException) -> str:
 
 
 def load(target: str, key: str) -> Any:
-    """Import what a dotted path names.
+    """Import the object that a dotted path names.
 
     Args:
-        target: the path.
-        key: of the setting that holds it, for messages.
+        target: the dotted path.
+        key: the setting that holds it, for messages.
 
     Raises:
         DeepSADError: if it cannot be imported.
@@ -80,7 +80,7 @@ def load(target: str, key: str) -> Any:
 
 
 def targets_of(node: Any) -> list[str]:
-    """The ``_target_`` of a node and of all nodes among its arguments, the node's own first."""
+    """The ``_target_`` of a node and of all nodes nested in its arguments, the node's own first."""
     if isinstance(node, Mapping):
         own = [node[_TARGET]] if _TARGET in node else []
         return own + [target for value in node.values() for target in targets_of(value)]
@@ -88,10 +88,10 @@ def targets_of(node: Any) -> list[str]:
 
 
 def fingerprint(target: str) -> dict[str, str]:
-    """Which code a target is: the version of its distribution, or the digest of its source files.
+    """Identify the code of a target by the version of its distribution, or by a digest of its source files.
 
-    The digest is over the file of the target's module and all that it imports from the same top-level package, so that
-    changed code is another component. Nothing is imported.
+    The digest covers the file of the target's module and every file it imports from the same top-level package, so
+    changed code counts as a different component. Nothing is imported.
 
     Raises:
         DeepSADError: if there is no such module, or a source file cannot be read or is no valid Python.
@@ -112,7 +112,7 @@ def fingerprint(target: str) -> dict[str, str]:
 
 @cache
 def _distributions() -> Mapping[str, list[str]]:
-    """The installed distributions of each top-level package, which take a while to find."""
+    """The installed distributions of each top-level package; cached, as finding them is slow."""
     return packages_distributions()
 
 
@@ -124,14 +124,14 @@ def problems_of(
     kept: Collection[str] = (),
     given: Sequence[str] = (),
 ) -> list[str]:
-    """What is wrong with a node and with those among its arguments, told without importing what they name.
+    """List what is wrong with a node and the nodes nested in its arguments, without importing their targets.
 
     Args:
         node: has ``_target_``.
-        key: of the node in the configuration, for messages.
-        supplied: names of arguments that need not be given, since the package gives them.
-        kept: names of settings that the package reads itself; they are arguments only if the target has them.
-        given: names of positional arguments that the node's target, then a function, gets in front of its own.
+        key: the node's key in the configuration, for messages.
+        supplied: names of arguments that the package supplies, so the node need not give them.
+        kept: names of settings that the package reads itself; they are passed on only if the target takes them.
+        given: names of positional arguments passed before the node's own; if any, the target must be a function.
     """
     return list(_problems(node, key, supplied, kept, given))
 

@@ -1,4 +1,4 @@
-"""The one console that everything prints to."""
+"""The console that all output goes to."""
 
 from rich.console import Console
 

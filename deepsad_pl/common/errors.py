@@ -1,14 +1,14 @@
-"""The one exception that means "your input, not our bug"."""
+"""The exception that means "wrong input, not a bug"."""
 
 
 class DeepSADError(Exception):
-    """Something the user can fix: a wrong value, a missing file, an impossible request.
+    """A problem that the user can fix: a wrong value, a missing file, an impossible request.
 
-    Each message is one sentence that says what is wrong, the value seen, what is allowed and the way out. The command
-    line prints it without a traceback.
+    Each message is one sentence that says what is wrong, the value found, what is allowed and how to fix it. The
+    command line prints it without a traceback.
 
     Attributes:
-        problems: one message each.
+        problems: the messages, one for each problem.
     """
 
     def __init__(self, *problems: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process at a time."""
+"""Atomic writes and lock files."""
 
 import json
 import logging
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process dies; text as UTF-8."""
+    """Write a file atomically, so that a killed process never leaves half of it; text is encoded as UTF-8."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp's 0600 would hide results from the rest of a group.
+        # mkstemp creates files with mode 0600, which would hide results from the rest of a group.
         umask = os.umask(0)
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
@@ -35,11 +35,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        OSError: if it cannot be read; FileNotFoundError if there is none.
-        ValueError: if it is no JSON.
+        OSError: if it cannot be read; FileNotFoundError if it does not exist.
+        ValueError: if it is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -48,22 +48,22 @@ def read_json(path: Path) -> Any:
 
 
 class BusyError(Exception):
-    """Another process, or another place of this one, holds a lock."""
+    """The lock is held by another process, or elsewhere in this one."""
 
 
 @contextmanager
 def locked(path: Path, *, busy: str, way_out: str, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which other processes wait for and the death of this one releases.
+    """Hold a lock file inside the block; the lock is released even if this process dies.
 
     Args:
-        path: of the lock file; its folder is made if there is none.
-        busy: what to say if another process holds it.
-        way_out: the end of the error message.
-        wait: whether to wait for it then.
+        path: the lock file; its folder is created if missing.
+        busy: the message if another process holds the lock.
+        way_out: the end of the error message: how to fix it.
+        wait: whether to wait for a lock that is held.
 
     Raises:
         DeepSADError: if the folder cannot be written.
-        BusyError: if it is held and not waited for.
+        BusyError: if the lock is held and ``wait`` is False.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

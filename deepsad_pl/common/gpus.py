@@ -1,4 +1,4 @@
-"""Whether there is a GPU, asked of NVIDIA's driver instead of torch, whose import takes a second."""
+"""Find out whether there is a GPU from NVIDIA's driver, since importing torch would take a second."""
 
 import ctypes
 import os
@@ -8,10 +8,10 @@ _HIDDEN = ("", "-1", "NoDevFiles")
 
 
 def driver_has_gpu() -> bool:
-    """Whether the driver shows a GPU that CUDA_VISIBLE_DEVICES does not hide, and torch is not built for CPUs alone.
+    """Whether the driver reports a GPU, CUDA_VISIBLE_DEVICES does not hide it, and torch is not a CPU-only build.
 
-    NVML is asked, which leaves CUDA untouched, so that processes can still be forked. A GPU of another vendor, or one
-    that torch cannot use, is for torch to tell.
+    NVML is queried, which does not initialize CUDA, so processes can still be forked afterwards. GPUs of other vendors
+    are not found, and whether torch can use the GPU is not checked.
     """
     if version("torch").endswith("+cpu") or os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in _HIDDEN:
         return False

@@ -1,8 +1,8 @@
-"""Everything that the package uses of Lightning, from the distribution that the process uses.
+"""Everything that the package uses of Lightning, imported from the distribution that the process already uses.
 
 PyTorch Lightning is published twice, as ``pytorch_lightning`` and as ``lightning.pytorch``, and a Trainer of one
-refuses modules of the other. Whichever was imported first counts; with neither it is ``pytorch_lightning``, which is
-installed with this package.
+refuses modules of the other. The one imported first is used; if neither has been imported, ``pytorch_lightning``, which
+is a dependency of this package.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 _NAMES = ("pytorch_lightning", "lightning.pytorch")
 
-# The modules of a process are kept in the order of their import.
+# sys.modules keeps the order of import.
 if TYPE_CHECKING or next((name for name in sys.modules if name in _NAMES), _NAMES[0]) == _NAMES[0]:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment

@@ -1,4 +1,4 @@
-"""Errors as a person reads them, and our log on the console."""
+"""Readable error messages, and the package's log on the console."""
 
 import logging
 
@@ -13,7 +13,7 @@ class CommandLineError(CompactHydraException):
 
 
 def first_line(error: object) -> str:
-    """What a person reads first: the first line, with the second one if that only announces a list."""
+    """The first line of an error message, joined with the second if the first only announces a list of problems."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if isinstance(error, Exception) and not isinstance(error, CommandLineError | DeepSADError) and str(error).strip():
         lines[0] = f"{type(error).__name__}: {lines[0]}"
@@ -21,17 +21,24 @@ def first_line(error: object) -> str:
 
 
 class ConsoleHandler(logging.Handler):
-    """Our messages to the console, warnings in yellow; tracebacks are for the run's log file."""
+    """Prints the package's log messages to the console, warnings in yellow.
+
+    Messages with a traceback go to the run's log file only.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message as it is."""
+        """Print the message without markup."""
         if record.exc_info is None:
             style = "yellow" if record.levelno >= logging.WARNING else None
             console.print(self.format(record), style=style, soft_wrap=True, markup=False)
 
 
 def set_up_logging(main: bool) -> None:
-    """Our messages to the console of the main process, with more detail to the run's log file."""
+    """Send the package's log messages to the console in the main process, and debug messages to the run's log file too.
+
+    Args:
+        main: whether this is the main process.
+    """
     logger = logging.getLogger("deepsad_pl")
     logging.getLogger().setLevel(logging.INFO)
     logger.setLevel(logging.DEBUG)

@@ -10,8 +10,8 @@ def detection_metrics(scores: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, floa
     """AUROC and average precision of anomaly scores, without binning.
 
     Args:
-        scores: shape (n,), finite; higher is more anomalous. Arrays and CPU tensors.
-        y: ground truth, shape (n,): 0 normal, 1 anomaly; both occur.
+        scores: shape (n,), finite; higher is more anomalous. An array or a CPU tensor.
+        y: ground truth, shape (n,): 0 normal, 1 anomaly; both must occur.
 
     Returns:
         ``{"auroc": ..., "average_precision": ...}``, both in [0, 1].
@@ -24,20 +24,20 @@ def detection_metrics(scores: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, floa
 
 
 def auroc(scores: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    r"""The share of (normal, anomaly) pairs in the right order; a pair of equal scores counts half.
+    r"""The share of (normal, anomaly) pairs that the scores put in the right order; a tie counts half.
 
     This is the Mann-Whitney statistic U of the anomalies divided by the number of pairs,
 
     .. math:: \frac{1}{n_0 n_1} \sum_{i: y_i = 0} \sum_{j: y_j = 1} [s_i < s_j] + \tfrac{1}{2} [s_i = s_j].
 
-    The pairs are counted in integers, so that a perfect ranking gives exactly 1.0, and equal counts give equal numbers.
+    Pairs are counted in integers, so a perfect ranking gives exactly 1.0, and equal counts give equal values.
 
     >>> auroc([0.1, 0.2, 0.2, 0.9], [0, 0, 1, 1])
     0.875
 
     Args:
         scores: as for :func:`detection_metrics`.
-        y: likewise.
+        y: as for :func:`detection_metrics`.
 
     Raises:
         ValueError: if a score is not finite or one of the two classes is missing.
@@ -61,12 +61,12 @@ def _counts_by_score(scores: npt.ArrayLike, y: npt.ArrayLike) -> tuple[npt.NDArr
 
 
 def _auroc(normal: npt.NDArray[np.int64], anomalous: npt.NDArray[np.int64]) -> float:
-    # Twice the number of pairs in the right order is an integer, also with ties.
+    # A tie counts half, so twice the number of pairs in the right order is always an integer.
     twice = int((anomalous * (2 * (np.cumsum(normal) - normal) + normal)).sum())
     return twice / (2 * int(normal.sum()) * int(anomalous.sum()))
 
 
 def _average_precision(normal: npt.NDArray[np.int64], anomalous: npt.NDArray[np.int64]) -> float:
-    """The mean precision at the anomalies; samples of one score are retrieved together, as in scikit-learn."""
+    """The mean precision at the anomalies; samples of equal score are retrieved together, as in scikit-learn."""
     found, of_all = np.cumsum(anomalous[::-1]), np.cumsum((normal + anomalous)[::-1])
     return math.fsum(anomalous[::-1] * (found / of_all)) / int(found[-1])

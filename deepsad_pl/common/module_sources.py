@@ -1,4 +1,4 @@
-"""Python source files, found and read without importing them. No torch here."""
+"""Find and read Python source files without importing them. Does not import torch."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from deepsad_pl.common.errors import DeepSADError
 
 
 def find_module(dotted: str) -> tuple[Path, list[str]] | None:
-    """The file of the longest part of a dotted path that is a module, and the names that remain.
+    """Find the file of the longest prefix of a dotted path that is a module, and the names after that prefix.
 
-    A package is its ``__init__.py``, or its folder if it has none. Nothing is imported.
+    For a package the file is its ``__init__.py``, or its folder if it has none. Nothing is imported.
 
     Returns:
-        The absolute path and the remaining names; None if the first name is no module.
+        The absolute path and the remaining names; None if the first name is not a module.
     """
     first, *rest = dotted.split(".")
     try:
@@ -40,7 +40,7 @@ def find_module(dotted: str) -> tuple[Path, list[str]] | None:
 
 
 def _candidates(path: Path) -> Iterator[Path]:
-    """What a module of that path may be."""
+    """The existing files or folders that a module of this path (without a suffix) may be."""
     for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
         if file.is_file():
             yield file
@@ -50,10 +50,10 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 
 def parse(file: Path) -> ast.Module:
-    """The syntax tree of a file; an empty one for what is no Python source.
+    """Parse a file to its syntax tree, which is empty if the file is not Python source.
 
     Raises:
-        DeepSADError: if it cannot be read or is no valid Python.
+        DeepSADError: if the file cannot be read or is not valid Python.
     """
     if file.suffix != ".py":
         return ast.Module([], [])
@@ -66,7 +66,7 @@ def parse(file: Path) -> ast.Module:
 
 
 def imported_files(target: str) -> set[Path]:
-    """The file of a dotted path's module and all that it imports, directly or not, from the same top-level package.
+    """The file of a dotted path's module, and those it imports, directly or not, from the same top-level package.
 
     Raises:
         DeepSADError: if one of them cannot be read or is no valid Python.
@@ -89,18 +89,18 @@ def imported_files(target: str) -> set[Path]:
 
 
 def _files_on_the_way(dotted: str) -> list[Path]:
-    """The file of a module and those of the packages around it, which run when it is imported."""
+    """The file of a module and the ``__init__.py`` of its parent packages, which run when it is imported."""
     names = dotted.split(".")
     found = [find_module(".".join(names[: end + 1])) for end in range(len(names))]
     return [path for path, _ in filter(None, found)]
 
 
 def _imports(node: ast.AST, file: Path) -> Iterator[str | Path]:
-    """What a statement may import: absolute names, and paths without a suffix for relative ones."""
+    """The modules that a statement may import: absolute names, or paths without a suffix for relative imports."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        # A name may be a module itself.
+        # An imported name may itself be a module.
         names = [alias.name for alias in node.names if alias.name != "*"]
         if node.level:
             base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -110,15 +110,15 @@ def _imports(node: ast.AST, file: Path) -> Iterator[str | Path]:
 
 
 def definition(file: Path, names: Sequence[str]) -> tuple[Path, ast.stmt] | None:
-    """Where a name of a module is defined, followed through imports.
+    """Find where a name of a module is defined, following imports.
 
     Args:
-        file: of the module.
-        names: the name, and what is looked up in it.
+        file: the module's file.
+        names: the name, followed by attributes looked up in it.
 
     Returns:
-        The file with the class or function, and that; another statement, or an empty one, if the name exists but cannot
-        be followed; None if the module has no such name.
+        The file and the statement that defines the class or function. If the name exists but cannot be followed, the
+        statement is an empty one. None if the module has no such name.
 
     Raises:
         DeepSADError: if a file cannot be read or is no valid Python.
@@ -138,7 +138,7 @@ def _definition(file: Path, names: Sequence[str], seen: frozenset[tuple[Path, st
         match statement:
             case ast.ClassDef(name=its) | ast.FunctionDef(name=its) | ast.AsyncFunctionDef(name=its) if its == name:
                 found = file, statement
-            case ast.FunctionDef(name="__getattr__"):  # it may give any name
+            case ast.FunctionDef(name="__getattr__"):  # it may provide any name
                 found = found or unknown
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 pass
@@ -155,7 +155,7 @@ def _definition(file: Path, names: Sequence[str], seen: frozenset[tuple[Path, st
 
 
 def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, also those in if, try, with and loops."""
+    """The statements of a module, including those inside if, try, with and loops."""
     for statement in body:
         yield statement
         if not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -168,7 +168,7 @@ def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 def _followed(
     file: Path, statement: ast.Import | ast.ImportFrom, name: str, seen: frozenset[tuple[Path, str]]
 ) -> tuple[Path, ast.stmt]:
-    """The definition of an imported name, or an empty statement where it is a module or cannot be found."""
+    """The definition of an imported name, or an empty statement if the name is a module or cannot be found."""
     module: Path | None = None
     if isinstance(statement, ast.ImportFrom):
         if statement.level:

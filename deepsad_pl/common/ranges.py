@@ -1,10 +1,10 @@
-"""The types of settings and what values they allow: read from annotations, checked in one place. No torch here.
+"""The types and allowed values of settings, read from annotations. Does not import torch.
 
 A setting is declared where it is used, as an argument of a constructor or a function::
 
     def __init__(self, network: Mapping[str, Any], *, eta: Positive = 1.0, loss: Literal["mse", "l1"] = "mse") -> None:
 
-The configuration is checked against that declaration before any work, the constructor checks the same by
+The configuration is checked against this declaration before any work starts; the constructor makes the same check with
 :func:`require`.
 """
 
@@ -18,14 +18,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers a setting may be.
+    """The range of numbers that a setting allows.
 
     Attributes:
-        low: the least one.
-        high: the largest one.
-        what: completes "give ...".
-        open: whether the ends themselves are excluded.
-        odd: whether even ones are.
+        low: the lower end.
+        high: the upper end.
+        what: description of the range, which completes "give ..." in error messages.
+        open: whether both ends are excluded.
+        odd: whether even numbers are excluded.
     """
 
     low: float
@@ -35,7 +35,7 @@ class Range:
     odd: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Whether a number is allowed; an infinite one never is."""
+        """Whether a number is allowed; infinities and NaN never are."""
         inside = self.low < value < self.high if self.open else self.low <= value <= self.high
         return inside and math.isfinite(value) and not (self.odd and value % 2 == 0)
 
@@ -55,7 +55,7 @@ Positives = Annotated[Sequence[Positive], NON_EMPTY]
 Shares = Annotated[Sequence[Share], NON_EMPTY]
 Bandwidths = Annotated[Sequence[Bandwidth], NON_EMPTY]
 
-# What an annotation may be made of; every other name stands for any value.
+# The names that an annotation may consist of; any other name allows every value.
 NAMES: Mapping[str, Any] = {
     **{name: value for name, value in globals().items() if name[0].isupper() and name not in ("Any", "Range")},
     **{kind.__name__: kind for kind in (float, int, str, bool, list, tuple, dict)},
@@ -66,7 +66,7 @@ _SEQUENCES = (Sequence, list, tuple)
 
 
 def converted(value: Any, kind: Any) -> Any:
-    """A value as its declaration has it, such as ``1`` as ``1.0`` for a float; what does not fit stays as it is."""
+    """Convert a value to its declared type, such as ``1`` to ``1.0`` for a float; leave a value that does not fit."""
     origin, arguments = get_origin(kind), get_args(kind)
     value = value.tolist() if hasattr(value, "tolist") else value  # of numpy and torch
     if origin is Annotated:
@@ -86,12 +86,12 @@ def converted(value: Any, kind: Any) -> Any:
 
 
 def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
-    """What is wrong with a converted value, in sentences.
+    """Describe what is wrong with a converted value, one sentence for each problem.
 
     Args:
-        key: of the setting, for the sentences.
-        value: see :func:`converted`.
-        kind: its declaration.
+        key: the setting, for the messages.
+        value: as returned by :func:`converted`.
+        kind: its declared type.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -106,7 +106,7 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
             yield f"{key} is {value}; give {limit.what}"
     elif origin in (Union, types.UnionType):
         if not any(_fits(value, one) for one in arguments):
-            # The first one that is of the value's kind says best what is wrong.
+            # The most helpful message is that of the first alternative that, like the value, is a list or is none.
             told = [list(problems(key, value, one)) for one in arguments if one is not type(None)]
             alike = [found for one, found in zip(arguments, told, strict=False) if _is_alike(value, one)]
             yield from (alike or told)[0]
@@ -133,11 +133,11 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
 
 
 def require(function: Callable[..., Any], **arguments: Any) -> None:
-    """Demand that arguments are what a function declares, as the configuration's check does.
+    """Check arguments against the declared types of a function, like the check of the configuration.
 
     Args:
-        function: or a constructor.
-        **arguments: by their names there.
+        function: the function or constructor that declares them.
+        **arguments: values by argument name.
 
     Raises:
         ValueError: with every problem found.
@@ -153,7 +153,7 @@ def require(function: Callable[..., Any], **arguments: Any) -> None:
 
 
 def may_vary(kind: Any) -> bool:
-    """Whether values of a kind are numbers that a stack can hold one of for each replica."""
+    """Whether a setting of this type is a float, of which a stack can hold one for each replica."""
     origin, arguments = get_origin(kind), get_args(kind)
     return kind is float or (origin is Annotated and may_vary(arguments[0]))
 

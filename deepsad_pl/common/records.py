@@ -1,4 +1,4 @@
-"""The record of an experiment: its identity, its files, each written whole or not at all and checked when read."""
+"""The record of an experiment: its identity and its files, which are written atomically and checked when read."""
 
 import csv
 import hashlib
@@ -29,8 +29,8 @@ _COUNTS = (
     *("test", "test_normal", "test_anomalous"),
 )
 
-# Names that no metric of the user's own may have: of other fields of a record, of columns of a study's results, and of
-# what a tracker shows of the test set.
+# Names that a custom metric must not have: other fields of a record, columns of a study's results, and what a tracker
+# shows of the test set.
 TAKEN_NAMES = frozenset(
     (
         *METRICS,
@@ -41,27 +41,27 @@ TAKEN_NAMES = frozenset(
     )
 )
 
-# How far the AUROC of scores may be from the record's: rounding, of older records to float32.
+# How far the AUROC computed from the scores may be from the record's. Older records were rounded to float32.
 AUROC_TOLERANCE = 1e-6
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-    """Eight hex digits of what determines a result; the order of keys does not matter."""
+    """Hash everything that determines a result to eight hex digits; the order of keys does not matter."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
-    """Write ``metrics.json``; a valid one says that the run is finished."""
+    """Write ``metrics.json``, the last file of a run: a valid one marks it as finished."""
     write_atomic(run_dir / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
-    """The record of a finished run; None if there is none, or, with a warning, none that is valid.
+    """Read the record of a finished run; None if it does not exist or, with a warning, if it is invalid.
 
     Args:
         run_dir: the run folder.
-        expected_hash: :func:`identity_hash` of the experiment that the record must be of.
+        expected_hash: :func:`identity_hash` of the experiment that the record must belong to.
 
     Raises:
         DeepSADError: if the file cannot be read at all.
@@ -88,12 +88,12 @@ def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
 
 @cache
 def warn_once(message: str) -> None:
-    """Log a warning, once in a process: files are looked at many times."""
+    """Log a warning only once per process, since files are checked many times."""
     log.warning("%s", message)
 
 
 def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
-    """What keeps a record from being one of an experiment, whichever release has written it."""
+    """Why a record is not a valid one of the experiment; records of every release are accepted."""
     if not isinstance(record, dict):
         yield f"it holds a {type(record).__name__} instead of an object"
         return
@@ -122,7 +122,7 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
         yield f"its metrics are {own!r}"
     else:
         for name in own:
-            # Unlike all other numbers these may be negative.
+            # Unlike all other numbers, custom metrics may be negative.
             if not _is_finite(value := record.get(name)):
                 yield f"its {name} is {value!r}, no finite number"
     scores = record.get("scores", {"bytes": 0, "sha256": ""})
@@ -152,7 +152,7 @@ def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "y", "score"))
     scores = np.asarray(score)
-    # So many digits give a number back to the bit.
+    # With this many digits a number is read back bit for bit.
     digits = 9 if scores.dtype == np.float32 else 17
     rows = zip(np.asarray(idx).tolist(), np.asarray(y).tolist(), scores, strict=True)
     writer.writerows((i, label, f"{value:.{digits}g}") for i, label, value in rows)
@@ -162,12 +162,12 @@ def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt
 
 
 def read_scores(run_dir: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Ground truth and anomaly score of every test sample, shape (n,) each, in the order of ``scores.csv``.
+    """Read the ground truth and anomaly score of every test sample, shape (n,) each, in the order of ``scores.csv``.
 
-    Columns are found by their names; others are ignored.
+    Columns are found by name; other columns are ignored.
 
     Raises:
-        OSError: if there is no such file.
+        OSError: if the file does not exist or cannot be read.
         ValueError: if it is damaged.
     """
     _, y, score = _parsed((run_dir / SCORES).read_bytes())
@@ -179,9 +179,9 @@ def scores_problem(run_dir: Path, record: Mapping[str, Any], *, contents: bool =
 
     Args:
         run_dir: the run folder.
-        record: a valid one. If it has no checksum of the file (those of earlier releases), the scores themselves are
-            checked: as many as the record counts, finite, and of the record's AUROC.
-        contents: whether the file is read; else only its size is looked at, which is enough for a study's overview.
+        record: the valid record of the run. Records of earlier releases have no checksum of the file; then the scores
+            themselves are checked: their number, that they are finite, and that they give the record's AUROC.
+        contents: whether to read the file; otherwise only its size is checked, which is enough for a study's overview.
 
     Raises:
         DeepSADError: if the file cannot be read.
@@ -210,10 +210,10 @@ def scores_problem(run_dir: Path, record: Mapping[str, Any], *, contents: bool =
 
 
 def _parsed(content: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """``index``, ``y`` and ``score``.
+    """Parse the columns ``index``, ``y`` and ``score`` of a CSV file.
 
     Raises:
-        ValueError: if these are not the columns of a CSV file of numbers.
+        ValueError: if a column is missing or the content is not a CSV file of numbers.
     """
     try:
         header, *rows = csv.reader(io.StringIO(content.decode()), strict=True)

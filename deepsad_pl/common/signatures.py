@@ -1,4 +1,4 @@
-"""What a class or function takes, read from its source without importing it. No torch here."""
+"""Signatures of classes and functions, read from their source without importing it. Does not import torch."""
 
 import ast
 import sys
@@ -14,15 +14,15 @@ from deepsad_pl.common.ranges import NAMES
 
 @dataclass(frozen=True)
 class Signature:
-    """What something is called with.
+    """The signature of a class or function.
 
     Attributes:
-        path: the file that says so.
-        kinds: the declared type of each argument, by its name; Any where there is none that settings can be.
-        required: the names of those without a default.
-        open: whether it takes arguments of any other name.
-        positional: the names of those that may be given by their place, in their order.
-        more_positional: whether it takes more of these.
+        path: the source file.
+        kinds: the declared type of each argument, by name; Any if it declares no type that settings can have.
+        required: names of the arguments without a default.
+        open: whether it takes ``**kwargs``, and so arguments of any name.
+        positional: names of the arguments that may be passed by position, in order.
+        more_positional: whether it takes ``*args``.
         is_class: whether it is a class.
     """
 
@@ -37,9 +37,9 @@ class Signature:
 
 @cache
 def signature_of(target: str) -> Signature | None:
-    """What a target takes; None if its source does not tell.
+    """Read the signature of a target; None if it cannot be told from the source.
 
-    A constructor's ``**kwargs`` stand for the arguments of the base class's constructor.
+    A constructor's ``**kwargs`` are taken to be the arguments of the base class's constructor.
 
     Args:
         target: a dotted path.
@@ -68,7 +68,7 @@ def _signature(file: Path, names: tuple[str, ...], seen: frozenset[tuple[Path, s
     own = _read(file, init, skip=1) if init is not None else None
     if own is not None and not own.open:
         return own
-    # What is not the class's own goes to its base.
+    # Arguments that the class does not declare itself go to its base class.
     if not found.bases:
         return own or Signature(file, {}, (), open=False)
     base = _base(file, found.bases[0], seen | {(file, found.name)})
@@ -86,7 +86,7 @@ def _base(file: Path, node: ast.expr, seen: frozenset[tuple[Path, str]]) -> Sign
 
 
 def _passed_on(init: ast.FunctionDef | None) -> set[str]:
-    """The keywords, and the names of positional arguments, that a constructor itself gives to its base."""
+    """The names of the arguments, keyword and positional, that a constructor passes to its base class."""
     found: set[str] = set()
     for node in ast.walk(init) if init is not None else ():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__":
@@ -114,7 +114,7 @@ def _read(file: Path, function: ast.FunctionDef, *, skip: int) -> Signature:
 
 
 def kind_of(annotation: ast.expr | None) -> Any:
-    """The type that an annotation stands for, made of ``ranges.NAMES``; Any for everything else."""
+    """The type that an annotation denotes, built from ``ranges.NAMES``; Any for everything else."""
     match annotation:
         case ast.Constant(value=None):
             return None

@@ -1,22 +1,23 @@
-"""Which name somebody may have meant."""
+"""Suggest the name that was probably meant."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-# The likeness from which a name is worth suggesting, and what an equal group adds to it.
+# The similarity from which a name is suggested, and what an equal group adds to it.
 _LIKE, _GROUP_COUNTS = 0.7, 0.2
 
 
 def suggested(key: str, names: Iterable[str]) -> str:
-    """A question for the nearest names, or nothing if none is near."""
+    """A "did you mean ...?" question with the nearest names; empty if none is similar."""
     near = nearest(key, names)
     return f"did you mean {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}?" if near else ""
 
 
 def nearest(key: str, names: Iterable[str]) -> list[str]:
-    """The most similar names, several where they are equally so.
+    """The most similar names; several if they are equally similar.
 
-    Names are compared by their last part, and as a whole where groups differ; among similar ones the group counts.
+    Names are compared by their last part, and also as a whole if their groups differ. Among similar names, those with a
+    similar group win.
     """
     group, _, last = key.rpartition(".")
     likeness: dict[str, float] = {}
