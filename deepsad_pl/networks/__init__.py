@@ -1,1 +1,1 @@
-"""Plain torch modules."""
+"""Encoders, decoders and their layers, as plain torch modules."""

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over all ranks; its gradient is the sum over all ranks of theirs."""
+    """Sum a tensor over all ranks; in the backward pass the gradients are summed over all ranks too."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
@@ -32,11 +32,11 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 class BatchNorm(_BatchNorm):
     """Batch normalization without learned scale and shift (a shift would be a bias term in phi, appendix A).
 
-    Under torch.distributed the statistics are those of the global batch, so a run on several ranks takes the same steps
-    as a run on one. (torch's own SyncBatchNorm refuses CPU tensors.) Takes (B, C) and (B, C, H, W).
+    Under torch.distributed the statistics are computed over the global batch, so a run on several ranks takes the same
+    steps as a run on one. (torch's own SyncBatchNorm refuses CPU tensors.) The input is (B, C) or (B, C, H, W).
 
     Args:
-        num_features: C.
+        num_features: C, the number of channels.
         eps: added to the variance; 1e-4 as in the authors' code.
     """
 
@@ -48,7 +48,7 @@ class BatchNorm(_BatchNorm):
             raise ValueError(f"expected a (B, C) or (B, C, H, W) input, got {input.dim()} dimensions")
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize each channel; shapes stay as they are."""
+        """Normalize each channel; the output has the input's shape."""
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(input)
         return self._forward_synced(input)
@@ -63,7 +63,7 @@ class BatchNorm(_BatchNorm):
         count = total[-1].detach()
         mean = total[:-1] / count
         centered = x - mean.view(shape)
-        # Two passes: the one-pass formula E[x^2] - E[x]^2 loses digits that one process keeps.
+        # Two passes: the one-pass formula E[x^2] - E[x]^2 loses digits that a single process keeps.
         var = sum_over_ranks(centered.square().sum(dims)) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None

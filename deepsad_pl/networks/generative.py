@@ -1,4 +1,4 @@
-"""The MLPs of deep generative models: softplus units, biases of 0 and Glorot uniform weights (appendix C)."""
+"""The MLPs of deep generative models: softplus units, biases that start at 0, Glorot uniform weights (appendix C)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from deepsad_pl.networks.glorot import glorot
 
 
 def input_width(network: Mapping[str, Any]) -> int:
-    """D, the numbers in a sample that phi takes, from the mapping of phi."""
+    """D, the number of values in a sample, from the mapping that describes phi."""
     return math.prod(network["in_shape"]) if "in_shape" in network else int(network["in_features"])
 
 
 class PerClassLinear(nn.Linear):
-    """A dense layer of [x, onehot(y)] for each class y at once; x is multiplied once, however many classes there are.
+    """A dense layer applied to [x, onehot(y)] for all classes y at once; x is multiplied by the weights only once.
 
     Args:
         in_features: D, the width of x alone.
-        out_features: units.
-        classes: K.
+        out_features: number of units.
+        classes: K, the number of classes.
     """
 
     def __init__(self, in_features: int, out_features: int, classes: int) -> None:
@@ -49,10 +49,10 @@ class GaussianEncoder(nn.Module):
     """The inference network: q(z|x), or q(z|x, y) for each class y, as a diagonal Gaussian.
 
     Args:
-        in_features: D, the numbers in a sample.
+        in_features: D, the number of values in a sample.
         hidden: units of the hidden layers, at least one.
         latent: d, the width of z.
-        classes: K, or 0 where z does not depend on a class.
+        classes: K, or 0 if z does not depend on a class.
     """
 
     def __init__(self, in_features: int, hidden: Sequence[int], latent: int, classes: int = 0) -> None:
@@ -61,12 +61,12 @@ class GaussianEncoder(nn.Module):
         self.mean = nn.Linear(hidden[-1], latent)
         self.log_var = nn.Linear(hidden[-1], latent)
         glorot(self)
-        # The variance is exponential in this layer: at random weights a row a hundred standard deviations out would
-        # begin with a loss of 1e10 and more. So every posterior starts with the variance of the prior.
+        # The variance is exponential in this layer's output: with random weights, a row a hundred standard deviations
+        # out would start with a loss above 1e10. With zeros every posterior starts with the variance of the prior.
         nn.init.zeros_(self.log_var.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, ...) -> mean and log variance, (B, d) each, or (K, B, d) with classes."""
+        """(B, ...) -> mean and log variance, each (B, d), or (K, B, d) with classes."""
         h = self.hidden(x.flatten(1))
         return self.mean(h), self.log_var(h)
 
@@ -77,8 +77,8 @@ class Decoder(nn.Module):
     Args:
         latent: d, the width of z.
         hidden: units of the hidden layers, at least one.
-        out_features: D, the numbers in a sample.
-        classes: K, or 0 where x does not depend on a class.
+        out_features: D, the number of values in a sample.
+        classes: K, or 0 if x does not depend on a class.
     """
 
     def __init__(self, latent: int, hidden: Sequence[int], out_features: int, classes: int = 0) -> None:

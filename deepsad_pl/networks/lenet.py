@@ -12,7 +12,7 @@ LEAKINESS = 0.1
 
 
 def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:
-    """The (H, W) of the image before and after each of the (2 x 2)-max-poolings, ``modules + 1`` of them."""
+    """The image size (H, W) before and after each (2 x 2) max-pooling: a list of ``modules + 1`` sizes."""
     height, width = size
     sizes = [(height, width)]
     for _ in range(modules):
@@ -30,7 +30,7 @@ class LeNetEncoder(nn.Module):
         in_shape: (C, H, W) of the images.
         filters: the number of filters of each module.
         dense: units of the dense layers; the last one is the representation, d, and has no activation.
-        kernel_size: of all filters, odd; zero padding keeps the image size.
+        kernel_size: size of all filters, odd; zero padding keeps the image size.
     """
 
     def __init__(self, in_shape: Sequence[int], filters: Widths, dense: Widths, kernel_size: Odd = 5):
@@ -61,7 +61,7 @@ class LeNetEncoder(nn.Module):
 class LeNetDecoder(nn.Module):
     """The encoder's mirror image: dense layers, then modules of upsampling and transposed convolution (appendix C).
 
-    Takes the encoder's arguments. The output is linear: where the data lie in [0, 1] a sigmoid follows
+    Takes the encoder's arguments. The output is linear; for data in [0, 1] the autoencoder applies a sigmoid to it
     (:class:`~deepsad_pl.methods.autoencoder.AutoencoderModule`).
     """
 

@@ -13,8 +13,8 @@ class MLP(nn.Module):
     """Dense layers with batch norm and leaky ReLU between them; the last one is linear.
 
     Args:
-        in_features: D, the columns of the table.
-        units: units of each layer; the last one is the representation, d.
+        in_features: D, the number of columns of the table.
+        units: units of each layer; the last layer is the representation, of width d.
     """
 
     def __init__(self, in_features: int, units: Widths) -> None:
