@@ -52,7 +52,7 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 
 
 def write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
-    """Write ``metrics.json``, the last file of a run: a valid one marks it as finished."""
+    """Write ``metrics.json``; a valid one marks the run as finished."""
     write_atomic(run_dir / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
