@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from planned import settings_of
 from processes import run_script
 from tiny_data import write_image_folder
+
+from deepsad_pl.experiment.plan import make_plan
 
 EXAMPLES = ROOT / "examples"
 QUICK = ("logger=none", "trainer.max_epochs=2", "trainer.threads=1")
@@ -222,3 +225,50 @@ def test_changed_code_is_another_run(broken: Path) -> None:
         assert done.returncode == 0, done.stderr
         folders.append(len(records(broken)))
     assert folders == [1, 1, 2]
+
+
+def planned_with(words: list[str], about: dict[str, Any]) -> str:
+    """The run folder of an outside method with changed facts."""
+    settings = settings_of(*words)
+    settings["method"] |= {"name": "mine", "_target_": "robust_sad.RobustSADModule", "delta": 0.5}
+    settings["method"]["about"] = settings["method"]["about"] | about
+    return str(make_plan(settings).run_dir)
+
+
+def test_a_method_that_no_longer_sees_labels_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "methods")
+    # With pollution the known class decides which rows there are, whoever sees the labels.
+    words = ["scenario.gamma_p=0.1", "scenario.gamma_n=0.05"]
+    assert planned_with(words, {"labels": "hidden"}) != planned_with(words, {})
+
+
+@pytest.mark.parametrize(
+    ("made", "more", "told"),
+    [
+        ("np.zeros((8, 2)), np.arange(8) % 2", "about: {own_test_set: true}", "remove own_test_set from about"),
+        (
+            "Source(*[np.zeros((8, 2), 'float32'), np.arange(8) % 2] * 2, None)",
+            "scaling: minmax",
+            "returned a Source, whose rows are taken as they are, but dataset.scaling is minmax",
+        ),
+    ],
+)
+def test_facts_that_the_data_contradict_are_told(broken: Path, made: str, more: str, told: str) -> None:
+    code = f"import numpy as np\nfrom deepsad_pl.data.sources import Source\ndef load():\n    return {made}\n"
+    (broken / "contradicted.py").write_text(code)
+    text = "defaults: [/network@network: mlp, _self_]\nname: mine\n_target_: contradicted.load\nclasses: [a, b]\n"
+    text += f"network: {{units: [2]}}\nlr: [1.0e-3]\nepochs: [1]\nbatch_size: 8\n{more}\n"
+    (broken / "conf" / "dataset" / "mine.yaml").write_text(text)
+    done = run_script("train.py", "--config-dir", "conf", "dataset=mine", *QUICK, cwd=broken)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_fact_is_told_in_a_study_too(broken: Path) -> None:
+    (broken / "conf" / "method" / "mine.yaml").write_text("name: mine\n_target_: x.Y\nabout: {colum: x}\n")
+    words = ["study=labeled_anomalies", "dataset=digits", "method=mine", *QUICK]
+    done = run_script("sweep.py", "--config-dir", "conf", *words, cwd=broken)
+    assert done.returncode != 0
+    assert "there is no setting method.about.colum" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -180,7 +180,8 @@ def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]
         DeepSADError: for each name that is unknown or ambiguous.
     """
     groups = {name: value for name, value in settings.items() if name in GROUPS}
-    words = [*words, *(f"{name}={value}" for name, value in groups.items())]
+    words = [*words]
+    words += [f"{name}={value if isinstance(value, str) else _text(value)}" for name, value in groups.items()]
     names = setting_names(composer.base(composer.choices(composer.parse(words))))
     problems: list[str] = []
     found: list[str] = []
@@ -208,6 +209,6 @@ def _text(value: Any) -> str:
         return f"[{','.join(map(_text, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
-    if hasattr(value, "item"):  # a NumPy scalar or array
-        return _text(value.item())
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return _text(value.tolist())
     return quoted(str(value) if isinstance(value, PathLike) else value, number=True)

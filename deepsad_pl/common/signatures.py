@@ -145,6 +145,8 @@ def _subscript(outer: str, inner: ast.expr) -> Any:
     if outer == "Optional":
         return Any if (kind := kind_of(inner)) is Any else Union[kind, None]  # noqa: UP007
     of = NAMES.get(outer)
+    if outer in ("tuple", "Tuple") and not (len(parts) == 2 and ast.unparse(parts[1]) == "..."):
+        return list  # of elements of different types
     if outer in ("Sequence", "list", "tuple", "List", "Tuple") and of is not None:
         kind = kind_of(parts[0])
         return list if kind is Any else list[kind]  # type: ignore[valid-type]

@@ -73,6 +73,7 @@ def load_data(plan: Plan) -> Source:
     offered = {"data_dir": plan.data_dir, "seed": plan.seed, "digest": plan.identity["dataset"].get("files")}
     made = instantiate(node, "dataset", **accepted(node["_target_"], offered))
     try:
+        _require_facts(made, facts, scales="scaling" in node, scaling=dataset.get("scaling"))
         source = as_source(made, seed=plan.seed, scaling=dataset.get("scaling"))
         _require_classes(source, plan.classes)
         if (source.scale is None) != (facts.inputs == "rows"):
@@ -92,6 +93,25 @@ def load_data(plan: Plan) -> Source:
             "%s in %s is not the published data set: its runs have folders of their own", dataset["name"], plan.data_dir
         )
     return source
+
+
+def _require_facts(made: Any, facts: about.DatasetAbout, *, scales: bool, scaling: str | None) -> None:
+    """Raise an error if what a data set declares contradicts what its function returned.
+
+    Args:
+        made: the returned value.
+        facts: facts about the data set.
+        scales: whether the function itself was given ``scaling``.
+        scaling: the setting.
+    """
+    if facts.own_test_set and isinstance(made, tuple | list) and len(made) == 2:
+        # A stack would train the experiments of all seeds on the first one's split.
+        raise DeepSADError("it returned (x, labels), which the seed splits; remove own_test_set from about in its YAML")
+    if isinstance(made, Source) and made.scale is None and scaling is not None and not scales:
+        raise DeepSADError(
+            f"it returned a Source, whose rows are taken as they are, but dataset.scaling is {scaling}; return arrays, "
+            "or remove scaling from its YAML"
+        )
 
 
 def _require_classes(source: Source, classes: Sequence[str]) -> None:

@@ -83,9 +83,10 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
         for setting, unused in facts.unused.items():
             for key in unused.get(phase.get(setting), ()):
                 chosen.pop(key, None)
+        chosen.pop(_SEES, None)
         # Without labels, it does not matter whether the method sees them.
-        if not (scenario.known_classes and hides_labeled_anomalies(phase)):
-            chosen.pop(_SEES, None)
+        if scenario.known_classes and hides_labeled_anomalies(phase):
+            chosen[_SEES] = False
         if not scenario.known_classes:
             for setting, same in facts.same_without_anomalies.items():
                 if chosen.get(setting) in same:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import AtLeast2, problems
 
 Settings = Mapping[str, Any]
@@ -108,12 +109,14 @@ class NetworkAbout:
 
 def of_network(network: Settings) -> NetworkAbout:
     """The facts that a network declares about itself."""
-    return NetworkAbout(**(network.get("about") or {}))
+    facts: NetworkAbout = _made("network", network)
+    return facts
 
 
 def of_method(method: Settings) -> MethodAbout:
     """The facts that a method declares about itself."""
-    return MethodAbout(**(method.get("about") or {}))
+    facts: MethodAbout = _made("method", method)
+    return facts
 
 
 def of_training(phase: Settings) -> TrainingAbout:
@@ -124,10 +127,23 @@ def of_training(phase: Settings) -> TrainingAbout:
 
 def of_dataset(dataset: Settings) -> DatasetAbout:
     """The facts that a data set declares about itself."""
-    return DatasetAbout(**(dataset.get("about") or {}))
+    facts: DatasetAbout = _made("dataset", dataset)
+    return facts
 
 
-_KINDS = {"method": MethodAbout, "pretrain": TrainingAbout, "dataset": DatasetAbout, "network": NetworkAbout}
+_KINDS: Mapping[str, type[Any]] = {
+    "method": MethodAbout,
+    "pretrain": TrainingAbout,
+    "dataset": DatasetAbout,
+    "network": NetworkAbout,
+}
+
+
+def _made(group: str, node: Settings) -> Any:
+    try:
+        return _KINDS[group](**(node.get("about") or {}))
+    except TypeError:
+        raise DeepSADError(*about_problems(group, node)) from None
 
 
 def facts_of(group: str) -> frozenset[str]:

@@ -25,6 +25,8 @@ def wandb_env(name: str, default: Any) -> Any:
         default: in its place.
     """
     value = os.environ.get(f"WANDB_{name}", "").strip()
+    if name == "MODE" and value not in ("online", "offline"):
+        return default
     tags = [tag.strip() for tag in value.split(",") if tag.strip()]
     return (tags if name == "TAGS" else value) if value else default
 
