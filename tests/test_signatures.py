@@ -86,7 +86,8 @@ class Decorated:
 
 
 def function(y, score, /, k: int | None = None, *, how: typing.Literal["a", "b"] = "a", rest: Optional[float] = None,
-             many: Sequence[float] = (), odd: Unknown = None, both: AtLeast1 | list[AtLeast1] = 1): ...
+             many: Sequence[float] = (), pair: tuple[int, str] = (1, 'a'),
+             odd: Unknown = None, both: AtLeast1 | list[AtLeast1] = 1): ...
 """
 
 
@@ -128,6 +129,7 @@ def test_annotations_are_types_that_settings_can_have(module: str) -> None:
     assert kinds["how"] == Literal["a", "b"]
     assert kinds["rest"] == float | None
     assert kinds["many"] == list[float]
+    assert kinds["pair"] is list
     assert kinds["odd"] is kinds["y"] is Any
     assert kinds["both"] == AtLeast1 | list[AtLeast1]
 

@@ -383,3 +383,6 @@ def test_the_variables_of_wandb_are_its_defaults(monkeypatch: pytest.MonkeyPatch
     assert (given["project"], given["tags"], given["entity"]) == ("mine", [], "e")
     monkeypatch.setenv("WANDB_ENTITY", "")
     assert settings_of("logger=wandb")["logger"]["entity"] is None
+    # Others, such as disabled, are no mode of ours: the run stays offline.
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert settings_of("logger=wandb")["logger"]["mode"] == "offline"
