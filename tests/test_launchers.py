@@ -17,8 +17,9 @@ from processes import background, wait_for
 from deepsad_pl.commands.main import CONF
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.sweep.packed_launcher import _goes_on
 from deepsad_pl.sweep.worker import portable
-from hydra_plugins._deepsad_submitit import LocalLauncher, SlurmLauncher, _goes_on
+from hydra_plugins._deepsad_submitit import LocalLauncher, SlurmLauncher
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 LOCAL = ("hydra/launcher=submitit_local", "trainer.threads=1")

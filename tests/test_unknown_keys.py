@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from planned import composed
 from studies import fields_of, planner, study_of
 
-from deepsad_pl.commands.main import CONF, hold_back
+from deepsad_pl.commands.main import CONF
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import nearest
 from deepsad_pl.compose.composer import Composer
@@ -31,6 +31,7 @@ from deepsad_pl.compose.declared import (
     unknown_setting,
 )
 from deepsad_pl.compose.strict import StrictLoader
+from deepsad_pl.study.command_words import hold_back
 from deepsad_pl.study.study import ACTIONS, StudyRun
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
