@@ -6,9 +6,11 @@ STAMP := $(VENV)/.installed
 # Of wandb-sync.
 RUNS ?= runs
 JOBS ?= 8
+# Of test: which tests to run, by pytest's markers.
+MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test bench bench-gpu lint format clean
+.PHONY: help setup run wandb-sync test test-fast bench bench-gpu lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +30,11 @@ run: $(STAMP) ## Deep SAD on the embedded digits (ARGS=... goes to train.py)
 wandb-sync: $(STAMP) ## upload offline W&B runs (RUNS=<output_dir>, JOBS=<uploads at a time>)
 	$(BIN)/python -m deepsad_pl.tracking.wandb_sync "$(RUNS)" --jobs "$(JOBS)" $(ARGS)
 
-test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(STAMP) ## the tests but the slowest (MARKERS= runs those too; ARGS=... goes to pytest)
+	$(BIN)/python -m pytest -n auto -m "$(MARKERS)" $(ARGS)
+
+test-fast: $(STAMP) ## the unit tests, in under a minute
+	$(BIN)/python -m pytest -n auto -m unit $(ARGS)
 
 bench: $(STAMP) ## all benchmarks, one after the other (ARGS=... goes to each of them)
 	$(BIN)/python -m benchmarks.step $(ARGS)
