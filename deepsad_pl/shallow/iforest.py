@@ -1,7 +1,7 @@
 r"""Isolation forest: anomalies are few and different, so few random splits isolate them.
 
-Objective. Nothing is optimized. Each of t trees gets psi rows, drawn without replacement, and splits them on a random
-feature, at a random value between the feature's minimum and maximum, until each row is alone or the depth
+Objective. Nothing is optimized. Each of t trees gets psi rows, drawn without replacement, and splits them recursively,
+on a random feature and at a random value between its minimum and maximum, until each row is alone or the depth
 :math:`\lceil \log_2 \psi \rceil` is reached. The score is
 
 .. math::

@@ -5,9 +5,9 @@ Objective. The density is a mean of Gaussians around the training rows,
 .. math::
 
     \hat p_h(x) = \frac1n \sum_{i=1}^n (2 \pi h^2)^{-D/2} \exp\left(-\frac{\|x - x_i\|^2}{2 h^2}\right),
-    \qquad s(x) = -\log \hat p_h(x),
+    \qquad s(x) = -\log \hat p_h(x).
 
-whose only parameter, the bandwidth h, is chosen to maximize the log-likelihood of left-out rows:
+Its only parameter, the bandwidth h, is chosen to maximize the log-likelihood of left-out rows:
 
 .. math::
 
@@ -21,12 +21,12 @@ al., Deep one-class classification, ICML 2018.
 
 Knobs:
     ``bandwidths``: candidate values of h, in the paper 2^0.5, 2^1, 2^1.5, ..., 2^5. On raw MNIST the smallest one is
-    selected, so the best likelihood lies outside the paper's list; so it does wherever the first or the last value is
-    selected.
+    selected, so the best likelihood lies outside the paper's list. The same is true whenever the first or the last
+    value is selected.
     ``folds``: 5, of shuffled rows. Data sets are often sorted, and a fold of neighboring rows would be unlike the rest.
 
 What differs from common practice, and why:
-    scikit-learn's ``KernelDensity`` searches a tree up to a tolerance. With D = 784 this is 10-20 times slower than
+    scikit-learn's ``KernelDensity`` approximates by a tree search. With D = 784 this is 10-20 times slower than
     computing all distances; at small bandwidths it was off by 1 to 4 nats, and by 50 nats with D = 5, although its
     tolerances were 0. Here all distances are computed, by one matrix product, followed by a log-sum-exp that cannot
     underflow (:func:`~deepsad_pl.shallow.models.log_densities`). All bandwidths share the distances of a fold.
@@ -63,7 +63,7 @@ def fit_kde(task: Task, *, bandwidths: Bandwidths, folds: AtLeast2) -> Fitted:
 
     Args:
         task: training data and resources; semi-labels are ignored.
-        bandwidths: candidate values of h, each > 0; of equally likely ones the first is selected.
+        bandwidths: candidate values of h, each > 0; in a tie the first one is selected.
         folds: number of folds, >= 2 and at most the number of training rows.
 
     Returns:

@@ -39,10 +39,10 @@ Matrix = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
-# With more rows, the matrix of distances and each kernel (one per thread) would take more than 0.8 GB.
+# With more rows, the matrix of distances and each kernel (one per thread) would take more than 0.8 GB each.
 MAX_PRECOMPUTED_ROWS = 10_000
 
-# Memory for all kernels that are in use at once; one kernel is always allowed.
+# Memory limit for all kernels that are in use at once; one kernel is always allowed.
 KERNEL_BYTES = 640 * 2**20
 
 # Incremented when the meaning of a stored solution changes.
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Solution:
-    """A kernel expansion: the score of a row is the offset minus the weighted sum of its kernels with support vectors.
+    """A kernel expansion: the score is the offset minus a weighted sum of kernel values with the support vectors.
 
     Attributes:
         support: ascending indices of the support vectors among the training rows, shape (s,).
@@ -87,7 +87,7 @@ class Machine(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Everything else that a solution depends on, as values for JSON; they enter the digest."""
+        """Everything else that a solution depends on; it enters the digest as JSON."""
 
     @abstractmethod
     def solve(self, kernel: FloatArray, semi_y: IntArray, outer: float | None) -> Solution:
@@ -121,9 +121,9 @@ def fit_grid(
         task: training data and resources.
         machine: the machine to fit.
         semi_y: the labels that the machine may see, shape (n,).
-        gammas: candidate kernel scales, at least one, each > 0; of equally good ones the first is selected.
+        gammas: candidate kernel scales, at least one, each > 0; in a tie the first one is selected.
         outers: candidates for the machine's own hyper-parameter with ``test_subset``, at least one.
-        outer: its fixed value with ``holdout`` and ``none``.
+        outer: value of the machine's own hyper-parameter with ``holdout`` and ``none``.
         selection: ``test_subset``, ``holdout`` or ``none``.
 
     Raises:
@@ -340,7 +340,7 @@ class _Store:
         write_arrays(self._path(point), {"support": solution.support, "coef": solution.coef, "offset": offset})
 
     def _path(self, point: Point) -> Path:
-        # The repr of a float is exact.
+        # repr writes a float exactly.
         return self._folder / f"{self._digest}_{point.gamma!r}_{point.outer!r}.npz"
 
     def _checked(self, arrays: dict[str, npt.NDArray[Any]]) -> Solution:

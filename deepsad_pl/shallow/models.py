@@ -288,7 +288,7 @@ def load_model(path: Path, package: str = "deepsad_pl") -> Model:
 
     Args:
         path: the model file.
-        package: the only top-level package from which the class of a model from outside may be imported.
+        package: top-level package from which the model's class may be imported; other packages are refused.
 
     Raises:
         DeepSADError: if the file is missing, damaged or no model, or its class is of another package.

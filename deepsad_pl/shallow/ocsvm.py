@@ -8,7 +8,7 @@ share nu of the data may lie on the wrong side:
     \min_{w, \rho, \xi} \frac12 \|w\|^2 - \rho + \frac{1}{\nu n} \sum_{i=1}^n \xi_i
     \quad \text{s.t.} \quad \langle w, \varphi(x_i) \rangle \ge \rho - \xi_i, \; \xi_i \ge 0,
 
-with :math:`\langle \varphi(x), \varphi(x') \rangle = k(x, x') = \exp(-\gamma \|x - x'\|^2)`. Its dual, in libsvm's
+with :math:`\langle \varphi(x), \varphi(x') \rangle = k(x, x') = \exp(-\gamma \|x - x'\|^2)`. The dual, in libsvm's
 scaling, is
 
 .. math::
@@ -29,7 +29,7 @@ Knobs:
     the mean, a large one a union of small neighborhoods of the training rows.
     ``nus``: candidates for nu with ``selection=test_subset``, in the paper .01, .05, .1, .2, .5. nu is an upper bound
     on the share of training rows outside the support and a lower bound on the share of support vectors.
-    ``nu``: its value with the other two protocols.
+    ``nu``: the value of nu with the other two protocols.
     ``selection``: ``test_subset`` is the paper's protocol: gamma maximizes AUROC on 10% of the test set, nu on the
     whole test set. The authors call this an unfair advantage, granted to make the baseline strong. **Its results cannot
     be reached without test labels.** ``holdout`` takes the largest gamma that is consistent on held-out training rows,
@@ -37,7 +37,7 @@ Knobs:
 
 What differs from common practice, and why:
     All gammas share one matrix of distances, computed by one matrix product, and all nus share one precomputed kernel:
-    with n = 5,700 and D = 784 a fit takes 1-2 s instead of up to 7.5 s, and its scores agree to 1e-9. With n > 10,000
+    with n = 5,700 and D = 784 a fit takes 1-2 s instead of up to 7.5 s, and scores agree to 1e-9. With n > 10,000
     the matrix would be too large, and libsvm computes and caches the kernel rows that it needs.
     The test subset is drawn from a separate random stream; in the authors' code it is drawn from the global one and so
     depends on earlier draws.
@@ -97,7 +97,7 @@ def fit_ocsvm(
         task: training data and resources; semi-labels are ignored.
         gammas: candidate kernel scales, each > 0.
         nus: candidates for nu with ``test_subset``, each in (0, 1).
-        nu: its value with ``holdout`` and ``none``, in (0, 1).
+        nu: value of nu with ``holdout`` and ``none``, in (0, 1).
         selection: ``test_subset``, ``holdout`` or ``none``.
 
     Raises:

@@ -15,7 +15,7 @@ TEST_SUBSET_STREAM, HOLDOUT_STREAM, KDE_FOLDS_STREAM, FOREST_STREAM = 110, 111, 
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """Make the random generator of one stream under a seed."""
+    """Make the random generator of a stream (one per purpose) for a seed."""
     return np.random.default_rng([seed, stream])
 
 
@@ -49,8 +49,8 @@ def test_subset(y: IntArray, seed: int, share: float = 0.1) -> IntArray:
 def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntArray, IntArray]:
     """Split the training rows into those to fit on and those held out for the selection, stratified by semi-label.
 
-    Each part has at least one row that is no labeled anomaly. If there are two or more labeled anomalies, the held-out
-    part has at least one of them.
+    Each part has at least one row that is not a labeled anomaly. If there are two or more labeled anomalies, the
+    held-out part has at least one of them.
 
     Args:
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (n,).

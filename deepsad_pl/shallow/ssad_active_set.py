@@ -94,7 +94,7 @@ def _newton(
     held: bool,
     ridge: float,
 ) -> FloatArray:
-    """The Newton step of the free rows: to the optimum if all other rows stay where they are."""
+    """The Newton step of the free rows: to the optimum with all other rows held fixed."""
     y, labeled = problem.y, problem.labeled
     constraints = [y[rows]]
     residual = [1 - float(y @ alpha)]

@@ -39,9 +39,9 @@ def without_kappa(matrix: FloatArray, problem: Problem) -> FloatArray:
 
 
 def _nu_svc(matrix: FloatArray, problem: Problem, s: float) -> FloatArray:
-    """Solve for a given s as a nu-SVC.
+    """Solve for a given s, the sum of a over the anomalies, as a nu-SVC.
 
-    With d = 1 + s on unlabeled rows, d = s on anomalies and a = d beta, beta adds up to 1 on either side.
+    With d = 1 + s on unlabeled rows, d = s on anomalies and a = d beta, beta adds up to 1 over either class.
     """
     d = np.where(problem.anomalies, s, 1 + s)
     weight = problem.box / d
@@ -62,7 +62,7 @@ def _nu_svc(matrix: FloatArray, problem: Problem, s: float) -> FloatArray:
 
 
 def one_group(matrix: FloatArray, problem: Problem, free: BoolArray, fixed: BoolArray, amount: float) -> FloatArray:
-    """Solve for the ``free`` rows, which have one sign and add up to ``amount``.
+    """Solve for the ``free`` rows, which all have the same sign and add up to ``amount``.
 
     The ``fixed`` rows are at their upper bounds, all others are 0. This is a one-class SVM: since sum z is given, a
     linear term p'z is the same as adding (p_i + p_j) / sum z to the kernel.

@@ -49,7 +49,7 @@ class Problem:
 
 
 def make_problem(semi_y: npt.ArrayLike, n: int, kappa: float, eta_u: float, eta_l: float) -> Problem:
-    """Make the constraints for given labels, from arguments of :func:`~deepsad_pl.shallow.ssad_solver.solve_ssad`.
+    """Make the constraints for given labels; the arguments are as in :mod:`~deepsad_pl.shallow.ssad_solver`.
 
     Raises:
         ValueError: if a shape or a number is out of its range.
@@ -90,8 +90,8 @@ def slacks(problem: Problem) -> tuple[float, float, float, float]:
     """The relative slack of each of the four conditions of feasibility; negative if a condition is violated.
 
     Let U, N and A be the sums of a over unlabeled rows, labeled normals and anomalies, so that U + N - A = 1 and
-    N + A >= kappa. A solution exists if, with each sum at its largest, N + A >= kappa; 1 + 2A >= kappa (since N + A =
-    1 + 2A - U and U >= 0); 2N + U - 1 >= kappa (since it equals N + A); and U + N >= 1 (since A >= 0).
+    N + A >= kappa. A solution exists if these hold with each sum at its upper bound: N + A >= kappa; 1 + 2A >= kappa,
+    since N + A = 1 + 2A - U and U >= 0; 2N + U - 1 >= kappa, since N + A = 2N + U - 1; and U + N >= 1, since A >= 0.
     """
     unlabeled, normals, anomalies = problem.room()
     kappa = problem.kappa if problem.labeled.any() else -np.inf
@@ -108,7 +108,7 @@ def require_feasible(problem: Problem, eta_u: float, eta_l: float) -> None:
     """Check that a problem has a solution.
 
     Raises:
-        DeepSADError: if it has none, with the value that must change.
+        DeepSADError: if it has none; the message says which value to change.
     """
     n_u, n_n, n_a = (int(group.sum()) for group in problem.groups)
     unlabeled, normals, anomalies = problem.room()
@@ -145,9 +145,9 @@ def levels_of(problem: Problem, alpha: FloatArray, f: FloatArray) -> list[tuple[
     """The intervals in which rho, rho + g and rho - g must lie by the KKT conditions.
 
     These are the levels of unlabeled rows, labeled normals and anomalies, in this order. For unlabeled rows and labeled
-    normals, f must be at or above the level where a = 0, and at or below it where a = eta; for anomalies the other way
-    round. For free rows f equals the level; their mean, weighted by the distance to the bounds, is the least noisy
-    estimate of it.
+    normals, f = <w, phi> must be at or above the level where a = 0, and at or below it where a = eta; for anomalies the
+    other way round. For free rows f equals the level; their mean, weighted by the distance to the bounds, is the least
+    noisy estimate of it.
     """
     levels = []
     for group in problem.groups:
@@ -167,7 +167,7 @@ def levels_of(problem: Problem, alpha: FloatArray, f: FloatArray) -> list[tuple[
 def multipliers(
     problem: Problem, alpha: FloatArray, f: FloatArray, held: bool, lowest: float = 0.0
 ) -> tuple[float, float, float]:
-    """rho, g >= lowest, and by how much they miss an interval of :func:`levels_of` at most; g = 0 unless ``held``."""
+    """rho, g >= lowest, and their largest distance from an interval of :func:`levels_of`; g = 0 unless ``held``."""
     levels = levels_of(problem, alpha, f)
     finite = [abs(end) for level in levels for end in level if np.isfinite(end)]
     scale = max(finite, default=1.0) or 1.0

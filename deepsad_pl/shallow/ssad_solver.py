@@ -246,8 +246,8 @@ def _chunked(
 
     Args:
         problem: the whole problem.
-        inner: from a working set (ascending rows) to its dual variables, its <w, phi> and the number of inner problems.
-        responses: from y a of all rows to <w, phi> of all rows.
+        inner: maps a working set (ascending rows) to its dual variables, its <w, phi> and the number of inner problems.
+        responses: maps y a of all rows to <w, phi> of all rows.
         max_rows: largest allowed size of the working set.
 
     Returns:
