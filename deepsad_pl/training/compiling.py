@@ -38,7 +38,7 @@ def compiled(module: "TrainedMethod", device: "torch.device") -> Iterator[None]:
         fullgraph=True,
         mode="reduce-overhead" if device.type == "cuda" else "default",
     )
-    # As an attribute of the instance it hides the method of the class.
+    # An attribute of the instance hides the method of the class.
     setattr(module, graph, terms)
     try:
         yield
@@ -48,7 +48,7 @@ def compiled(module: "TrainedMethod", device: "torch.device") -> Iterator[None]:
 
 
 def missing_for_compiling(on_gpu: bool) -> str | None:
-    """What torch.compile needs but this machine lacks, or None; found without importing torch.
+    """What torch.compile needs but this machine lacks, or None; checked without importing torch.
 
     Args:
         on_gpu: whether the training runs on a GPU, which needs a C compiler instead of a C++ one.

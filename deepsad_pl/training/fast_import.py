@@ -10,7 +10,7 @@ _UNUSED = ("torchvision", "scipy", "matplotlib")
 
 
 def import_lightning() -> None:
-    """Import pytorch-lightning fast; only for a process that runs nothing but this package's commands.
+    """Import pytorch-lightning quickly; only for a process that runs nothing but this package's commands.
 
     Lightning imports all of torchmetrics, which imports torchvision, scipy.signal and matplotlib if they are installed:
     a third of the import time. While Lightning is imported, these packages count as missing, so in this process
@@ -44,7 +44,7 @@ def import_lightning() -> None:
 def no_collection() -> Iterator[None]:
     """Pause the garbage collector during imports, and exempt the imported objects from later collections.
 
-    This saves a fifth of the time for importing torch and Lightning.
+    This saves a fifth of the time that importing torch and Lightning takes.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -20,7 +20,7 @@ def usable(path: Path, module: TrainedMethod, *, main: bool = True) -> Checkpoin
         path: path of the checkpoint. A damaged one (incomplete, of another module, not finite) is set aside with a
             warning.
         module: the module that the checkpoint will be loaded into.
-        main: whether this process sets damaged files aside and logs it, if several processes read the same file.
+        main: whether to set a damaged file aside; only one of several processes that read the same file may do it.
 
     Raises:
         DeepSADError: if the file exists but cannot be read.
@@ -67,7 +67,7 @@ def _require_like(found: Any, tensor: Tensor, key: str) -> None:
 
 
 def is_finished(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint is of a finished training; those that Lightning writes during it have no spread."""
+    """Whether a checkpoint is of a finished training; those that are written during it have no spread."""
     return "spread" in checkpoint
 
 

@@ -37,7 +37,7 @@ def has_arguments(trainer: Mapping[str, Any]) -> bool:
 
 
 def identity_of(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's identity that extra arguments and callbacks make up; empty without any.
+    """The part of a run's identity that comes from extra arguments and callbacks; empty without any.
 
     Args:
         trainer: trainer settings in which :func:`argument_problems` finds nothing.
