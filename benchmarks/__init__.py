@@ -1,1 +1,1 @@
-"""Time and memory of the package, compared with the obvious alternative; run from a checkout, see README.md here."""
+"""Time and memory of the package, compared with the obvious alternative; see benchmarks/README.md."""

@@ -30,7 +30,7 @@ def sweep_case(name: str, dataset: str, device: str, seeds: int, epochs: int | N
         epochs: maximum number of epochs of each training; None: the whole schedule.
 
     Raises:
-        subprocess.CalledProcessError: if the command fails, when the function is called.
+        subprocess.CalledProcessError: by the function, if the command fails.
     """
     words = [
         f"dataset={dataset}",

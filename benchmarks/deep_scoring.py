@@ -1,4 +1,4 @@
-"""Three ways to score with a network, on as many random samples as a data set has, of the same shape."""
+"""Three ways to score with a network, on random samples that match a data set in shape and number."""
 
 import copy
 from typing import Any

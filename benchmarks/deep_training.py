@@ -46,7 +46,7 @@ class Length:
     """The length of a measured training.
 
     Attributes:
-        rows: number of normal training rows; labeled anomalies come in addition, a twentieth of all rows.
+        rows: number of normal training rows; labeled anomalies are added until they are a twentieth of all rows.
         epochs: number of epochs over these rows.
     """
 
@@ -62,7 +62,7 @@ QUICK = {"cardio": Length(420, 2)}
 def training_cases(
     dataset: str, phase: str, device: str, length: Length, names: Iterable[str], keep: ExitStack
 ) -> dict[str, Callable[[], float]]:
-    """Make a function for each way to train a phase, which trains and returns ms per step without the first step.
+    """Make one function per way to train a phase; it trains and returns ms per step, not counting the first step.
 
     Args:
         dataset: one of :data:`DATASETS`.
@@ -201,7 +201,7 @@ class _ClockCallback(Callback):
 
 
 def plan_of(dataset: str, device: str, output_dir: Path, length: Length, *overrides: str) -> Plan:
-    """Plan Deep SAD on a data set, with ``length.epochs`` epochs per phase."""
+    """Make the plan of a Deep SAD experiment with ``length.epochs`` epochs per phase."""
     groups = [f"dataset={dataset}", "method=deep_sad", "logger=none", f"trainer={'gpu' if device == 'cuda' else 'cpu'}"]
     settings = [f"output_dir={output_dir}", f"trainer.max_epochs={length.epochs}", *overrides]
     with initialize_config_dir(CONF, version_base="1.3"):

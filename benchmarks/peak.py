@@ -1,4 +1,4 @@
-"""Measure the peak memory of scoring beyond the memory used before, for one case in a separate process.
+"""Measure by how much scoring raises the peak memory, for one case in a separate process.
 
 The module prints one number, in MB, or "unknown" on the CPU without Linux's /proc files.
 """
@@ -18,12 +18,12 @@ from benchmarks.subjects import cases
 
 _TOP = Path(__file__).resolve().parent.parent
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-# Run first, for libraries that load on first use.
+# Sizes of a first run, for libraries that load on first use.
 _WARMUP = replace(QUICK, tests=10)
 
 
 def peak(subject: str, case: str, *, device: str, quick: bool) -> float | None:
-    """Measure the peak memory of a case in a new process, with as many threads as this one has.
+    """Measure the rise of the peak memory by a case in a new process, with as many threads as this one has.
 
     Args:
         subject: the model that scores, one of :func:`~benchmarks.subjects.subjects`.
@@ -44,7 +44,7 @@ def peak(subject: str, case: str, *, device: str, quick: bool) -> float | None:
 
 
 def rise(case: Case, device: str) -> float | None:
-    """Run a case in this process; return by how many MB its peak exceeds the memory used before, None if unknown."""
+    """Run a case in this process and return the rise of the peak memory in MB, or None if unknown."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -67,7 +67,7 @@ def _resident(name: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the peak memory of one case.
+    """Print the rise of the peak memory by one case.
 
     Args:
         arguments: arguments of the command line; None: those of this process.

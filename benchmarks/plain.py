@@ -37,7 +37,7 @@ class Fit:
 
 
 def expansion(x: Matrix, coef: FloatArray, gamma: float, offset: float) -> Fit:
-    """Make the result for a kernel expansion with rows x, shape (s, D), and coefficients, shape (s,)."""
+    """Make the :class:`Fit` of a kernel expansion from rows, shape (s, D), and coefficients, shape (s,)."""
     model = KernelModel(np.asarray(x, dtype=np.float32), coef, gamma, offset)
     return Fit(gamma, lambda: float(0.5 * coef @ (offset - model.score(model.rows))), model.score)
 

@@ -1,4 +1,4 @@
-"""Check that new code gives the same scores as old code, bit for bit, and continues from its runs and caches.
+"""Check that new code gives the scores of old code, bit for bit, and continues from the old runs and caches.
 
 Two checkouts train every method, alone and in a stack; the scores must be equal, bit for bit. Then the new code must
 use the old code's finished runs and caches, and resume its half-finished runs. All differences are printed; if there
@@ -82,7 +82,7 @@ def half_finished(old: Path, new: Path, where: Path, phase: str, dataset: str) -
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare two checkouts, by command-line arguments (None: of this process); return 1 if anything differs."""
+    """Compare two checkouts and return 1 if anything differs; arguments of None are those of this process."""
     made = argparse.ArgumentParser("python -m benchmarks.same_bits", description=(__doc__ or "").split("\n\n")[0])
     for name in ("--old", "--new"):
         made.add_argument(name, type=Path, required=True, metavar="CHECKOUT")

@@ -34,12 +34,12 @@ _EXPERIMENTS, _EPOCHS = 370, 150
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is run.
+    """What the benchmark runs.
 
     Attributes:
         dataset: data set of the commands.
         extrapolated: data set for which the scenario's time is extrapolated.
-        length: length of the training that this is extrapolated from.
+        length: length of the measured training, for the extrapolation.
         narrowing: overrides that leave fewer experiments in the study.
         shortening: overrides that shorten every experiment.
     """

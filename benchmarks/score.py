@@ -1,4 +1,4 @@
-"""Samples per second and peak memory of scoring: as an experiment does it, in a plain way, and one by one."""
+"""Samples per second and peak memory of scoring: as an experiment does it, in the plain way, and one by one."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

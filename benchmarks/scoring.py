@@ -33,7 +33,7 @@ class Case:
     """A way to score samples.
 
     Attributes:
-        samples: number of samples that ``run`` scores, the first ones of all.
+        samples: number of samples that ``run`` scores; if not all, the first ones.
         run: returns their scores, shape (samples,).
     """
 

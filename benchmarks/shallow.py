@@ -33,7 +33,7 @@ NOTES = (
     "scores: how far apart they are at most on 500 other rows, an offset aside, in standard deviations.",
     "The BLAS in cvxopt's wheels has one thread, whatever --threads says.",
 )
-# A case that takes longer than this needs no warm-up.
+# Comparisons whose plain way is expected to take more seconds than this get no warm-up.
 _NO_WARMUP_FROM = 2.0
 
 
@@ -44,11 +44,11 @@ class Method:
     Attributes:
         name: name of the method.
         library: what the plain way calls.
-        power: p, if its seconds grow as n^p; estimates the seconds of the next size.
-        ours: from a problem and candidates to a fit; with a single candidate nothing is selected.
+        power: p, where the seconds of the plain way grow as n^p; to estimate those of the next size.
+        ours: maps a problem and candidates to a fit; with a single candidate nothing is selected.
         plain: the same in the plain way.
         candidates: ten candidates to select from.
-        candidate: from a problem to the candidate for a single fit.
+        candidate: maps a problem to the candidate for a single fit.
     """
 
     name: str

@@ -19,7 +19,7 @@ from deepsad_pl.tracking.tracker import NoTracker
 def stacked_case(
     dataset: str, phase: str, device: str, length: Length, replicas: int, keep: ExitStack, columns: int | None = None
 ) -> tuple[Callable[[], float], int]:
-    """Make a function that trains K experiments as one stack and returns ms per step and experiment, with set-up.
+    """Make a function that trains K experiments as one stack and returns ms per step and experiment, set-up included.
 
     Args:
         dataset: data set that determines the network and the shape of the samples.

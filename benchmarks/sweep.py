@@ -29,7 +29,7 @@ _QUICK_LENGTH = Length(420, 2)
 _ROWS, _COLUMNS = (500, 1000, 2000, 4000, 8000), (8, 32, 128, 512)
 # Doubling K is worthwhile only above this speed-up.
 _GAIN = 1.05
-# Number of experiments in each command.
+# Number of experiments per command; stacks of this size are measured, too.
 _SEEDS = 10
 
 
