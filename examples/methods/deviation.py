@@ -12,7 +12,7 @@ from deepsad_pl.networks.description import build_encoder, representation_width
 
 
 class DeviationModule(TrainedMethod):
-    """Pulls scores to 0, the mean of a standard normal prior, but scores of known anomalies above a margin.
+    """Pulls scores to 0, the mean of a standard normal prior, and those of known anomalies above a margin.
 
     Args:
         network: phi as a plain mapping.

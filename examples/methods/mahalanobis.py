@@ -1,4 +1,4 @@
-"""A shallow method: the squared Mahalanobis distance to the mean of all rows but known anomalies."""
+"""A shallow method: the squared Mahalanobis distance to the mean of all rows that are not known anomalies."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class MahalanobisModel(Model):
 
 
 def fit_mahalanobis(task: Task, *, shrinkage: Share) -> Fitted:
-    """Fit mean and covariance, which is shrunk towards a multiple of the identity.
+    """Fit the mean, and a covariance that is shrunk towards a multiple of the identity.
 
     Args:
         task: rows of shape (n, D) with their semi-labels.

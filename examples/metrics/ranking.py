@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def precision_at_n(y: npt.NDArray[np.int64], score: npt.NDArray[np.float64], n: int | None = None) -> Any:
-    """The share of anomalies among the n samples with the highest scores; of equal scores the first ones count.
+    """The share of anomalies among the n samples with the highest scores; in a tie the first ones count.
 
     Args:
         y: ground truth, shape (samples,): 0 normal, 1 anomaly.
