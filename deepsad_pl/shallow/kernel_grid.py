@@ -98,7 +98,7 @@ class Machine(ABC):
 
     @abstractmethod
     def solve_rows(self, x: Matrix, semi_y: IntArray, point: Point, threads: int) -> Solution:
-        """Solve from the rows, when the kernel is too large for memory; ``threads`` such solves may run at once."""
+        """Solve from the rows, when the kernel is too large; ``threads`` concurrent solves share the memory."""
 
     @abstractmethod
     def reject_rate(self, semi_y: IntArray, outer: float | None) -> float:

@@ -347,7 +347,7 @@ def read_arrays(path: Path) -> Arrays:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise
-    # A damaged file raises nearly any error: BadZipFile, zlib.error, or whatever a broken header does to the parser.
+    # A damaged file raises nearly any error: BadZipFile, zlib.error, or any error that a broken header causes.
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
 

@@ -83,7 +83,7 @@ def consistency(gammas: Sequence[float], rejected: Sequence[float], *, nu: float
     r"""Select the most complex one-class model that does not reject more normal data than it should.
 
     A model that should reject a share nu of normal data is consistent if it rejects at most a share :math:`\nu + 2
-    \sqrt{\nu (1 - \nu) / M}` of M held-out rows, which is two standard deviations of a binomial share above nu. With a
+    \sqrt{\nu (1 - \nu) / M}` of M held-out rows, that is, nu plus two standard deviations of a binomial share. With a
     larger gamma a model follows the training data more closely, until it rejects too many held-out rows. No anomalies
     are needed.
 

@@ -107,7 +107,7 @@ def _newton(
     across = float(np.diagonal(matrix).mean()) / len(rows)
     right = np.column_stack([b, y[rows] * f[rows] - across * (b @ residual)])
     while True:
-        # All in place, as this may be as large as the kernel; LAPACK overwrites the transpose without copying it.
+        # All in place, as the matrix may be as large as the kernel; LAPACK overwrites the transpose without copying it.
         hessian = matrix[np.ix_(rows, rows)]
         hessian *= y[rows]
         hessian *= y[rows][:, None]

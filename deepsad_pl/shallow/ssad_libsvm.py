@@ -41,7 +41,7 @@ def without_kappa(matrix: FloatArray, problem: Problem) -> FloatArray:
 def _nu_svc(matrix: FloatArray, problem: Problem, s: float) -> FloatArray:
     """Solve for a given s, the sum of a over the anomalies, as a nu-SVC.
 
-    With d = 1 + s on unlabeled rows, d = s on anomalies and a = d beta, beta adds up to 1 over either class.
+    With d = 1 + s on unlabeled rows, d = s on anomalies and a = d beta, beta adds up to 1 over each class.
     """
     d = np.where(problem.anomalies, s, 1 + s)
     weight = problem.box / d

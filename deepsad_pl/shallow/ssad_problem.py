@@ -42,14 +42,14 @@ class Problem:
         return unlabeled, normals, anomalies
 
     def subset(self, rows: npt.NDArray[np.intp]) -> "Problem":
-        """The constraints on some rows, with a = 0 for all others; without labeled rows among them kappa is 0."""
+        """The constraints on some rows, with a = 0 for all others; if none of the rows is labeled, kappa is 0."""
         unlabeled, normals, anomalies = (group[rows] for group in self.groups)
         kappa = self.kappa if (normals | anomalies).any() else 0.0
         return Problem(self.y[rows], self.box[rows], unlabeled, normals, anomalies, kappa)
 
 
 def make_problem(semi_y: npt.ArrayLike, n: int, kappa: float, eta_u: float, eta_l: float) -> Problem:
-    """Make the constraints for given labels; the arguments are as in :mod:`~deepsad_pl.shallow.ssad_solver`.
+    """Make the constraints for given labels; arguments as in :func:`~deepsad_pl.shallow.ssad_solver.solve_ssad`.
 
     Raises:
         ValueError: if a shape or a number is out of its range.

@@ -116,8 +116,8 @@ def solve_ssad_rows(
 ) -> SSADSolution:
     """Solve SSAD with the kernel exp(-gamma |x - x'|^2), of which at most max_rows^2 entries are in memory at once.
 
-    Up to max_rows rows the full kernel is used. With more rows, a working set grows by those that violate the KKT
-    conditions most, until no violation exceeds 1e-6 |w|^2.
+    Up to max_rows rows the full kernel is used. With more rows, a working set grows by the rows that violate the
+    KKT conditions most, until no violation exceeds 1e-6 |w|^2.
 
     Args:
         x: shape (n, D).
