@@ -53,7 +53,7 @@ def require_state(state: Any, module: nn.Module) -> None:
     if unlike := state.keys() ^ expected.keys():
         raise DamagedError(f"it is of another module than this {name}: {min(map(str, unlike))} is not in both")
     for key, tensor in expected.items():
-        if isinstance(tensor, Tensor):  # extra state is up to the module
+        if isinstance(tensor, Tensor):  # extra state may be anything
             _require_like(state[key], tensor, key)
 
 
@@ -67,7 +67,7 @@ def _require_like(found: Any, tensor: Tensor, key: str) -> None:
 
 
 def is_finished(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint is of a finished training; those that are written during it have no spread."""
+    """Whether a checkpoint is of a finished training; checkpoints written during training have no ``spread``."""
     return "spread" in checkpoint
 
 

@@ -332,7 +332,7 @@ def warn_of_collapse(phase: str, initial: float, final: float) -> None:
 
 
 def quiet_lightning() -> None:
-    """Hide Lightning's log messages below errors, its warnings, and a few others that do not help the user."""
+    """Hide Lightning's log messages below the level ERROR, its warnings, and a few others that do not help users."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|lightning|torchmetrics)\b.*")
