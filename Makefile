@@ -48,7 +48,7 @@ lint: $(STAMP) ## check with ruff (rules and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## format with ruff, and fix what it can fix
+format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

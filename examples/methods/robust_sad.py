@@ -1,4 +1,4 @@
-"""Deep SAD with a robust distance: samples far from the center, perhaps pollution, have less influence."""
+"""Deep SAD with a robust distance: samples far from the center, which may be pollution, have less influence."""
 
 from collections.abc import Mapping
 from typing import Any
