@@ -14,7 +14,7 @@ from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.records import read_scores
+from deepsad_pl.common.records import auroc_of, read_scores
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.declared import setting_names
@@ -51,8 +51,8 @@ class Result:
 
     @property
     def auroc(self) -> float:
-        """AUROC on the test set, in [0, 1]."""
-        return float(self.record["auroc"])
+        """AUROC on the test set, in [0, 1]; NaN if the truth of its samples is not known."""
+        return auroc_of(self.record)
 
     @cached_property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -61,7 +61,7 @@ class Result:
 
     @cached_property
     def y(self) -> npt.NDArray[np.int64]:
-        """The ground truth of each test sample, shape (n,): 0 normal, 1 anomaly."""
+        """The ground truth of each test sample, shape (n,): 0 normal, 1 anomaly, -1 not known."""
         return read_scores(self.run_dir)[0]
 
     @cached_property

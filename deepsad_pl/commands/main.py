@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from deepsad_pl import __version__
 from deepsad_pl.common.ranks import is_main_process
+from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
@@ -35,7 +36,7 @@ def run_job(cfg: DictConfig) -> float:
         from deepsad_pl.experiment.show_outcome import show_outcome
 
         show_outcome(outcome, compact=multirun)
-    return float(outcome.record["auroc"])
+    return auroc_of(outcome.record)
 
 
 def _run_hydra(config_name: str) -> None:

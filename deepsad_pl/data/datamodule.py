@@ -13,7 +13,7 @@ from torch import Tensor
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
-from deepsad_pl.data.scenario import Scenario, draw_training_set
+from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
 
 # Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
@@ -58,25 +58,22 @@ class AnomalyDataModule(LightningDataModule):
         self.scenario = scenario
         self.batch_size = batch_size
         self.seed = seed
-        highest = int(max(source.labels_train.max(), source.labels_test.max()))
-        if classes and highest >= len(classes):
-            raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
-        self.training_set = draw_training_set(source.labels_train, scenario, classes)
+        self.training_set = _training_set(source, scenario, classes)
         keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
         self._rows = self.training_set.index[keep]
         drawn = self.training_set.counts
         self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0)
         self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
         self._y = torch.from_numpy(self.training_set.y[keep])
-        self._test_y = torch.from_numpy((~np.isin(source.labels_test, scenario.normal_classes)).astype(np.int64))
+        self._test_y = torch.from_numpy(_test_truth(source, scenario))
         self._check()
 
     def _check(self) -> None:
-        anomalies, total = int(self._test_y.sum()), len(self._test_y)
-        if not 0 < anomalies < total:
+        normals, anomalies = (int((self._test_y == label).sum()) for label in (0, 1))
+        if not (normals and anomalies) and not is_given(self.scenario):
             raise DeepSADError(
-                f"the test data hold {total - anomalies} normal and {anomalies} anomalous samples, but AUROC needs "
-                "both; choose another scenario.normal_class"
+                f"the test data hold {normals} normal and {anomalies} anomalous samples, but AUROC needs both; choose "
+                "another scenario.normal_class"
             )
         smallest = len(self._rows) // self.batches
         if smallest < 2:
@@ -107,9 +104,10 @@ class AnomalyDataModule(LightningDataModule):
 
     @property
     def test_counts(self) -> dict[str, int]:
-        """How many test samples there are of each kind."""
-        anomalies = int(self._test_y.sum())
-        return {"test": len(self._test_y), "test_normal": len(self._test_y) - anomalies, "test_anomalous": anomalies}
+        """How many test samples there are of each kind; ``test_unknown`` is there only if some have no truth."""
+        normal, anomalous, unknown = (int((self._test_y == label).sum()) for label in (0, 1, -1))
+        counts = {"test": len(self._test_y), "test_normal": normal, "test_anomalous": anomalous}
+        return counts | ({"test_unknown": unknown} if unknown else {})
 
     @property
     def batches(self) -> int:
@@ -168,3 +166,24 @@ class AnomalyDataModule(LightningDataModule):
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         tensors = (tensor.to(device) for tensor in (x, semi_y, y))
         return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
+
+
+def _training_set(source: Source, scenario: Scenario, classes: tuple[str, ...]) -> TrainingSet:
+    if is_given(scenario):
+        if source.semi_y_train is None:
+            raise DeepSADError(
+                "scenario=given uses labels that come with the data, but these bring none; use scenario=default, or a "
+                "data set with labels, such as dataset=table"
+            )
+        return given_training_set(source.semi_y_train)
+    highest = int(max(source.labels_train.max(), source.labels_test.max()))
+    if classes and highest >= len(classes):
+        raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
+    return draw_training_set(source.labels_train, scenario, classes)
+
+
+def _test_truth(source: Source, scenario: Scenario) -> npt.NDArray[np.int64]:
+    """The ground truth of the test set: 0 normal, 1 anomaly, -1 not known (only with given labels)."""
+    if is_given(scenario):
+        return source.labels_test.astype(np.int64)
+    return (~np.isin(source.labels_test, scenario.normal_classes)).astype(np.int64)

@@ -57,6 +57,44 @@ class Scenario:
 
 
 @dataclass(frozen=True)
+class GivenLabels(Scenario):
+    """The labels that come with the data (``scenario=given``): nothing is drawn.
+
+    Known normal samples have class 0 and known anomalies class 1; there are no ratios.
+    """
+
+    def unsupervised(self) -> None:
+        """None: the training samples that are not labeled anomalies stay the same, labels or not."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The seed, which still determines splits and initial weights."""
+        return {"given": True, "seed": self.seed}
+
+
+# The classes that given labels stand for.
+GIVEN_CLASSES = ("normal", "anomaly")
+
+
+def is_given(scenario: Scenario) -> bool:
+    """Whether the labels come with the data."""
+    return isinstance(scenario, GivenLabels)
+
+
+def given_labels(seed: int) -> GivenLabels:
+    """The scenario in which the data bring their labels.
+
+    Args:
+        seed: seed of the run, in [0, 2^32).
+
+    Raises:
+        DeepSADError: if the seed is out of range.
+    """
+    if problems := number_problems(gamma_l=0, gamma_p=0, k_l=0, gamma_n=0, seed=seed):
+        raise DeepSADError(*problems)
+    return GivenLabels((0,), (1,), 0.0, 0.0, 0.0, seed)
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many training rows of each kind; ``total`` is the paper's n + m."""
 
@@ -265,6 +303,31 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     semi_y[np.isin(index, labeled_normals)] = 1
     semi_y[np.isin(index, labeled_anomalies)] = -1
     return TrainingSet(index, semi_y, (~normal[index]).astype(np.int64), counts)
+
+
+def given_training_set(semi_y: npt.ArrayLike) -> TrainingSet:
+    """The training set in which all samples are used, with the labels that they bring.
+
+    Its ground truth is 1 for labeled anomalies and 0 elsewhere, since nobody knows the truth of the unlabeled ones; all
+    of these count as ``unlabeled_normals``.
+
+    Args:
+        semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
+
+    Raises:
+        DeepSADError: if a label is none of these, or all samples are labeled anomalies.
+    """
+    labels = np.asarray(semi_y, dtype=np.int64)
+    if not np.isin(labels, (-1, 0, 1)).all():
+        wrong = labels[~np.isin(labels, (-1, 0, 1))][0]
+        raise DeepSADError(f"a label is {wrong}; give 0 (unlabeled), +1 (known normal) or -1 (known anomaly)")
+    anomalies, normals = int((labels == -1).sum()), int((labels == 1).sum())
+    if anomalies == len(labels):
+        raise DeepSADError(
+            f"all {len(labels)} training samples are labeled anomalies; add unlabeled or known normal ones"
+        )
+    counts = Counts(anomalies, normals, len(labels) - anomalies - normals, 0)
+    return TrainingSet(np.arange(len(labels)), labels, (labels == -1).astype(np.int64), counts)
 
 
 def _resolve(

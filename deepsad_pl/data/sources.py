@@ -32,6 +32,10 @@ class Source:
         x_test: as x_train.
         labels_test: class indices.
         scale: what uint8 pixels are divided by to lie in [0, 1]; None for rows, which are taken as they are.
+        semi_y_train: the labels that the training data bring for ``scenario=given``, shape (N,): 0 unlabeled, +1 known
+            normal, -1 known anomaly; None if they bring none. With them, ``labels_test`` is 0 for normal samples, 1 for
+            anomalies and -1 where the truth is not known.
+        ids_test: name of each test sample, shape (M,), which ``scores.csv`` then has; None: no names.
     """
 
     x_train: Array
@@ -39,6 +43,8 @@ class Source:
     x_test: Array
     labels_test: Array
     scale: float | None
+    semi_y_train: Array | None = None
+    ids_test: Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

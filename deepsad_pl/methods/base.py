@@ -14,7 +14,7 @@ from deepsad_pl.common.batch import unpack
 from deepsad_pl.common.checkpoints import DamagedError, require_whole
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningModule, restricted_classmethod
-from deepsad_pl.common.metrics import detection_metrics
+from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.hyperparameters import constructor_frame, plain
 from deepsad_pl.methods.losses import at_least_float32
@@ -78,6 +78,8 @@ class TrainedMethod(LightningModule, ABC):
     """
 
     encoder: nn.Module
+    # Whether a test needs known normal samples and known anomalies; otherwise it may end with scores alone.
+    needs_truth = True
     # Whether terms depends on the semi-labels, so that training needs batches that bring them.
     uses_semi_labels = True
     # The method that torch.compile takes: terms, or what of it follows once chance has been drawn.
@@ -298,8 +300,10 @@ class TrainedMethod(LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Bring the scores of all ranks together, each sample once, and evaluate them."""
         self.test_result = self._gathered()
-        metrics = detection_metrics(self.test_result["score"], self.test_result["y"])
-        self.log_dict({f"test/{name}": value for name, value in metrics.items()}, rank_zero_only=True)
+        evaluate = detection_metrics if self.needs_truth else metrics_where_known
+        metrics = evaluate(self.test_result["score"], self.test_result["y"])
+        found = {f"test/{name}": value for name, value in metrics.items() if value is not None}
+        self.log_dict(found, rank_zero_only=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forget earlier scores."""
