@@ -236,7 +236,7 @@ def test_files_that_hydra_is_told_to_look_for_are_found_by_all(config_dir: Path)
 
 def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
     assert problems_of("+experiment=god", config_dir=config_dir) == [
-        "experiment has no option god; did you mean good? (its options: bad, good)"
+        "experiment has no option god; did you mean good? (its options: bad, good, paper_mnist, quick_digits)"
     ]
     assert problems_of("+expriment=good", config_dir=config_dir) == [
         "there is no setting expriment; did you mean experiment?"
