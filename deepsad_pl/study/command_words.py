@@ -75,6 +75,11 @@ def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
                 problems.append(f"{line} and study.{field} say the same thing; leave one of them out")
             else:
                 narrowed[field] = _values(override, problems)
+        elif key == "experiment":
+            problems.append(
+                f"{line}: a preset may choose what the study goes through; give its settings one by one, or sweep "
+                "without study="
+            )
         elif key in axes:
             problems.append(
                 f"{line}: {key} is what the study varies; narrow it with study.axes.{axes[key]}=[...] instead"

@@ -29,6 +29,10 @@ class GridSweeper(BasicSweeper):
         self._check_packing()
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(arguments)
+        if between := [str(o.input_line) for o in overrides if o.is_interval_sweep()]:
+            raise CommandLineError(
+                f"{', '.join(between)}: a grid has single values; list them, or search with hydra/sweeper=optuna"
+            )
         swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
         (jobs,) = self.split_arguments(overrides, None)
         self._check(jobs)

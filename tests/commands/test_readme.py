@@ -1,4 +1,4 @@
-"""Every command of the README and of two pages runs (one epoch, tiny files of the real formats); it stays short."""
+"""Every command of the README and of three pages runs (one epoch, tiny files of the real formats); it stays short."""
 
 import re
 import shlex
@@ -18,7 +18,9 @@ from deepsad_pl.commands import main as cli
 from deepsad_pl.data.odds import ODDS_FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RESULTS, COMPONENTS = ((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("results", "components"))
+RESULTS, COMPONENTS, RECIPES = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("results", "components", "recipes")
+)
 
 
 def commands_of(page: str) -> list[str]:
@@ -30,7 +32,7 @@ def cut(command: str) -> str:
     return re.sub(r"\b(dataset|seed)=([^,\s]+),\S+", r"\1=\2", command)
 
 
-COMMANDS = [*commands_of(README), *map(cut, commands_of(RESULTS)), *commands_of(COMPONENTS)]
+COMMANDS = [*commands_of(README), *map(cut, commands_of(RESULTS)), *commands_of(COMPONENTS), *commands_of(RECIPES)]
 SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep}
 # The seed would draw what is in the test data alone, if it could.
 IMAGES = {"train": {"good": 8, "torn": 6}, "test": {"good": 8, "scratched": 6, "torn": 6}}

@@ -3,14 +3,11 @@
 import copy
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+from command_lines import loader, problems_of
 from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,34 +27,11 @@ from deepsad_pl.compose.declared import (
     undeclared_settings,
     unknown_setting,
 )
-from deepsad_pl.compose.strict import StrictLoader
 from deepsad_pl.study.command_words import hold_back
 from deepsad_pl.study.study import ACTIONS, StudyRun
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 CHOICES = [(), ("dataset=cardio", "method=ssad_hybrid"), ("method=ss_dgm_m1m2", "logger=csv")]
-
-
-@cache
-def search_path() -> ConfigSearchPath:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        path: ConfigSearchPath = GlobalHydra.instance().config_loader().get_search_path()
-    return path
-
-
-def loader(config_dir: Path | None = None) -> StrictLoader:
-    path = copy.deepcopy(search_path())
-    if config_dir is not None:
-        path.prepend(provider="command-line", path=f"file://{config_dir}", anchor="schema")
-    return StrictLoader(path)
-
-
-def problems_of(
-    *words: str, name: str = "train", config_dir: Path | None = None, mode: RunMode = RunMode.RUN
-) -> list[str]:
-    with pytest.raises(ConfigCompositionException) as caught:
-        loader(config_dir).load_configuration(name, list(words), mode)
-    return [line.removeprefix("  - ") for line in str(caught.value).splitlines() if not line.endswith("problems:")]
 
 
 def accepted(*words: str, name: str = "train", config_dir: Path | None = None) -> DictConfig:
@@ -237,7 +211,7 @@ def test_files_that_hydra_is_told_to_look_for_are_found_by_all(config_dir: Path)
 
 def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
     assert problems_of("+experiment=god", config_dir=config_dir) == [
-        "experiment has no option god; did you mean good? (its options: bad, good)"
+        "experiment has no option god; did you mean good? (its options: bad, good, paper_mnist, quick_digits)"
     ]
     assert problems_of("+expriment=good", config_dir=config_dir) == [
         "there is no setting expriment; did you mean experiment?"
