@@ -1,1 +1,1 @@
-"""From files to batches; nothing here knows a method."""
+"""Data: from files to batches, independent of the methods."""
