@@ -1,1 +1,1 @@
-"""What is trained and scored; nothing here knows where data come from."""
+"""Methods that are trained and score samples, independent of where the data come from."""
