@@ -1,1 +1,1 @@
-"""Data: from files to batches, independent of the methods."""
+"""Load data sets, draw training sets and yield batches; nothing here depends on a method."""

@@ -22,11 +22,12 @@ _HYDRA_FLOAT = re.compile(rf"[+-]?(?:{_POINT}|(?:{_INT}|{_POINT})e[+-]?[0-9](?:_
 # Names that YAML may read as something other than text. All others are text, or have to be quoted in YAML anyway.
 _MAYBE_YAML = re.compile(r"~|(?:[0-9+.-]|true|false|yes|no|on|off|null)[0-9A-Za-z_.:+-]*", re.IGNORECASE)
 
-# A command-line override that names classes, without Hydra's functions, dictionaries and escapes.
+# A command-line override that names classes; values with Hydra's functions, dictionaries or escapes do not match.
 _CLASS_SETTING = re.compile(
     r"(\+{0,2}(?:scenario\.(?:normal|anomaly)_class|study\.(?:normal|anomaly)_classes)=)([^({\\]*)"
 )
-# An element of its value, which may be a list or a sweep: a quoted string, or all up to the next comma or bracket.
+# An element in the value of such an override (a list or a comma-separated sweep): a quoted string, or everything up to
+# the next comma or bracket.
 _ELEMENT = re.compile(r"""'[^']*'|"[^"]*"|[^\[\],'"]+""")
 
 
@@ -37,7 +38,7 @@ def composed(name: str) -> str:
 
 @cache
 def readings(name: str) -> frozenset[str]:
-    """The values that an unquoted name becomes on the command line and in YAML, without those that are text.
+    """The values other than text that an unquoted name becomes on the command line and in YAML.
 
     Returns:
         The ``repr`` of each value, which distinguishes 1, 1.0 and True and makes NaN equal to itself.
@@ -48,9 +49,9 @@ def readings(name: str) -> frozenset[str]:
 def resolve_class(requested: object, classes: Sequence[str]) -> int:
     """Find the index of a class given by name or index; a name takes precedence over an index.
 
-    A string is compared with the names exactly, then ignoring case and punctuation (``ankle-boot`` matches ``Ankle
-    boot``), but not the punctuation of numbers. A number or a bool matches the class whose unquoted name is read as
-    that value (see :func:`readings`). A whole number that matches no name is an index.
+    A string is compared with the names first exactly, then ignoring case and (except in numbers) punctuation, so that
+    ``ankle-boot`` matches ``Ankle boot``. A number or a bool matches the class whose unquoted name is read as that
+    value (see :func:`readings`). A whole number that matches no name is an index.
 
     Args:
         requested: name or index.
@@ -87,13 +88,13 @@ def resolve_class(requested: object, classes: Sequence[str]) -> int:
 
 
 def read_alike(classes: Sequence[str]) -> bool:
-    """Whether two of the names are read as the same value without quotes, so that they must be quoted."""
+    """Whether two of the unquoted names would be read as the same value, so that names have to be quoted."""
     found = [reading for name in classes for reading in readings(name)]
     return len(found) > len(set(found))
 
 
 def quote_names(word: str) -> str:
-    """Quote the class names in a command-line argument that Hydra would refuse or turn into other values.
+    """In a command-line argument, quote the class names that Hydra would refuse or turn into other values.
 
     These are numbers, bools and names with non-ASCII characters. Whole numbers that may be indices, such as 7, and null
     stay unquoted.

@@ -22,7 +22,7 @@ _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 
 class AnomalyDataModule(LightningDataModule):
-    """The semi-supervised training set that a scenario draws from a source, and the source's whole test set.
+    """The semi-supervised training set drawn from a source for a scenario, and the source's whole test set.
 
     Batches are ``(x, semi_y, y, idx)``: float32 input (B, ...), semi-label (0 unlabeled, +1 known normal, -1 known
     anomaly), ground truth (0 normal, 1 anomaly; never read in training) and the position in the training or test set.
@@ -36,7 +36,7 @@ class AnomalyDataModule(LightningDataModule):
         labeled_anomalies: whether labeled anomalies are part of the training data.
 
     Attributes:
-        training_set: the rows that the scenario draws, with labeled anomalies in any case.
+        training_set: the rows drawn for the scenario; always includes the labeled anomalies.
         counts: the number of training rows of each kind.
 
     Raises:
@@ -87,7 +87,7 @@ class AnomalyDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Refuse to validate without validation data: the test set is only for testing, after training.
+        """Refuse to validate on this data module: it has no validation set, and the test set is only for ``test``.
 
         Raises:
             DeepSADError: in ``trainer.validate(datamodule=...)``, unless a subclass has a ``val_dataloader``.
@@ -95,7 +95,7 @@ class AnomalyDataModule(LightningDataModule):
         if stage != "validate" or type(self).val_dataloader is not LightningDataModule.val_dataloader:
             return
         assert self.trainer is not None
-        # After fit, a Trainer sets this data module up even if it validates on a loader passed to it.
+        # After fit, a Trainer sets this data module up even if validate is given another loader, which is allowed.
         if self.trainer.validate_loop._data_source.instance is self:
             raise DeepSADError(
                 "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples of "

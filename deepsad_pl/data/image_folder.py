@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 PARTS = ("train", "test")
 
-# Increment this when the same file is decoded to other pixels, so that images decoded earlier are not used.
+# Increment this whenever decoding changes the pixels of a file, so that images decoded earlier are not reused.
 PIXEL_FORMAT = 2
 
 _T = TypeVar("_T")
@@ -81,7 +81,7 @@ def _training_classes(root: Path) -> list[str]:
 
 
 def scan(root: Path) -> Listing:
-    """List the images of each class, including sub-folders and links; hidden files and folders are left out.
+    """List the images of each class, also in sub-folders and behind links; hidden files and folders are left out.
 
     Raises:
         DeepSADError: if ``root`` does not have the expected layout, or a folder cannot be read.
@@ -185,8 +185,8 @@ def _content(root: Path, cache_dir: Path) -> _Content:
 def _folder_digest(root: Path, files: Sequence[tuple[str, str]], cache_dir: Path) -> str:
     """The digest of a folder, from the names and hashes of its images.
 
-    It is the digest of pixel format 1 unless an image is now decoded to other pixels, so that earlier results stay
-    valid for all other folders. To find this out every image is opened, so the answer is cached.
+    If every image is still decoded as in pixel format 1, it is the digest of that format, so that earlier results stay
+    valid. To check this every image is opened, so the result is cached.
     """
     before = _digest(files)
     now = _digest([PIXEL_FORMAT, before])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-# A file with one of these suffixes is taken for an image. Any other file is opened, since its content decides.
+# A file with one of these suffixes counts as an image. Any other file is opened to see whether it is one.
 _IMAGE_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".jxl", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
@@ -28,7 +28,7 @@ class Listing:
 
     Attributes:
         images: for each part, the names of each class's images, in the order of torchvision's ``ImageFolder``.
-        skipped: names of the files and links that are skipped for a reason other than being hidden, by reason.
+        skipped: names of the skipped files and links by reason; hidden ones are not listed.
     """
 
     images: dict[str, list[list[str]]]
@@ -48,7 +48,7 @@ class Listing:
 
 
 def list_images(root: Path, folders: Mapping[str, Sequence[str | None]]) -> Listing:
-    """List the images of each class, including sub-folders and links; hidden files and folders are left out.
+    """List the images of each class, also in sub-folders and behind links; hidden files and folders are left out.
 
     Args:
         root: the folder.

@@ -1,4 +1,4 @@
-"""The six classic benchmark sets of the paper's Table 1 (from ODDS): download them, read and check their files."""
+"""Download, read and check the six classic benchmark sets of the paper's Table 1 (from ODDS)."""
 
 import logging
 from dataclasses import dataclass

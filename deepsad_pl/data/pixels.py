@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from deepsad_pl.common.errors import DeepSADError
 
-# Modes and file formats for which Pillow's deep grey values span 16 bits, whatever the bit depth of the file.
+# (mode, file format) pairs for which Pillow's deep grey values span 16 bits, whatever the bit depth of the file.
 _FULL_RANGE = {("I;16", "PNG"), ("I;16", "JPEG2000"), ("I;16", "IM"), ("I", "PPM")}
 
 # The operation that undoes each EXIF orientation.
@@ -45,7 +45,7 @@ def decode(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np
     Grey values of more than 8 bits keep their highest 8. Transparency is ignored.
 
     Args:
-        path: of the file, for error messages.
+        path: path of the file, for error messages.
         content: the bytes of the file.
         shape: (C, H, W) of the result; C is 1 (grey) or 3 (RGB).
 
@@ -80,7 +80,7 @@ def differs_from_format_1(content: bytes) -> bool:
                 return not image.mode.startswith("I;16") or _bits(image) != 16 or _is_inverted(image)
             if image.format == "TIFF":  # Pillow turns these upright itself
                 return False
-            # Metadata may follow the pixels, so Pillow would have to decode all pixels to find none.
+            # Metadata may follow the pixels: without this check Pillow would decode them all to look for metadata.
             if image.format == "PNG" and not any(key in content for key in _PNG_METADATA):
                 return False
             return _turn(image) is not None
@@ -89,9 +89,9 @@ def differs_from_format_1(content: bytes) -> bool:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """The operation that turns an image upright by its EXIF data; None if it is upright or they cannot be read.
+    """The operation that turns an image upright by its EXIF data; None if there is nothing to turn or they are damaged.
 
-    ImageOps.exif_transpose would fail if it cannot write the other EXIF data back.
+    ImageOps.exif_transpose is not used, as it fails if it cannot write the other EXIF data back.
     """
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))

@@ -1,4 +1,4 @@
-"""Draw a semi-supervised training set with labeled anomalies and pollution from class labels (section 4.2).
+"""Resolve a scenario and draw its semi-supervised training set (section 4.2).
 
 Pure numpy. There are two steps, so that wrong settings are reported before any data are read:
 :func:`resolve_scenario` needs only the class names, :func:`draw_training_set` needs the labels as well.
@@ -44,8 +44,8 @@ class Scenario:
     def unsupervised(self) -> "Scenario | None":
         """The scenario without labels that has the same rows except the labeled anomalies; None if there is none.
 
-        All normals are used in either scenario. If gamma_n and gamma_p are both positive, there is none, because the
-        amount of pollution depends on gamma_l.
+        It has the same normals and the same pollution. If gamma_n and gamma_p are both positive, there is none, because
+        the amount of pollution then depends on gamma_l.
         """
         if self.gamma_n and self.gamma_p:
             return None
@@ -128,9 +128,9 @@ def resolve_scenario(
 
     Args:
         normal_class: index or name of the normal class, or a list of them.
-        anomaly_class: index or name of a known anomaly class, to which the seed adds k_l - 1 others; or None, and the
-            seed draws all k_l; or a list of all known classes, with k_l 1 or the length of the list. It is ignored if
-            gamma_l = 0, and also if k_l = 0, unless it is a list.
+        anomaly_class: index or name of one known anomaly class, the other k_l - 1 are drawn; None if all k_l are drawn;
+            or a list of all known classes, where k_l must be 1 or the length of the list. It is ignored if gamma_l is
+            0; if k_l is 0, only a list is used.
         gamma_l: ratio of labeled anomalies to all training rows.
         gamma_p: ratio of pollution to unlabeled training rows.
         k_l: number of anomaly classes among the labeled anomalies.
@@ -289,7 +289,7 @@ def _resolve(
 
 
 def _list_problems(known: Sequence[int], length: int, k_l: int, classes: Sequence[str]) -> Iterator[str]:
-    """The errors in a list of known classes, apart from those in its single entries."""
+    """Yield the errors in the length of a list of known classes and in repeated entries."""
     if not length:
         yield "scenario.anomaly_class is an empty list; name at least one class, or null to draw them"
     elif k_l not in (1, length):

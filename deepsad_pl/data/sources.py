@@ -91,7 +91,7 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
         train, test = _in_handy_units(x_train, x_test)
-        # Subtract the first row: the computed mean of equal values may differ from them, and far from 0 by a lot.
+        # Subtract the first row: the computed mean of equal values may differ from that value, more so far from 0.
         train, test = _in_handy_units(train - train[0], test - train[0])
         parts = scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
     wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
@@ -140,7 +140,7 @@ def odds_source(name: str, data_dir: Path, seed: int, scaling: str) -> Source:
 
 @dataclass(frozen=True)
 class _TorchvisionSet:
-    """A torchvision data set: the class that reads it, its published files, and what to provide by hand instead."""
+    """A torchvision data set: the class that reads it, its published files, and the files that replace a download."""
 
     kind: str
     published: Published

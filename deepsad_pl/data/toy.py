@@ -1,7 +1,7 @@
 """The toy data of the paper's Figure 1: normal rows in two moons, one known and two novel classes of anomalies.
 
 The known anomalies lie between the moons, where a smooth description of the normal rows alone would include them. The
-novel anomalies lie beyond the moons, at the bottom left and the bottom right, far from the known rows.
+novel anomalies lie beyond the moons, at the bottom left and the bottom right, far from normal and known rows.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def toy_table(seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]
         seed: determines every draw, in [0, 2^32).
 
     Returns:
-        X, shape (1900, 2), and the index in :data:`CLASSES` of every row, shape (1900,), class after class.
+        X, shape (1900, 2), and the index of each row's class in :data:`CLASSES`, shape (1900,); sorted by class.
     """
     from sklearn.datasets import make_moons
 
