@@ -1,1 +1,1 @@
-"""Methods that are trained and score samples, independent of where the data come from."""
+"""Deep anomaly detection methods as Lightning modules; nothing here depends on where the data come from."""

@@ -22,17 +22,17 @@ class AutoencoderModule(TrainedMethod):
     phi compresses a sample to d numbers, from which the decoder g reconstructs it. Samples that resemble the training
     data are reconstructed well, others are not, so the squared error is the anomaly score, whatever the training loss.
 
-    Source: the "(convolutional) autoencoder" of appendix C of the Deep SAD paper, column CAE of its tables; for its
-    other use, the pre-training of phi, appendix A. The hybrid methods use its bottleneck as features.
+    Source: the "(convolutional) autoencoder" of appendix C of the Deep SAD paper, column CAE of its tables. Appendix A
+    describes its use to pre-train phi. The hybrid methods use its bottleneck as features.
 
     The decoder mirrors phi: max-pooling becomes upsampling, convolutions become transposed convolutions, and dense
     layers are reversed, with batch norm and leaky ReLU between them and without bias terms. The output passes a sigmoid
     if the data lie in [0, 1], and is linear for z-scored tables.
 
-    What it sees. As a method it is unsupervised and is trained without labeled anomalies, unless
-    ``method.sees_labeled_anomalies=true``. As pre-training it is trained on what the method may see: for Deep SAD and
-    the hybrid SSAD on all rows (``pretrain.data=unlabeled`` leaves labeled anomalies out), for unsupervised methods on
-    all rows but the labeled anomalies. Labels are never used.
+    Training data. As a method it is unsupervised and is trained without labeled anomalies, unless
+    ``method.sees_labeled_anomalies=true``. Its training data as pre-training depend on the method: all rows for Deep
+    SAD and the hybrid SSAD (``pretrain.data=unlabeled`` leaves labeled anomalies out), all rows but the labeled
+    anomalies for unsupervised methods. Labels are never used.
 
     The same training serves the method ``autoencoder`` and the pre-training of other methods. It runs once: a finished
     autoencoder is kept under ``<output_dir>/cache`` and reused by every experiment that needs the same one

@@ -21,7 +21,7 @@ from deepsad_pl.methods.losses import at_least_float32
 
 
 def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
-    """The learning rate of an epoch (counted from 0) in a schedule of phases; the last phase's rate after its end."""
+    """The learning rate of an epoch (counted from 0) in a schedule of phases; after the last phase its rate is kept."""
     end = 0
     for rate, length in zip(lr, epochs, strict=True):
         end += length
@@ -34,8 +34,8 @@ def global_mean(values: Tensor) -> Tensor:
     """The mean of per-sample values, shape (B,), scaled so that DDP's gradients are those of the global batch's mean.
 
     On one process it is the plain mean. On several, DDP averages the gradients of all ranks with equal weights,
-    although the ranks' parts of the batch may differ in size. So each rank returns its sum times world size over global
-    count.
+    although the ranks' parts of the batch may differ in size. Each rank therefore returns its sum, multiplied by the
+    world size and divided by the global count.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return values.mean()
@@ -89,7 +89,7 @@ class TrainedMethod(LightningModule, ABC):
         require(TrainedMethod.__init__, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if len(lr) != len(epochs):
             raise ValueError(f"lr has {len(lr)} phases and epochs {len(epochs)}; give both the same number")
-        # As numpy numbers they would be in the optimizer's state, and its checkpoint would not load with weights_only.
+        # numpy numbers would end up in the optimizer's state, and its checkpoint would not load with weights_only.
         self.lr, self.epochs = [float(rate) for rate in lr], [int(length) for length in epochs]
         self.weight_decay = float(weight_decay)
         self.test_result: dict[str, Tensor] = {}
@@ -196,7 +196,7 @@ class TrainedMethod(LightningModule, ABC):
         self.encoder.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
     def start_noise(self, epoch: int, rank: int = 0) -> None:
-        """Start the noise of an epoch; does nothing unless a method that draws noise overrides it.
+        """Start the noise stream of an epoch; methods that draw noise override this.
 
         Args:
             epoch: number of the epoch, counted from 0.
@@ -214,7 +214,7 @@ class TrainedMethod(LightningModule, ABC):
             size: B, the batch size.
 
         Returns:
-            Tensors whose shapes depend only on the size; none unless a method overrides this.
+            Tensors whose shapes depend only on the size; an empty tuple unless a method overrides this.
         """
         return ()
 

@@ -21,8 +21,8 @@ class DeepSVDDModule(HypersphereMethod):
         + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
 
     To map all training data near one point, the network must extract the factors that they have in common; samples
-    without these factors are mapped further away. It is Deep SAD without labeled samples (m = 0), and their training
-    steps are identical. The score is the distance to the center, equation (4).
+    without these factors are mapped further away. It is Deep SAD without labeled samples (m = 0), with identical
+    training steps. The score is the distance to the center, equation (4).
 
     Source: L. Ruff, R. A. Vandermeulen, N. Goernitz, L. Deecke, S. A. Siddiqui, A. Binder, E. Mueller, M. Kloft: Deep
     one-class classification, ICML 2018; as a competitor in appendix C of the Deep SAD paper, whose column "Deep SVDD"
@@ -32,7 +32,7 @@ class DeepSVDDModule(HypersphereMethod):
     mean of the training data's representations before the first step, with coordinates near 0 moved to +-.1. All this
     is as for Deep SAD, so that the two differ only in the use of labels.
 
-    What it sees. As an unsupervised method it is trained without labeled anomalies, and so is its autoencoder. The
+    Training data. As an unsupervised method it is trained without labeled anomalies, and so is its autoencoder. The
     paper's tables imply this: their unsupervised columns do not change with gamma_l. (The authors' code does train on
     labeled anomalies.) Labeled normals are used like unlabeled samples. ``method.sees_labeled_anomalies=true`` adds
     labeled anomalies to the training data as if they were normal.
@@ -83,7 +83,7 @@ class SoftBoundarySVDDModule(HypersphereMethod):
     Source: Ruff et al., Deep one-class classification, ICML 2018, equation (3) there; appendix C of the Deep SAD paper,
     which runs nu = .01 and .1 and reports the best of these and :class:`DeepSVDDModule`.
 
-    How it is trained and what it sees: as for :class:`DeepSVDDModule`. The original code trains ten epochs with R = 0
+    Training and training data are as for :class:`DeepSVDDModule`. The original code trains ten epochs with R = 0
     before it first computes R; the paper does not mention this, and here R is computed from the first step on. With
     several ranks the quantile is that of the global batch.
 

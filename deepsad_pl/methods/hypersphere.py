@@ -40,7 +40,7 @@ def sum_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], 
     """The sum of the selected samples' representations, followed by their number: (d + 1,), float64, on the CPU.
 
     Args:
-        encoder: phi, already in evaluation or training mode.
+        encoder: phi, in the mode in which the representations are to be computed.
         batches: batches ``(x, semi_y)``.
         center_from: see :func:`center_mask`.
 

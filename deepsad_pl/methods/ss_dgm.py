@@ -26,7 +26,7 @@ CLASSES = 2
 
 
 def class_bounds(log_likelihood: Likelihood, features: Tensor, mean: Tensor, log_var: Tensor, out: Tensor) -> Tensor:
-    """-L(x, y) of the classes normal and anomaly, shape (B, 2).
+    """The lower bound -L(x, y) of log p(x, y) for the classes normal and anomaly, shape (B, 2).
 
     Args:
         log_likelihood: log-likelihood of the features, given the decoder's output.
@@ -57,7 +57,7 @@ class SSDGMModule(GenerativeMethod):
     all other variation. For labeled samples -L is a lower bound of log p(x, y). For unlabeled ones -L is averaged over
     y with the probabilities of the classifier q(y|x). This rewards the classifier for the class under which the model
     explains x better, so it learns from unlabeled data. The cross-entropy trains the classifier on the labels; without
-    it, only U would. The score is the logit of "anomaly", log q(1|x) - log q(0|x).
+    it, only U would train it. The score is the logit of "anomaly", log q(1|x) - log q(0|x).
 
     M1+M2 first trains a variational autoencoder (M1, :class:`~deepsad_pl.methods.vae.VAEModule`) and then M2 on its
     latent variable z1 instead of x. M1 is frozen. In training z1 is a new sample of q(z1|x) each time; for scoring it
@@ -91,7 +91,7 @@ class SSDGMModule(GenerativeMethod):
     Differences from the code of the authors of Deep SAD, besides the likelihood and the unrestricted log variance (see
     :class:`~deepsad_pl.methods.vae.VAEModule`). There alpha is .1; the labeled and the unlabeled part of a batch are
     averaged separately, so that the weight of a labeled sample grows as labels become rarer; and a single labeled
-    sample in a batch is left out. Here each sample has its weight of equation (8).
+    sample in a batch is left out. Here each sample has the weight that equation (8) gives it.
 
     Knobs:
         ``hidden``, ``latent``: of M2; those of M1 are under ``pretrain``. ``lr``, ``epochs``, ``batch_size``,
@@ -102,7 +102,7 @@ class SSDGMModule(GenerativeMethod):
             the shape of its input is used.
         hidden: units of the hidden layers of q(z|x, y), at least one; p(x|y, z) mirrors them.
         latent: d, the width of z; with ``m1`` also the width of the representation.
-        likelihood: likelihood of x, ``bernoulli`` for data in [0, 1], else ``gaussian``; not used with ``m1``, as z1
+        likelihood: distribution of x, ``bernoulli`` for data in [0, 1], else ``gaussian``; not used with ``m1``, as z1
             is Gaussian.
         labeled_share: r, the share of labeled samples in the training data, in (0, 1).
         m1: ``hidden`` and ``latent`` of the variational autoencoder whose latent variable is the input of M2; None for
@@ -172,7 +172,7 @@ class SSDGMModule(GenerativeMethod):
             self.m1.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
     def features(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The input of M2: x, or for M1+M2 z1 of shape (B, d1), the mean of q(z1|x) or, with noise, a sample of it."""
+        """The input of M2: x; for M1+M2 the mean of q(z1|x) or, given noise, a sample of z1, shape (B, d1)."""
         if self.m1 is None:
             return x
         mean, log_var = self.m1(x)
@@ -183,13 +183,13 @@ class SSDGMModule(GenerativeMethod):
         return at_least_float32(self.head(self.encoder(features)))
 
     def bounds(self, features: Tensor, noise: Tensor) -> Tensor:
-        """-L(x, y) of the classes normal and anomaly, shape (B, 2), estimated with one z from noise of shape (B, d)."""
+        """The bounds -L(x, y) for the classes normal and anomaly, shape (B, 2), at one z from noise of shape (B, d)."""
         mean, log_var = self.inference(features)
         out = self.decoder(reparameterized(mean, log_var, noise))
         return class_bounds(self.log_likelihood, features, mean, log_var, out)
 
     def represent(self, x: Tensor) -> Tensor:
-        """The representation of x (for M1+M2, of the mean of q(z1|x)) by the encoder, shape (B, d)."""
+        """The output of phi for x or, for M1+M2, for the mean of q(z1|x), shape (B, d)."""
         return at_least_float32(self.encoder(self.features(x)))
 
     def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The variational autoencoder (M1 of the semi-supervised deep generative models), and the base class of both models."""
+"""The variational autoencoder (M1 of Kingma et al.), and the base class of the methods that draw noise."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def noise_generator(seed: int, epoch: int, rank: int, device: torch.device) -> t
         rank: rank of this process.
         device: where the noise is drawn.
     """
-    # SeedSequence ignores trailing zeros: without + 1, rank 0 would get the stream of (seed, epoch), which shuffles.
+    # SeedSequence ignores trailing zeros: without + 1, rank 0 would get the stream (seed, epoch) of the shuffling.
     state = int(np.random.SeedSequence([seed, epoch, rank + 1]).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state % 2**63)
 
@@ -114,8 +114,8 @@ class VAEModule(GenerativeMethod):
 
     Source: D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling: Semi-supervised learning with deep generative models,
     NeurIPS 2014, equations (1), (3) and (5). In appendix C of the Deep SAD paper it is the first stage of the
-    competitor "SS-DGM", see :class:`~deepsad_pl.methods.ss_dgm.SSDGMModule`, which uses its inference network, frozen,
-    as features.
+    competitor "SS-DGM", see :class:`~deepsad_pl.methods.ss_dgm.SSDGMModule`, which uses its frozen inference network as
+    features.
 
     How it is trained. As in Kingma et al., both networks are MLPs with softplus units on the flattened input, whatever
     phi is: inputs -> ``hidden`` -> z, and back through ``hidden`` in reverse. They have biases, since there is no
@@ -123,8 +123,8 @@ class VAEModule(GenerativeMethod):
     the weights of the log variance with 0. The noise of an epoch depends on the method's own seed, the epoch and the
     rank.
 
-    What it sees. As pre-training it is trained on what the method may see: all rows, or with
-    ``pretrain.data=unlabeled`` all rows but the labeled anomalies. Labels are never used.
+    Training data. As pre-training it is trained on all rows, or with ``pretrain.data=unlabeled`` on all rows but the
+    labeled anomalies. Labels are never used.
 
     Differences from the code of the authors of Deep SAD. There the network's output passes a softplus and is then used
     as log variance, so that no posterior is narrower than the prior (:math:`\sigma \geq 1`) and z can carry almost no

@@ -101,7 +101,7 @@ def labeled_bound(log_likelihood: Tensor, kl: Tensor, log_prior_y: float = -math
         log_prior_y: log p(y); by default both labels are equally probable.
 
     Returns:
-        Of the same shape.
+        The bound, of the same shape.
     """
     return log_likelihood + log_prior_y - kl
 
@@ -115,7 +115,7 @@ def unlabeled_bound(bounds: Tensor, logits: Tensor) -> Tensor:
 
     Args:
         bounds: -L(x, y) of each label, shape (B, 2).
-        logits: of q(y|x), shape (B, 2).
+        logits: logits of q(y|x), shape (B, 2).
 
     Returns:
         Shape (B,).
@@ -156,7 +156,7 @@ def ss_dgm_terms(bounds: Tensor, logits: Tensor, semi_y: Tensor, alpha: float | 
 
     Args:
         bounds: -L(x, y) of the labels normal and anomaly, shape (B, 2).
-        logits: of q(y|x), shape (B, 2).
+        logits: logits of q(y|x), shape (B, 2).
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
         alpha: weight of the cross-entropy, >= 0, see :func:`alpha_weight`; or a weight for each sample, shape (B,).
 
