@@ -89,7 +89,7 @@ def differs_from_format_1(content: bytes) -> bool:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """The operation that turns an image upright by its EXIF data; None if there is nothing to turn or they are damaged.
+    """The operation that turns an image upright by its EXIF data; None if none is needed or the data are damaged.
 
     ImageOps.exif_transpose is not used, as it fails if it cannot write the other EXIF data back.
     """

@@ -128,8 +128,8 @@ def resolve_scenario(
 
     Args:
         normal_class: index or name of the normal class, or a list of them.
-        anomaly_class: index or name of one known anomaly class, the other k_l - 1 are drawn; None if all k_l are drawn;
-            or a list of all known classes, where k_l must be 1 or the length of the list. It is ignored if gamma_l is
+        anomaly_class: index or name of one known anomaly class (the other k_l - 1 are drawn), or None to draw all k_l,
+            or a list of all known classes (k_l must then be 1 or the length of the list). It is ignored if gamma_l is
             0; if k_l is 0, only a list is used.
         gamma_l: ratio of labeled anomalies to all training rows.
         gamma_p: ratio of pollution to unlabeled training rows.

@@ -1,7 +1,7 @@
 """The toy data of the paper's Figure 1: normal rows in two moons, one known and two novel classes of anomalies.
 
 The known anomalies lie between the moons, where a smooth description of the normal rows alone would include them. The
-novel anomalies lie beyond the moons, at the bottom left and the bottom right, far from normal and known rows.
+novel anomalies lie beyond the moons, at the bottom left and the bottom right, far from all normal and known rows.
 """
 
 import numpy as np
