@@ -30,9 +30,9 @@ class AutoencoderModule(TrainedMethod):
     if the data lie in [0, 1], and is linear for z-scored tables.
 
     Training data. As a method it is unsupervised and is trained without labeled anomalies, unless
-    ``method.sees_labeled_anomalies=true``. Its training data as pre-training depend on the method: all rows for Deep
-    SAD and the hybrid SSAD (``pretrain.data=unlabeled`` leaves labeled anomalies out), all rows but the labeled
-    anomalies for unsupervised methods. Labels are never used.
+    ``method.sees_labeled_anomalies=true``. As pre-training it is trained for Deep SAD and the hybrid SSAD on all rows
+    (``pretrain.data=unlabeled`` leaves labeled anomalies out), and for unsupervised methods on all rows but the labeled
+    anomalies. Labels are never used.
 
     The same training serves the method ``autoencoder`` and the pre-training of other methods. It runs once: a finished
     autoencoder is kept under ``<output_dir>/cache`` and reused by every experiment that needs the same one
