@@ -1,4 +1,4 @@
-"""The LightningDataModule of every data set: tensors in memory, batches by index."""
+"""The LightningDataModule for all data sets: tensors in memory, batches drawn by index."""
 
 import hashlib
 import math
@@ -16,31 +16,32 @@ from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
 
-# Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
+# Samples in a scoring batch, fewer for large images: the activations of more would not fit into a CPU's caches.
 _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 
 class AnomalyDataModule(LightningDataModule):
-    """A semi-supervised training set and the whole test set of a source, under a scenario.
+    """The semi-supervised training set drawn from a source for a scenario, and the source's whole test set.
 
     Batches are ``(x, semi_y, y, idx)``: float32 input (B, ...), semi-label (0 unlabeled, +1 known normal, -1 known
     anomaly), ground truth (0 normal, 1 anomaly; never read in training) and the position in the training or test set.
 
     Args:
         source: the data.
-        scenario: who is normal, labeled, polluting.
-        classes: class names, for messages.
-        batch_size: global, over all ranks.
-        seed: of the shuffling.
+        scenario: which classes are normal, and how many rows are labeled or pollution.
+        classes: class names, for error messages.
+        batch_size: global batch size, over all ranks.
+        seed: seed of the shuffling.
         labeled_anomalies: whether labeled anomalies are part of the training data.
 
     Attributes:
-        training_set: the rows drawn.
-        counts: how many training rows of each kind there are.
+        training_set: the rows drawn for the scenario; always includes the labeled anomalies.
+        counts: the number of training rows of each kind.
 
     Raises:
-        DeepSADError: if the scenario cannot be had from the data, or a batch would hold a single sample.
+        DeepSADError: if the data do not suffice for the scenario, there are fewer class names than classes, the test
+            data are all normal or all anomalous, or a training batch would hold a single sample.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class AnomalyDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Refuse to validate without data for it: the test set is read once, after training.
+        """Refuse to validate on this data module: it has no validation set, and the test set is only for ``test``.
 
         Raises:
             DeepSADError: in ``trainer.validate(datamodule=...)``, unless a subclass has a ``val_dataloader``.
@@ -91,7 +92,7 @@ class AnomalyDataModule(LightningDataModule):
         if stage != "validate" or type(self).val_dataloader is not LightningDataModule.val_dataloader:
             return
         assert self.trainer is not None
-        # A Trainer that has fitted on this data module sets it up even if it is given a loader now.
+        # After fit, a Trainer sets this data module up even if validate is given another loader, which is allowed.
         if self.trainer.validate_loop._data_source.instance is self:
             raise DeepSADError(
                 "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples of "
@@ -99,23 +100,23 @@ class AnomalyDataModule(LightningDataModule):
             )
 
     def __str__(self) -> str:
-        """How many samples there are of each kind."""
+        """The number of training and test samples of each kind."""
         return f"{type(self).__name__}: training {asdict(self.counts)}, test {self.test_counts}"
 
     @property
     def test_counts(self) -> dict[str, int]:
-        """How many test samples there are of each kind; ``test_unknown`` is there only if some have no truth."""
+        """The number of test samples of each kind; ``test_unknown`` only if the truth of some is not known."""
         normal, anomalous, unknown = (int((self._test_y == label).sum()) for label in (0, 1, -1))
         counts = {"test": len(self._test_y), "test_normal": normal, "test_anomalous": anomalous}
         return counts | ({"test_unknown": unknown} if unknown else {})
 
     @property
     def batches(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in a training epoch."""
         return -(-len(self._rows) // self.batch_size)
 
     def digest(self) -> str:
-        """A hash of what is trained on: the rows' positions and their values, no labels."""
+        """A hash of the training rows: their positions and values, without labels."""
         digest = hashlib.sha256(np.ascontiguousarray(self._rows).data)
         digest.update(np.ascontiguousarray(self._x_train()).data)
         return digest.hexdigest()
@@ -131,7 +132,7 @@ class AnomalyDataModule(LightningDataModule):
         return self._test_y.numpy()
 
     def ordered_dataloader(self) -> BatchLoader:
-        """The training set in its own order, in batches as for scoring."""
+        """The training set in its original order, in batches of the size used for scoring."""
         x = torch.from_numpy(self._x_train())
         return self._loader(x, self._semi_y, self._y, batch_size=self._eval_batch_size)
 
@@ -149,14 +150,14 @@ class AnomalyDataModule(LightningDataModule):
         return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
 
     def test_dataloader(self) -> BatchLoader:
-        """The whole test set in its own order."""
+        """The whole test set in its original order."""
         unlabeled = torch.zeros_like(self._test_y)
-        # A copy: a memory-mapped array is read-only and its pages come and go.
+        # A copy: a memory-mapped array is read-only, and its pages may have to be read from disk again.
         x = torch.from_numpy(np.array(self.source.x_test))
         return self._loader(x, unlabeled, self._test_y, batch_size=self._eval_batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
-        """The whole test set in its own order."""
+        """The whole test set in its original order."""
         return self.test_dataloader()
 
     def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
