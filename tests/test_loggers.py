@@ -103,7 +103,7 @@ def test_what_is_wrong_with_a_logger_is_told_before_any_work(
         (("logger=[csv,wandb]", "logger.projct=x"), "there is no setting logger.projct; did you mean logger.project?"),
         (("logger=[csv,wandb]", "+logger.projct=x"), "there is no setting logger.projct; did you mean logger.project?"),
         (("logger=[csv,wnadb]",), "logger has no option wnadb; did you mean wandb? (its options: bare, csv, "),
-        (("logger=[csv,wandb]", "logger.mode=cloud"), "logger.mode is 'cloud'; give one of offline, online"),
+        (("logger=[csv,wandb]", "logger.mode=cloud"), "logger.mode is 'cloud'; choose one of offline, online"),
         (("logger=bare",), "there is no setting logger.bare, which a config file sets; for a component of that name, "),
         (
             ("logger=flat",),
@@ -139,7 +139,7 @@ def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, 
 )
 def test_a_right_word_about_a_logger_is_not_told_beside_a_wrong_one(words: tuple[str, ...], cli: CLI) -> None:
     done = cli("train.py", *words, "+nonsense=1")
-    assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help shows every one"
+    assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help lists all settings"
 
 
 def test_the_example_runs_alone_beside_wandb(tmp_path: Path) -> None:

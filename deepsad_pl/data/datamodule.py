@@ -60,7 +60,9 @@ class AnomalyDataModule(LightningDataModule):
         self.seed = seed
         highest = int(max(source.labels_train.max(), source.labels_test.max()))
         if classes and highest >= len(classes):
-            raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
+            raise DeepSADError(
+                f"the data contain class {highest}, but there are only {len(classes)} class names; name every class"
+            )
         self.training_set = draw_training_set(source.labels_train, scenario, classes)
         keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
         self._rows = self.training_set.index[keep]
@@ -82,7 +84,7 @@ class AnomalyDataModule(LightningDataModule):
         if smallest < 2:
             raise DeepSADError(
                 f"{len(self._rows)} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
-                "but batch normalization needs 2; raise the batch_size or use more data"
+                "but batch normalization needs 2; change the batch_size or use more data"
             )
 
     def setup(self, stage: str) -> None:
@@ -97,8 +99,8 @@ class AnomalyDataModule(LightningDataModule):
         # A Trainer that has fitted on this data module sets it up even if it is given a loader now.
         if self.trainer.validate_loop._data_source.instance is self:
             raise DeepSADError(
-                "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples of "
-                "your own and give trainer.validate a loader of (x, y) with y 0 for normal samples and 1 for anomalies"
+                "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples "
+                "yourself and pass trainer.validate a loader of (x, y) with y 0 for normal samples and 1 for anomalies"
             )
 
     def __str__(self) -> str:
