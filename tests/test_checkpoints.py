@@ -319,7 +319,7 @@ def test_a_pack_goes_on_and_the_one_whose_checkpoint_is_damaged_starts_anew(
     resumed = outcomes(together(tmp_path / "runs", *cells))
     for index, (outcome, expected) in enumerate(zip(resumed, undisturbed, strict=True)):
         log = (outcome.run_dir / "train.log").read_text()
-        assert ("goes on from" in log, log.count("is damaged")) == ((False, 1) if index == 0 else (True, 0))
+        assert ("resumes from" in log, log.count("is damaged")) == ((False, 1) if index == 0 else (True, 0))
         # In other company, which rounds in another way.
         np.testing.assert_allclose(scores(outcome.run_dir), scores(expected.run_dir), rtol=1e-3, atol=1e-4)
         assert losses(outcome.run_dir)[0] == losses(expected.run_dir)[0]

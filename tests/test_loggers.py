@@ -79,10 +79,10 @@ def test_loggers_enter_no_identity() -> None:
         ("{_target_: pytorch_lightning.loggers.CSVLoger}", "loggers/__init__.py defines no CSVLoger"),
         (
             "{_target_: pytorch_lightning.loggers.CSVLogger, nam: a}",
-            "logger.mine.nam is no argument of pytorch_lightning.loggers.CSVLogger in ",
+            "logger.mine.nam is not an argument of pytorch_lightning.loggers.CSVLogger in ",
         ),
         ("{_target_: a_lacking_logger.Lacking}", "a_lacking_logger.py needs"),
-        ("{_target_: a_broken_logger.Broken}", "a_broken_logger.py, line 1, is no valid Python"),
+        ("{_target_: a_broken_logger.Broken}", "a_broken_logger.py, line 1, is not valid Python"),
     ],
 )
 def test_what_is_wrong_with_a_logger_is_told_before_any_work(
@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_logger_is_told_before_any_work(
             ("logger=lightning_csv", "logger.lightning_cvs.name=x"),
             "there is no setting logger.lightning_cvs; did you mean",
         ),
-        (("logger=lightning_csv", "logger.lightning_csv.nam=x"), "logger.lightning_csv.nam is no argument of "),
+        (("logger=lightning_csv", "logger.lightning_csv.nam=x"), "logger.lightning_csv.nam is not an argument of "),
     ],
 )
 def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, cli: CLI, tmp_path: Path) -> None:
@@ -336,10 +336,10 @@ def test_all_loggers_of_a_failed_run_are_closed_as_failed(
 @pytest.mark.parametrize(
     ("node", "told"),
     [
-        ("{_target_: pathlib.PurePath}", "which makes a PurePosixPath; give a class derived from Lightning's Logger"),
+        ("{_target_: pathlib.PurePath}", "which creates a PurePosixPath; use a class derived from Lightning's Logger"),
         (
             "{_target_: fractions.Fraction, numerator: a}",
-            "logger.mine: fractions.Fraction cannot be made (ValueError: ",
+            "logger.mine: fractions.Fraction cannot be created (ValueError: ",
         ),
     ],
 )

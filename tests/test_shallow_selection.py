@@ -384,7 +384,7 @@ def test_an_impossible_grid_is_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["", "test", "None"])
 def test_another_protocol_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="there is no selection"):
+    with pytest.raises(ValueError, match="selection is '"):
         fit(task_of(), selection=name)
 
 

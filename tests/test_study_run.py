@@ -136,7 +136,7 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
     assert report_in(killed) == report_in(undisturbed)
     assert len(records(killed)) == 8
     logs = [path.read_text() for path in killed.rglob("train.log")]
-    assert any("goes on from" in log for log in logs)
+    assert any("resumes from" in log for log in logs)
     assert not list(killed.rglob("failures/*.json"))
 
 
