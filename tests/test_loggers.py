@@ -81,7 +81,7 @@ def test_loggers_enter_no_identity() -> None:
             "{_target_: pytorch_lightning.loggers.CSVLogger, nam: a}",
             "logger.mine.nam is not an argument of pytorch_lightning.loggers.CSVLogger in ",
         ),
-        ("{_target_: a_lacking_logger.Lacking}", "a_lacking_logger.py needs"),
+        ("{_target_: a_lacking_logger.Lacking}", "a_lacking_logger.py requires"),
         ("{_target_: a_broken_logger.Broken}", "a_broken_logger.py, line 1, is not valid Python"),
     ],
 )
@@ -407,7 +407,7 @@ def test_a_trial_of_a_wandb_agent_is_one_experiment_with_several_loggers_too(mon
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
     for chosen in ("[csv,wandb]", "[wandb,csv]"):
         (problem,) = problems_of(f"logger={chosen}", multirun=True)
-        assert "under an agent of W&B" in problem
+        assert "under a W&B agent" in problem
     make_plan(settings_of("logger=csv", LIGHTNING), multirun=True)
 
 

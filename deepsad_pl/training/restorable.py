@@ -110,7 +110,7 @@ def require_resumable(checkpoint: Mapping[str, Any], module: TrainedMethod) -> N
             (state,) = checkpoint["optimizer_states"]
             _require_adam(state, module)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise DamagedError(f"it does not hold what a training resumes with ({error})") from error
+        raise DamagedError(f"it does not hold all that resuming needs ({error})") from error
 
 
 def _require_numbers(values: Mapping[str, Any], *keys: str) -> None:
