@@ -77,7 +77,7 @@ def half_finished(old: Path, new: Path, where: Path, phase: str, dataset: str) -
     for folder in ("half", "whole"):
         run(new, *words, f"output_dir={where / folder}")
     logs = [path.read_text(encoding="utf-8") for path in (where / "half").rglob("train.log")]
-    told = [] if any("goes on from" in log for log in logs) else ["it was begun again"]
+    told = [] if any("resumes from" in log for log in logs) else ["it was begun again"]
     return told + differences(where / "whole", where / "half")
 
 

@@ -165,7 +165,7 @@ def _composer(config_dir: Folder) -> Composer:
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
         if not (folder := Path(config_dir).expanduser().resolve()).is_dir():
-            told = f"config_dir is {config_dir}, which is no folder; give the one with method/ or dataset/"
+            told = f"config_dir is {config_dir}, which is not a folder; pass the folder that holds method/ or dataset/"
             raise DeepSADError(told)
         schema = path.get_path().pop()
         path.append("command-line", f"file://{folder}")
@@ -196,9 +196,9 @@ def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]
         first = [one for one in (name, f"scenario.{name}") if one in names]
         if len(same) > 1 and not first:
             told = " or ".join(f'"{one}={_text(value)}"' for one in same)
-            problems.append(f"{name} is ambiguous: {', '.join(same)}; give overrides=[{told}]")
+            problems.append(f"{name} is ambiguous: {', '.join(same)}; pass overrides=[{told}]")
         elif not (first or same):
-            near = suggested(name, [*names, *GROUPS]) or "list them by python train.py --help"
+            near = suggested(name, [*names, *GROUPS]) or "python train.py --help lists them"
             problems.append(f"there is no setting {name} with these choices; {near}")
         else:
             found.append(f"{(first or same)[0]}={_text(value)}")

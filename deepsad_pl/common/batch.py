@@ -33,7 +33,7 @@ def unpack(batch: Any) -> Unpacked:
     if not isinstance(parts, tuple | list) or not 1 <= len(parts) <= 4 or not _one_label_a_sample(*parts):
         raise DeepSADError(
             f"a batch is {_described(batch)}, but it must be x, (x,), (x, y), (x, semi_y, y) or (x, semi_y, y, idx): "
-            "tensors of which all but x have the shape (B,)"
+            "tensors, all of shape (B,) except x"
         )
     if len(parts) == 2:
         return Unpacked(parts[0], y=parts[1])

@@ -46,7 +46,7 @@ def sealed(archive: bytes) -> bytes:
         The archive with the checksum of all bytes before it.
     """
     if archive[-_END_BYTES:][:4] != _END or archive[-2:] != b"\0\0":
-        raise ValueError("this is no zip archive without a comment")
+        raise ValueError("this is not a zip archive without a comment")
     content = archive[:-2] + (len(_TAG) + _HEX_DIGITS).to_bytes(2, "little") + _TAG
     return content + hashlib.sha256(content).hexdigest().encode()
 
@@ -73,9 +73,9 @@ def require_whole(content: bytes) -> None:
             wrong = archive.testzip() is not None or any(of.external_attr & _FOLDER for of in archive.infolist())
     # Damage can raise nearly anything, from BadZipFile to NotImplementedError for an unknown compression method.
     except Exception as error:
-        raise DamagedError(f"it is no whole zip archive ({type(error).__name__})") from error
+        raise DamagedError(f"it is not a complete zip archive ({type(error).__name__})") from error
     if wrong:
-        raise DamagedError("it is no whole zip archive")
+        raise DamagedError("it is not a complete zip archive")
 
 
 def from_bytes(content: bytes) -> Checkpoint:

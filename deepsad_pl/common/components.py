@@ -50,7 +50,7 @@ def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
         said = str(cause).partition("\n")[0].rstrip(".")
         told = f"{type(cause).__name__}: {said}{_place(node[_TARGET], cause)}"
         raise DeepSADError(
-            f"{key}: {node[_TARGET]} cannot be made ({told}); correct its arguments or its code"
+            f"{key}: {node[_TARGET]} cannot be created ({told}); correct its arguments or its code"
         ) from cause
 
 
@@ -168,24 +168,24 @@ def _problems_of_target(
         return
     path, names = place
     if not names:
-        yield f"{key}._target_ is {target}, which is a module; give a class or function in it"
+        yield f"{key}._target_ is {target}, which is a module; name a class or function in it"
         return
     if call is None:
         if definition(path, names) is None:
-            yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; give a class or function in it"
+            yield f"{key}._target_ is {target}, but {path} defines no {names[0]}; name a class or function in it"
         return
     where = "" if target.startswith("deepsad_pl.") else f" in {call.path}"
     besides = ""
     if given:
         if call.is_class:
-            yield f"{key}._target_ is {target}, a class{where}; give a function ({', '.join(given)}, ...)"
+            yield f"{key}._target_ is {target}, a class{where}; use a function ({', '.join(given)}, ...)"
             return
         if len(call.positional) < len(given) and not call.more_positional:
             takes = ", ".join(call.positional) or "nothing"
-            yield f"{key}._target_ is {target}, which{where} takes {takes}; give a function ({', '.join(given)}, ...)"
+            yield f"{key}._target_ is {target}, which{where} takes {takes}; use a function ({', '.join(given)}, ...)"
             return
         supplied = (*supplied, *call.positional[: len(given)])
-        besides = f" besides {' and '.join(given)}, which it is given"
+        besides = f" besides {' and '.join(given)}, which are passed to it"
     for argument, value in node.items():
         if argument in call.kinds and not (value is None and argument in supplied):
             yield from value_problems(f"{key}.{argument}", value, call.kinds[argument])
@@ -196,6 +196,6 @@ def _problems_of_target(
         names = sorted(known.difference(supplied))
         near = suggested(f"{key}.{argument}", [f"{key}.{name}" for name in (*names, *kept)])
         told = near or f"it has {', '.join(names) or 'none'}{besides}"
-        yield f"{key}.{argument} is no argument of {target}{where}; {told}"
+        yield f"{key}.{argument} is not an argument of {target}{where}; {told}"
     if lacking := [argument for argument in call.required if argument not in node and argument not in supplied]:
-        yield f"{key} lacks {', '.join(lacking)}, which {target}{where} needs; give a value"
+        yield f"{key} lacks {', '.join(lacking)}, which {target}{where} requires; set a value"

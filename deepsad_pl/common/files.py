@@ -73,10 +73,10 @@ def locked(path: Path, *, busy: str, way_out: str, wait: bool = True) -> Iterato
         except Timeout:
             if not wait:
                 raise BusyError(busy) from None
-            log.info("%s: waiting for it", busy)
+            log.info("%s: waiting until it is done", busy)
             lock.acquire()
     except OSError as error:
-        raise DeepSADError(f"{path.parent} cannot be written ({error}); {way_out}") from error
+        raise DeepSADError(f"cannot write to {path.parent} ({error}); {way_out}") from error
     try:
         yield
     finally:

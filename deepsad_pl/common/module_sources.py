@@ -60,9 +60,9 @@ def parse(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_bytes())
     except SyntaxError as error:
-        raise DeepSADError(f"{file}, line {error.lineno}, is no valid Python ({error.msg}); correct it") from error
+        raise DeepSADError(f"{file}, line {error.lineno}, is not valid Python ({error.msg}); correct it") from error
     except (OSError, ValueError) as error:
-        raise DeepSADError(f"{file} cannot be read ({error}); make it readable Python") from error
+        raise DeepSADError(f"{file} cannot be read ({error}); make it a readable Python file") from error
 
 
 def imported_files(target: str) -> set[Path]:

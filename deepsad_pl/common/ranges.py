@@ -23,7 +23,7 @@ class Range:
     Attributes:
         low: the lower end.
         high: the upper end.
-        what: description of the range, which completes "give ..." in error messages.
+        what: description of the range, which completes "it must be ..." in error messages.
         open: whether both ends are excluded.
         odd: whether even numbers are excluded.
     """
@@ -44,8 +44,8 @@ NON_EMPTY = "at least one value"
 
 Positive = Annotated[float, Range(0, math.inf, "a number > 0", open=True)]
 NonNegative = Annotated[float, Range(0, math.inf, "a number >= 0")]
-Share = Annotated[float, Range(0, 1, "a share between 0 and 1", open=True)]
-Bandwidth = Annotated[float, Range(1e-50, 1e50, "widths between 1e-50 and 1e50, beyond which densities overflow")]
+Share = Annotated[float, Range(0, 1, "a number > 0 and < 1", open=True)]
+Bandwidth = Annotated[float, Range(1e-50, 1e50, "a width between 1e-50 and 1e50, beyond which densities overflow")]
 Length = Annotated[int, Range(0, math.inf, "a number >= 0")]
 AtLeast1 = Annotated[int, Range(1, math.inf, "a number >= 1")]
 AtLeast2 = Annotated[int, Range(2, math.inf, "a number >= 2")]
@@ -97,13 +97,13 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
     if origin is Annotated:
         found = list(problems(key, value, arguments[0]))
         if found and isinstance(limit := arguments[1], Range):
-            yield f"{key} is {value!r}; give {limit.what}"
+            yield f"{key} is {value!r}; it must be {limit.what}"
         elif found:
             yield from found
         elif arguments[1] == NON_EMPTY and not value:
-            yield f"{key} is []; give {NON_EMPTY}"
+            yield f"{key} is []; it must hold {NON_EMPTY}"
         elif isinstance(limit := arguments[1], Range) and value not in limit:
-            yield f"{key} is {value}; give {limit.what}"
+            yield f"{key} is {value}; it must be {limit.what}"
     elif origin in (Union, types.UnionType):
         if not any(_fits(value, one) for one in arguments):
             # The most helpful message is that of the first alternative that, like the value, is a list or is none.
@@ -112,24 +112,24 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
             yield from (alike or told)[0]
     elif origin is Literal:
         if value not in arguments:
-            yield f"{key} is {value!r}; give one of {', '.join(map(str, arguments))}"
+            yield f"{key} is {value!r}; choose one of {', '.join(map(str, arguments))}"
     elif origin in _SEQUENCES:
         if not isinstance(value, list | tuple):
-            yield f"{key} is {value!r}; give a list, such as {key}=[...]"
+            yield f"{key} is {value!r}; it must be a list, such as {key}=[...]"
         else:
             for one in value if arguments else ():
                 yield from problems(key, one, arguments[0])
     elif kind in _NUMBERS:
         if not isinstance(value, int if kind is int else (int, float)) or isinstance(value, bool):
-            yield f"{key} is {value!r}; give {_NUMBERS[kind]}"
+            yield f"{key} is {value!r}; it must be {_NUMBERS[kind]}"
     elif kind is bool:
         if not isinstance(value, bool):
-            yield f"{key} is {value!r}; give true or false"
+            yield f"{key} is {value!r}; it must be true or false"
     elif kind is str:
         if not isinstance(value, str):
-            yield f"{key} is {value!r}; give a text"
+            yield f"{key} is {value!r}; it must be a string"
     elif kind in (None, type(None)) and value is not None:
-        yield f"{key} is {value!r}; give null"
+        yield f"{key} is {value!r}; it must be null"
 
 
 def require(function: Callable[..., Any], **arguments: Any) -> None:

@@ -85,7 +85,7 @@ def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
             f"{path} cannot be read ({error}); make it readable, or choose another output_dir"
         ) from error
     if problem is not None:
-        warn_once(f"{path} is no valid record ({problem}): the experiment counts as not finished")
+        warn_once(f"{path} is not a valid record ({problem}), so the experiment counts as unfinished")
         return None
     assert isinstance(record, dict)
     return record
@@ -103,39 +103,39 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
         yield f"it holds a {type(record).__name__} instead of an object"
         return
     if record.get("hash") != expected_hash:
-        yield f"its hash is {record.get('hash')!r}, the experiment's {expected_hash!r}"
+        yield f"its hash is {record.get('hash')!r}, but the experiment's is {expected_hash!r}"
     counts = record.get("counts")
     blank = _is_given(record) and _has_no_metrics(counts)
     for key in METRICS:
         value = record.get(key, "missing")
         if value is not None if blank else not (_is_number(value) and value <= 1):
-            yield f"its {key} is {value!r}, no number in [0, 1]"
+            yield f"its {key} is {record.get(key)!r}, which is not a number in [0, 1]"
     for key in ("dataset", "method"):
         if not isinstance(record.get(key), str):
-            yield f"its {key} is {record.get(key)!r}, no name"
+            yield f"its {key} is {record.get(key)!r}, which is not a name"
     kinds = [key for key in _COUNTS if key != "pollution" or not _is_given(record)]
     if not (isinstance(counts, dict) and all(_is_count(counts.get(key)) for key in kinds)):
-        yield f"its counts are {counts!r}, not the numbers of {', '.join(kinds)}"
+        yield f"its counts are {counts!r}, which are not the numbers of {', '.join(kinds)}"
     elif not (_is_given(record) or (counts["test_normal"] and counts["test_anomalous"])) or (
         counts["test_normal"] + counts["test_anomalous"] + counts.get("test_unknown", 0) != counts["test"]
     ):
-        yield f"its counts of test samples do not fit: {counts!r}"
+        yield f"its counts of test samples do not add up: {counts!r}"
     seconds = record.get("seconds")
     if not (isinstance(seconds, dict) and seconds and all(map(_is_number, seconds.values()))):
-        yield f"its seconds are {seconds!r}"
+        yield f"its seconds are {seconds!r}, which are not numbers"
     if not isinstance(record.get("selection", {}), dict):
-        yield f"its selection is {record['selection']!r}"
+        yield f"its selection is {record['selection']!r}, which is not an object"
     own = record.get("metrics", {})
     if not (isinstance(own, dict) and all(isinstance(what, dict) for what in own.values())):
-        yield f"its metrics are {own!r}"
+        yield f"its metrics are {own!r}, which are not objects"
     else:
         for name in own:
             # Unlike all other numbers, custom metrics may be negative.
             if not _is_finite(value := record.get(name)):
-                yield f"its {name} is {value!r}, no finite number"
+                yield f"its {name} is {value!r}, which is not a finite number"
     scores = record.get("scores", {"bytes": 0, "sha256": ""})
     if not (isinstance(scores, dict) and _is_count(scores.get("bytes")) and isinstance(scores.get("sha256"), str)):
-        yield f"its scores are {scores!r}, not the bytes and sha256 of {SCORES}"
+        yield f"its scores are {scores!r}, which are not the bytes and sha256 of {SCORES}"
 
 
 def _is_given(record: Mapping[str, Any]) -> bool:
@@ -232,7 +232,7 @@ def scores_problem(run_dir: Path, record: Mapping[str, Any], *, contents: bool =
             f"{path} cannot be read ({error}); make it readable, or choose another output_dir"
         ) from error
     if known:
-        return None if hashlib.sha256(content).hexdigest() == known["sha256"] else "is damaged (its SHA-256 is another)"
+        return None if hashlib.sha256(content).hexdigest() == known["sha256"] else "is damaged (its SHA-256 differs)"
     try:
         _check_scores(content, record)
     except ValueError as error:
@@ -249,9 +249,9 @@ def _parsed(content: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     try:
         header, *rows = csv.reader(io.StringIO(content.decode()), strict=True)
         if missing := {"index", "y", "score"}.difference(header):
-            raise ValueError(f"no column {', '.join(sorted(missing))}")
+            raise ValueError(f"it has no column {', '.join(sorted(missing))}")
         if any(len(row) != len(header) for row in rows):
-            raise ValueError(f"a row has not {len(header)} columns")
+            raise ValueError(f"a row does not have {len(header)} columns")
         columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
         index = np.array([int(value) for value in columns["index"]], np.int64)
         y = np.array([int(value or -1) for value in columns["y"]], np.int64)
@@ -264,10 +264,10 @@ def _check_scores(content: bytes, record: Mapping[str, Any]) -> None:
     index, y, score = _parsed(content)
     counts = record["counts"]
     if not np.array_equal(np.sort(index), np.arange(counts["test"])):
-        raise ValueError(f"its {len(index)} rows are not those of {counts['test']} test samples")
+        raise ValueError(f"its {len(index)} rows do not match the {counts['test']} test samples")
     if not np.isin(y, (0, 1)).all() or y.sum() != counts["test_anomalous"]:
         raise ValueError(f"y does not mark {counts['test_anomalous']} anomalies")
     if not np.isfinite(score).all():
         raise ValueError("a score is not finite")
     if abs((found := auroc(score, y)) - record["auroc"]) > AUROC_TOLERANCE:
-        raise ValueError(f"its AUROC is {found:.6f}, the record's {record['auroc']:.6f}")
+        raise ValueError(f"its AUROC is {found:.6f}, but the record's is {record['auroc']:.6f}")

@@ -102,7 +102,7 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     group, _, rest = key.partition(".")
     above, _, last = key.rpartition(".")
     if group in _ONLY_SWEEP and group not in names:
-        return f"there is no setting {key} of train.py{said_by}; it is one of python sweep.py"
+        return f"train.py has no setting {key}{said_by}; it belongs to python sweep.py"
     others = [OmegaConf.structured(kind) for kind in GROUP_CONFIGS.get(group, {}).values()]
     others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in KEYS else []
     if any(has_setting(other, rest) for other in others if rest):
@@ -110,7 +110,7 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
         return f"there is no setting {key} with {group}={chosen}{said_by}; leave it out or choose a {group} that has it"
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
         return unknown_setting(above, cfg, said_by=said_by, groups=groups)
-    all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help shows every one"
+    all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help lists all settings"
     parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
     if isinstance(parent, DictConfig) and _takes_components(parent):
         if last == "_target_":
@@ -118,7 +118,7 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
                 f"there is no setting {key}{said_by}; put it and its arguments one level deeper: {above}.<name>.{last}"
             )
         if last in _keys(parent) and _child(parent, last) is not None:
-            all_are = f"for a component of that name, give {key}._target_, its class"
+            all_are = f"for a component of that name, set {key}._target_ to its class"
     return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
 
 
@@ -134,7 +134,7 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
         missing = [key for key in map(str, cfg) if OmegaConf.is_missing(cfg, key)] or sorted(
             OmegaConf.missing_keys(cfg)
         )
-        problems += [f"{key} is not set; give it on the command line: {key}=..." for key in sorted(missing)]
+        problems += [f"{key} is not set; set it on the command line: {key}=..." for key in sorted(missing)]
         settings = None if problems else OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise DeepSADError(*problems, f"{error.full_key}: {first_sentence(error)}") from error
@@ -146,7 +146,7 @@ def to_settings(cfg: DictConfig) -> dict[str, Any]:
 
 def removed(key: str) -> str:
     """The error sentence about a setting that was removed."""
-    return f"~{key} takes away the setting {key}, which every experiment needs; give it a value instead"
+    return f"~{key} removes the setting {key}, which every experiment needs; set a value instead"
 
 
 def first_sentence(error: Exception) -> str:

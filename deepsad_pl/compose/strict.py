@@ -246,7 +246,7 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
     options = loader.get_group_options(group, ObjectType.CONFIG)
     chosen = list(_values(override))
     if group in GROUPS and group != "logger" and any(isinstance(value, list) for value in chosen):
-        yield f"{override.input_line}: give one {group}, or several without brackets, each of which is then run"
+        yield f"{override.input_line}: choose one {group}, or list several without brackets to run each of them"
         return
     names = [name for value in chosen for name in (value if isinstance(value, list) else [value])]
     for name in names:
@@ -266,7 +266,7 @@ def _foreign_choice(override: Override, default: DictConfig) -> str:
     group, line = override.key_or_group, override.input_line
     if group in GROUPS:
         return unknown_setting(override.get_key_element(), default)
-    return f"{line}: no {group} is chosen that this could replace; write +{line}"
+    return f"{line}: no {group} has been chosen that this could replace; write +{line}"
 
 
 def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) -> Iterator[str]:
@@ -298,7 +298,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
     for value in _values(override):
         is_there = OmegaConf.select(cfg, key, throw_on_missing=False) is not None
         if override.is_add() and is_there and not isinstance(value, dict | list):
-            yield f"{line}: there is a setting {key} already; leave out the +"
+            yield f"{line}: the setting {key} already exists; leave out the +"
             continue
         try:
             OmegaConf.update(cfg, key, value, merge=True, force_add=True)

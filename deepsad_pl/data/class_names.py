@@ -75,16 +75,16 @@ def resolve_class(requested: object, classes: Sequence[str]) -> int:
     if found:
         alike = [classes[i] for i in found]
         raise DeepSADError(
-            f"{requested} may be any of the classes {', '.join(alike)}; quote the one you mean: {_how(alike)}"
+            f"{requested} could mean any of the classes {', '.join(alike)}; quote the one you mean: {_how(alike)}"
         )
     if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(classes):
         return index
     listed = ", ".join(f"{i} {name}" if str(i) != name else name for i, name in enumerate(classes))
     hint = ""
     if requested is None and (null := [name for name in classes if repr(requested) in readings(name)]):
-        hint = f"; quote a class of that name: {_how(null)}"
+        hint = f"; to choose a class of that name, quote it: {_how(null)}"
     asked = "null" if requested is None else repr(requested)
-    raise DeepSADError(f"there is no class {asked}; give one of these by index or name: {listed}{hint}")
+    raise DeepSADError(f"there is no class {asked}; choose one of these by index or name: {listed}{hint}")
 
 
 def read_alike(classes: Sequence[str]) -> bool:

@@ -80,7 +80,7 @@ class AnomalyDataModule(LightningDataModule):
         if smallest < 2:
             raise DeepSADError(
                 f"{len(self._rows)} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
-                "but batch normalization needs 2; raise the batch_size or use more data"
+                "but batch normalization needs 2; change the batch_size or use more data"
             )
 
     def setup(self, stage: str) -> None:
@@ -95,8 +95,8 @@ class AnomalyDataModule(LightningDataModule):
         # After fit, a Trainer sets this data module up even if validate is given another loader, which is allowed.
         if self.trainer.validate_loop._data_source.instance is self:
             raise DeepSADError(
-                "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples of "
-                "your own and give trainer.validate a loader of (x, y) with y 0 for normal samples and 1 for anomalies"
+                "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples "
+                "yourself and pass trainer.validate a loader of (x, y) with y 0 for normal samples and 1 for anomalies"
             )
 
     def __str__(self) -> str:
@@ -179,7 +179,9 @@ def _training_set(source: Source, scenario: Scenario, classes: tuple[str, ...]) 
         return given_training_set(source.semi_y_train)
     highest = int(max(source.labels_train.max(), source.labels_test.max()))
     if classes and highest >= len(classes):
-        raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
+        raise DeepSADError(
+            f"the data contain class {highest}, but there are only {len(classes)} class names; name every class"
+        )
     return draw_training_set(source.labels_train, scenario, classes)
 
 

@@ -38,12 +38,12 @@ def load_or_write(cache_dir: Path, key: str, names: Sequence[str], write: Callab
     folder = cache_dir / f"image_folder-{key[:16]}"
     if not _is_whole(folder, key, names):
         try:
-            with locked(_lock(folder), busy="another process decodes the same images", way_out=_WAY_OUT):
+            with locked(_lock(folder), busy="another process is decoding the same images", way_out=_WAY_OUT):
                 # Another process may have written them while this one waited for the lock.
                 if not _is_whole(folder, key, names):
                     _write(folder, key, names, write)
         except OSError as error:
-            raise DeepSADError(f"{cache_dir} cannot be written ({error}); {_WAY_OUT}") from error
+            raise DeepSADError(f"{cache_dir} cannot be written to ({error}); {_WAY_OUT}") from error
     return [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
 
 

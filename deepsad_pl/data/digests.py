@@ -117,4 +117,4 @@ def _store(memory: Path, root: str, learned: dict[str, tuple[str, str]]) -> None
         write_atomic(memory, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     except OSError as error:
         _unwritten[memory] = _unwritten.get(memory, {}) | learned
-        log.debug("digests are not remembered: %s cannot be written (%s)", memory.parent, error)
+        log.debug("file digests are not stored for later runs: cannot write to %s (%s)", memory.parent, error)

@@ -48,7 +48,9 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
             if not path.exists():
                 _fetch(url, path, sha256)
     except OSError as error:
-        raise DeepSADError(f"{path.parent} cannot be made or written ({error}); choose another data_dir") from error
+        raise DeepSADError(
+            f"{path.parent} cannot be created or written to ({error}); choose another data_dir"
+        ) from error
     return path
 
 

@@ -58,11 +58,13 @@ def class_names(root: Path) -> list[str]:
     for folder in (root, *(root / part for part in PARTS)):
         if not folder.is_dir():
             raise DeepSADError(
-                f"dataset.root: there is no folder {folder}; give a folder with train/<class>/* and test/<class>/*"
+                f"dataset.root: there is no folder {folder}; choose a folder with train/<class>/* and test/<class>/*"
             )
     folders = {**_class_folders(root, "test"), **_class_folders(root, "train")}
     if not folders:
-        raise DeepSADError(f"dataset.root: {root}/train has no class folder; give one folder of images for each class")
+        raise DeepSADError(
+            f"dataset.root: {root}/train has no class folder; create one folder of images for each class"
+        )
     return sorted(folders, key=lambda name: folders[name])
 
 
@@ -202,12 +204,12 @@ def _folder_digest(root: Path, files: Sequence[tuple[str, str]], cache_dir: Path
     def differs(file: tuple[str, str]) -> bool:
         return pixels.differs_from_format_1(_read(root, *file))
 
-    digest = now if any(_each(differs, files, "looking at images")) else before
+    digest = now if any(_each(differs, files, "checking images")) else before
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, digest)
     except OSError as error:
-        raise DeepSADError(f"{cache_dir} cannot be written ({error}); choose another data_dir") from error
+        raise DeepSADError(f"{cache_dir} cannot be written to ({error}); choose another data_dir") from error
     return digest
 
 
@@ -217,8 +219,8 @@ def _class_folders(root: Path, part: str) -> dict[str, str]:
     for entry in filter(is_class, os.scandir(root / part)):
         if (other := folders.setdefault(composed(entry.name), entry.name)) != entry.name:
             raise DeepSADError(
-                f"dataset.root: {root / part} has two folders named {composed(entry.name)}, {other!a} and "
-                f"{entry.name!a}, which are one class; move the files of one into the other"
+                f"dataset.root: {root / part} has two folders for the class {composed(entry.name)}, {other!a} "
+                f"and {entry.name!a}, whose names look the same; move the files of one into the other"
             )
     return folders
 

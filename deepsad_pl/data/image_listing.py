@@ -14,7 +14,7 @@ _IMAGE_SUFFIXES = (
 
 _BROKEN, _LOOP, _NO_IMAGE, _OUTSIDE = (
     "broken links",
-    "links to a folder around them",
+    "links to a parent folder",
     "no images",
     "outside the class folders",
 )

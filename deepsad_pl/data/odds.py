@@ -97,7 +97,7 @@ def _table_problem(x: Any, y: Any) -> str | None:
     if infinite.any():
         return f"NaN or infinite values in column {np.flatnonzero(infinite)[0]} of X, counted from 0"
     if not np.isin(y, (0, 1)).all():
-        return "other values than 0 and 1 in y"
+        return "values other than 0 and 1 in y"
     return None
 
 
@@ -118,7 +118,7 @@ def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.N
     x, y = read_table(path)
     if (*x.shape, int(y.sum())) != (known.rows, known.columns, known.outliers):
         log.warning(
-            "%s here has %d rows, %d columns and %d outliers; the paper's Table 1 has %d, %d and %d",
+            "%s in this file has %d rows, %d columns and %d outliers, but in the paper's Table 1 %d, %d and %d",
             *(name, *x.shape, int(y.sum()), known.rows, known.columns, known.outliers),
         )
     return x, y

@@ -123,8 +123,8 @@ def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
     bits = _bits(image)
     if bits is None:
         raise DeepSADError(
-            f"{path} is a {image.format} image of Pillow's mode {image.mode}, and nothing says which of its values "
-            "are black and white; save it as grey with 8 or 16 bits, or remove it"
+            f"{path} is a {image.format} image with Pillow's mode {image.mode}, which does not say which values are "
+            "black and white; save it as 8-bit or 16-bit grayscale, or remove it"
         )
     values: npt.NDArray[Any] = np.asarray(image) >> (bits - 8)
     return Image.fromarray((255 - values if _is_inverted(image) else values).astype(np.uint8))

@@ -134,19 +134,19 @@ class TrainingSet:
 def number_problems(*, gamma_l: float, gamma_p: float, k_l: int, gamma_n: float, seed: int) -> list[str]:
     """The errors in a scenario's numbers, without looking at its classes; arguments as in :func:`resolve_scenario`."""
     problems = [
-        f"scenario.{name} is {gamma}, but it is a ratio: give a value in [0, 1)"
+        f"scenario.{name} is {gamma}, but it is a ratio; it must be in [0, 1)"
         for name, gamma in (("gamma_l", gamma_l), ("gamma_p", gamma_p), ("gamma_n", gamma_n))
         if not 0 <= gamma < 1
     ]
     if not problems and gamma_l + gamma_n >= 1:
         problems.append(
             f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
-            "let them add up to less than 1"
+            "they must add up to less than 1"
         )
     if k_l < 0:
-        problems.append(f"scenario.k_l is {k_l}; give a number of classes >= 0")
+        problems.append(f"scenario.k_l is {k_l}; it must be a number of classes >= 0")
     if not 0 <= seed < 2**32:
-        problems.append(f"seed is {seed}; give an integer in [0, 2^32)")
+        problems.append(f"seed is {seed}; it must be an integer in [0, 2^32)")
     return problems
 
 
@@ -210,14 +210,14 @@ def resolve_scenario(
             if normal and k_l > len(available):
                 problems.append(
                     f"scenario.k_l is {k_l}, but the training data have {len(available)} anomaly "
-                    f"class{'' if len(available) == 1 else 'es'}; give at most that"
+                    f"class{'' if len(available) == 1 else 'es'}; use at most that number"
                 )
             if not problems:
                 drawn = _generator(seed, _KNOWN_CLASSES, normal).permutation(available).tolist()
                 given += [c for c in drawn if c not in given][: k_l - len(given)]
             known = tuple(sorted(given))
         problems += [
-            f"scenario.anomaly_class {classes[i]!r} is also a normal class; choose another one or null"
+            f"scenario.anomaly_class {classes[i]!r} is also a normal class; choose another class or null"
             for i in dict.fromkeys(known)
             if i in normal
         ]
@@ -280,15 +280,15 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     if counts.pollution > len(pool):
         problems.append(
             f"scenario.gamma_p={scenario.gamma_p} asks for {counts.pollution} rows of pollution, but the training data "
-            f"hold {len(pool)} anomalies; lower it"
+            f"hold only {len(pool)} anomalies; lower it"
         )
     pollution, left = np.sort(pool[: counts.pollution]), np.sort(pool[counts.pollution :])
     candidates = left[np.isin(labels[left], scenario.known_classes)]
     if counts.labeled_anomalies > len(candidates):
         problems.append(
             f"scenario.gamma_l={scenario.gamma_l} asks for {counts.labeled_anomalies} labeled anomalies of class "
-            f"{named(scenario.known_classes)}, but the training data hold {len(candidates)} beside the pollution; "
-            "lower it or raise scenario.k_l"
+            f"{named(scenario.known_classes)}, but the training data hold {len(candidates)} apart from the "
+            "pollution; lower it or raise scenario.k_l"
         )
     if problems:
         raise DeepSADError(*problems)
@@ -354,7 +354,7 @@ def _resolve(
 def _list_problems(known: Sequence[int], length: int, k_l: int, classes: Sequence[str]) -> Iterator[str]:
     """Yield the errors in the length of a list of known classes and in repeated entries."""
     if not length:
-        yield "scenario.anomaly_class is an empty list; name at least one class, or null to draw them"
+        yield "scenario.anomaly_class is an empty list; name at least one class, or use null to draw them"
     elif k_l not in (1, length):
         yield f"scenario.k_l is {k_l}, but scenario.anomaly_class lists {length} known classes; leave scenario.k_l out"
     for i in dict.fromkeys(known):

@@ -105,7 +105,8 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
         named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
         more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
         raise DeepSADError(
-            f"values too far from the training rows do not fit float32 after dataset.scaling={scaling}, in column "
+            f"values too far from those of the training rows overflow float32 after dataset.scaling={scaling}, in "
+            "column "
             f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
         )
     return parts
@@ -336,8 +337,8 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
     for x, labels in zip(arrays[::2], arrays[1::2], strict=True):
         if labels.ndim != 1 or len(labels) != len(x) or not np.issubdtype(labels.dtype, np.integer):
             raise DeepSADError(
-                f"it returned x {_told(x)} with labels {_told(labels)}; return one whole number, the index of its "
-                "class, for each sample"
+                f"it returned x {_told(x)} with labels {_told(labels)}; return one integer per sample, the index "
+                "of its class"
             )
     if len(arrays) == 2:
         x, labels = arrays
@@ -355,7 +356,8 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
         x_train, x_test = x_train[:, None], x_test[:, None]
     if x_train.ndim != 4 or x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != np.uint8:
         raise DeepSADError(
-            f"it returned x {_told(x_train)} and {_told(x_test)} to test; return rows (N, D) of numbers, or images "
+            f"it returned training x {_told(x_train)} and test x {_told(x_test)}; return rows (N, D) of numbers, or "
+            "images "
             "(N, H, W) or (N, C, H, W) of uint8"
         )
     return Source(x_train, labels_train, x_test, labels_test, scale=255.0)

@@ -86,12 +86,12 @@ def load_data(plan: Plan) -> Source:
     digest = data_digest(dataset.get("kind", ""), plan.data_dir)
     if digest != plan.identity["dataset"].get("data_digest"):
         raise DeepSADError(
-            f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so that its "
-            "result would stand for other data; run it again"
+            f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so its "
+            "result would not be that of the planned data; run it again"
         )
     if digest is not None:
         log.info(
-            "%s in %s is not the published data set: its runs have folders of their own", dataset["name"], plan.data_dir
+            "%s in %s is not the published data set, so its runs get separate folders", dataset["name"], plan.data_dir
         )
     return source
 
@@ -110,7 +110,7 @@ def _require_facts(made: Any, facts: about.DatasetAbout, *, scales: bool, scalin
         raise DeepSADError("it returned (x, labels), which the seed splits; remove own_test_set from about in its YAML")
     if isinstance(made, Source) and made.scale is None and scaling is not None and not scales:
         raise DeepSADError(
-            f"it returned a Source, whose rows are taken as they are, but dataset.scaling is {scaling}; return arrays, "
+            f"it returned a Source, whose rows are used unchanged, but dataset.scaling is {scaling}; return arrays, "
             "or remove scaling from its YAML"
         )
 
@@ -180,7 +180,7 @@ def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     for key, value in facts.needs_labeled_normals.items():
         if method.get(key) == value and not counts.labeled_normals:
             because, way_out = _none_labeled(scenario, "gamma_n", "normal", counts.total)
-            raise DeepSADError(f"method.{key} is {value}, but {because}; {way_out} or give another method.{key}")
+            raise DeepSADError(f"method.{key} is {value}, but {because}; {way_out} or choose another method.{key}")
     if facts.labels == "needed" and not counts.labeled_anomalies:
         because, way_out = _none_labeled(scenario, "gamma_l", "anomaly", counts.total)
         raise DeepSADError(f"method={method['name']} learns from labeled anomalies, but {because}; {way_out}")
@@ -259,7 +259,7 @@ def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -
     made = instantiate({"_target_": target, **arguments_of(group, settings)}, group, **accepted(target, offered))
     if not isinstance(made, TrainedMethod):
         raise DeepSADError(
-            f"{group}._target_ is {target}, which makes a {type(made).__name__}; give a subclass of "
+            f"{group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "
             "deepsad_pl.methods.base.TrainedMethod"
         )
     return made

@@ -73,7 +73,7 @@ def locked_entry(folder: Path, what: Mapping[str, Any]) -> Iterator[Entry]:
     key = entry_key(what)
     with locked(
         folder / f"{key}.lock",
-        busy="another process trains the same autoencoder",
+        busy="another process is training the same autoencoder",
         way_out="choose another output_dir or use pretrain.cache=false",
     ):
         yield Entry(folder / f"{key}.bin")

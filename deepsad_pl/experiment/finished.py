@@ -74,7 +74,7 @@ def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]
         DeepSADError: if the run folder cannot be written.
         BusyError: if another process holds the lock and ``wait`` is false.
     """
-    busy = f"another process is at work on {plan.run_dir}"
+    busy = f"another process is running the experiment in {plan.run_dir}"
     return locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait)
 
 

@@ -81,7 +81,7 @@ def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
     found = _found(plan, phase)
     if found is None or not is_finished(found):
         return None
-    log.info("%s was finished before: %s", phase.name, checkpoint_path(plan, phase))
+    log.info("%s had already finished: %s", phase.name, checkpoint_path(plan, phase))
     return found
 
 
@@ -105,7 +105,7 @@ def load_cached(plan: Plan, phase: Phase, entry: Entry) -> Checkpoint | None:
 
     def fits(found: Checkpoint) -> None:
         if found.get("determined_by") != what:
-            raise DamagedError("it is the training of something else")
+            raise DamagedError("it belongs to another training")
         require_finished(found, phase.module)
 
     if plan.force or (found := entry.load(fits)) is None:
@@ -151,10 +151,10 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks, extra=extra)
     resumed = path if unfinished(plan, phase) is not None else None
     if resumed:
-        log.info("%s goes on from %s", phase.name, path)
+        log.info("%s resumes from %s", phase.name, path)
     device = trainer.strategy.root_device
     if plan.trainer["compile"]:
-        log.info("%s: its step is compiled first, which can take a minute", phase.name)
+        log.info("%s: compiling the training step first, which can take a minute", phase.name)
     with compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
         trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
     require_finite_weights(phase.name, phase.module)

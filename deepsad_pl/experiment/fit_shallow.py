@@ -82,7 +82,7 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
         fitted = instantiate(node, "method")(task)
         if not isinstance(fitted, Fitted) or not isinstance(fitted.model, Model):
             raise DeepSADError(
-                f"method._target_ is {target}, which returned a {type(fitted).__name__}; return a "
+                f"method._target_ is {target}, which returned a {type(fitted).__name__}; it must return a "
                 "deepsad_pl.shallow.task.Fitted with a deepsad_pl.shallow.models.Model"
             )
     save_model(folder / MODEL, fitted.model)

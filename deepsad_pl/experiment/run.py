@@ -102,7 +102,7 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
     """Recompute the scores of a finished experiment from its trained model; return whether that was possible."""
     result = scores_again(plan, parts)
     if result is None:
-        log.warning("%s: its trained model is lost too: the experiment is run again", plan.run_dir)
+        log.warning("%s: its trained model is lost too, so the experiment is run again", plan.run_dir)
         return False
     try:
         found = metrics_where_known(result["score"], result["y"])
@@ -111,14 +111,17 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
     except ValueError:
         auroc, same = math.nan, False
     if not same:
-        told = "%s: its trained model has an AUROC of %.6f, its record %.6f: the experiment is run again from the start"
+        told = (
+            "%s: its trained model has an AUROC of %.6f, but its record says %.6f; the experiment is run again from "
+            "the start"
+        )
         log.warning(told, plan.run_dir, auroc, auroc_of(record))
         _forget(plan.run_dir)
         return False
     arrays = {key: tensor.numpy() for key, tensor in result.items()}
     written = write_scores(plan.run_dir, **arrays, ids=parts.data.source.ids_test)
     write_record(plan.run_dir, {**record, "scores": written})
-    log.info("%s is written again", plan.run_dir / SCORES)
+    log.info("%s was written again from the trained model", plan.run_dir / SCORES)
     return True
 
 
@@ -204,7 +207,7 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         log.exception("the run failed")
         raise
     except BaseException as stop:
-        log.warning("the run was stopped (%s); the same command goes on with it", type(stop).__name__)
+        log.warning("the run was stopped (%s); the same command resumes it", type(stop).__name__)
         raise
     finally:
         if tracker is not None:
@@ -304,7 +307,7 @@ def _evaluated(plan: Plan) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        way_out = f"lower method.lr, or correct the score of {plan.method['_target_']}"
+        way_out = f"lower method.lr, or correct the scores of {plan.method['_target_']}"
         raise DeepSADError(f"method={plan.method['name']} cannot be evaluated: {error}; {way_out}") from error
 
 

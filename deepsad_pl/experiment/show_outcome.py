@@ -24,7 +24,7 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     """
     record = outcome.record
     if outcome.was_finished:
-        console.print("this run was finished before: nothing was trained (force=true trains it again)")
+        console.print("this run had already finished, so nothing was trained (force=true trains it again)")
     if compact:
         metrics = f"AUROC {_shown(record['auroc'])}, average precision {_shown(record['average_precision'])}"
         metrics += "".join(f", {name} {value:.4g}" for name, value in values_of(record).items())

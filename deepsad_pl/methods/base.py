@@ -90,7 +90,7 @@ class TrainedMethod(LightningModule, ABC):
         super().__init__()
         require(TrainedMethod.__init__, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if len(lr) != len(epochs):
-            raise ValueError(f"lr has {len(lr)} phases and epochs {len(epochs)}; give both the same number")
+            raise ValueError(f"lr has {len(lr)} phases, but epochs has {len(epochs)}; both need the same number")
         # numpy numbers would end up in the optimizer's state, and its checkpoint would not load with weights_only.
         self.lr, self.epochs = [float(rate) for rate in lr], [int(length) for length in epochs]
         self.weight_decay = float(weight_decay)
@@ -179,9 +179,9 @@ class TrainedMethod(LightningModule, ABC):
         if fits and "optimizer_states" not in checkpoint:
             name = type(self).__name__
             raise DeepSADError(
-                "the checkpoint holds a module without its optimizer's state, as a finished run leaves it, so fit "
-                f"cannot go on from it; to train it further, give fit {name}.load_from_checkpoint(path, "
-                "weights_only=True) and no ckpt_path"
+                "the checkpoint holds no optimizer state, like that of every finished run, so fit cannot resume from "
+                f"it; to train the module further, pass fit {name}.load_from_checkpoint(path, weights_only=True) "
+                "and no ckpt_path"
             )
 
     def on_fit_start(self) -> None:

@@ -30,7 +30,7 @@ def _own(network: Mapping[str, Any], part: int) -> nn.Module:
     arguments = {key: value for key, value in network.items() if key not in ("_target_", "about")}
     name = arguments.pop("name", None)
     if name not in _OWN:
-        raise ValueError(f"network name {name!r} is unknown; give one of {', '.join(_OWN)}, or _target_")
+        raise ValueError(f"network name {name!r} is unknown; choose one of {', '.join(_OWN)}, or _target_")
     return _prepared(_OWN[name][part](**arguments))
 
 
@@ -49,7 +49,10 @@ def _from_outside(node: Mapping[str, Any], network: Mapping[str, Any], key: str)
     own = {name: value for name, value in node.items() if name not in (*_SHAPES, "name", "decoder", "about")}
     made = instantiate(own, key, **{name: value for name, value in shape.items() if name in named})
     if not isinstance(made, nn.Module):
-        raise ValueError(f"{key}._target_ is {node['_target_']}, which makes a {type(made).__name__}, no torch module")
+        raise ValueError(
+            f"{key}._target_ is {node['_target_']}, which creates a {type(made).__name__}; use a class derived from "
+            "torch.nn.Module"
+        )
     return made
 
 
@@ -112,5 +115,7 @@ def representation_width(network: Mapping[str, Any], encoder: nn.Module) -> int:
     encoder.train(was_training)
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2:
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ValueError(f"{network['_target_']} made {found} of 2 samples; let it return (B, d), one row a sample")
+        raise ValueError(
+            f"{network['_target_']} returned {found} for 2 samples; it must return (B, d), one row per sample"
+        )
     return int(out.shape[1])

@@ -37,7 +37,9 @@ class PerClassLinear(nn.Linear):
 
 def _hidden_layers(in_features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
     if not hidden:
-        raise ValueError("hidden is empty, but a generative model needs at least one hidden layer; give its units")
+        raise ValueError(
+            "hidden is empty, but a generative model needs at least one hidden layer; list the units of each"
+        )
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise([in_features, *hidden])):
         layers.append(PerClassLinear(before, after, classes) if classes and not i else nn.Linear(before, after))

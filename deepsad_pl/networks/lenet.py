@@ -19,7 +19,10 @@ def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:
         height, width = height // 2, width // 2
         sizes.append((height, width))
     if min(sizes[-1]) < 1:
-        raise ValueError(f"images of {size[0]} x {size[1]} are too small for {modules} poolings: 2^{modules} at least")
+        raise ValueError(
+            f"images of {size[0]} x {size[1]} are too small for {modules} poolings: each side needs at least "
+            f"2^{modules} pixels"
+        )
     return sizes
 
 

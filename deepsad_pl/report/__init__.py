@@ -101,7 +101,7 @@ def write_report(
             write_atomic(folder / file, content)
     except OSError as error:
         raise DeepSADError(
-            f"the report cannot be written into {folder} ({error}); set output_dir to a folder that can be written"
+            f"the report cannot be written into {folder} ({error}); set output_dir to a writable folder"
         ) from error
     return Report(folder, title, tuple(axes), cells, rankings, notes, [folder / file for file in contents])
 

@@ -42,13 +42,14 @@ def notes_of(
     )
     if any(cell.paper for cell in cells):
         other = any(map(has_another_n, cells))
-        counted = "; n names their number of experiments, too, where it is not ours" if other else ""
-        notes.append(f"In brackets the paper's figures, whose ddof is not said{counted}.")
+        counted = "; n also shows their number of experiments where it differs from ours" if other else ""
+        notes.append(f"In brackets: the paper's figures, whose ddof is not stated{counted}.")
     notes += [*_tested(rankings), *_out_of_reach(rankings, axes)]
     incomplete = [cell for cell in cells if cell.n < cell.expected]
     if incomplete:
         notes.append(
-            f"{len(incomplete)} of {len(cells)} cells are incomplete: n says how many of how many are finished."
+            f"{len(incomplete)} of {len(cells)} cells are incomplete: n shows how many of their experiments are "
+            "finished."
         )
     return [
         *notes,
@@ -76,8 +77,8 @@ def _tested(rankings: Sequence[Ranking]) -> list[str]:
     ]
     if any(len(test.best) != test.n for test in tests):
         notes.append(
-            "p_paper in tests.csv is over all pairs of experiments, as in the paper. They are not independent: no star "
-            "depends on it."
+            "p_paper in tests.csv is over all pairs of experiments, as in the paper; these are not independent, so no "
+            "star depends on it."
         )
     return notes
 
@@ -91,7 +92,7 @@ def _out_of_reach(rankings: Sequence[Ranking], axes: Sequence[str]) -> list[str]
     if not groups:
         return []
     told = "; ".join(f"{_places(held, rankings, axes)} ({number})" for number, held in groups.items())
-    return [f"Too few for any difference to reach p < .05: {told}."]
+    return [f"Too few normal classes or seeds for any difference to reach p < .05: {told}."]
 
 
 def _test_informed(cells: Sequence[Cell]) -> list[str]:
@@ -111,7 +112,7 @@ def _test_informed(cells: Sequence[Cell]) -> list[str]:
     if rated := those(LEARNING_RATE):
         datasets = ", ".join(dict.fromkeys(cell.dataset for cell in rated))
         told.append(
-            f"the default learning rates of {datasets} (in {_columns(rated)}) were chosen by the AUROC on test data, "
+            f"the default learning rates of {datasets} (in {_columns(rated)}) were chosen by AUROC on test data; "
             "those of recipe=paper were not"
         )
     return [f"† test-informed, so possibly optimistic: {'; '.join(told)}."]

@@ -160,14 +160,14 @@ def about_problems(group: str, node: Settings) -> Iterator[str]:
     """
     about, key = node.get("about") or {}, f"{group}.about"
     if not isinstance(about, Mapping):
-        yield f"{key} is {about!r}; give a mapping of facts"
+        yield f"{key} is {about!r}; it must be a mapping of facts"
         return
     kinds = get_type_hints(_KINDS[group], include_extras=True)
     for name, value in about.items():
         if name in kinds:
             yield from problems(f"{key}.{name}", value, kinds[name])
         else:
-            yield f"{key}.{name} is not known; give some of {', '.join(sorted(kinds))}"
+            yield f"{key}.{name} is not known; choose from {', '.join(sorted(kinds))}"
 
 
 @cache

@@ -27,14 +27,14 @@ def incomplete(settings: Settings) -> list[str]:
     problems = []
     for group in ("dataset", "pretrain", "method"):
         node = settings[group]
-        for key, what in (("name", "a name, of which folders are named"), ("_target_", "the dotted path of its code")):
+        for key, what in (("name", "a name, used for its folders"), ("_target_", "the dotted path of its code")):
             # Without a pre-training there is nothing to instantiate.
             if key not in node and not (group == "pretrain" and key == "_target_"):
-                problems.append(f"{group} has no {key}; give it {what}, in its YAML")
+                problems.append(f"{group} has no {key}; add {what} to its YAML")
         problems += about.about_problems(group, node)
     for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
         if key not in settings["dataset"] and not (key == "classes" and "root" in settings["dataset"]):
-            problems.append(f"dataset has no {key}; give it {what}, in its YAML")
+            problems.append(f"dataset has no {key}; add {what} to its YAML")
     return problems
 
 
@@ -63,30 +63,30 @@ def lies_in_unit_interval(dataset: Settings) -> bool:
 
 def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
     if value not in allowed:
-        yield f"{key} is {value!r}; give one of {', '.join(map(str, allowed))}"
+        yield f"{key} is {value!r}; choose one of {', '.join(map(str, allowed))}"
 
 
 def _at_least(key: str, value: float, least: float) -> Iterator[str]:
     if not least <= value < math.inf:
-        yield f"{key} is {value}; give a number >= {least}"
+        yield f"{key} is {value}; it must be a number >= {least}"
 
 
 def names_a_folder(key: str, name: str) -> Iterator[str]:
     """Yield a problem if a name cannot be used for a folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
-        yield f"{key} is {name!r}, but it names a folder; use letters, digits, '.', '_' and '-'"
+        yield f"{key} is {name!r}, but a folder is named after it; use only letters, digits, '.', '_' and '-'"
 
 
 def output_dir_problems(output_dir: str) -> Iterator[str]:
     """Yield a problem if ``output_dir`` is empty, which would mean the working directory."""
     if not output_dir.strip():
-        yield "output_dir is empty; give the folder for the results, such as output_dir=runs"
+        yield "output_dir is empty; set the folder for the results, such as output_dir=runs"
 
 
 def _folder_problems(settings: Settings) -> Iterator[str]:
     yield from output_dir_problems(settings["output_dir"])
     if not str(settings["dataset"].get("root", "given")).strip():
-        yield "dataset.root is empty; give the folder that holds train/ and test/"
+        yield "dataset.root is empty; set the folder that holds train/ and test/"
 
 
 def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:
@@ -94,8 +94,8 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
     own, target = about.own(group).get(node.get("name", "")), node.get("_target_")
     if own is not None and own.get("_target_") != target:
         yield (
-            f"{key or group}.name is {node['name']}, but that is another {group} than {target}; choose {group}="
-            f"{node['name']} as it is, or give this one a name of its own"
+            f"{key or group}.name is {node['name']}, but that is the name of another {group} than {target}; choose "
+            f"{group}={node['name']} unchanged, or give this one its own name"
         )
 
 
@@ -108,7 +108,7 @@ def _dataset_problems(dataset: Settings, network: str) -> Iterator[str]:
         if of_that_name and of_that_name.get(key) != dataset.get(key) and dataset.get(key) in others:
             yield (
                 f"dataset.{key} is {dataset.get(key)}, but dataset.name is {dataset['name']}, which is another data "
-                f"set; give it a dataset.name of its own, or choose dataset={dataset.get('kind')} as it is"
+                f"set; give this one its own dataset.name, or choose dataset={dataset.get('kind')} unchanged"
             )
             break
     yield from _name_problems("network", dataset["network"], network)
@@ -126,7 +126,9 @@ def _size_problems(dataset: Settings) -> Iterator[str]:
     halvings = network.get(about.of_network(network).halvings or "")
     least = 2 ** len(halvings) if isinstance(halvings, list) else 1
     if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
-        yield f"dataset.image_size is {size}; give one integer or [height, width], each >= {least} for the network"
+        yield (
+            f"dataset.image_size is {size}; it must be one integer or [height, width], each >= {least} for the network"
+        )
 
 
 def class_name_problems(dataset: Settings) -> Iterator[str]:
@@ -139,10 +141,10 @@ def class_name_problems(dataset: Settings) -> Iterator[str]:
     # Composed and decomposed Unicode letters look the same.
     counts = Counter(composed(name) for name in names)
     if twice := [name for name, count in counts.items() if count > 1]:
-        yield f"dataset.classes has {', '.join(twice)} more than once; give every class a name of its own"
+        yield f"dataset.classes has {', '.join(twice)} more than once; use a different name for every class"
     count = about.of_dataset(dataset).classes or len(names)
     if len(names) != count:
-        yield f"dataset.classes has {len(names)} names, but {dataset['name']} has {count} classes; name each of them"
+        yield f"dataset.classes has {len(names)} names, but {dataset['name']} has {count} classes; name every class"
 
 
 def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
@@ -150,9 +152,12 @@ def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
     if not isinstance(lr, list) or not isinstance(epochs, list):
         return
     if not lr or len(lr) != len(epochs):
-        yield f"{group}.lr has {len(lr)} phases and {group}.epochs {len(epochs)}; give both the same number, at least 1"
+        yield (
+            f"{group}.lr has {len(lr)} phases, but {group}.epochs has {len(epochs)}; both need the same number, at "
+            "least 1"
+        )
     if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
-        yield f"{group}.epochs is {epochs}; give at least one epoch in all"
+        yield f"{group}.epochs is {epochs}; there must be at least one epoch in total"
 
 
 def _method_problems(settings: Settings) -> Iterator[str]:
@@ -167,25 +172,25 @@ def _method_problems(settings: Settings) -> Iterator[str]:
         yield from component_problems(group, phase)
     if pretrain["name"] not in kind.pretrain:
         way_out = " or ".join(kind.pretrain)
-        yield f"pretrain is {pretrain['name']}, from which method={method['name']} cannot start; use pretrain={way_out}"
+        yield f"pretrain is {pretrain['name']}, which method={method['name']} cannot start from; use pretrain={way_out}"
     elif kind.shallow and (method.get("features") == "bottleneck") != (pretrain.get("_target_") is not None):
         features = "raw" if method.get("features") == "bottleneck" else "bottleneck"
-        yield f"method.features is {method.get('features')!r} with pretrain={pretrain['name']}; give {features}"
+        yield f"method.features is {method.get('features')!r} with pretrain={pretrain['name']}; use {features}"
     if not kind.shallow and "batch_size" not in method:
-        yield f"method={method['name']} has no batch_size; give it one, such as ${{recipe.batch_size}}, in its YAML"
+        yield f"method={method['name']} has no batch_size; add one to its YAML, such as ${{recipe.batch_size}}"
     yield from _label_problems(settings, kind)
     for group, phase in phases:
         facts = about.of_training(phase)
         for key, value in facts.needs_unit_interval.items():
             if phase.get(key) == value and not lies_in_unit_interval(dataset):
                 yield (
-                    f"{group}.{key} is {value}, but the inputs do not lie in [0, 1]; give another {group}.{key}, or "
-                    "dataset.scaling=minmax"
+                    f"{group}.{key} is {value}, but the inputs do not lie in [0, 1]; choose another {group}.{key}, "
+                    "or use dataset.scaling=minmax"
                 )
         network = dataset["network"]
         if facts.sized_by_network and phase["latent"] is None and not (network.get("units") or network.get("dense")):
             yield (
-                f"{group}.latent is null, but the network has neither units nor dense to take the width from; give "
+                f"{group}.latent is null, but the network has neither units nor dense to derive it from; set "
                 f"{group}.latent"
             )
 
@@ -199,7 +204,7 @@ def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str
         if method.get(key) == value and scenario["gamma_n"] == 0:
             yield (
                 f"method.{key} is {value}, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
-                f"scenario.gamma_n or give another method.{key}"
+                f"scenario.gamma_n or choose another method.{key}"
             )
     if kind.labels == "needed" and (scenario["gamma_l"] == 0 or scenario["k_l"] == 0):
         yield (
@@ -217,8 +222,8 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
     yield from node_problems(logger)
     if multirun and wandb is not None and trial_id() is not None:
         yield (
-            "logger=wandb under an agent of W&B has one run for one experiment, but this is a sweep of several; sweep "
-            "with W&B alone, or use logger=csv"
+            "under a W&B agent, logger=wandb has one run for a single experiment, but this command sweeps several; let "
+            "only W&B sweep, or use logger=csv"
         )
 
 
@@ -235,18 +240,18 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
         yield from argument_problems(trainer)
     ranks = trainer["devices"] * trainer["num_nodes"]
     if ranks > 1 and trainer["strategy"] != "ddp":
-        yield f"trainer.devices is {trainer['devices']}, but one device is used without DDP; use trainer=ddp"
+        yield f"trainer.devices is {trainer['devices']}, but only one device is used without DDP; use trainer=ddp"
     if ranks > 1 and about.of_method(settings["method"]).shallow:
         yield f"trainer.devices is {trainer['devices']}, but method={method} runs in one process; use trainer=auto"
     if tasks is not None and ranks != tasks:
         yield (
-            f"trainer.devices x trainer.num_nodes is {ranks}, but hydra.launcher starts {tasks} task(s) a job; use "
-            "hydra/launcher=slurm, which follows trainer, and give one trainer to all jobs of a sweep"
+            f"trainer.devices x trainer.num_nodes is {ranks}, but hydra.launcher starts {tasks} task(s) per job; use "
+            "hydra/launcher=slurm, which follows trainer, and the same trainer for all jobs of a sweep"
         )
     elif ranks > 1 and multirun and tasks is None and started_ranks() != ranks:
         yield (
             "trainer=ddp spawns its own ranks, each of which would run the whole multirun again; run one experiment "
-            "at a time, many on one device each, or hydra/launcher=slurm, which starts the ranks"
+            "at a time, run each on one device, or use hydra/launcher=slurm, which starts the ranks itself"
         )
     if trainer["compile"] and ranks > 1:
         yield (

@@ -41,13 +41,16 @@ def metric_problems(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, node in metrics.items():
         key = f"metrics.{name}"
         if not name.isidentifier():
-            yield f"{key}: {name!r} names a field of metrics.json; use letters, digits and '_', and no digit first"
+            yield (
+                f"{key}: {name!r} becomes a field of metrics.json; use letters, digits and '_', and do not start with "
+                "a digit"
+            )
         elif name in TAKEN_NAMES:
             yield f"{key}: {name} is the name of another field of the results; give the metric another name"
         if not (isinstance(node, Mapping) and isinstance(node.get(_TARGET), str)):
-            yield f"{key} is {node!r}; give a mapping with {_TARGET}, {_FUNCTION}"
+            yield f"{key} is {node!r}; it must be a mapping with {_TARGET}, {_FUNCTION}"
         elif "_args_" in node:
-            yield f"{key}._args_ is {node['_args_']!r}, but y and score come first; give other arguments by their names"
+            yield f"{key}._args_ is {node['_args_']!r}, but y and score come first; pass other arguments by name"
         else:
             yield from problems_of(node, key, given=_GIVEN)
 

@@ -115,7 +115,7 @@ def component_problems(group: str, node: Settings, key: str | None = None) -> It
     if "about" in known:
         yield from about_problems(group, node)
     if not isinstance(node.get("_target_"), str):
-        yield f"{key}._target_ is {node.get('_target_')!r}; give the dotted path of its class or function"
+        yield f"{key}._target_ is {node.get('_target_')!r}; it must be the dotted path of its class or function"
         return
     supplied = SUPPLIED[group]
     if group in ("pretrain", "method") and of_training(node).sized_by_network:

@@ -54,7 +54,7 @@ def check_rows(semi_y: IntArray, *, folds: int) -> None:
     """
     if len(semi_y) < folds:
         raise DeepSADError(
-            f"method.folds is {folds}, but there are {len(semi_y)} training rows; give at most as many folds"
+            f"method.folds is {folds}, but there are {len(semi_y)} training rows; use at most as many folds"
         )
 
 
@@ -75,11 +75,11 @@ def fit_kde(task: Task, *, bandwidths: Bandwidths, folds: AtLeast2) -> Fitted:
     n = len(task.x)
     if not 2 <= folds <= n:
         raise DeepSADError(
-            f"method.folds is {folds} with {n} training rows, but each fold needs a row and another fold to be "
-            f"judged by; give a number in [2, {n}]" + ("" if n >= 2 else " and more data")
+            f"method.folds is {folds} with {n} training rows, but each fold needs a row, and another fold to "
+            f"train on; use a number in [2, {n}]" + ("" if n >= 2 else " and more data")
         )
     if not bandwidths or min(bandwidths) <= 0:
-        raise DeepSADError(f"method.bandwidths is {list(bandwidths)}; give at least one value, each greater than 0")
+        raise DeepSADError(f"method.bandwidths is {list(bandwidths)}; it must hold at least one value, each > 0")
     order = generator(task.seed, KDE_FOLDS_STREAM).permutation(n)
     likelihood = np.zeros(len(bandwidths))
     for fold, held in enumerate(np.array_split(order, folds)):

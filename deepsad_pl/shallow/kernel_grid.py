@@ -131,7 +131,7 @@ def fit_grid(
         DeepSADError: if there are no candidates, a gamma is not positive, or the data do not suit the protocol.
     """
     if selection not in ("test_subset", "holdout", "none"):
-        raise ValueError(f"there is no selection {selection!r}; there are test_subset, holdout and none")
+        raise ValueError(f"selection is {selection!r}; it must be test_subset, holdout or none")
     gammas, outers = list(dict.fromkeys(map(float, gammas))), list(dict.fromkeys(outers))
     if selection != "none" and (not gammas or not outers or min(gammas) <= 0):
         raise DeepSADError(
@@ -173,7 +173,7 @@ def solve_grid(
     store = _Store(task.grid_dir, machine, x, semi_y) if task.grid_dir else None
     found = {point: solution for point in points if store and (solution := store.load(point))}
     if found:
-        log.info("%d of %d solutions of the grid are there already", len(found), len(points))
+        log.info("%d of %d solutions of the grid are already stored", len(found), len(points))
     for _ in found:
         solved()
     missing = [point for point in points if point not in found]
@@ -350,7 +350,7 @@ class _Store:
         if support.ndim != 1 or coef.shape != support.shape or offset.shape != ():
             raise ValueError("unexpected shapes")
         if not (np.diff(support, prepend=-1, append=self._rows) > 0).all():
-            raise ValueError("indices that are no ascending rows")
+            raise ValueError("indices that are not ascending row numbers")
         if not (np.isfinite(coef).all() and np.isfinite(offset)):
             raise ValueError("values that are not finite")
         return Solution(support, coef, float(offset))

@@ -85,7 +85,7 @@ class KernelModel(Model):
     def __init__(self, rows: npt.NDArray[np.float32], coef: FloatArray, gamma: float, offset: float) -> None:
         self.rows, self.coef = _rows(rows), np.asarray(coef)
         self.gamma, self.offset = _scalar(gamma), _scalar(offset)
-        _demand(self.coef.shape == self.rows.shape[:1] and self.coef.dtype == np.float64, "one float64 coef a row")
+        _demand(self.coef.shape == self.rows.shape[:1] and self.coef.dtype == np.float64, "one float64 coef per row")
         _demand(bool(np.isfinite(self.coef).all()) and self.gamma > 0, "finite coef and gamma > 0")
         self.width = self.rows.shape[1]
 
@@ -174,12 +174,12 @@ class ForestModel(Model):
             "tree_start": tree_start,
         }
         n = len(threshold)
-        _demand(all(a.shape == (n,) for k, a in self._arrays.items() if k != "tree_start"), "one value a node")
+        _demand(all(a.shape == (n,) for k, a in self._arrays.items() if k != "tree_start"), "one value per node")
         _demand(all(a.dtype == np.int64 for k, a in self._arrays.items() if k != "threshold"), "indices as int64")
         _demand(threshold.dtype == np.float64 and self.psi >= 1, "float64 thresholds and psi >= 1")
         sizes = np.diff(tree_start)
         _demand(len(sizes) > 0 and tree_start[0] == 0 and tree_start[-1] == n, "trees that hold all nodes")
-        _demand(bool((sizes > 0).all()), "at least one node a tree")
+        _demand(bool((sizes > 0).all()), "at least one node per tree")
         start, stop = np.repeat(tree_start[:-1], sizes), np.repeat(tree_start[1:], sizes)
         leaf = children_left < 0
         left, right = children_left + start, children_right + start
@@ -293,17 +293,17 @@ def load_model(path: Path, package: str = "deepsad_pl") -> Model:
     Raises:
         DeepSADError: if the file is missing, damaged or no model, or its class is of another package.
     """
-    remedy = "give the model file of a finished run, or run again"
+    remedy = "use the model file of a finished run, or run the experiment again"
     try:
         arrays = read_arrays(path)
         found = int(arrays.pop("format"))
         if found != FILE_FORMAT:
-            raise ValueError(f"its format is {found}, this release reads {FILE_FORMAT}")
+            raise ValueError(f"its format is {found}, but this release reads {FILE_FORMAT}")
         return _class_of(str(arrays.pop("kind")), package)(**arrays)
     except FileNotFoundError:
         raise DeepSADError(f"there is no model file {path}; {remedy}") from None
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DeepSADError(f"{path} is no readable model ({error}); {remedy}") from error
+        raise DeepSADError(f"{path} is not a readable model ({error}); {remedy}") from error
 
 
 def _class_of(name: str, package: str) -> type[Model]:
@@ -320,7 +320,7 @@ def _class_of(name: str, package: str) -> type[Model]:
         raise ValueError(f"its class is {name}; if you trust that code, load it with package={top!r}")
     found = getattr(import_module(module), kind, None)
     if not (isinstance(found, type) and issubclass(found, Model)):
-        raise ValueError(f"its class is {name}, which is no Model")
+        raise ValueError(f"its class is {name}, which is not a Model")
     return found
 
 

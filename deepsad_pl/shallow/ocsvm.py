@@ -109,8 +109,8 @@ def fit_ocsvm(
         for value in values:
             if not 0 < value < 1:
                 raise DeepSADError(
-                    f"method.{key} holds {value}, but nu is the share of training rows that may lie outside: give "
-                    "values greater than 0 and less than 1"
+                    f"method.{key} holds {value}, but nu is the share of training rows that may lie outside; it "
+                    "must be > 0 and < 1"
                 )
     semi_y = np.zeros(len(task.x), dtype=np.int64)
     return fit_grid(

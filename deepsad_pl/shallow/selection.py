@@ -67,8 +67,8 @@ def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntA
     order = {label: rng.permutation(np.flatnonzero(semi_y == label)) for label in (0, 1, -1)}
     if len(order[0]) + len(order[1]) < 2:
         raise DeepSADError(
-            f"method.selection=holdout needs two training rows or more that are no labeled anomalies, but there are "
-            f"{len(order[0]) + len(order[1])}; give more data or use selection=none"
+            f"method.selection=holdout needs at least two training rows that are not labeled anomalies, but there are "
+            f"only {len(order[0]) + len(order[1])}; add data or use selection=none"
         )
     take = {label: min(round(share * len(rows)), max(len(rows) - 1, 0)) for label, rows in order.items()}
     if len(order[-1]) >= 2:

@@ -57,10 +57,10 @@ def make_problem(semi_y: npt.ArrayLike, n: int, kappa: float, eta_u: float, eta_
     semi = np.asarray(semi_y)
     if semi.shape != (n,) or n == 0:
         raise ValueError(
-            f"semi_y has shape {semi.shape} for {n} rows; there must be one label a row and at least one row"
+            f"semi_y has shape {semi.shape} for {n} rows; there must be one label per row and at least one row"
         )
     if not np.isin(semi, (-1, 0, 1)).all():
-        raise ValueError(f"semi_y holds {sorted(set(semi.tolist()) - {-1, 0, 1})[:3]}; only -1, 0 and +1 mean anything")
+        raise ValueError(f"semi_y holds {sorted(set(semi.tolist()) - {-1, 0, 1})[:3]}; only -1, 0 and +1 are allowed")
     if not (0 <= kappa < np.inf):
         raise ValueError(f"kappa is {kappa}; it must be >= 0")
     for name, eta in (("eta_u", eta_u), ("eta_l", eta_l)):
@@ -126,7 +126,7 @@ def require_feasible(problem: Problem, eta_u: float, eta_l: float) -> None:
         )
     if total or positive:
         needed = max(1 - normals, 1 + kappa - 2 * normals)
-        way_out = "give unlabeled rows" if n_u == 0 else f"raise eta_u to {needed / n_u:g}"
+        way_out = "add unlabeled rows" if n_u == 0 else f"raise eta_u to {needed / n_u:g}"
         if not total:
             way_out += f" or lower kappa to {unlabeled + 2 * normals - 1:g}"
         raise DeepSADError(

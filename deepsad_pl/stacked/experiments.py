@@ -371,7 +371,7 @@ def _train_all(
         first, module = stack[0][0], stack[0][1].phase.module
         name = type(module).__name__
         if len(stack) == 1 and kind_of(module).is_vectorized:
-            why = why or f"no other experiment here can be computed as one with this {name}"
+            why = why or f"no other experiment here can be stacked with this {name}"
             alone.setdefault(why, []).append(first)
             continue
         results = _train_within_memory([training for _, training in stack], first.plan, watch)
@@ -410,7 +410,7 @@ def _train_within_memory(trainings: Sequence[Training], plan: Plan, watch: Path 
     except Exception as error:
         log.exception("the stack failed")
         return [error] * len(trainings)
-    log.warning("a stack of %d does not fit the memory of the GPU: it is trained in two halves", len(trainings))
+    log.warning("a stack of %d does not fit into GPU memory, so it is trained in two halves", len(trainings))
     # Discard the progress since the last checkpoints, and free the GPU memory, part of it held by reference cycles.
     again: dict[int, list[int]] = {}
     resumed = [replace(training, resumed=_saved_by(training)) for training in trainings]

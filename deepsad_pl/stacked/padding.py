@@ -46,7 +46,7 @@ def paddings(x: Tensor, semi_y: Tensor, rows: Rows) -> Iterator[tuple[float | No
         ValueError: if the input is not floating-point.
     """
     if not x.is_floating_point():
-        raise ValueError(f"there is no padding of {x.dtype}")
+        raise ValueError(f"padding of {x.dtype} is not supported")
     wide = Rows.of(rows.sizes, x, x.shape[1] + 1)
     assert wide.valid is not None
     padding = wide.valid[..., 0] == 0
@@ -79,7 +79,7 @@ class PaddedNorms:
             if not isinstance(part, _BatchNorm):
                 continue
             if type(part) not in _KNOWN or part.momentum is None:
-                raise ValueError(f"{part} is not known")
+                raise ValueError(f"{part} is not supported")
             # Set on the instance, where it overrides the method of the class.
             part.forward = partial(self._forward, part)  # type: ignore[method-assign]
 

@@ -39,7 +39,7 @@ class StackedLoader:
         first = loaders[0]
         counts = [len(loader) for loader in loaders]
         if counts != sorted(counts, reverse=True):
-            raise ValueError(f"the replicas have {counts} batches; give those with the most first")
+            raise ValueError(f"the replicas have {counts} batches; order them by that number, largest first")
         kinds = {(loader.x.shape[1:], loader.x.dtype, loader.scale) for loader in loaders}
         if len(kinds) > 1:
             raise ValueError(f"the samples of the replicas differ in shape, type or scale: {kinds}")

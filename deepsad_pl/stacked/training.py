@@ -106,7 +106,7 @@ def _train(
         training.path.parent.mkdir(exist_ok=True)
         if training.resumed is not None:
             with training.speaking():
-                log.info("%s goes on from %s", phase, training.path)
+                log.info("%s resumes from %s", phase, training.path)
             training.phase.module.load_state_dict(training.resumed["state_dict"])
             replica.seconds = training.resumed["callbacks"]["EpochCheckpoint"]["seconds"]
             replica.spread = dict(training.resumed["callbacks"]["CollapseCheck"])

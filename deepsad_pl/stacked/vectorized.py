@@ -50,7 +50,7 @@ def require_trained_by_terms(module: TrainedMethod) -> None:
     if not module.automatic_optimization:
         raise ValueError(f"{name} optimizes by itself")
     if len({parameter.dtype for parameter in trained_parameters(module).values()}) != 1:
-        raise ValueError(f"the trained parameters of {name} are not of one type")
+        raise ValueError(f"the trained parameters of {name} differ in type")
 
 
 def agreement_of(module: TrainedMethod) -> Hashable:
@@ -175,7 +175,7 @@ class VectorizedObjective(Objective):
             _hand(module, drawn[k])
             alone.append(step_alone(module, x[k, :size], semi_y[k, :size]))
         if not are_near(alone, at_once, rows.sizes):
-            raise NotVectorizedError("they come to something else for several at once than for one")
+            raise NotVectorizedError("for several replicas at once they give other results than for one")
         # A loss that reads the epoch may depend on the whole batch in another epoch, so padding is not safe.
         if loader.pads and not self._epoch.asked:
             with suppress(NotVectorizedError, ValueError):
@@ -301,7 +301,7 @@ def _from_own_streams() -> Iterator[None]:
     np.random.set_state(of_numpy)  # noqa: NPY002
     random.setstate(of_python)
     if moved:
-        raise NotVectorizedError("they draw from a stream that all replicas share")
+        raise NotVectorizedError("they draw from a random generator that all replicas share")
 
 
 def _hand(module: TrainedMethod, drawn: Sequence[Tensor]) -> None:
@@ -325,7 +325,7 @@ def _names_of_one(module: nn.Module) -> dict[str, str]:
 def _widened(tensor: Tensor, size: int, width: int) -> Tensor:
     """Pad the noise of a batch with zeros to the given width."""
     if tensor.shape[:1] != (size,):
-        raise NotVectorizedError("what is drawn is not of single samples")
+        raise NotVectorizedError("their noise is not drawn per sample")
     return torch.cat([tensor, tensor.new_zeros(width - size, *tensor.shape[1:])])
 
 

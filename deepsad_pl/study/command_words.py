@@ -106,5 +106,5 @@ def _values(override: Override, problems: list[str]) -> list[Any]:
     try:
         return [int(text) for text in texts]
     except ValueError:
-        problems.append(f"{override.input_line}: a seed is an integer")
+        problems.append(f"{override.input_line}: a seed must be an integer")
         return []

@@ -140,14 +140,17 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
     """
     problems = list(names_a_folder("study.name", study.name))
     problems += [
-        f"study.{name} is empty; give at least one"
+        f"study.{name} is empty; list at least one"
         for name in ("datasets", "methods", "seeds")
         if not getattr(study, name)
     ]
-    problems += [f"study.axes.{axis} is empty; give at least one value" for axis in study.axes if not study.axes[axis]]
+    problems += [f"study.axes.{axis} is empty; list at least one value" for axis in study.axes if not study.axes[axis]]
     problems += [
         f"study.{part} has no entry for the axis {axis}; {what}"
-        for part, what in (("keys", "name the setting that it sets"), ("depends", "give all, seeing_labels or methods"))
+        for part, what in (
+            ("keys", "name the setting that it sets"),
+            ("depends", "choose all, seeing_labels or methods"),
+        )
         for axis in study.axes
         if axis not in getattr(study, part)
     ]
@@ -158,13 +161,13 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
     ]
     for axis, who in study.depends.items():
         if who not in (ALL, SEEING_LABELS) and not isinstance(who, list | tuple):
-            problems.append(f"study.depends.{axis} is {who}; give {ALL}, {SEEING_LABELS} or a list of methods")
+            problems.append(f"study.depends.{axis} is {who}; it must be {ALL}, {SEEING_LABELS} or a list of methods")
     for name in ("normal_classes", "anomaly_classes"):
         wish = getattr(study, name)
         if wish is None and name == "anomaly_classes":
             continue
         if wish != ALL and not (isinstance(wish, list | tuple) and wish):
-            problems.append(f"study.{name} is {wish!r}; give all or a list of classes, such as [0]")
+            problems.append(f"study.{name} is {wish!r}; it must be all or a list of classes, such as [0]")
         elif isinstance(wish, list | tuple) and (lists := [one for one in wish if isinstance(one, list | tuple)]):
             problems.append(
                 f"study.{name} has the list {lists[0]}, but a study takes its classes one at a time; leave the inner "
@@ -173,9 +176,9 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
     for key in ("datasets", "methods", "seeds", *(f"axes.{axis}" for axis in study.axes)):
         values = study.axes[key[5:]] if key.startswith("axes.") else getattr(study, key)
         if twice := sorted({str(value) for value in values if list(values).count(value) > 1}):
-            problems.append(f"study.{key} has {', '.join(twice)} more than once; give each value once")
+            problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
     if study.figure not in ("auroc", "regions"):
-        problems.append(f"study.figure is {study.figure}; give auroc or regions")
+        problems.append(f"study.figure is {study.figure}; choose auroc or regions")
     return problems
 
 

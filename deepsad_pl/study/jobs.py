@@ -119,8 +119,8 @@ class Planner:
             raise DeepSADError(*problems)
         if not jobs:
             raise DeepSADError(
-                f"study={study.name} has no experiment left, since no method has a cell with these axes or each known "
-                "class is the normal one; narrow it less"
+                f"study={study.name} has no experiment left, since no method has a cell with these axes or every known "
+                "class is the normal one; narrow the study less"
             )
         return Planned(found, jobs)
 

@@ -90,7 +90,7 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
         DeepSADError: if the experiments are not logged to W&B, the workspace library is missing, or W&B refuses.
     """
     if (wandb := wandb_settings(logger)) is None:
-        raise DeepSADError(f"action=dashboard is about W&B, but logger is {logger_names(logger)}; use logger=wandb")
+        raise DeepSADError(f"action=dashboard needs W&B, but logger is {logger_names(logger)}; use logger=wandb")
     dashboard = Dashboard(
         name=study.title,
         project=wandb["project"],
@@ -105,7 +105,7 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
     told = (
         f"uploaded: {url}"
         if url
-        else "not uploaded, since nobody is logged in: wandb login, make wandb-sync, and again"
+        else "not uploaded, since W&B has no login; run wandb login and make wandb-sync, then this command again"
     )
     console.print(told, markup=False, soft_wrap=True)
 

@@ -95,7 +95,7 @@ class Memory:
         """All stored requests; damaged ones are skipped with a warning."""
         requests, problem = self._read()
         if problem is not None:
-            warn_once(f"{self._path} is damaged ({problem}): the commands that are lost count again when they are run")
+            warn_once(f"{self._path} is damaged ({problem}): the lost commands count again once they are rerun")
         return requests
 
     def add(self, request: Request) -> None:
@@ -117,9 +117,9 @@ class Memory:
         except (OSError, ValueError) as error:
             return [], str(error)
         if not isinstance(entries, list):
-            return [], "it holds no list"
+            return [], "it does not hold a list"
         good = [entry for entry in entries if _is_request(entry)]
-        problem = None if len(good) == len(entries) else f"{len(entries) - len(good)} of {len(entries)} are no requests"
+        problem = None if len(good) == len(entries) else f"{len(entries) - len(good)} of {len(entries)} are no request"
         return [Request(tuple(entry["passed_on"]), entry["narrowed"]) for entry in good], problem
 
     def _write(self, requests: Sequence[Request]) -> None:
@@ -130,7 +130,7 @@ class Memory:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        busy = f"another command writes {self._path}"
+        busy = f"another command is writing {self._path}"
         with locked(self._path.with_suffix(".lock"), busy=busy, way_out="choose another output_dir"):
             yield
 

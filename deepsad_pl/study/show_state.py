@@ -49,7 +49,7 @@ def _time(state: State, processes: int | None) -> str:
         return " (no time estimate: none like them is finished)"
     text = f", about {_duration(left.seconds / (processes or 1))}"
     text += f" on {processes} processes" if processes and processes > 1 else " one after the other"
-    return text + (f" (without {left.unknown} of which none is finished)" if left.unknown else "")
+    return text + (f" (without {left.unknown}, as none like them is finished)" if left.unknown else "")
 
 
 def _duration(seconds: float) -> str:

@@ -107,7 +107,7 @@ class StudyRun:
                 raise DeepSADError(f"{study} remembers no command, so there is none to forget")
             known = "\n".join(f"  {request}" for request in remembered)
             raise DeepSADError(
-                f"{study} remembers no command {str(asked) or 'without words'}; give one of these:\n{known}"
+                f"{study} remembers no command {str(asked) or 'without words'}; choose one of these:\n{known}"
             )
         if not dry_run:
             self._memory.remove(found)
@@ -143,7 +143,7 @@ class StudyRun:
             return
         self._memory.add(self._request)
         if state.working:
-            console.print(f"another process is at work on {len(state.working)} of them: they are waited for")
+            console.print(f"another process is running {len(state.working)} of them; waiting for it")
         if state.missing:
             before = self._failures.versions()
             try:
@@ -230,7 +230,7 @@ class StudyRun:
         state = state_of(planned.unique, self._failures)
         show_state(self._named["name"], state, self._processes)
         if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
-            console.print(f"{len(incomplete)} of those to do only lack a metric, which needs no training")
+            console.print(f"{len(incomplete)} of those to do lack only a metric, which needs no training")
         return state
 
     def _report(self) -> None:
@@ -307,7 +307,7 @@ def _ends_with_a_word() -> Iterator[None]:
         with sigterm_exits():
             yield
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on")
+        console.print("interrupted; the same command resumes it")
         raise SystemExit(128 + signal.SIGINT) from None
 
 
@@ -315,7 +315,7 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
     """The error message about unfinished experiments, whatever the reason, for which the exit code is not 0."""
     lines = [f"  {' '.join(job.overrides)}: {error}" for job, error in state.failed]
     lines += [f"  {' '.join(job.overrides)}: it was not run" for job in state.waiting]
-    lines += [f"  {' '.join(job.overrides)}: another process is at work on it" for job in state.working]
+    lines += [f"  {' '.join(job.overrides)}: another process is running it" for job in state.working]
     again = "the same command without force=true" if forced else "the same command"
     return "\n".join(
         [f"{len(state.missing)} of {total} experiments are not finished; {again} tries them again:", *lines]

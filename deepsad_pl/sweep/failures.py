@@ -77,7 +77,7 @@ class Failures:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            return f"what went wrong is lost, since {path} is damaged ({error})"
+            return f"the error message is lost, since {path} is damaged ({error})"
         if not (isinstance(note, dict) and isinstance(note.get("error"), str)):
-            return f"what went wrong is lost, since {path} is damaged (it has no error)"
+            return f"the error message is lost, since {path} is damaged (it has no error)"
         return str(note["error"])

@@ -74,7 +74,9 @@ class Stacker:
         self, loader: ConfigLoader, hydra_conf: HydraConf, task: object, *, max_replicas: int | None, processes: int
     ) -> None:
         if max_replicas is not None and not (isinstance(max_replicas, int) and max_replicas >= 1):
-            raise DeepSADError(f"hydra.launcher.max_replicas is {max_replicas}; give a whole number >= 1, or null")
+            raise DeepSADError(
+                f"hydra.launcher.max_replicas is {max_replicas}; it must be a whole number >= 1, or null"
+            )
         self._composer = composer_of(loader, hydra_conf.job.config_name, hydra_conf.overrides.hydra)
         self._hydra = hydra_conf
         self._failures = failures_of(task)

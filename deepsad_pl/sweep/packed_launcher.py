@@ -131,13 +131,13 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                 _cancel(jobs)
                 if isinstance(stop, Exception):
                     raise
-                console.print(f"interrupted: {_names(jobs)} cancelled; the same command goes on")
+                console.print(f"interrupted: {_names(jobs)} cancelled; the same command resumes them")
                 code = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else getattr(stop, "code", 1)
                 raise SystemExit(code) from None
 
     def _problems(self) -> list[str]:
         numbers = {"experiments_per_job": self._per_job, "max_array_size": self._array}
-        return [f"hydra.launcher.{key} is {value}; give a number >= 1" for key, value in numbers.items() if value < 1]
+        return [f"hydra.launcher.{key} is {value}; it must be >= 1" for key, value in numbers.items() if value < 1]
 
     def _room(self, running: int) -> int:
         """The number of jobs that may be submitted now."""
@@ -202,7 +202,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         try:
             jobs = executor.map_array(self, packs, states)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            raise DeepSADError(f"the jobs cannot be submitted ({_last_line(error)}); mend hydra.launcher") from error
+            raise DeepSADError(f"the jobs cannot be submitted ({_last_line(error)}); correct hydra.launcher") from error
         # Only the first task's result counts: it writes the record.
         return [job.task(0) for job in jobs]
 
@@ -322,7 +322,7 @@ class LocalLauncher(PackedLauncher):
         problems = super()._problems()
         if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) != 1:
             problems.append(
-                f"hydra.launcher starts {tasks} tasks a job, but on this machine an experiment has one; set "
+                f"hydra.launcher starts {tasks} tasks per job, but on this machine an experiment has one; set "
                 "hydra.launcher.tasks_per_node=1 and hydra.launcher.nodes=1"
             )
         return problems
@@ -374,13 +374,13 @@ def _returns(job: Any, pack: Pack) -> list[JobReturn]:
     try:
         if job.paths.result_pickle.exists():
             done = job.result()
-            error: Exception = DeepSADError(f"job {job.job_id} ran out of time; the same command goes on with it")
+            error: Exception = DeepSADError(f"job {job.job_id} ran out of time; the same command resumes it")
         else:
             if (partial := _partial(job.paths)).exists():
                 done = pickle.loads(partial.read_bytes())
             error = DeepSADError(
-                f"job {job.job_id} ended without a result (state {job.state}); the same command goes on with it, and "
-                f"its log is {job.paths.stderr}"
+                f"job {job.job_id} ended without a result (state {job.state}); the same command resumes it, and its "
+                f"log is {job.paths.stderr}"
             )
     except Exception as unreadable:
         # Either submitit's error with the job's traceback, or the error of loading the result.

@@ -42,7 +42,8 @@ class StackedLauncher(Launcher):
 
             if not isinstance(self._n_jobs, int) or self._n_jobs == 0:
                 raise DeepSADError(
-                    f"hydra.launcher.n_jobs is {self._n_jobs}; give a whole number >= 1, -1 for all cores, or null"
+                    f"hydra.launcher.n_jobs is {self._n_jobs}; it must be a whole number >= 1, -1 for all cores, or "
+                    "null"
                 )
             return int(joblib.effective_n_jobs(self._n_jobs))
         assert self.config is not None

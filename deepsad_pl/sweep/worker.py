@@ -230,7 +230,7 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if came:
-        console.print("interrupted; the same command goes on")
+        console.print("interrupted; the same command resumes it")
         handler = before[signal.Signals(came[0])]
         if callable(handler) and handler is not signal.default_int_handler:
             handler(came[0], None)

@@ -113,9 +113,9 @@ def upload_dashboard(dashboard: Dashboard) -> str | None:
         return str(workspace.url)
     except Exception as error:
         raise DeepSADError(
-            f"W&B does not take the workspace {dashboard.name} for the project {dashboard.project} "
-            f"({type(error).__name__}: {error}); upload the runs first with make wandb-sync, and see that "
-            "logger.project and logger.entity are right"
+            f"W&B did not accept the workspace {dashboard.name} for the project {dashboard.project} "
+            f"({type(error).__name__}: {error}); upload the runs first with make wandb-sync, and check "
+            "logger.project and logger.entity"
         ) from error
 
 

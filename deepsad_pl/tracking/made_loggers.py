@@ -98,7 +98,7 @@ def tracker_of(
         _keep_rows(Path(made.log_dir))
     if not isinstance(made, Logger):
         raise DeepSADError(
-            f"{key}._target_ is {node['_target_']}, which makes a {type(made).__name__}; give a class derived from "
+            f"{key}._target_ is {node['_target_']}, which creates a {type(made).__name__}; use a class derived from "
             "Lightning's Logger"
         )
     return LoggerTracker(made, config=config, first_steps=first_steps)

@@ -87,8 +87,8 @@ def open_run(
     trial = trial_id() is not None
     if trial and not destination.online:
         log.warning(
-            "this is the trial of a W&B sweep, but logger.mode is %s: the sweep learns of it at make wandb-sync; use "
-            "logger.mode=online",
+            "this is a trial of a W&B sweep, but logger.mode is %s, so the sweep sees its result only after make "
+            "wandb-sync; use logger.mode=online",
             destination.mode,
         )
     try:

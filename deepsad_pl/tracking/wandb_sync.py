@@ -31,7 +31,7 @@ def offline_folders(root: Path) -> dict[Path, list[Path]]:
         DeepSADError: if there is no such folder.
     """
     if not root.is_dir():
-        raise DeepSADError(f"{root} is no folder; give the output_dir of the runs, as in make wandb-sync RUNS=runs")
+        raise DeepSADError(f"{root} is not a folder; name the output_dir of the runs, as in make wandb-sync RUNS=runs")
     found: dict[Path, list[Path]] = {}
     for folder in sorted({path.parent for path in root.resolve().glob("**/wandb/offline-run-*/*.wandb")}):
         if not _is_uploaded(folder):
@@ -54,7 +54,7 @@ def upload(root: Path, command: Sequence[str] = COMMAND, jobs: int = JOBS) -> bo
         DeepSADError: if there is no such folder, or ``jobs`` is below 1.
     """
     if jobs < 1:
-        raise DeepSADError(f"jobs is {jobs}; give a number of at least 1")
+        raise DeepSADError(f"jobs is {jobs}; it must be a number >= 1")
     found = offline_folders(root)
     if not found:
         _say(f"nothing to upload below {root}")
@@ -84,7 +84,10 @@ def upload(root: Path, command: Sequence[str] = COMMAND, jobs: int = JOBS) -> bo
     for folder in failed:
         _say(f"failed: {folder}", style="red")
     if failed:
-        _say("W&B's messages above say why (without an account: wandb login); then make wandb-sync uploads the rest")
+        _say(
+            "W&B's messages above say why (run wandb login if you have not yet); after that, make wandb-sync uploads "
+            "the rest"
+        )
     return not failed
 
 

@@ -57,7 +57,7 @@ def missing_for_compiling(on_gpu: bool) -> str | None:
     default = ("gcc", "clang") if on_gpu else ("clang++" if sys.platform == "darwin" else "g++",)
     names = (os.environ[variable],) if os.environ.get(variable) else default
     if not any(shutil.which(name) for name in names):
-        return f"a {'C' if on_gpu else 'C++'} compiler ({' or '.join(names)}; another one by the variable {variable})"
+        return f"a {'C' if on_gpu else 'C++'} compiler ({' or '.join(names)}; or set {variable} to another one)"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         return f"the headers of Python {sys.version_info.major}.{sys.version_info.minor} (Python.h)"
     return None

@@ -51,7 +51,7 @@ def require_state(state: Any, module: nn.Module) -> None:
     if not isinstance(state, Mapping):
         raise DamagedError(f"it holds no tensors of a {name}")
     if unlike := state.keys() ^ expected.keys():
-        raise DamagedError(f"it is of another module than this {name}: {min(map(str, unlike))} is not in both")
+        raise DamagedError(f"it belongs to another module than this {name}: {min(map(str, unlike))} is not in both")
     for key, tensor in expected.items():
         if isinstance(tensor, Tensor):  # extra state may be anything
             _require_like(state[key], tensor, key)
@@ -85,7 +85,7 @@ def require_finished(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
         if trained_by_others is not None:
             _require_numbers(trained_by_others, "seconds")
         if not isinstance(checkpoint["trained_with"], Mapping):
-            raise TypeError("trained_with is no mapping")
+            raise TypeError("trained_with is not a mapping")
     except (KeyError, TypeError) as error:
         raise DamagedError(f"it does not say how it was trained ({error})") from error
 
@@ -106,12 +106,12 @@ def require_resumable(checkpoint: Mapping[str, Any], module: TrainedMethod) -> N
         _require_numbers(callbacks["EpochCheckpoint"], "seconds")
         _require_numbers(callbacks["CollapseCheck"], "initial", "final")
         if not isinstance(checkpoint["lr_schedulers"], list) or not isinstance(checkpoint["optimizer_states"], list):
-            raise TypeError("lr_schedulers or optimizer_states is no list")
+            raise TypeError("lr_schedulers or optimizer_states is not a list")
         if type(module).configure_optimizers is TrainedMethod.configure_optimizers:
             (state,) = checkpoint["optimizer_states"]
             _require_adam(state, module)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise DamagedError(f"it does not hold what a training goes on with ({error})") from error
+        raise DamagedError(f"it does not hold all that resuming needs ({error})") from error
 
 
 def _require_numbers(values: Mapping[str, Any], *keys: str) -> None:

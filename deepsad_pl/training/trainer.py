@@ -356,7 +356,7 @@ def make_callbacks(nodes: Sequence[Mapping[str, Any]]) -> list[Callback]:
         callback = instantiate(node, key)
         if not isinstance(callback, Callback):
             raise DeepSADError(
-                f"{key}._target_ is {node['_target_']}, which makes a {type(callback).__name__}; give a class derived "
+                f"{key}._target_ is {node['_target_']}, which creates a {type(callback).__name__}; use a class derived "
                 f"from {Callback.__module__.partition('.callbacks')[0]}.Callback"
             )
         made.append(callback)
@@ -405,7 +405,9 @@ def make_trainer(
         if not (extra or own):
             raise
         given = f"trainer.extra={dict(extra or {})} with {len(own)} of trainer.callbacks"
-        raise DeepSADError(f"Lightning's Trainer does not take {given} ({error}); change or leave out some") from error
+        raise DeepSADError(
+            f"Lightning's Trainer does not accept {given} ({error}); change or leave out some"
+        ) from error
 
 
 def _environment(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:

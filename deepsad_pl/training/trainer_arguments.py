@@ -64,7 +64,7 @@ def argument_problems(trainer: Mapping[str, Any]) -> Iterator[str]:
             yield f"trainer.extra.{key} is {value!r}, but deepsad_pl sets {key} itself; {_REFUSED[key]}"
         elif key not in known:
             allowed = ", ".join(sorted(known.difference(_REFUSED)))
-            yield f"trainer.extra.{key} is no argument of Lightning's Trainer; give some of {allowed}"
+            yield f"trainer.extra.{key} is not an argument of Lightning's Trainer; choose from {allowed}"
     if trainer["precision"] != "32-true" and extra.get("gradient_clip_val"):
         yield (
             f"trainer.extra.gradient_clip_val is {extra['gradient_clip_val']!r}, but with trainer.precision="
@@ -75,7 +75,7 @@ def argument_problems(trainer: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
             yield from problems_of(node, key)
         else:
-            yield f"{key} is {node!r}; give a mapping with _target_, the callback's class, and its arguments"
+            yield f"{key} is {node!r}; it must be a mapping with _target_, the callback's class, and its arguments"
 
 
 @cache

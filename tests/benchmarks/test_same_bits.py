@@ -28,7 +28,7 @@ for method in words["method"].split(","):
         entry.write_text("weights")
     for group, name in (("pretrain", "pretrain.ckpt"), ("method", "last.ckpt")):
         with (folder / "train.log").open("a") as log:
-            print("it goes on from" if resumes and (folder / name).exists() else "it begins", file=log)
+            print("it resumes from" if resumes and (folder / name).exists() else "it begins", file=log)
         for _ in range(json.loads(words.get(f"{{group}}.epochs", "[1]"))[0]):
             (folder / name).touch()
             time.sleep(0.002)

@@ -62,11 +62,11 @@ def test_names_are_found_where_they_are(tmp_path: Path) -> None:
     ("settings", "told"),
     [
         ({"gama_l": 0.1}, "there is no setting gama_l with these choices; did you mean scenario.gamma_l?"),
-        ({"lr": [1e-3]}, "lr is ambiguous: dataset.lr, recipe.lr, pretrain.lr, method.lr; give overrides="),
+        ({"lr": [1e-3]}, "lr is ambiguous: dataset.lr, recipe.lr, pretrain.lr, method.lr; pass overrides="),
         ({"gamma_l": 2.0}, "scenario.gamma_l"),
-        ({"eta": -1}, "method.eta is -1.0; give a number > 0"),
+        ({"eta": -1}, "method.eta is -1.0; it must be a number > 0"),
         ({"method": "deep_bad"}, "method has no option deep_bad; did you mean deep_sad?"),
-        ({"config_dir": "nowhere"}, "config_dir is nowhere, which is no folder"),
+        ({"config_dir": "nowhere"}, "config_dir is nowhere, which is not a folder"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_work(tmp_path: Path, settings: dict[str, object], told: str) -> None:

@@ -62,7 +62,7 @@ def test_what_is_finished_is_answered_without_torch(experiment: Callable[..., Ou
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert done.stdout.count("finished before") == 4
+    assert done.stdout.count("already finished") == 4
     assert done.stdout.count(f"{auroc:.4f}") == 4 + 1  # the stacked sweep has a table
 
 
@@ -173,7 +173,7 @@ def test_a_good_run_shows_what_a_person_wants_to_read(cli: CLI, tmp_path: Path) 
         record["command"], shell=True, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
     )
     assert again.returncode == 0, output_of(again)
-    assert "finished before" in again.stdout
+    assert "already finished" in again.stdout
     assert [path.parent] == [found.parent for found in tmp_path.rglob("metrics.json")]
 
     log = (path.parent / "train.log").read_text()

@@ -132,8 +132,8 @@ WRONG = {
     "no_class": ("_target_: robust_sad.NoSuchModule", "robust_sad.py defines no NoSuchModule"),
     "no_target": ("delta: 1.0", "method has no _target_"),
     "unknown": ("_target_: robust_sad.RobustSADModule\ndelt: 1.0\ndelta: 1.0", "did you mean method.delta?"),
-    "range": ("_target_: robust_sad.RobustSADModule\ndelta: -1.0", "method.delta is -1.0; give a number > 0"),
-    "type": ("_target_: robust_sad.RobustSADModule\ndelta: wide", "method.delta is 'wide'; give a number > 0"),
+    "range": ("_target_: robust_sad.RobustSADModule\ndelta: -1.0", "method.delta is -1.0; it must be a number > 0"),
+    "type": ("_target_: robust_sad.RobustSADModule\ndelta: wide", "method.delta is 'wide'; it must be a number > 0"),
     "about": ("_target_: robust_sad.RobustSADModule\nabout: {colum: x}", "there is no setting method.about.colum"),
     "lacking": ("_target_: mahalanobis.fit_mahalanobis\nfeatures: raw\nabout: {shallow: true}", "lacks shrinkage"),
 }
@@ -174,7 +174,7 @@ CLASSES = {
     "Raising": ("depth: 3\n", "RuntimeError: no depth 3, in {file}, line 7"),
     "Wide": ("", "Wide.score returned shape (2, 32) for 2 samples; return (2,), one number for each"),
     "Endless": ("", "method=mine cannot be evaluated: 719 of 719 anomaly scores are not finite; lower method.lr, or"),
-    "NoMethod": ("", "makes a NoMethod; give a subclass of deepsad_pl.methods.base.TrainedMethod"),
+    "NoMethod": ("", "creates a NoMethod; use a subclass of deepsad_pl.methods.base.TrainedMethod"),
 }
 
 
@@ -207,7 +207,7 @@ def test_a_data_set_that_returns_something_else_is_told(broken: Path) -> None:
     done = run_script("train.py", "--config-dir", "conf", "dataset=mine", *QUICK, cwd=broken)
     assert done.returncode != 0
     assert "dataset=mine, broken.load: it returned x of shape (2, 2)" in done.stderr
-    assert "one whole number, the index of its class, for each sample" in done.stderr
+    assert "return one integer per sample, the index of its class" in done.stderr
 
 
 def test_changed_code_is_another_run(broken: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_method_that_no_longer_sees_labels_is_another_run(monkeypatch: pytest.
         (
             "Source(*[np.zeros((8, 2), 'float32'), np.arange(8) % 2] * 2, None)",
             "scaling: minmax",
-            "returned a Source, whose rows are taken as they are, but dataset.scaling is minmax",
+            "returned a Source, whose rows are used unchanged, but dataset.scaling is minmax",
         ),
     ],
 )

@@ -129,16 +129,16 @@ def function(a): ...
 WRONG = {
     "lone.Mine": (
         {"a": 1, "e": 2},
-        ["key.e is no argument of lone.Mine in .*; it has a, b, c, d", "key lacks c, which"],
+        ["key.e is not an argument of lone.Mine in .*; it has a, b, c, d", "key lacks c, which"],
     ),
-    "lone.function": ({}, ["key lacks a, which lone.function in .* needs; give a value"]),
-    "lone.gone": ({}, ["key._target_ is lone.gone, but .*lone.py defines no gone; give a class or function in it"]),
-    "lone": ({}, ["key._target_ is lone, which is a module; give a class or function in it"]),
+    "lone.function": ({}, ["key lacks a, which lone.function in .* requires; set a value"]),
+    "lone.gone": ({}, ["key._target_ is lone.gone, but .*lone.py defines no gone; name a class or function in it"]),
+    "lone": ({}, ["key._target_ is lone, which is a module; name a class or function in it"]),
     "nowhere.X": ({}, ["key._target_ is nowhere.X, whose module is not found; put its folder on PYTHONPATH"]),
-    "broken.X": ({}, ["key._target_ is broken.X, but .*broken.py, line 2, is no valid Python .*; correct it"]),
+    "broken.X": ({}, ["key._target_ is broken.X, but .*broken.py, line 2, is not valid Python .*; correct it"]),
     "pytorch_lightning.loggers.CSVLogger": (
         {"save_dir": "x", "nam": 1},
-        ["key.nam is no argument of pytorch_lightning"],
+        ["key.nam is not an argument of pytorch_lightning"],
     ),
 }
 
@@ -166,6 +166,6 @@ def test_what_is_made_gets_plain_arguments_and_its_own_error_is_told(write: Writ
     assert made == {"x": [1, 2]}
     assert type(made) is dict
     with pytest.raises(
-        DeepSADError, match=r"key: maker.fail cannot be made \(KeyError: 'inside', in .*maker.py, line 4\)"
+        DeepSADError, match=r"key: maker.fail cannot be created \(KeyError: 'inside', in .*maker.py, line 4\)"
     ):
         instantiate({"_target_": "maker.fail"}, "key")

@@ -89,19 +89,19 @@ def test_values_become_what_is_declared(value: Any, kind: Any, expected: Any) ->
 @pytest.mark.parametrize(
     ("value", "kind", "told"),
     [
-        (0.0, Positive, "x is 0.0; give a number > 0"),
-        ("wide", Positive, "x is 'wide'; give a number > 0"),
-        (True, float, "x is True; give a number"),
-        (2.5, int, "x is 2.5; give a whole number"),
-        ([1.0, -1.0], Positives, "x is -1.0; give a number > 0"),
-        ([], Positives, "x is []; give at least one value"),
-        (3, Positives, "x is 3; give a list, such as x=[...]"),
-        ("c", Literal["a", "b"], "x is 'c'; give one of a, b"),
-        ("yes", bool, "x is 'yes'; give true or false"),
-        ([1], str, "x is [1]; give a text"),
-        ([0], Widths | None, "x is 0; give a number >= 1"),
-        (0, AtLeast1 | list[AtLeast1], "x is 0; give a number >= 1"),
-        ([0], AtLeast1 | list[AtLeast1], "x is 0; give a number >= 1"),
+        (0.0, Positive, "x is 0.0; it must be a number > 0"),
+        ("wide", Positive, "x is 'wide'; it must be a number > 0"),
+        (True, float, "x is True; it must be a number"),
+        (2.5, int, "x is 2.5; it must be a whole number"),
+        ([1.0, -1.0], Positives, "x is -1.0; it must be a number > 0"),
+        ([], Positives, "x is []; it must hold at least one value"),
+        (3, Positives, "x is 3; it must be a list, such as x=[...]"),
+        ("c", Literal["a", "b"], "x is 'c'; choose one of a, b"),
+        ("yes", bool, "x is 'yes'; it must be true or false"),
+        ([1], str, "x is [1]; it must be a string"),
+        ([0], Widths | None, "x is 0; it must be a number >= 1"),
+        (0, AtLeast1 | list[AtLeast1], "x is 0; it must be a number >= 1"),
+        ([0], AtLeast1 | list[AtLeast1], "x is 0; it must be a number >= 1"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(value: Any, kind: Any, told: str) -> None:
@@ -117,19 +117,24 @@ def test_all_problems_are_told_at_once() -> None:
     def function(*, a: Positive, b: Share) -> None: ...
 
     require(function, a=1, b=0.5)
-    with pytest.raises(ValueError, match=r"^a is 0\.0; give a number > 0; b is 1\.0; give a share between 0 and 1$"):
+    with pytest.raises(
+        ValueError, match=r"^a is 0\.0; it must be a number > 0; b is 1\.0; it must be a number > 0 and < 1$"
+    ):
         require(function, a=0, b=1)
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: DeepSADModule(NETWORK, eta=0), "eta is 0.0; give a number > 0"),
-        (lambda: DeepSADModule(NETWORK, center_from="x"), "center_from is 'x'; give one of unlabeled_and_normal, all"),
-        (lambda: DeepSADModule(NETWORK, lr=[-1.0], epochs=[1]), "lr is -1.0; give a number > 0"),
-        (lambda: DeepSADModule(NETWORK, weight_decay=-1), "weight_decay is -1.0; give a number >= 0"),
-        (lambda: SoftBoundarySVDDModule(NETWORK, nu=1.0), "nu is 1.0; give a share between 0 and 1"),
-        (lambda: AutoencoderModule(NETWORK, sigmoid=True, loss="l1"), "loss is 'l1'; give one of mse, cross_entropy"),
+        (lambda: DeepSADModule(NETWORK, eta=0), "eta is 0.0; it must be a number > 0"),
+        (
+            lambda: DeepSADModule(NETWORK, center_from="x"),
+            "center_from is 'x'; choose one of unlabeled_and_normal, all",
+        ),
+        (lambda: DeepSADModule(NETWORK, lr=[-1.0], epochs=[1]), "lr is -1.0; it must be a number > 0"),
+        (lambda: DeepSADModule(NETWORK, weight_decay=-1), "weight_decay is -1.0; it must be a number >= 0"),
+        (lambda: SoftBoundarySVDDModule(NETWORK, nu=1.0), "nu is 1.0; it must be a number > 0 and < 1"),
+        (lambda: AutoencoderModule(NETWORK, sigmoid=True, loss="l1"), "loss is 'l1'; choose one of mse, cross_entropy"),
     ],
 )
 def test_a_constructor_checks_what_the_configuration_does(make: Any, told: str) -> None:

@@ -77,7 +77,7 @@ def test_what_is_no_record_is_not_finished(
     for _ in range(2):
         assert finished_outcome(plan) is None
     (told,) = warnings_of(caplog)
-    assert told.startswith(f"{path} is no valid record (")
+    assert told.startswith(f"{path} is not a valid record (")
     assert reason in told
 
 
@@ -91,8 +91,8 @@ def test_what_is_no_record_is_not_finished(
         ({"method": 3}, "its method is 3"),
         *(({"counts": value}, "its counts are") for value in (None, [], {}, {"test": 5})),
         *((counts(test=value), "its counts are") for value in ("5", True, -5, 5.0)),
-        (counts(test=6), "its counts of test samples do not fit"),
-        (counts(test=2, test_anomalous=0), "its counts of test samples do not fit"),
+        (counts(test=6), "its counts of test samples do not add up"),
+        (counts(test=2, test_anomalous=0), "its counts of test samples do not add up"),
         *(({"seconds": value}, "its seconds are") for value in (None, [], {}, {"fit": "1"}, {"fit": -1})),
         ({"selection": "holdout"}, "its selection is 'holdout'"),
         *(({"scores": value}, "its scores are") for value in ("x", {"bytes": 1}, {"bytes": "1", "sha256": "a"})),
@@ -125,16 +125,16 @@ def test_a_record_that_cannot_be_read_is_an_error(plan: Plan) -> None:
     [
         (b"", "0 bytes"),
         (b"\xff\xfe", "codec can't decode"),
-        (b"index,y\n0,1\n", "no column score"),
-        (b"index,y,points\n0,1,1.0\n", "no column score"),
-        (b"index,y,score\n", "0 rows are not those of 5"),
-        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n", "4 rows are not those of 5 test samples"),
-        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n3,1,0.25\n", "5 rows are not those of 5 test samples"),
-        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n4,1\n", "a row has not 3 columns"),
+        (b"index,y\n0,1\n", "it has no column score"),
+        (b"index,y,points\n0,1,1.0\n", "it has no column score"),
+        (b"index,y,score\n", "0 rows do not match the 5"),
+        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n", "4 rows do not match the 5 test samples"),
+        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n3,1,0.25\n", "5 rows do not match the 5 test samples"),
+        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n4,1\n", "a row does not have 3 columns"),
         (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,1.0\n3,0,1.0\n4,0,0.25\n", "y does not mark 3 anomalies"),
         (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,nan\n3,0,1.0\n4,1,0.25\n", "not finite"),
         (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,high\n3,0,1.0\n4,1,0.25\n", "could not convert"),
-        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,3.0\n3,0,1.0\n4,1,0.25\n", "its AUROC is 0.666667, the record's"),
+        (b"index,y,score\n0,0,0.5\n1,1,2.0\n2,1,3.0\n3,0,1.0\n4,1,0.25\n", "its AUROC is 0.666667, but the record's"),
     ],
 )
 def test_scores_that_do_not_fit_an_older_record_are_damaged(plan: Plan, content: bytes, reason: str) -> None:
@@ -166,7 +166,7 @@ def test_the_checksum_finds_one_changed_digit(experiment: Experiment) -> None:
     path = outcome.run_dir / "scores.csv"
     content = path.read_bytes()
     path.write_bytes(content[:-2] + (b"1" if content[-2:-1] != b"1" else b"2") + content[-1:])
-    assert scores_problem(outcome.run_dir, outcome.record) == "is damaged (its SHA-256 is another)"
+    assert scores_problem(outcome.run_dir, outcome.record) == "is damaged (its SHA-256 differs)"
     assert scores_problem(outcome.run_dir, outcome.record, contents=False) is None
     path.write_bytes(content[:-2])
     assert scores_problem(outcome.run_dir, outcome.record, contents=False) == f"is damaged ({len(content) - 2} bytes)"

@@ -74,10 +74,10 @@ def test_a_preset_through_train_is_finished_for_the_settings_typed_by_hand(cli: 
     preset = cli("train.py", "+experiment=quick_digits")
     assert preset.returncode == 0, preset.stderr
     by_hand = cli("train.py", *BY_HAND["quick_digits"])
-    assert "this run was finished before" in by_hand.stdout
+    assert "this run had already finished" in by_hand.stdout
     swept = cli("train.py", "-m", "--config-dir", str(own), "+experiment=quick_digits,own", "dataset=digits")
     assert swept.returncode == 0, swept.stderr
-    assert "this run was finished before" in swept.stdout
+    assert "this run had already finished" in swept.stdout
     names = {path.parent.name for path in own.parent.glob("runs/digits/ocsvm_raw/*/metrics.json")}
     assert names == {planned(*TYPED, "dataset=digits").run_dir.name}
 
@@ -97,7 +97,7 @@ def test_the_words_of_a_preset_are_checked_like_those_of_a_command(own: Path) ->
     ("word", "told"),
     [
         ("+experiment=quick_digit", "experiment has no option quick_digit; did you mean quick_digits?"),
-        ("experiment=quick_digits", "no experiment is chosen that this could replace; write +experiment=quick_digits"),
+        ("experiment=quick_digits", "no experiment has been chosen that this could replace; write +experiment=quick_digits"),
     ],
 )
 def test_a_preset_that_is_not_there_and_one_without_its_plus(word: str, told: str) -> None:

@@ -63,8 +63,8 @@ WORDS = {
     "+normal_class=3": "there is no setting normal_class; did you mean scenario.normal_class?",
     "++normal_class=3": "there is no setting normal_class; did you mean scenario.normal_class?",
     "~normal_class": "there is no setting normal_class; did you mean scenario.normal_class?",
-    "+nonsense=1": "there is no setting nonsense; python train.py --help shows every one",
-    "+nonsense={seed: 1}": "there is no setting nonsense; python train.py --help shows every one",
+    "+nonsense=1": "there is no setting nonsense; python train.py --help lists all settings",
+    "+nonsense={seed: 1}": "there is no setting nonsense; python train.py --help lists all settings",
     "+scenario.gama_l=0.2": "there is no setting scenario.gama_l; did you mean scenario.gamma_l?",
     "scenaro.gamma_l=0.2": "there is no setting scenaro.gamma_l; did you mean scenario.gamma_l?",
     "scenario_gamma_l=0.2": "there is no setting scenario_gamma_l; did you mean scenario.gamma_l?",
@@ -72,22 +72,22 @@ WORDS = {
     "+trainer.max_epoch.s=1": "there is no setting trainer.max_epoch; did you mean trainer.max_epochs?",
     "lr=[1]": "there is no setting lr; did you mean dataset.lr, method.lr, pretrain.lr or recipe.lr?",
     "metod.lr=[1]": "there is no setting metod.lr; did you mean method.lr?",
-    "+method.foo=1": "there is no setting method.foo; python train.py --help shows every one",
+    "+method.foo=1": "there is no setting method.foo; python train.py --help lists all settings",
     "method.kappa=1": "there is no setting method.kappa with method=deep_sad; leave it out or choose a method that has",
     "dataset.network.units=[1]": "there is no setting dataset.network.units with dataset=digits; ",
     "+dataset.network.kernel=3": "there is no setting dataset.network.kernel; did you mean dataset.network.kernel_size",
     "datset=mnist": "there is no setting datset; did you mean dataset?",
-    "dry_run=true": "there is no setting dry_run of train.py; it is one of python sweep.py",
-    "~seed": "~seed takes away the setting seed, which every experiment needs; give it a value instead",
-    "~trainer.threads": "~trainer.threads takes away the setting trainer.threads, ",
-    "+seed=1": "+seed=1: there is a setting seed already; leave out the +",
+    "dry_run=true": "train.py has no setting dry_run; it belongs to python sweep.py",
+    "~seed": "~seed removes the setting seed, which every experiment needs; set a value instead",
+    "~trainer.threads": "~trainer.threads removes the setting trainer.threads, ",
+    "+seed=1": "+seed=1: the setting seed already exists; leave out the +",
     "seed=x": "seed=x: Value 'x' of type 'str' could not be converted to Integer",
 }
 CHOSEN = {
     "method=deepsad": "method has no option deepsad; did you mean deep_sad? (its options: autoencoder, ",
     "pretrain=null": "pretrain has no option null (its options: autoencoder, none, vae)",
-    "dataset=[digits,mnist]": "dataset=[digits,mnist]: give one dataset, ",
-    "study=classic": "there is no setting study of train.py; it is one of python sweep.py",
+    "dataset=[digits,mnist]": "dataset=[digits,mnist]: choose one dataset, ",
+    "study=classic": "train.py has no setting study; it belongs to python sweep.py",
 }
 
 
@@ -110,7 +110,7 @@ def test_each_word_that_fits_nothing_is_one_sentence_and_all_are_told_at_once() 
         ("study=classic", CHOSEN["study=classic"]),
         (
             "+study=classic",
-            "there is no setting study of train.py, which a config file sets; it is one of python sweep.py",
+            "train.py has no setting study, which a config file sets; it belongs to python sweep.py",
         ),
         ("+dataset@other=digits", "there is no setting other, which a config file sets; "),
         ("hydra/launcher=stackd", "hydra/launcher has no option stackd; did you mean stacked? (its options: "),
@@ -162,7 +162,7 @@ def test_an_open_part_takes_new_names_that_are_added() -> None:
     [
         ("study.axs.k=[0]", "there is no setting study.axs; did you mean study.axes?"),
         ("+study.datset=[digits]", "there is no setting study.datset; did you mean study.datasets?"),
-        ("+nonsense=1", "there is no setting nonsense; python sweep.py --help shows every one"),
+        ("+nonsense=1", "there is no setting nonsense; python sweep.py --help lists all settings"),
         ("dryrun=true", "there is no setting dryrun; did you mean dry_run?"),
         ("study=clasic", "study has no option clasic; did you mean classic? (its options: anomaly_classes, "),
     ],
@@ -186,14 +186,14 @@ def test_config_files_of_ones_own_work(config_dir: Path) -> None:
 
 def test_unknown_keys_of_config_files_are_refused_by_their_full_names(config_dir: Path) -> None:
     assert sorted(problems_of("+experiment=bad", config_dir=config_dir)) == [
-        "there is no setting method.nonsense, which a config file sets; python train.py --help shows every one",
+        "there is no setting method.nonsense, which a config file sets; python train.py --help lists all settings",
         "there is no setting scenario.gama_l, which a config file sets; did you mean scenario.gamma_l?",
         "there is no setting sede, which a config file sets; did you mean seed?",
     ]
     assert sorted(problems_of("dataset=own", "+nonsense=1", config_dir=config_dir)) == [
         "there is no setting dataset.clases, which a config file sets; did you mean dataset.classes?",
         "there is no setting dataset.network.unit, which a config file sets; did you mean dataset.network.units?",
-        "there is no setting nonsense; python train.py --help shows every one",
+        "there is no setting nonsense; python train.py --help lists all settings",
     ]
 
 
@@ -217,7 +217,7 @@ def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
         "there is no setting expriment; did you mean experiment?"
     ]
     assert problems_of("experiment=good", config_dir=config_dir) == [
-        "experiment=good: no experiment is chosen that this could replace; write +experiment=good"
+        "experiment=good: no experiment has been chosen that this could replace; write +experiment=good"
     ]
 
 
@@ -296,7 +296,7 @@ def test_what_is_composed_elsewhere_is_checked_too() -> None:
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
         "there is no setting scenario.gama_l",
         "there is no setting nonsense",
-        "~force takes away the setting force, which every experiment needs",
+        "~force removes the setting force, which every experiment needs",
         "dataset.root is not set",
     ]
 

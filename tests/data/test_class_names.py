@@ -91,7 +91,7 @@ def test_a_quoted_name_is_its_class(classes: list[str]) -> None:
 
 def test_names_that_are_read_alike_are_refused_with_quotes_that_work() -> None:
     classes = ["a", "10", "1_0"]
-    with pytest.raises(DeepSADError, match="10 may be any of the classes 10, 1_0") as caught:
+    with pytest.raises(DeepSADError, match="10 could mean any of the classes 10, 1_0") as caught:
         resolve_class(10, classes)
     shown = re.search(r"you mean: (\S+), (\S+) on the command line, (\S+), (\S+) in YAML", str(caught.value))
     assert shown
@@ -109,7 +109,7 @@ def test_names_that_are_read_alike_are_refused_with_quotes_that_work() -> None:
 )
 def test_bools_nan_and_octals_may_be_read_alike(value: object, classes: list[str]) -> None:
     assert read_alike(classes)
-    with pytest.raises(DeepSADError, match="may be any of the classes"):
+    with pytest.raises(DeepSADError, match="could mean any of the classes"):
         resolve_class(value, classes)
 
 
@@ -120,7 +120,9 @@ def test_one_true_and_one_point_zero_are_three_names() -> None:
 
 
 def test_null_is_no_class_unless_quoted() -> None:
-    with pytest.raises(DeepSADError, match=r"""there is no class null.*quote a class of that name: '"null"'"""):
+    with pytest.raises(
+        DeepSADError, match=r"""there is no class null.*to choose a class of that name, quote it: '"null"'"""
+    ):
         resolve_class(None, ["cat", "null"])
     assert resolve_class("null", ["cat", "null"]) == 1
 
@@ -321,5 +323,5 @@ def test_a_class_is_one_where_its_folders_are_written_in_two_ways(tmp_path: Path
     assert [named[i] for i in labels_test].count(composed) == 1
 
     (tmp_path / "test" / decomposed).mkdir()
-    with pytest.raises(DeepSADError, match=r"two folders named Öl.*'\\xd6l'.*move the files"):
+    with pytest.raises(DeepSADError, match=r"two folders for the class Öl.*'\\xd6l'.*move the files"):
         class_names(tmp_path)

@@ -123,7 +123,7 @@ def test_a_batch_of_one_sample_is_refused_exactly_when_there_is_one(rows: int, b
         assert len(AnomalyDataModule(tiny, plain, batch_size=batch_size).train_dataloader()) == 2
     else:
         with pytest.raises(
-            DeepSADError, match=rf"{rows} training rows in batches of {batch_size} .*raise the batch_size"
+            DeepSADError, match=rf"{rows} training rows in batches of {batch_size} .*change the batch_size"
         ):
             AnomalyDataModule(tiny, plain, batch_size=batch_size)
 
@@ -167,5 +167,5 @@ def test_large_images_are_scored_in_small_batches(size: int, batches: int) -> No
 
 def test_a_class_without_a_name_is_refused() -> None:
     x, labels = np.zeros((6, 2), dtype=np.float32), np.arange(6) % 3
-    with pytest.raises(DeepSADError, match="hold a class 2, but there are 2 class names"):
+    with pytest.raises(DeepSADError, match="contain class 2, but there are only 2 class names"):
         AnomalyDataModule(Source(x, labels, x, labels, None), Scenario((0,), (), 0, 0, 0, 0), classes=("a", "b"))

@@ -152,7 +152,7 @@ def test_side_by_side_fetches_download_once(server: Server, tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DeepSADError, match=r"cannot be made .* choose another data_dir"):
+    with pytest.raises(DeepSADError, match=r"cannot be created or written to .* choose another data_dir"):
         fetch(closed_url(), tmp_path / "file" / "x.mat", SHA256)
 
 

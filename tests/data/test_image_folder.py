@@ -411,7 +411,7 @@ def test_what_is_left_out_is_counted_in_one_line(root: Path, load: Any, caplog: 
     (root / "test" / "beside.png").write_bytes(b"")
     load()
     assert caplog.messages == [
-        f"{root}: skipped 5 files (broken links: 1, such as train/zebra/gone.png; links to a folder around them: 1, "
+        f"{root}: skipped 5 files (broken links: 1, such as train/zebra/gone.png; links to a parent folder: 1, "
         "such as train/zebra/round; no images: 2, such as train/zebra/Thumbs.db; outside the class folders: 1, such as "
         "test/beside.png)"
     ]

@@ -61,14 +61,14 @@ def test_a_link_to_a_folder_around_it_is_skipped(root: Path, around: str) -> Non
     before = listed(root)
     (root / "train" / "a" / "x" / "y" / "back").symlink_to(root / around)
     assert listed(root).images == before.images
-    assert listed(root).skipped == {"links to a folder around them": ["train/a/x/y/back"]}
+    assert listed(root).skipped == {"links to a parent folder": ["train/a/x/y/back"]}
 
 
 def test_a_class_that_is_a_link_to_the_part_is_skipped(root: Path) -> None:
     (root / "train" / "c").symlink_to(root / "train")
     found = list_images(root, {"train": [*CLASSES, "c"]})
     assert found.images["train"] == [*listed(root).images["train"], []]
-    assert found.skipped == {"links to a folder around them": ["train/c"]}
+    assert found.skipped == {"links to a parent folder": ["train/c"]}
 
 
 def test_a_class_without_a_folder_has_no_images(root: Path) -> None:

@@ -132,8 +132,8 @@ def test_values_without_a_known_range_are_refused_by_file_and_mode(name: str, ch
     with pytest.raises(DeepSADError) as caught:
         decode(ANYWHERE, UNKNOWN_RANGE[name], (channels, HEIGHT, WIDTH))
     assert str(caught.value).startswith(f"{ANYWHERE} is a ")
-    assert f" image of Pillow's mode {name[0]}, and nothing says which of its values" in str(caught.value)
-    assert "save it as grey with 8 or 16 bits" in str(caught.value)
+    assert f" image with Pillow's mode {name[0]}, which does not say which values" in str(caught.value)
+    assert "save it as 8-bit or 16-bit grayscale" in str(caught.value)
 
 
 # Where the corner of the image as stored (upper left, upper right, lower left) is to be seen, by orientation.

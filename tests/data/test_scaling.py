@@ -98,7 +98,7 @@ def test_test_rows_are_scaled_right_or_refused(train: list[float], test: list[fl
         largest = math.inf
     assume(not 0.999 < largest / FLOAT32_MAX < 1.001)
     if largest > FLOAT32_MAX:
-        with pytest.raises(DeepSADError, match=r"do not fit float32 .* in column 0 \(0 training and \d+ test rows\)"):
+        with pytest.raises(DeepSADError, match=r"overflow float32 .* in column 0 \(0 training and \d+ test rows\)"):
             standardize(np.array(train)[:, None], np.array(test)[:, None], scaling)
     else:
         found = standardize(np.array(train)[:, None], np.array(test)[:, None], scaling)[1][:, 0]
@@ -135,7 +135,7 @@ def test_columns_that_do_not_fit_are_named_with_their_rows_and_the_way_out(scali
     with pytest.raises(DeepSADError) as caught:
         standardize(train, test, scaling)
     assert str(caught.value) == (
-        f"values too far from the training rows do not fit float32 after dataset.scaling={scaling}, in column "
+        f"values too far from those of the training rows overflow float32 after dataset.scaling={scaling}, in column "
         "4 (0 training and 3 test rows), 9 (0 training and 1 test rows) of the table, counted from 0; correct them, "
         "or leave the column out"
     )

@@ -472,13 +472,13 @@ def test_pollution_leaves_fewer_anomalies_to_label() -> None:
     assert draw(**wish).counts.labeled_anomalies == 60
     (problem,) = problems_of(**wish, gamma_p=0.7)
     assert "gamma_l" in problem
-    assert "beside the pollution" in problem
+    assert "apart from the pollution" in problem
 
 
 def test_more_pollution_than_there_are_anomalies_is_refused() -> None:
     (problem,) = problems_of(gamma_p=0.9)
     assert "scenario.gamma_p=0.9 asks for 540" in problem
-    assert "hold 240" in problem
+    assert "hold only 240" in problem
     assert "lower it" in problem
 
 

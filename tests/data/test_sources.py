@@ -212,7 +212,7 @@ Y = np.array([0, 0, 1, 0])
         (np.zeros((0, 2)), np.zeros(0), r"X of shape \(0, 2\) and y of shape .*"),
         (np.array([["1", "2"], ["3", "4"]]), Y[:2], "X of type <U1|X of shape .*"),
         (np.array([[0, 1], [2, np.nan], [4, 5], [6, 7]]), Y, "NaN or infinite values in column 1 of X, counted from 0"),
-        (np.zeros((4, 2)), Y * 2, "other values than 0 and 1 in y"),
+        (np.zeros((4, 2)), Y * 2, "values other than 0 and 1 in y"),
     ],
     ids=["complex X", "complex y", "no column", "no row", "text", "nan", "labels"],
 )
@@ -251,7 +251,7 @@ def test_a_table_that_is_not_that_of_the_paper_is_told(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING):
         load_odds("cardio", tmp_path)
     (message,) = caplog.messages
-    assert message.startswith("cardio here has 60 rows, 21 columns and 20 outliers")
+    assert message.startswith("cardio in this file has 60 rows, 21 columns and 20 outliers")
     assert message.endswith("1831, 21 and 176")
 
 

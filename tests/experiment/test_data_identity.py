@@ -223,7 +223,7 @@ def test_other_files_than_the_published_ones_are_told_once(
     plan = plan_on("mnist", tmp_path)
     with caplog.at_level(logging.INFO, "deepsad_pl"):
         load_data(plan)
-    assert caplog.messages == [f"mnist in {tmp_path} is not the published data set: its runs have folders of their own"]
+    assert caplog.messages == [f"mnist in {tmp_path} is not the published data set, so its runs get separate folders"]
     caplog.clear()
     publish(monkeypatch, "mnist", files)
     with caplog.at_level(logging.INFO, "deepsad_pl"):

@@ -70,7 +70,7 @@ def image_folder(root: Path, **files: bytes) -> str:
         ("dataset.name=", "dataset.name", "''"),
         ("dataset.kind=floppy", "dataset.kind", "floppy"),
         ("dataset.kind=mnist", "dataset.kind is mnist, but dataset.name is digits", "choose dataset=mnist"),
-        ("dataset.name=mnist", "dataset.kind is digits, but dataset.name is mnist", "a dataset.name of its own"),
+        ("dataset.name=mnist", "dataset.kind is digits, but dataset.name is mnist", "its own dataset.name"),
         ("dataset.classes=[0,1,2,3,4,5,6,7,8,0]", "dataset.classes", "0 more than once"),
         ("dataset.classes=[a,b]", "dataset.classes has 2 names", "digits has 10 classes"),
         ("dataset.classes=[0,1,2,3,4,5,6,7,8,9,10]", "dataset.classes has 11 names", "digits has 10 classes"),

@@ -105,8 +105,8 @@ def test_a_broken_run_goes_on_to_the_same_bits(
     assert [row[:3] for row in losses(run_dir)][1:] == each_step_once(6)
     assert resumed.record["spread"] == undisturbed.record["spread"]
     log = (run_dir / "train.log").read_text()
-    assert ("goes on from" in log) == (epoch > 0)
-    assert ("pretrain was finished before" in log) == (phase == "fit")
+    assert ("resumes from" in log) == (epoch > 0)
+    assert ("pretrain had already finished" in log) == (phase == "fit")
 
 
 def test_resumed_training_repeats_only_the_broken_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_a_training_whose_checkpoint_is_damaged_starts_anew(
     assert path.with_name(path.name + ".damaged").read_bytes() == bad
     log = (resumed.run_dir / "train.log").read_text()
     assert log.count("is damaged") == 1
-    assert "goes on from" not in log
+    assert "resumes from" not in log
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "fit"])
@@ -261,7 +261,7 @@ def test_a_checkpoint_without_a_sum_as_releases_before_left_it_is_gone_on_with(
     resumed = run(tmp_path)
     assert_same_bits(resumed.run_dir, undisturbed.run_dir)
     log = (resumed.run_dir / "train.log").read_text()
-    assert f"{phase} goes on from" in log
+    assert f"{phase} resumes from" in log
     assert "damaged" not in log
 
 
@@ -309,8 +309,8 @@ def test_a_process_killed_in_each_phase_goes_on_to_the_same_bits(tmp_path: Path)
     assert losses(resumed.run_dir) == losses(undisturbed.run_dir)
     assert [row[:3] for row in losses(resumed.run_dir)][1:] == each_step_once(epochs)
     log = (resumed.run_dir / "train.log").read_text()
-    assert "pretrain goes on from" in log
-    assert "fit goes on from" in log
+    assert "pretrain resumes from" in log
+    assert "fit resumes from" in log
 
 
 def test_a_terminated_run_says_so_and_fails(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_force_goes_on_from_nothing(experiment: Experiment, caplog: pytest.LogCa
     caplog.set_level(logging.INFO)
     outcome = experiment(ONE_EPOCH)
     experiment(ONE_EPOCH, "force=true")
-    assert "goes on from" not in (outcome.run_dir / "train.log").read_text()
+    assert "resumes from" not in (outcome.run_dir / "train.log").read_text()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -336,7 +336,7 @@ def test_a_record_that_cannot_be_read_is_told_and_force_gets_past_it(
     path.write_text("{")
     assert not experiment(ONE_EPOCH, "pretrain=none").was_finished
     (told,) = [record.getMessage() for record in caplog.records if "metrics.json" in record.getMessage()]
-    assert told.startswith(f"{path} is no valid record (")
+    assert told.startswith(f"{path} is not a valid record (")
     path.write_text("{")
     assert not experiment(ONE_EPOCH, "pretrain=none", "force=true").was_finished
 

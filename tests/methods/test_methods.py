@@ -98,7 +98,7 @@ def test_no_sample_for_the_center_is_an_error(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.center_from=labeled_normal", "scenario.gamma_n=0.1")
     (phase,) = phases_of(plan, load_data(plan))
     phase.data._semi_y.clamp_(max=0)
-    with pytest.raises(ValueError, match="no such training sample"):
+    with pytest.raises(ValueError, match="no training sample of that kind"):
         fit(phase.module, phase.data, tmp_path, 1)
 
 

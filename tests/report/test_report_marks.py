@@ -115,7 +115,7 @@ def test_one_note_explains_the_mark_reason_by_reason(report: Report) -> None:
     for told in (
         "Deep SVDD shows the variant with the best test AUROC",
         "the hyper-parameters of OC-SVM Raw were selected with test labels",
-        "the default learning rates of mnist (in Deep SAD) were chosen by the AUROC on test data",
+        "the default learning rates of mnist (in Deep SAD) were chosen by AUROC on test data",
     ):
         assert told in note
 
@@ -147,7 +147,7 @@ def test_n_is_what_was_asked_for_and_the_papers_stands_beside_it(
     counts = [text.strip() for line in table.splitlines() if "n 27" in line for text in line.split("|")]
     assert [text for text in counts if text] == ["n 27", "n 27, paper 90", "n 25 of 27, paper 90", "n 27"]
     assert "1 of 4 cells are incomplete" in table
-    assert "n names their number of experiments, too" in table
+    assert "n also shows their number of experiments" in table
     lines = lines_of(tmp_path / "table.csv")
     assert [line["paper_n"] for line in lines] == ["27", "90", "90", ""]
     show_report(made)

@@ -188,7 +188,9 @@ def test_stars_depend_on_all_comparisons_of_the_table() -> None:
         assert [ranking.p_holm for ranking in rankings] == pytest.approx([count * 2 / 2**7] * count)
         assert len(starred(cells)) == stars
         told = [note for note in notes_of(cells, rankings, ["gamma_l"]) if "Too few" in note]
-        assert told == ([] if stars else ["Too few for any difference to reach p < .05: digits (7 seeds)."])
+        assert told == (
+            [] if stars else ["Too few normal classes or seeds for any difference to reach p < .05: digits (7 seeds)."]
+        )
 
 
 def test_the_rows_that_cannot_have_a_star_are_named() -> None:
@@ -199,7 +201,7 @@ def test_the_rows_that_cannot_have_a_star_are_named() -> None:
     cells, rankings = made(*many, *few)
     assert starred(cells) == ["deep_sad"]
     notes = notes_of(cells, rankings, [])
-    assert "Too few for any difference to reach p < .05: mnist (2 classes)." in notes
+    assert "Too few normal classes or seeds for any difference to reach p < .05: mnist (2 classes)." in notes
     (star,) = [note for note in notes if note.startswith("*")]
     for part in ("normal classes, each with its mean", "over seeds where there is one normal class", "2 comparisons"):
         assert part in star

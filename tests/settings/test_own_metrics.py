@@ -162,7 +162,7 @@ def test_a_module_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
     (tmp_path / "code" / "half.py").write_text("import no_such_module\ndef f(y, score): ...\n")
     plan = plan_of(f"output_dir={tmp_path}", "+metrics.half._target_=half.f")
     write_finished(plan)
-    with pytest.raises(DeepSADError, match=r"metrics.half: half.f cannot be made \(.*no_such_module"):
+    with pytest.raises(DeepSADError, match=r"metrics.half: half.f cannot be created \(.*no_such_module"):
         answer(plan, {})
 
 
@@ -175,22 +175,22 @@ def test_one_that_changes_its_arguments_harms_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["+metrics.p=3"], "metrics.p is 3; give a mapping with _target_, the function (y, score) -> float"),
-        (["+metrics.p.n=3"], "metrics.p is {'n': 3}; give a mapping with _target_"),
+        (["+metrics.p=3"], "metrics.p is 3; it must be a mapping with _target_, the function (y, score) -> float"),
+        (["+metrics.p.n=3"], "metrics.p is {'n': 3}; it must be a mapping with _target_"),
         (["+metrics.p={_target_: own_functions.share, _args_: [1]}"], "metrics.p._args_ is [1], but y and score come"),
         ([asked("auroc", "share")], "metrics.auroc: auroc is the name of another field of the results"),
         ([asked("paper_n", "share")], "metrics.paper_n: paper_n is the name of another field"),
-        (["+metrics={p@5: {_target_: own_functions.share}}"], "metrics.p@5: 'p@5' names a field of metrics.json"),
+        (["+metrics={p@5: {_target_: own_functions.share}}"], "metrics.p@5: 'p@5' becomes a field of metrics.json"),
         (["+metrics.p._target_=nowhere.at_all"], "metrics.p._target_ is nowhere.at_all, whose module is not found"),
         ([asked("p", "gone")], "own_functions.py defines no gone"),
-        ([asked("p", "Class")], "own_functions.py; give a function (y, score, ...)"),
-        ([asked("p", "one")], "own_functions.py takes y; give a function (y, score, ...)"),
+        ([asked("p", "Class")], "own_functions.py; use a function (y, score, ...)"),
+        ([asked("p", "one")], "own_functions.py takes y; use a function (y, score, ...)"),
         ([asked("p", "needing")], "metrics.p lacks n, which own_functions.needing in"),
         (
             [asked("p", "needing"), "+metrics.p.n=1", "+metrics.p.y=1"],
-            "it has n besides y and score, which it is given",
+            "it has n besides y and score, which are passed to it",
         ),
-        ([asked("p", "share"), "+metrics.p.n=1"], "metrics.p.n is no argument of own_functions.share"),
+        ([asked("p", "share"), "+metrics.p.n=1"], "metrics.p.n is not an argument of own_functions.share"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_work(words: list[str], told: str) -> None:
@@ -207,7 +207,7 @@ def test_code_that_cannot_be_read_is_told_before_any_work(tmp_path: Path) -> Non
     for name, text in {"mine": "from . import other\ndef f(y, score): ...\n", "other": "a = = 1\n"}.items():
         (tmp_path / "code" / "outside_metrics" / f"{name}.py").write_text(text)
     (problem,) = problems_of("+metrics.p._target_=outside_metrics.mine.f")
-    assert "other.py, line 1, is no valid Python" in problem
+    assert "other.py, line 1, is not valid Python" in problem
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_the_example_runs_alone_and_a_finished_run_gets_it_without_torch(tmp_pat
     asks = ("train.py", *CONF, "+metrics=ranking", *more)
     again = script(*asks, cwd=tmp_path, python=("-X", "importtime"))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "this run was finished before" in again.stdout
+    assert "this run had already finished" in again.stdout
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
     assert "deepsad_pl.experiment.finished" in imported
     assert "torch" not in imported
@@ -432,7 +432,7 @@ def test_the_example_runs_in_a_stacked_study_also_when_it_is_finished(tmp_path: 
 
     more = (*CONF, "+metrics=ranking", "+metrics.at_3={_target_: ranking.precision_at_n, n: 3}", *study)
     asked = script("sweep.py", *more, "dry_run=true", cwd=tmp_path)
-    assert "2 of those to do only lack a metric, which needs no training" in asked.stdout, asked.stderr
+    assert "2 of those to do lack only a metric, which needs no training" in asked.stdout, asked.stderr
     assert records(tmp_path) == found
     again = script("sweep.py", *more, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr

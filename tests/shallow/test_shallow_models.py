@@ -154,7 +154,7 @@ def test_a_foreign_file_is_refused(content: bytes | None, tmp_path: Path) -> Non
     path = tmp_path / "model.npz"
     save_model(path, MODELS[0])
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    with pytest.raises(DeepSADError, match=r"model\.npz is no readable model .*; give the model file"):
+    with pytest.raises(DeepSADError, match=r"model\.npz is not a readable model .*; use the model file"):
         load_model(path)
 
 
@@ -174,7 +174,7 @@ def test_a_missing_file_a_bare_array_and_a_pickle_are_refused(tmp_path: Path) ->
     [
         ({"format": np.asarray(99)}, "its format is 99"),
         ({"kind": np.asarray("svm")}, "svm"),
-        ({"coef": np.ones(3)}, "one float64 coef a row"),
+        ({"coef": np.ones(3)}, "one float64 coef per row"),
         ({"coef": np.full(90, np.nan)}, "finite coef"),
         ({"rows": ROWS.astype(np.float64)}, "float32 rows"),
         ({"gamma": np.asarray(-1.0)}, "gamma > 0"),

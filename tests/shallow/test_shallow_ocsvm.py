@@ -160,5 +160,5 @@ def test_nu_out_of_range_is_refused(selection: str, nus: list[float], nu: float,
 
 
 def test_another_protocol_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no selection 'best'"):
+    with pytest.raises(ValueError, match="selection is 'best'"):
         fit("best")

@@ -68,7 +68,7 @@ def test_a_subset_without_a_class_is_refused(label: int, name: str) -> None:
 def test_the_holdout_is_stratified(unlabeled: int, normals: int, anomalies: int, seed: int) -> None:
     semi_y = np.random.default_rng(3).permutation(np.repeat([0, 1, -1], [unlabeled, normals, anomalies]))
     if unlabeled + normals < 2:
-        with pytest.raises(DeepSADError, match="needs two training rows or more"):
+        with pytest.raises(DeepSADError, match="needs at least two training rows"):
             holdout_split(semi_y, seed)
         return
     kept, held = holdout_split(semi_y, seed)
@@ -384,7 +384,7 @@ def test_an_impossible_grid_is_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["", "test", "None"])
 def test_another_protocol_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="there is no selection"):
+    with pytest.raises(ValueError, match="selection is '"):
         fit(task_of(), selection=name)
 
 

@@ -204,7 +204,7 @@ def test_large_problems_go_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_impossible_wishes_are_refused() -> None:
-    with pytest.raises(DeepSADError, match="needs two training rows or more"):
+    with pytest.raises(DeepSADError, match="needs at least two training rows"):
         fit("holdout", x=X[:4], semi_y=np.array([0, -1, -1, -1]))
-    with pytest.raises(ValueError, match="there is no selection"):
+    with pytest.raises(ValueError, match="selection is '"):
         fit("best")

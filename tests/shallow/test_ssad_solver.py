@@ -357,7 +357,7 @@ def test_two_calls_give_the_same_bits(normals):
         (labels(60, 2), {"eta_u": 1.5 / 58}, r"add up to 1\.5, .* must reach 2; raise .* or lower kappa to 0\.5$"),
         (labels(60, 0), {"eta_u": 0.01}, r"add up to 0\.6.* must reach 1; raise eta_u to 0\.0166667$"),
         (labels(60, 0, 9), {"kappa": 2.0}, r"kappa is 2, but 0 labeled anomalies .* = 1; lower kappa"),
-        (labels(60, 60), {}, r"0 unlabeled rows .* must reach 2; give unlabeled rows"),
+        (labels(60, 60), {}, r"0 unlabeled rows .* must reach 2; add unlabeled rows"),
         (labels(60, 1, 2), {"eta_u": 0.001, "eta_l": 0.4}, r"kappa 1 and 2 labeled normals .* raise eta_u"),
     ],
 )

@@ -271,7 +271,7 @@ def test_loaders_that_do_not_fit_together_are_refused() -> None:
     def loader(samples: int, width: int = 1) -> BatchLoader:
         return BatchLoader(torch.zeros(samples, width), torch.zeros(samples), torch.zeros(samples), batch_size=2)
 
-    with pytest.raises(ValueError, match="give those with the most first"):
+    with pytest.raises(ValueError, match="order them by that number"):
         StackedLoader([loader(2), loader(8)])
     with pytest.raises(ValueError, match="differ in shape"):
         StackedLoader([loader(2), loader(2, 3)])

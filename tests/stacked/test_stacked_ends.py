@@ -61,9 +61,9 @@ def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
     resumed = outcomes(together(tmp_path / "runs", *cells))
     for outcome, expected in zip(resumed, undisturbed, strict=True):
         run_dir, log = outcome.run_dir, (outcome.run_dir / "train.log").read_text()
-        assert f"pretrain goes on from {run_dir.relative_to(tmp_path)}" in log
-        assert f"fit goes on from {run_dir}" in log
-        assert log.count("goes on from") == 2
+        assert f"pretrain resumes from {run_dir.relative_to(tmp_path)}" in log
+        assert f"fit resumes from {run_dir}" in log
+        assert log.count("resumes from") == 2
         assert losses(run_dir)[0] == each_step_once(epochs)
         assert outcome.record["auroc"] == pytest.approx(expected.record["auroc"], abs=1e-3)
         # Float noise of other company, which 320 steps amplify.
@@ -89,7 +89,7 @@ def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes:
         text = sweep.communicate(timeout=60)[0]
     assert sweep.returncode == 128 + number, text
     assert "Traceback" not in text
-    assert processes == 1 or "interrupted; the same command goes on" in text
+    assert processes == 1 or "interrupted; the same command resumes it" in text
     assert not records(tmp_path)
     run_dirs = [path.parent for path in tmp_path.rglob("train.log")]
     assert len(run_dirs) == 4
@@ -102,7 +102,7 @@ def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes:
             assert read(path).exit_codes == [1]
 
     outcome = alone(tmp_path / "runs", *words, "seed=2")
-    assert "pretrain goes on from" in (outcome.run_dir / "train.log").read_text()
+    assert "pretrain resumes from" in (outcome.run_dir / "train.log").read_text()
     if processes == 1:
         assert losses(outcome.run_dir)[0] == each_step_once({"pretrain": 120, "fit": 1})
 
@@ -217,8 +217,8 @@ def test_a_stack_that_does_not_fit_a_gpu_is_halved(
         found = outcomes(together(tmp_path / "halved", *cells))
     # 5 -> 3 + 2 -> 2 + 1 + 2
     assert [outcome.record["trainer"]["replicas"] for outcome in found] == [2, 2, 1, 2, 2]
-    assert "a stack of 5 does not fit the memory of the GPU" in caplog.text
-    assert "a stack of 3 does not fit the memory of the GPU" in caplog.text
+    assert "a stack of 5 does not fit into GPU memory" in caplog.text
+    assert "a stack of 3 does not fit into GPU memory" in caplog.text
     for outcome, cell in zip(found, cells, strict=True):
         expected = alone(tmp_path / "alone", *cell)
         assert scores(outcome.run_dir) == pytest.approx(scores(expected.run_dir), rel=1e-3)

@@ -391,7 +391,7 @@ class FromNumpy(DeepSADModule):
 
 
 RANDOM = "called random operation while in randomness error mode"
-ELSE = "they come to something else for several at once than for one"
+ELSE = "for several replicas at once they give other results than for one"
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ ELSE = "they come to something else for several at once than for one"
         (TwiceNoisy, "they read seed, in which replicas may differ", SIZES),
         (Counting, "they change attributes of the module", {}),
         (Accumulating, "they change attributes of the module", {}),
-        (SharedNoise, "they draw from a stream that all replicas share", {}),
+        (SharedNoise, "they draw from a random generator that all replicas share", {}),
         (WarmingUp, "they read epochs, in which replicas may differ", {}),
         (ByRate, "lr", {}),
         (Branching, "data-dependent control flow", {}),

@@ -81,4 +81,4 @@ def test_a_study_goes_on_after_a_killed_job_and_after_a_killed_sweep(slurm: None
     assert done.returncode == 0, output_of(done)
     assert len(records(tmp_path)) == 3
     logs = [path.read_text() for path in tmp_path.glob("runs/digits/deep_sad/*/train.log")]
-    assert sum(bool(re.search("goes on from", log)) for log in logs) == 1
+    assert sum(bool(re.search("resumes from", log)) for log in logs) == 1

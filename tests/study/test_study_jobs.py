@@ -259,7 +259,7 @@ def test_a_damaged_note_says_so(tmp_path: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     ((failed, told),) = state_of([job], failures).failed
     assert failed == job
-    assert told.startswith(f"what went wrong is lost, since {path} is damaged (")
+    assert told.startswith(f"the error message is lost, since {path} is damaged (")
 
 
 def test_an_experiment_without_scores_is_to_be_done_and_in_the_report(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ def test_a_launcher_that_cannot_begin_is_told_once(bench: Bench) -> None:
 
 def test_the_launchers_own_error_is_shown_as_it_is(bench: Bench) -> None:
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
-        raise DeepSADError("experiments_per_job is 0; give a number >= 1")
+        raise DeepSADError("experiments_per_job is 0; it must be a number >= 1")
 
-    with pytest.raises(DeepSADError, match=r"^experiments_per_job is 0; give a number >= 1$"):
+    with pytest.raises(DeepSADError, match=r"^experiments_per_job is 0; it must be a number >= 1$"):
         bench.run(launch)
 
 

@@ -63,7 +63,7 @@ def test_a_study_is_run_reported_and_not_run_again(cli: CLI, tmp_path: Path) -> 
     command = shlex.split(done[0]["command"])
     assert command[1].endswith("train.py")
     again = cli("train.py", *command[2:])
-    assert "finished before" in again.stdout, output_of(again)
+    assert "already finished" in again.stdout, output_of(again)
 
     before = report_in(tmp_path)
     second = cli("sweep.py", "study=labeled_anomalies", "action=report")
@@ -138,7 +138,7 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
     assert report_in(killed) == report_in(undisturbed)
     assert len(records(killed)) == 8
     logs = [path.read_text() for path in killed.rglob("train.log")]
-    assert any("goes on from" in log for log in logs)
+    assert any("resumes from" in log for log in logs)
     assert not list(killed.rglob("failures/*.json"))
 
 

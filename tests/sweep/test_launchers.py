@@ -84,7 +84,7 @@ def test_a_job_that_runs_out_of_time_for_good_says_so(tmp_path: Path) -> None:
         os.kill(task_of(sweep.pid), signal.SIGUSR2)
         text = sweep.communicate(timeout=120)[0]
     assert sweep.returncode == 1, text
-    assert "ran out of time; the same command goes on with it" in text
+    assert "ran out of time; the same command resumes it" in text
     (log,) = tmp_path.rglob("train.log")
     assert "the run was stopped" in log.read_text()
     assert "the run failed" not in log.read_text()
@@ -100,7 +100,7 @@ def test_an_interrupted_sweep_cancels_its_jobs(tmp_path: Path, number: signal.Si
         text = sweep.communicate(timeout=120)[0]
     assert sweep.returncode == 128 + number, text
     assert text.count("interrupted: 1 job") == 1
-    assert "cancelled; the same command goes on" in text
+    assert "cancelled; the same command resumes them" in text
     end = time.monotonic() + 20
     while is_running(task) and time.monotonic() < end:
         time.sleep(0.1)
@@ -216,7 +216,7 @@ def test_packs_of_experiments_with_several_tasks_are_refused() -> None:
 def test_numbers_below_one_are_refused(cli: CLI, tmp_path: Path, key: str) -> None:
     done = cli("train.py", "-m", *LOCAL, "seed=0", *SMALL, f"hydra.launcher.{key}=0")
     assert done.returncode == 1
-    assert f"hydra.launcher.{key} is 0; give a number >= 1" in done.stderr
+    assert f"hydra.launcher.{key} is 0; it must be >= 1" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 

@@ -25,7 +25,7 @@ from hydra_plugins.deepsad_optuna_sweeper import OptunaSweeper
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 SEARCH = ["-m", "hydra/sweeper=optuna", "scenario.gamma_l=interval(0.02,0.2)", "method.eta=1,10"]
 QUICK = ["logger=none", "pretrain=none", "trainer.max_epochs=1", "trainer.threads=1"]
-FINISHED = "this run was finished before"
+FINISHED = "this run had already finished"
 
 
 @pytest.fixture

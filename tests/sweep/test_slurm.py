@@ -87,13 +87,13 @@ def test_a_job_that_is_killed_stops_no_other_and_goes_on(start: Start, cli: CLI,
     assert f"job {victim} ended without a result (state CANCELLED)" in text
     assert "seed=1" in text[text.index("1 of 2 jobs") :]
     assert [record["seed"] for record in records(tmp_path)] == [0]
-    assert "goes on from" not in log_of(tmp_path, 1)
+    assert "resumes from" not in log_of(tmp_path, 1)
 
     done = cli("train.py", "-m", *SLURM, *words)
     assert done.returncode == 0, output_of(done)
     assert sorted(record["seed"] for record in records(tmp_path)) == [0, 1]
-    assert "goes on from" in log_of(tmp_path, 1)
-    assert "goes on from" not in log_of(tmp_path, 0)
+    assert "resumes from" in log_of(tmp_path, 1)
+    assert "resumes from" not in log_of(tmp_path, 0)
 
 
 def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(start: Start, tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(start: Sta
     assert sweep.returncode == 0, text
     assert len(records(tmp_path)) == 1
     log = log_of(tmp_path, 0)
-    assert "the run was stopped (SystemExit); the same command goes on with it" in log
-    assert "fit goes on from" in log
+    assert "the run was stopped (SystemExit); the same command resumes it" in log
+    assert "fit resumes from" in log
     assert "failed" not in log
     assert log_out(tmp_path, job).count("Starting with JobEnvironment") == 2
     files = run_files(checkpoint.parent.parent)
@@ -131,7 +131,7 @@ def test_a_job_that_times_out_is_queued_again_and_goes_on(start: Start, tmp_path
     text = end_of(sweep)
     assert sweep.returncode == 0, text
     assert sorted(record["seed"] for record in records(tmp_path)) == [0, 1]
-    assert "fit goes on from" in log_of(tmp_path, 0)
+    assert "fit resumes from" in log_of(tmp_path, 0)
     out = log_out(tmp_path, job)
     assert "this job is timed-out" in out
     assert "Requeued job" in out
@@ -150,7 +150,7 @@ def test_an_interrupted_sweep_cancels_its_jobs(start: Start, tmp_path: Path) -> 
     sweep.send_signal(signal.SIGINT)
     text = end_of(sweep)
     assert sweep.returncode == 128 + signal.SIGINT, text
-    assert f"interrupted: 2 jobs ({first.partition('_')[0]}) cancelled; the same command goes on" in text
+    assert f"interrupted: 2 jobs ({first.partition('_')[0]}) cancelled; the same command resumes them" in text
     assert "Traceback" not in text
     listed = subprocess.run(
         ["squeue", "--noheader", f"--jobs={first},{second}", "--states=PENDING,RUNNING"],

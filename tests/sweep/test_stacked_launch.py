@@ -277,10 +277,18 @@ def test_a_seed_that_divides_the_data_is_not_taken_from_a_neighbour(tmp_path: Pa
 @pytest.mark.parametrize(
     ("script", "words", "told"),
     [
-        ("train.py", ("hydra.launcher.max_replicas=0",), "hydra.launcher.max_replicas is 0; give a whole number >= 1"),
-        ("train.py", ("hydra.launcher.max_replicas=a",), "hydra.launcher.max_replicas is a; give a whole number >= 1"),
-        ("train.py", ("hydra.launcher.n_jobs=0",), "hydra.launcher.n_jobs is 0; give a whole number >= 1"),
-        ("train.py", ("dataset.batch_size=32,0",), "method.batch_size is 0; give a number >= 2"),
+        (
+            "train.py",
+            ("hydra.launcher.max_replicas=0",),
+            "hydra.launcher.max_replicas is 0; it must be a whole number >= 1",
+        ),
+        (
+            "train.py",
+            ("hydra.launcher.max_replicas=a",),
+            "hydra.launcher.max_replicas is a; it must be a whole number >= 1",
+        ),
+        ("train.py", ("hydra.launcher.n_jobs=0",), "hydra.launcher.n_jobs is 0; it must be a whole number >= 1"),
+        ("train.py", ("dataset.batch_size=32,0",), "method.batch_size is 0; it must be a number >= 2"),
         ("sweep.py", ("experiments_per_job=4",), "experiments_per_job is 4, but this hydra/launcher submits no jobs"),
     ],
 )

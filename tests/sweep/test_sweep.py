@@ -55,7 +55,7 @@ def test_a_sweep_ends_with_a_table_and_is_not_done_twice(cli: CLI, tmp_path: Pat
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     second = cli("sweep.py", *sweep)
     assert second.returncode == 0, output_of(second)
-    assert second.stdout.count("finished before") == 4
+    assert second.stdout.count("already finished") == 4
     assert {row[0]: row[1:] for row in table_rows(second.stdout)} == expected
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == files
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]

@@ -248,5 +248,5 @@ def test_what_is_uploaded_is_what_is_written(
 def test_a_refusal_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     server.error = ValueError("project not found")
-    with pytest.raises(DeepSADError, match=r"W&B does not take .*project not found.* make wandb-sync"):
+    with pytest.raises(DeepSADError, match=r"W&B did not accept .*project not found.* make wandb-sync"):
         upload_dashboard(DASHBOARD)

@@ -79,10 +79,10 @@ def test_loggers_enter_no_identity() -> None:
         ("{_target_: pytorch_lightning.loggers.CSVLoger}", "loggers/__init__.py defines no CSVLoger"),
         (
             "{_target_: pytorch_lightning.loggers.CSVLogger, nam: a}",
-            "logger.mine.nam is no argument of pytorch_lightning.loggers.CSVLogger in ",
+            "logger.mine.nam is not an argument of pytorch_lightning.loggers.CSVLogger in ",
         ),
-        ("{_target_: a_lacking_logger.Lacking}", "a_lacking_logger.py needs"),
-        ("{_target_: a_broken_logger.Broken}", "a_broken_logger.py, line 1, is no valid Python"),
+        ("{_target_: a_lacking_logger.Lacking}", "a_lacking_logger.py requires"),
+        ("{_target_: a_broken_logger.Broken}", "a_broken_logger.py, line 1, is not valid Python"),
     ],
 )
 def test_what_is_wrong_with_a_logger_is_told_before_any_work(
@@ -103,7 +103,7 @@ def test_what_is_wrong_with_a_logger_is_told_before_any_work(
         (("logger=[csv,wandb]", "logger.projct=x"), "there is no setting logger.projct; did you mean logger.project?"),
         (("logger=[csv,wandb]", "+logger.projct=x"), "there is no setting logger.projct; did you mean logger.project?"),
         (("logger=[csv,wnadb]",), "logger has no option wnadb; did you mean wandb? (its options: bare, csv, "),
-        (("logger=[csv,wandb]", "logger.mode=cloud"), "logger.mode is 'cloud'; give one of offline, online"),
+        (("logger=[csv,wandb]", "logger.mode=cloud"), "logger.mode is 'cloud'; choose one of offline, online"),
         (("logger=bare",), "there is no setting logger.bare, which a config file sets; for a component of that name, "),
         (
             ("logger=flat",),
@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_logger_is_told_before_any_work(
             ("logger=lightning_csv", "logger.lightning_cvs.name=x"),
             "there is no setting logger.lightning_cvs; did you mean",
         ),
-        (("logger=lightning_csv", "logger.lightning_csv.nam=x"), "logger.lightning_csv.nam is no argument of "),
+        (("logger=lightning_csv", "logger.lightning_csv.nam=x"), "logger.lightning_csv.nam is not an argument of "),
     ],
 )
 def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, cli: CLI, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, 
 )
 def test_a_right_word_about_a_logger_is_not_told_beside_a_wrong_one(words: tuple[str, ...], cli: CLI) -> None:
     done = cli("train.py", *words, "+nonsense=1")
-    assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help shows every one"
+    assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help lists all settings"
 
 
 def test_the_example_runs_alone_beside_wandb(tmp_path: Path) -> None:
@@ -336,10 +336,10 @@ def test_all_loggers_of_a_failed_run_are_closed_as_failed(
 @pytest.mark.parametrize(
     ("node", "told"),
     [
-        ("{_target_: pathlib.PurePath}", "which makes a PurePosixPath; give a class derived from Lightning's Logger"),
+        ("{_target_: pathlib.PurePath}", "which creates a PurePosixPath; use a class derived from Lightning's Logger"),
         (
             "{_target_: fractions.Fraction, numerator: a}",
-            "logger.mine: fractions.Fraction cannot be made (ValueError: ",
+            "logger.mine: fractions.Fraction cannot be created (ValueError: ",
         ),
     ],
 )
@@ -407,7 +407,7 @@ def test_a_trial_of_a_wandb_agent_is_one_experiment_with_several_loggers_too(mon
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
     for chosen in ("[csv,wandb]", "[wandb,csv]"):
         (problem,) = problems_of(f"logger={chosen}", multirun=True)
-        assert "under an agent of W&B" in problem
+        assert "under a W&B agent" in problem
     make_plan(settings_of("logger=csv", LIGHTNING), multirun=True)
 
 

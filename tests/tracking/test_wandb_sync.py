@@ -79,7 +79,7 @@ def test_runs_that_are_uploaded_online_or_empty_are_left_alone(root: Path) -> No
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeepSADError, match="is no folder; give the output_dir"):
+    with pytest.raises(DeepSADError, match="is not a folder; name the output_dir"):
         offline_folders(tmp_path / "nowhere")
 
 
@@ -155,7 +155,7 @@ def test_an_impossible_number_of_jobs_is_refused(
 ) -> None:
     offline(root, "aa")
     assert main([str(root), "--jobs", jobs], fake.command) == 1
-    assert f"jobs is {jobs}; give a number of at least 1" in capsys.readouterr().out
+    assert f"jobs is {jobs}; it must be a number >= 1" in capsys.readouterr().out
 
 
 def test_wandb_itself_refuses_without_a_key(

@@ -56,8 +56,11 @@ def test_the_trainers_arguments_are_read_from_its_source() -> None:
         ("+trainer.extra.max_epochs=3", "trainer.extra.max_epochs is 3, but deepsad_pl sets max_epochs itself"),
         ("+trainer.extra.logger=true", "choose logger=csv or logger=wandb"),
         ("+trainer.extra.fast_dev_run=true", "set trainer.max_epochs=1"),
-        ("+trainer.extra.gradient_clip_value=1", "trainer.extra.gradient_clip_value is no argument of Lightning's"),
-        ("trainer.callbacks=[EarlyStopping]", "trainer.callbacks[0] is 'EarlyStopping'; give a mapping with _target_"),
+        ("+trainer.extra.gradient_clip_value=1", "trainer.extra.gradient_clip_value is not an argument of Lightning's"),
+        (
+            "trainer.callbacks=[EarlyStopping]",
+            "trainer.callbacks[0] is 'EarlyStopping'; it must be a mapping with _target_",
+        ),
         ("trainer.callbacks=[{_target_: nowhere.at_all.Stop}]", "nowhere.at_all.Stop"),
         (
             "trainer.callbacks=[{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: a, pace: 1}]",
@@ -196,8 +199,8 @@ def test_extra_arguments_reach_the_trainers(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("+trainer.extra.gradient_clip_val=much", "does not take"),
-        ("trainer.callbacks=[{_target_: pathlib.Path}]", "give a class derived from pytorch_lightning.Callback"),
+        ("+trainer.extra.gradient_clip_val=much", "does not accept"),
+        ("trainer.callbacks=[{_target_: pathlib.Path}]", "use a class derived from pytorch_lightning.Callback"),
     ],
 )
 def test_what_only_lightning_knows_is_told_in_a_sentence(words: str, told: str, cli: CLI, tmp_path: Path) -> None:
