@@ -1,14 +1,16 @@
-# Set-up happens once and again only when pyproject.toml changes.
+# Set-up runs once, and again when pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Of wandb-sync.
+# Options of wandb-sync: the output folder, and the number of uploads at a time.
 RUNS ?= runs
 JOBS ?= 8
+# Option of test: an expression of pytest's markers.
+MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test bench bench-gpu lint format clean
+.PHONY: help setup run wandb-sync test test-fast bench bench-gpu lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,35 +24,38 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(STAMP)
 
-run: $(STAMP) ## Deep SAD on the embedded digits (ARGS=... goes to train.py)
+run: $(STAMP) ## train Deep SAD on the embedded digits (ARGS=... goes to train.py)
 	$(BIN)/python train.py $(ARGS)
 
 wandb-sync: $(STAMP) ## upload offline W&B runs (RUNS=<output_dir>, JOBS=<uploads at a time>)
 	$(BIN)/python -m deepsad_pl.tracking.wandb_sync "$(RUNS)" --jobs "$(JOBS)" $(ARGS)
 
-test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(STAMP) ## run all tests but the slowest (MARKERS= includes them; ARGS=... goes to pytest)
+	$(BIN)/python -m pytest -n auto -m "$(MARKERS)" $(ARGS)
 
-bench: $(STAMP) ## all benchmarks, one after the other (ARGS=... goes to each of them)
+test-fast: $(STAMP) ## run the unit tests, which take less than a minute
+	$(BIN)/python -m pytest -n auto -m unit $(ARGS)
+
+bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
 	$(BIN)/python -m benchmarks.shallow $(ARGS)
 	$(BIN)/python -m benchmarks.score $(ARGS)
 
-bench-gpu: $(STAMP) ## the benchmarks that a GPU changes, on it (ARGS=... likewise)
+bench-gpu: $(STAMP) ## run the benchmarks that use a GPU (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.sweep --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.scenario --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.score --device cuda $(ARGS)
 
-lint: $(STAMP) ## ruff (check and format) and mypy
+lint: $(STAMP) ## check with ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## let ruff format and mend what it can
+format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove caches of the tools (not runs, not data, not .venv)
+clean: ## remove the caches of the tools (runs, data and .venv stay)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,4 +1,4 @@
-"""Many experiments: train.py in multirun mode, so comma lists need no -m: python sweep.py --help."""
+"""Run many experiments, like train.py -m but without the -m; see python sweep.py --help."""
 
 from deepsad_pl.commands.main import sweep
 

@@ -1,4 +1,4 @@
-"""One experiment, or with -m one for each combination of comma lists: python train.py --help."""
+"""Run one experiment, or with -m one for each combination of comma-separated values; see python train.py --help."""
 
 from deepsad_pl.commands.main import train
 

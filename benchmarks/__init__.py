@@ -1,1 +1,1 @@
-"""What the package costs, beside the obvious other way to do the same; run from a checkout, see the README here."""
+"""Time and memory of the package, compared with the obvious alternative; see benchmarks/README.md."""

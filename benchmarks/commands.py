@@ -1,4 +1,4 @@
-"""Whole sweeps as commands: what a person waits for, start-up included."""
+"""Measure whole sweeps as commands, start-up included."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from benchmarks.harness import seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_BY_ONE = "one by one"
-# The overrides that choose the way to run a sweep.
+# Each way to run a sweep, with the overrides that choose it.
 LAUNCHERS: Mapping[str, tuple[str, ...]] = {
     ONE_BY_ONE: ("hydra/launcher=basic",),
     "joblib": ("hydra/launcher=joblib",),
@@ -20,17 +20,17 @@ LAUNCHERS: Mapping[str, tuple[str, ...]] = {
 
 
 def sweep_case(name: str, dataset: str, device: str, seeds: int, epochs: int | None) -> Callable[[], float]:
-    """A sweep over seeds with ``train.py -m``; each call returns seconds an experiment.
+    """Make a function that runs a sweep over seeds with ``train.py -m`` and returns the seconds per experiment.
 
     Args:
-        name: of :data:`LAUNCHERS`.
-        dataset: what is trained on.
+        name: one of :data:`LAUNCHERS`.
+        dataset: name of the data set.
         device: "cpu" or "cuda".
-        seeds: how many experiments.
-        epochs: of each training at most; None for the whole schedule.
+        seeds: number of experiments.
+        epochs: maximum number of epochs of each training; None: the whole schedule.
 
     Raises:
-        subprocess.CalledProcessError: if the command fails.
+        subprocess.CalledProcessError: by the function, if the command fails.
     """
     words = [
         f"dataset={dataset}",

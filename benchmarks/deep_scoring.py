@@ -1,4 +1,4 @@
-"""Scoring by a network three ways, on random samples of a data set's shape and number."""
+"""Three ways to score with a network, on random samples that match a data set in shape and number."""
 
 import copy
 from typing import Any
@@ -17,7 +17,7 @@ from deepsad_pl.experiment.build import build
 from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.training.trainer import make_trainer
 
-# Shape of a sample, what pixels are divided by, and how many test samples there are.
+# Shape of a sample, divisor of pixel values (None: no pixels), and number of test samples.
 DATASETS: dict[str, tuple[tuple[int, ...], float | None, int]] = {
     "cardio": ((21,), None, 733),
     "thyroid": ((6,), None, 1509),
@@ -31,15 +31,15 @@ _LOOP_BATCH = 200
 
 
 def deep_cases(dataset: str, device: str, sizes: Sizes) -> dict[str, Case]:
-    """Scoring with the Deep SAD module of a data set, untrained: as an experiment does it, by a plain loop, one by one.
+    """Ways to score with an untrained Deep SAD module: a plain loop, as an experiment does it, and one by one.
 
     Args:
-        dataset: of :data:`DATASETS`.
-        device: of the network; samples start in the CPU's memory.
-        sizes: how many samples there are.
+        dataset: one of :data:`DATASETS`.
+        device: device of the network; the samples are in CPU memory at first.
+        sizes: number of samples.
 
     Returns:
-        The plain loop, which the others are compared with, comes first.
+        The cases by name; the plain loop, which is the baseline, comes first.
     """
     plan, source = _plan(dataset, device), _source(dataset, sizes)
     parts = build(plan, source)
@@ -57,7 +57,7 @@ def deep_cases(dataset: str, device: str, sizes: Sizes) -> dict[str, Case]:
         return found
 
     def trainer() -> npt.NDArray[Any]:
-        # As in an experiment, but for the progress bar.
+        # As in an experiment, except for the progress bar.
         make_trainer(plan.trainer, plan.run_dir, 1, []).test(module, datamodule=parts.data, verbose=False)
         found: npt.NDArray[Any] = module.test_result["score"].numpy()
         return found

@@ -1,4 +1,4 @@
-"""A step of training five ways, on random samples of a data set's shape; each way tells its ms a step."""
+"""Several ways to train a network, each measured in ms per step, on random samples of a data set's shape."""
 
 import tempfile
 import time
@@ -31,7 +31,7 @@ from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossReco
 
 PHASES = ("pretrain", "fit")
 BARE = "bare loop"
-# The overrides of what goes through the Trainer.
+# Each way that goes through the Trainer, with its overrides.
 OURS: dict[str, tuple[str, ...]] = {
     "ours": (),
     "ours compiled": ("trainer.compile=true",),
@@ -43,18 +43,18 @@ CASES = (BARE, "per-sample data set", *OURS)
 
 @dataclass(frozen=True)
 class Length:
-    """How much is trained in a run.
+    """The length of a measured training.
 
     Attributes:
-        rows: normal training rows; a twentieth of all are labeled anomalies besides.
-        epochs: over them.
+        rows: number of normal training rows; labeled anomalies are added until they are a twentieth of all rows.
+        epochs: number of epochs over these rows.
     """
 
     rows: int
     epochs: int
 
 
-# Each at least some tenths of a second; rows as in an experiment for the small ones.
+# Each training takes at least a few tenths of a second; small data sets have as many rows as in an experiment.
 FULL = {"cardio": Length(1000, 60), "digits": Length(130, 200), "mnist": Length(2000, 3), "cifar10": Length(1000, 2)}
 QUICK = {"cardio": Length(420, 2)}
 
@@ -62,15 +62,15 @@ QUICK = {"cardio": Length(420, 2)}
 def training_cases(
     dataset: str, phase: str, device: str, length: Length, names: Iterable[str], keep: ExitStack
 ) -> dict[str, Callable[[], float]]:
-    """The ways to train a phase; each call trains and returns ms a step, without the first one.
+    """Make one function per way to train a phase; it trains and returns ms per step, not counting the first step.
 
     Args:
-        dataset: of :data:`DATASETS`.
-        phase: of :data:`PHASES`.
+        dataset: one of :data:`DATASETS`.
+        phase: one of :data:`PHASES`.
         device: "cpu" or "cuda".
-        length: of a run.
-        names: of :data:`CASES`.
-        keep: holds folders and compiled functions until the measuring is over.
+        length: length of a training.
+        names: some of :data:`CASES`.
+        keep: keeps folders and compiled functions until the end of the measurement.
     """
     folder = Path(keep.enter_context(tempfile.TemporaryDirectory()))
     found: dict[str, Callable[[], float]] = {}
@@ -128,7 +128,7 @@ def _bare_loop(phase: Phase, device: str, epochs: int) -> Callable[[], float]:
 
 
 class PerSample(Dataset[tuple[Tensor, Tensor]]):
-    """What torchvision's data sets do: one sample at a time, an image by way of PIL."""
+    """A data set as in torchvision: yields one sample at a time, and converts images with PIL."""
 
     def __init__(self, x: npt.NDArray[Any], semi_y: Tensor) -> None:
         self.x, self.semi_y = x, semi_y
@@ -169,7 +169,7 @@ def _per_sample_loop(phase: Phase, device: str, epochs: int) -> Callable[[], flo
 
 
 class _Clock:
-    """ms a step, from the end of the first one, which also allocates and compiles, to that of the last one."""
+    """Measures ms per step, from the end of the first step, which also allocates and compiles, to that of the last."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -177,7 +177,7 @@ class _Clock:
         self.ms = float("nan")
 
     def step(self, of: int) -> None:
-        """A step has ended, ``of`` is their number."""
+        """Record that a step has ended; ``of`` is the number of all steps."""
         self.steps += 1
         if self.steps == 1:
             self._start = self._now()
@@ -201,7 +201,7 @@ class _ClockCallback(Callback):
 
 
 def plan_of(dataset: str, device: str, output_dir: Path, length: Length, *overrides: str) -> Plan:
-    """Deep SAD on a data set with as many epochs a phase as a run is long."""
+    """Make the plan of a Deep SAD experiment with ``length.epochs`` epochs per phase."""
     groups = [f"dataset={dataset}", "method=deep_sad", "logger=none", f"trainer={'gpu' if device == 'cuda' else 'cpu'}"]
     settings = [f"output_dir={output_dir}", f"trainer.max_epochs={length.epochs}", *overrides]
     with initialize_config_dir(CONF, version_base="1.3"):
@@ -209,7 +209,7 @@ def plan_of(dataset: str, device: str, output_dir: Path, length: Length, *overri
 
 
 def source_of(dataset: str, rows: int) -> Source:
-    """Random samples of a data set's shape and range: so many normal rows and a tenth as many anomalies."""
+    """Draw random samples of a data set's shape and range: ``rows`` normal ones and a tenth as many anomalies."""
     shape, scale, _ = DATASETS[dataset]
     rng = np.random.default_rng(0)
 

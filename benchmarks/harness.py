@@ -1,7 +1,7 @@
-"""What the benchmarks share: cases measured in turn, ratios to a baseline, one table and one JSON file.
+"""Measure cases in turn and compare them with a baseline.
 
-A machine's speed drifts by more than most of what is compared. So the cases of a comparison run in one process, in
-turn, in an order that moves on by one each round, and what is reported first is a ratio.
+The speed of a machine drifts by more than most of the differences to be measured. So all cases of a comparison run in
+one process, in turn, starting with another case in each round, and ratios are reported first.
 """
 
 import time
@@ -27,14 +27,14 @@ class Row:
     """One case of one comparison.
 
     Attributes:
-        what: the comparison, such as the problem and its size.
-        case: the way to do it.
-        unit: of the values.
+        what: name of the comparison, such as the problem and its size.
+        case: name of the case.
+        unit: unit of the values.
         baseline: the case of the same comparison whose ratio is 1.
-        values: one a round, in their order; none where the case was not run.
-        ratio: how many times better than the baseline, of the medians; None where one of the two was not run.
-        note: why it was not run, or what else is to be known.
-        more: further columns by name, the same for all rows of a report.
+        values: one value per round, in order; empty if the case was not run.
+        ratio: how many times better than the baseline the case is, by the medians; None if one of them was not run.
+        note: why the case was not run, or another remark.
+        more: values of further columns of the table, by name.
     """
 
     what: str
@@ -48,26 +48,26 @@ class Row:
 
     @property
     def median(self) -> float | None:
-        """Of the values; None without any."""
+        """The median of the values; None if there are none."""
         return median(self.values) if self.values else None
 
 
 def alternate(
     cases: Mapping[str, Callable[[], float]], *, repeats: int = 5, warmup: int = 1, title: str = ""
 ) -> Measured:
-    """Measure cases in turn, round by round, each round beginning with the next one of them.
+    """Measure cases in turn, round by round; each round starts with the next case.
 
     Args:
-        cases: each call runs a case once and returns its measure, such as seconds or ms a step.
-        repeats: rounds that count, >= 1.
-        warmup: rounds before them whose measures are dropped, >= 0.
-        title: what the progress bar on stderr says, or a line there where that is no terminal.
+        cases: functions that run a case once and return its value, such as seconds or ms per step.
+        repeats: number of rounds that count, >= 1.
+        warmup: number of rounds before them, whose values are dropped, >= 0.
+        title: text of the progress bar on stderr, or of a single line if stderr is no terminal.
 
     Returns:
-        All measures of each case, shape (repeats,) each, in the order of the rounds.
+        The values of each case, one per round, in order.
 
     Raises:
-        ValueError: if there is no case or no round.
+        ValueError: if there are no cases, repeats < 1 or warmup < 0.
     """
     if not cases or repeats < 1 or warmup < 0:
         raise ValueError(f"{len(cases)} cases, repeats {repeats}, warmup {warmup}; at least 1, 1 and 0 are needed")
@@ -89,7 +89,7 @@ def alternate(
 
 
 def seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """How long some work takes, all that it has started on the device included."""
+    """Measure the seconds that some work takes, including all that it starts on the device."""
     _synchronize(device)
     start = time.perf_counter()
     work()
@@ -107,22 +107,22 @@ def rows(
     notes: Mapping[str, str] | None = None,
     more: Mapping[str, Mapping[str, float | str | None]] | None = None,
 ) -> list[Row]:
-    """The rows of one comparison.
+    """Make the rows of one comparison.
 
     Args:
-        what: the comparison.
-        measured: the measures of each case; an empty list where a case was not run.
-        baseline: the case that ratios are to.
-        unit: of the measures.
-        higher_is_better: such as samples a second; of times the lower ones are.
-        notes: of some cases.
-        more: further columns of some cases.
+        what: name of the comparison.
+        measured: values of each case; empty if the case was not run.
+        baseline: the case whose ratio is 1.
+        unit: unit of the values.
+        higher_is_better: true for rates such as samples per second, false for times.
+        notes: remarks on some cases.
+        more: values of further columns for some cases.
 
     Returns:
-        One row a case, in their order.
+        One row per case, in order.
 
     Raises:
-        ValueError: if the baseline is no case.
+        ValueError: if the baseline is not among the cases.
     """
     if baseline not in measured:
         raise ValueError(f"the baseline {baseline!r} is none of the cases {', '.join(measured)}")
@@ -150,7 +150,7 @@ def rows(
 
 @contextmanager
 def quiet_console() -> Iterator[None]:
-    """The progress bars of trainings are drawn, as in an experiment, but not shown beside that of the benchmark."""
+    """Hide the progress bars of trainings; they are still updated, as in an experiment."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -160,7 +160,7 @@ def quiet_console() -> Iterator[None]:
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # Nothing is drawn while something is measured.
+    # The bar is not redrawn during a measurement.
     return Progress(*columns, console=errors, transient=True, auto_refresh=False, disable=not errors.is_terminal)
 
 

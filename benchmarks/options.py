@@ -1,4 +1,4 @@
-"""The command line that all benchmarks share."""
+"""The command-line options that all benchmarks share."""
 
 import argparse
 import os
@@ -14,15 +14,15 @@ from threadpoolctl import threadpool_limits
 
 @dataclass(frozen=True)
 class Options:
-    """What all benchmarks can be told.
+    """The options that all benchmarks share.
 
     Attributes:
-        command: repeats the benchmark from the top of a checkout.
-        repeats: rounds that count.
+        command: command line that repeats the benchmark from the top of a checkout.
+        repeats: number of rounds that count.
         device: "cpu" or "cuda".
-        quick: tiny sizes that show that it works; its figures mean nothing.
-        out: folder of the JSON file; None for ``benchmarks/results``.
-        load: of the machine when it began, its average over a minute: what else was running.
+        quick: whether to use tiny sizes; they show that the benchmark works, but the figures mean nothing.
+        out: folder of the JSON file; None: ``benchmarks/results``.
+        load: load average of the machine over the minute before the start; it shows what else was running.
     """
 
     command: str
@@ -34,11 +34,11 @@ class Options:
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser with the common options, to which a benchmark may add its own.
+    """Make a parser with the shared options; a benchmark may add its own.
 
     Args:
-        name: of the module in ``benchmarks``.
-        description: the first paragraph of it is shown, such as a module's docstring.
+        name: name of the module in ``benchmarks``.
+        description: text whose first paragraph is shown, such as the module's docstring.
     """
     made = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=(description or "").split("\n\n")[0])
     made.add_argument("--repeats", type=_positive, help="rounds that count (default: 5, with --quick 2)")
@@ -52,14 +52,14 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
 def parse(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> tuple[Options, argparse.Namespace]:
-    """Read the command line and let torch, BLAS and OpenMP have the threads that it grants.
+    """Parse the command line, and set the number of threads of torch, BLAS and OpenMP accordingly.
 
     Args:
-        parser: of :func:`parser`.
-        arguments: without the program's name; None for those of this process.
+        parser: a parser made by :func:`parser`.
+        arguments: arguments without the program's name; None: those of this process.
 
     Returns:
-        The common options, and all that was parsed.
+        The shared options, and all parsed arguments.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = parser.parse_args(given)

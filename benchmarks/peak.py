@@ -1,6 +1,6 @@
-"""The peak of memory while samples are scored, beyond what is there before: one case in a process of its own.
+"""Measure by how much scoring raises the peak memory, for one case in a separate process.
 
-It prints one number, in MB; without the files of Linux that tell it, and on the CPU, "unknown".
+The module prints one number, in MB, or "unknown" on the CPU without Linux's /proc files.
 """
 
 import re
@@ -18,24 +18,24 @@ from benchmarks.subjects import cases
 
 _TOP = Path(__file__).resolve().parent.parent
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-# For libraries that load when they are used first.
+# Sizes of a first run, for libraries that load on first use.
 _WARMUP = replace(QUICK, tests=10)
 
 
 def peak(subject: str, case: str, *, device: str, quick: bool) -> float | None:
-    """Measure in a fresh process, with as many threads as this one has.
+    """Measure the rise of the peak memory by a case in a new process, with as many threads as this one has.
 
     Args:
-        subject: what scores, see :func:`~benchmarks.subjects.cases`.
-        case: how.
-        device: "cpu" (its resident memory) or "cuda" (what torch has allocated).
-        quick: whether tiny sizes are meant.
+        subject: the model that scores, one of :func:`~benchmarks.subjects.subjects`.
+        case: the way to score, one of :func:`~benchmarks.subjects.cases`.
+        device: "cpu" for resident memory, or "cuda" for memory allocated by torch.
+        quick: whether to use tiny sizes.
 
     Returns:
-        MB, or None where it cannot be told.
+        MB, or None if unknown.
 
     Raises:
-        subprocess.CalledProcessError: if that process fails; its error message is on stderr.
+        subprocess.CalledProcessError: if the process fails; its error message is on stderr.
     """
     arguments = [subject, case, "--device", device, "--threads", str(torch.get_num_threads())]
     command = [sys.executable, "-m", "benchmarks.peak", *arguments, *(["--quick"] if quick else [])]
@@ -44,7 +44,7 @@ def peak(subject: str, case: str, *, device: str, quick: bool) -> float | None:
 
 
 def rise(case: Case, device: str) -> float | None:
-    """Run a case in this process; by how many MB its peak exceeds what was there before, None where unknown."""
+    """Run a case in this process and return the rise of the peak memory in MB, or None if unknown."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -52,11 +52,11 @@ def rise(case: Case, device: str) -> float | None:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     if not _CLEAR.exists():
         return None
-    # Linux's way to forget the peak so far.
+    # Makes Linux forget the peak so far.
     _CLEAR.write_text("5")
     before = _resident("VmRSS")
     case.run()
-    # Linux counts in batches, so that nothing may seem to be less than nothing.
+    # Linux updates its counters in batches, so the difference may be slightly negative.
     return max(0, _resident("VmHWM") - before) / 2**10
 
 
@@ -67,10 +67,10 @@ def _resident(name: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the peak of one case.
+    """Print the rise of the peak memory by one case.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
     """
     made = parser("peak", __doc__)
     made.add_argument("subject")

@@ -1,4 +1,4 @@
-"""Shallow methods the plain way: a call of a library for every fit, nothing shared between the points of a grid."""
+"""Shallow methods in the plain way: one library call per fit, nothing shared between the points of a grid."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from deepsad_pl.shallow.selection import IntArray
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit has found.
+    """The result of a fit.
 
     Attributes:
-        chosen: gamma, or the bandwidth.
-        objective: half of |w|^2 of a kernel machine; a density's mean log-likelihood of left-out rows.
-        score: of rows, shape (t, D) to (t,).
+        chosen: the selected gamma or bandwidth.
+        objective: half of |w|^2 for a kernel machine, mean log-likelihood of left-out rows for a density.
+        score: scores rows, from shape (t, D) to (t,).
     """
 
     chosen: float
@@ -37,19 +37,19 @@ class Fit:
 
 
 def expansion(x: Matrix, coef: FloatArray, gamma: float, offset: float) -> Fit:
-    """The fit that is a kernel expansion; rows and coefficients of shapes (s, D) and (s,)."""
+    """Make the :class:`Fit` of a kernel expansion from rows, shape (s, D), and coefficients, shape (s,)."""
     model = KernelModel(np.asarray(x, dtype=np.float32), coef, gamma, offset)
     return Fit(gamma, lambda: float(0.5 * coef @ (offset - model.score(model.rows))), model.score)
 
 
 def ocsvm(x: Matrix, gamma: float, nu: float) -> Fit:
-    """scikit-learn's one-class SVM."""
+    """Fit scikit-learn's one-class SVM."""
     svm = OneClassSVM(kernel="rbf", gamma=gamma, nu=nu).fit(x)
     return expansion(svm.support_vectors_, svm.dual_coef_[0], gamma, float(svm.offset_[0]))
 
 
 def ocsvm_grid(x: Matrix, gammas: Sequence[float], nu: float, seed: int) -> Fit:
-    """scikit-learn's one-class SVM at the largest gamma that is consistent on held-out rows."""
+    """Fit scikit-learn's one-class SVM at the largest gamma that is consistent on held-out rows."""
     kept, held = select.holdout_split(np.zeros(len(x), dtype=np.int64), seed)
     fits = (OneClassSVM(kernel="rbf", gamma=gamma, nu=nu).fit(x[kept]) for gamma in gammas)
     rejected = [float((svm.decision_function(x[held]) < 0).mean()) for svm in fits]
@@ -57,7 +57,7 @@ def ocsvm_grid(x: Matrix, gammas: Sequence[float], nu: float, seed: int) -> Fit:
 
 
 def ssad(x: Matrix, semi_y: IntArray, gamma: float) -> Fit:
-    """SSAD's whole dual with kappa = eta_u = eta_l = 1 by cvxopt, on scikit-learn's kernel."""
+    """Solve SSAD's whole dual with cvxopt, for scikit-learn's kernel and kappa = eta_u = eta_l = 1."""
     n, y = len(x), np.where(semi_y == -1, -1.0, 1.0)
     quadratic = rbf_kernel(x.astype(np.float64), gamma=gamma) * np.outer(y, y)
     labeled, eye = np.flatnonzero(semi_y).tolist(), spdiag([1.0] * n)
@@ -77,7 +77,7 @@ def ssad(x: Matrix, semi_y: IntArray, gamma: float) -> Fit:
 
 
 def ssad_grid(x: Matrix, semi_y: IntArray, gammas: Sequence[float], seed: int) -> Fit:
-    """SSAD by cvxopt at the gamma with the best AUROC of held-out labeled anomalies."""
+    """Solve SSAD with cvxopt at the gamma with the best AUROC of held-out labeled anomalies."""
     kept, held = select.holdout_split(semi_y, seed)
     anomalous = (semi_y[held] == -1).astype(np.int64)
     fits = (ssad(x[kept], semi_y[kept], gamma) for gamma in gammas)
@@ -86,7 +86,7 @@ def ssad_grid(x: Matrix, semi_y: IntArray, gammas: Sequence[float], seed: int) -
 
 
 def kde(x: Matrix, bandwidths: Sequence[float], folds: int, seed: int) -> Fit:
-    """scikit-learn's density at the bandwidth of the best likelihood in a cross-validation, by our folds."""
+    """Fit scikit-learn's kernel density at the bandwidth with the best cross-validated likelihood, with our folds."""
     order = select.generator(seed, select.KDE_FOLDS_STREAM).permutation(len(x))
     fold_of = np.empty(len(x), dtype=np.int64)
     for fold, held in enumerate(np.array_split(order, folds)):

@@ -1,4 +1,4 @@
-"""How far AUROC moves in cells that are trained another way: compiled, bf16, as one, or with other rounding."""
+"""How much AUROC changes if experiments are trained another way: stacked, compiled, in bf16, or with other rounding."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from benchmarks.report import report
 
 REFERENCE = "fp32"
 _ALONE = ("hydra/launcher=joblib",)
-# The overrides of each way. Other rounding is what two threads in place of one do to the same sums.
+# Each way to train, with its overrides. Two threads instead of one add up the same sums with other rounding.
 WAYS: Mapping[str, tuple[str, ...]] = {
     REFERENCE: (*_ALONE, "trainer.threads=1"),
     "other rounding": (*_ALONE, "hydra.launcher.n_jobs=1", "trainer.threads=2"),
@@ -24,7 +24,7 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "bf16": (*_ALONE, "trainer.threads=1", "trainer.precision=bf16-mixed"),
     "compile, bf16": (*_ALONE, "trainer.threads=1", "trainer.compile=true", "trainer.precision=bf16-mixed"),
 }
-# Ten cells each: seeds of a table, normal classes of images with a known class that the seed draws.
+# Ten cells per data set: seeds for a table, normal classes for images, whose known anomaly class the seed draws.
 _TABLE = ("scenario.gamma_l=0.01", "seed=0,1,2,3,4,5,6,7,8,9")
 _IMAGES = ("scenario.gamma_l=0.05", "scenario.normal_class=0,1,2,3,4,5,6,7,8,9", "scenario.anomaly_class=null")
 CELLS: Mapping[str, tuple[str, ...]] = {
@@ -43,12 +43,12 @@ _QUICK = ("scenario.normal_class=0,1", "scenario.anomaly_class=null", "trainer.m
 
 
 def aurocs(dataset: str, way: str, cells: Sequence[str], device: str) -> list[float]:
-    """AUROC of every cell of a data set, in [0, 1], in the order of their scenarios and seeds.
+    """Train all cells of a data set and return their AUROCs, in [0, 1], ordered by scenario and seed.
 
     Args:
-        dataset: of :data:`CELLS`.
-        way: of :data:`WAYS`.
-        cells: the overrides that make them.
+        dataset: one of :data:`CELLS`.
+        way: one of :data:`WAYS`.
+        cells: overrides that define the cells.
         device: "cpu" or "cuda".
 
     Raises:
@@ -64,7 +64,7 @@ def aurocs(dataset: str, way: str, cells: Sequence[str], device: str) -> list[fl
 
 
 def measure(options: Options, datasets: Sequence[str], ways: Sequence[str], extra: Sequence[str]) -> list[Row]:
-    """All ways beside the reference, one data set after the other."""
+    """Compare all ways with the reference, one data set after the other."""
     found: list[Row] = []
     for dataset in datasets:
         reference: list[float] = []
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Run the benchmark.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
 
     Returns:
         The JSON file.

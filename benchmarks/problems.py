@@ -1,4 +1,4 @@
-"""The training sets that shallow methods are measured on: a table, and one class of MNIST with another one in it."""
+"""Training sets for benchmarks of shallow methods: a table, and one class of MNIST polluted with another one."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from deepsad_pl.data.sources import image_source
 
 Matrix = npt.NDArray[np.float32]
 
-# Of the rows, as in the paper's experiments: labeled anomalies, and unlabeled rows that are anomalies in truth.
+# Shares of the rows, as in the paper's experiments: labeled anomalies, and anomalies among the unlabeled rows.
 _LABELED, _POLLUTION = 0.05, 0.05
 _QUERIES = 500
 _TABLE_WIDTH, _IMAGE_WIDTH = 21, 784
@@ -21,13 +21,13 @@ _TABLE_WIDTH, _IMAGE_WIDTH = 21, 784
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fitted, and rows that fits are compared on.
+    """A training set, and rows on which fits are compared.
 
     Attributes:
-        name: of the data.
-        x: shape (n, D).
+        name: name of the data.
+        x: training rows, shape (n, D).
         semi_y: 0 unlabeled, -1 known anomaly, shape (n,).
-        queries: shape (500, D).
+        queries: rows to compare fits on, shape (500, D).
     """
 
     name: str
@@ -37,12 +37,12 @@ class Problem:
 
 
 def table(n: int) -> Problem:
-    """Correlated normals in D = 21, as many columns as cardio has, and wider ones as anomalies."""
+    """Correlated normal rows with D = 21, the number of cardio's columns, and anomalies about twice as wide."""
     return _problem(f"table, D={_TABLE_WIDTH}", n, *_drawn(n, _TABLE_WIDTH))
 
 
 def images(n: int) -> Problem:
-    """MNIST's zeros with ones as anomalies, D = 784; where there is no MNIST below the data folder, random pixels."""
+    """MNIST's zeros with ones as anomalies, D = 784; random pixels if there is no MNIST in the data folder."""
     folder = Path(os.environ.get("DEEPSAD_DATA_DIR", "data"))
     if not (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         return random_images(n)
@@ -53,7 +53,7 @@ def images(n: int) -> Problem:
 
 
 def random_images(n: int) -> Problem:
-    """Correlated rows in [0, 1] of MNIST's size."""
+    """Correlated rows with values in [0, 1] and as many columns as MNIST has pixels."""
     normal, anomalous = _drawn(n, _IMAGE_WIDTH)
     return _problem(f"random, D={_IMAGE_WIDTH}", n, expit(normal), expit(anomalous))
 

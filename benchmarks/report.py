@@ -1,4 +1,4 @@
-"""The result of a benchmark: a table on the console, and a JSON file with every value and the machine."""
+"""Report the result of a benchmark: a table on the console, and a JSON file with every value and the machine."""
 
 import json
 import os
@@ -25,13 +25,13 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def report(name: str, rows: Sequence[Row], *, options: Options, notes: Sequence[str] = ()) -> Path:
-    """Print a table, ratios first, that is Markdown too, and write ``<options.out>/<name>.json``.
+    """Print a table in Markdown, ratios first, and write ``<options.out>/<name>.json``.
 
     Args:
-        name: of the benchmark.
-        rows: of all comparisons.
-        options: that it ran under.
-        notes: sentences that belong under the table.
+        name: name of the benchmark.
+        rows: rows of all comparisons.
+        options: options of the benchmark.
+        notes: sentences printed below the table.
 
     Returns:
         The JSON file.
@@ -39,7 +39,7 @@ def report(name: str, rows: Sequence[Row], *, options: Options, notes: Sequence[
     about = machine(options.device) | {"load": options.load}
     columns = list(dict.fromkeys(column for row in rows for column in row.more))
     console = Console(highlight=False)
-    # In a file or a pipe a table is as wide as it is.
+    # In a file or a pipe the table has its full width.
     console = console if console.is_terminal else Console(highlight=False, width=300)
     table = Table("ratio", "what", "case", "median", "min ... max", *columns, "note", box=MARKDOWN)
     for row in rows:
@@ -67,7 +67,7 @@ def report(name: str, rows: Sequence[Row], *, options: Options, notes: Sequence[
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on: processor, cores that may be used, threads, versions, the GPU if it is used."""
+    """Describe what the figures depend on: processor, usable cores, threads, versions, and the GPU if it is used."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

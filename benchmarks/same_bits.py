@@ -1,7 +1,8 @@
-"""Whether new code gives the bits of old code, and takes the runs, caches and half-finished runs that it has left.
+"""Check that new code gives the scores of old code, bit for bit, and continues from the old runs and caches.
 
-Each of two checkouts trains every method, alone and in a stack; the scores must be equal to the bit. Then the new code
-meets what the old one has left. Whatever is not as it was is told, and the exit code is 1.
+Two checkouts train every method, alone and in a stack; the scores must be equal, bit for bit. Then the new code must
+use the old code's finished runs and caches, and resume its half-finished runs. All differences are printed; if there
+are any, the exit code is 1.
 """
 
 import argparse
@@ -20,12 +21,12 @@ from deepsad_pl.common.records import RECORD, SCORES
 
 _ALWAYS = ("trainer=cpu", "trainer.threads=1", "logger=none")
 _LAUNCHERS = {"alone": "hydra/launcher=basic", "stacked": "hydra/launcher=stacked"}
-# The checkpoint that shows that the first epoch of a phase is over; so many epochs leave time for a kill.
+# The checkpoint that exists once the first epoch of a phase is over; this many epochs leave time to kill the run.
 _CHECKPOINTS, _EPOCHS = {"pretrain": "pretrain.ckpt", "method": "last.ckpt"}, 150
 
 
 def start(checkout: Path, *words: str) -> Any:
-    """``train.py`` of a checkout, with the Python of its own environment if it has one."""
+    """Start ``train.py`` of a checkout, with the Python of the checkout's own environment if there is one."""
     python = checkout / ".venv" / "bin" / "python"
     command = [str(python) if python.exists() else sys.executable, "train.py", *words, *_ALWAYS]
     env, pipe = {**os.environ, "OMP_NUM_THREADS": "1"}, subprocess.PIPE
@@ -33,10 +34,10 @@ def start(checkout: Path, *words: str) -> Any:
 
 
 def run(checkout: Path, *words: str) -> None:
-    """Run it to its end.
+    """Run ``train.py`` of a checkout to its end.
 
     Raises:
-        SystemExit: with what it says, if it fails.
+        SystemExit: with its output, if it fails.
     """
     process = start(checkout, *words)
     told = "".join(process.communicate())
@@ -45,7 +46,7 @@ def run(checkout: Path, *words: str) -> None:
 
 
 def differences(old: Path, new: Path) -> list[str]:
-    """What the scores in two output folders do not have in common."""
+    """List the differences between the scores in two output folders."""
     scores = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob(SCORES)} for folder in (old, new)]
     told = [f"{name} is in one of them only" for name in sorted(scores[0].keys() ^ scores[1].keys())]
     both = scores[0].keys() & scores[1].keys()
@@ -54,7 +55,7 @@ def differences(old: Path, new: Path) -> list[str]:
 
 
 def rewritten(new: Path, folder: Path, pattern: str, words: Sequence[str]) -> list[str]:
-    """Which files the new code writes anew, or for the first time, in an output folder that the old code has left."""
+    """List the files that the new code writes, new or again, in an output folder of the old code."""
     before = {(path, path.stat().st_mtime_ns) for path in folder.rglob(pattern)}
     run(new, *words, f"output_dir={folder}")
     now = {(path, path.stat().st_mtime_ns) for path in folder.rglob(pattern)}
@@ -62,7 +63,7 @@ def rewritten(new: Path, folder: Path, pattern: str, words: Sequence[str]) -> li
 
 
 def half_finished(old: Path, new: Path, where: Path, phase: str, dataset: str) -> list[str]:
-    """Whether the new code goes on with a run of the old code that was killed after the first epoch of a phase."""
+    """List what goes wrong if the new code resumes an old run that was killed after the first epoch of a phase."""
     words = [f"dataset={dataset}", "method=deep_sad", "trainer.checkpoint_seconds=0"]
     for group in _CHECKPOINTS:
         words += [f"{group}.epochs=[{_EPOCHS if group == phase else 1}]", f"{group}.lr=[1e-3]"]
@@ -81,7 +82,7 @@ def half_finished(old: Path, new: Path, where: Path, phase: str, dataset: str) -
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare by the arguments of a command line, None for this process's; returns 1 if anything is not as it was."""
+    """Compare two checkouts and return 1 if anything differs; arguments of None are those of this process."""
     made = argparse.ArgumentParser("python -m benchmarks.same_bits", description=(__doc__ or "").split("\n\n")[0])
     for name in ("--old", "--new"):
         made.add_argument(name, type=Path, required=True, metavar="CHECKOUT")

@@ -1,4 +1,4 @@
-"""Scenario (i) for Deep SAD in stacks: seconds an experiment beside single ones, the whole of it, and utilisation."""
+"""Scenario (i) with stacked Deep SAD: seconds per experiment compared with single runs, total time, GPU utilisation."""
 
 import subprocess
 import sys
@@ -27,21 +27,21 @@ NOTES = (
     "extrapolated: minutes of 370 trainings, both phases of 150 epochs, from --epochs epochs of a stack of K on random "
     "samples; convolutions and products of forward and backward pass over their time, beside the peak.",
 )
-# Dense TF32, which torch takes for convolutions in 32-true, by a part of the GPU's name.
+# Peak of dense TF32, which torch uses for convolutions in 32-true, by a part of the GPU's name.
 _PEAK_TFLOPS = {"H100": 494.7, "H200": 494.7}
 _EXPERIMENTS, _EPOCHS = 370, 150
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is run.
+    """What the benchmark runs.
 
     Attributes:
-        dataset: of the commands.
-        extrapolated: data set whose scenario is extrapolated.
-        length: of a training for that.
-        narrowing: further words of the study.
-        shortening: further words of every experiment.
+        dataset: data set of the commands.
+        extrapolated: data set for which the scenario's time is extrapolated.
+        length: length of the measured training, for the extrapolation.
+        narrowing: overrides that leave fewer experiments in the study.
+        shortening: overrides that shorten every experiment.
     """
 
     dataset: str
@@ -59,7 +59,7 @@ QUICK = Sizes(
 
 
 def command(script: str, device: str, words: Sequence[str]) -> float:
-    """Seconds of a script of the checkout.
+    """Run a script of the checkout and return its seconds.
 
     Raises:
         subprocess.CalledProcessError: if it fails.
@@ -71,7 +71,7 @@ def command(script: str, device: str, words: Sequence[str]) -> float:
 
 
 def ninety(options: Options, repeats: int, sizes: Sizes, singles: int) -> list[Row]:
-    """The experiments of one gamma_l as one study and one by one."""
+    """Measure the experiments of one gamma_l, as one study and one by one."""
     study = [*_study(sizes), "study.axes.gamma_l=[0.05]"]
     experiments = 2 if sizes.narrowing else 90
     seeds = f"seed={','.join(map(str, range(singles)))}"
@@ -85,7 +85,7 @@ def ninety(options: Options, repeats: int, sizes: Sizes, singles: int) -> list[R
 
 
 def whole(options: Options, repeats: int, sizes: Sizes) -> list[Row]:
-    """All of scenario (i)."""
+    """Measure all of scenario (i)."""
     run = {STACKED: lambda: command("sweep.py", options.device, _study(sizes)) / 60}
     measured = alternate(run, repeats=repeats, warmup=0, title="whole")
     return rows(f"{sizes.dataset}, scenario (i)", measured, baseline=STACKED, unit="min")
@@ -97,7 +97,7 @@ def _study(sizes: Sizes) -> list[str]:
 
 
 def extrapolated(options: Options, sizes: Sizes, counts: Sequence[int], peak: float | None) -> list[Row]:
-    """The whole scenario on images that are too many to run it, by phases and stacks of K."""
+    """Extrapolate the time of the scenario on a data set that is too large to run it, for each phase and stack size."""
     found: list[Row] = []
     dataset, length = sizes.extrapolated, sizes.length
     for phase in PHASES:
@@ -122,7 +122,7 @@ def extrapolated(options: Options, sizes: Sizes, counts: Sequence[int], peak: fl
 
 
 def flop_of_step(dataset: str, phase: str, length: Length) -> tuple[int, int]:
-    """FLOP of the products and convolutions of a step of one experiment, forward and backward; steps of an epoch."""
+    """FLOP of products and convolutions in a training step of one experiment, and the number of steps per epoch."""
     with tempfile.TemporaryDirectory() as folder:
         parts = build(plan_of(dataset, "cpu", Path(folder), length), source_of(dataset, length.rows))
     trained = parts.phases[PHASES.index(phase)]
@@ -133,7 +133,7 @@ def flop_of_step(dataset: str, phase: str, length: Length) -> tuple[int, int]:
 
 
 def peak_of(device: str) -> float | None:
-    """TFLOP/s of the GPU at the precision used, or None where nobody has told."""
+    """Peak TFLOP/s of the GPU at the precision used, or None if unknown."""
     if device != "cuda":
         return None
     name = torch.cuda.get_device_name()
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Run the benchmark.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
 
     Returns:
         The JSON file.
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     made.add_argument("--peak", type=float, help="TFLOP/s of the device at the precision used, where it is not known")
     options, chosen = parse(made, arguments)
     sizes = QUICK if options.quick else FULL
-    # Whole studies take minutes: once, unless more is asked for.
+    # Whole studies take minutes, so they run once by default.
     repeats = chosen.repeats or 1
     found: list[Row] = []
     if "ninety" in chosen.parts:

@@ -1,4 +1,4 @@
-"""Samples a second and peak memory when test samples are scored: as an experiment does it, plainly, and one by one."""
+"""Samples per second and peak memory of scoring: as an experiment does it, in the plain way, and one by one."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ NOTES = (
 
 
 def measure(options: Options) -> list[Row]:
-    """All subjects, one after the other."""
+    """Measure all subjects, one after the other."""
     sizes = QUICK if options.quick else FULL
     found: list[Row] = []
     for subject in subjects(options.device, options.quick):
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Run the benchmark.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
 
     Returns:
         The JSON file.

@@ -1,4 +1,4 @@
-"""What it means to score samples in one of several ways."""
+"""Cases of the scoring benchmark and their sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is scored.
+    """Numbers of samples.
 
     Attributes:
-        tests: test samples of a network; None for as many as the data set has.
+        tests: test samples of a network; None: as many as the data set has.
         rows: training rows of a shallow method.
         queries: test rows of a shallow method.
         alone: samples that are scored one by one.
@@ -33,8 +33,8 @@ class Case:
     """A way to score samples.
 
     Attributes:
-        samples: how many a run scores; where not all, the first ones.
-        run: scores them, shape (samples,).
+        samples: number of samples that ``run`` scores; if not all, the first ones.
+        run: returns their scores, shape (samples,).
     """
 
     samples: int

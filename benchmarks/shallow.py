@@ -1,4 +1,4 @@
-"""OC-SVM, KDE and SSAD: seconds of a fit and of a choice among ten, beside plain calls of scikit-learn and cvxopt."""
+"""Seconds of a fit and of a selection among ten, for OC-SVM, KDE and SSAD, compared with plain library calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,22 +33,22 @@ NOTES = (
     "scores: how far apart they are at most on 500 other rows, an offset aside, in standard deviations.",
     "The BLAS in cvxopt's wheels has one thread, whatever --threads says.",
 )
-# Above so many seconds a warm-up says nothing new.
+# Comparisons whose plain way is expected to take more seconds than this get no warm-up.
 _NO_WARMUP_FROM = 2.0
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method both ways.
+    """A method, in our implementation and in the plain way.
 
     Attributes:
-        name: of the method.
+        name: name of the method.
         library: what the plain way calls.
-        power: to which its seconds grow with n, for an estimate of the next size.
-        ours: a problem and candidates to a fit; one candidate is no choice.
-        plain: likewise.
-        candidates: ten.
-        candidate: the one for the single fit.
+        power: p, where the seconds of the plain way grow as n^p; to estimate those of the next size.
+        ours: maps a problem and candidates to a fit; with a single candidate nothing is selected.
+        plain: the same in the plain way.
+        candidates: ten candidates to select from.
+        candidate: maps a problem to the candidate for a single fit.
     """
 
     name: str
@@ -118,18 +118,18 @@ METHODS = (
 def compare(
     method: Method, problem: Problem, candidates: Sequence[float], expected: float, longest: float, repeats: int
 ) -> list[Row]:
-    """Measure a method both ways on one problem, the plain way only where it is not expected to take too long.
+    """Measure a method both ways on one problem; the plain way is left out if it would take too long.
 
     Args:
-        method: what to fit.
+        method: the method to fit.
         problem: the data.
-        candidates: one, or those to choose from.
-        expected: seconds of the plain way, 0 if nothing is known.
-        longest: seconds above which it is not run.
-        repeats: rounds.
+        candidates: a single candidate, or those to select from.
+        expected: estimated seconds of the plain way, 0 if unknown.
+        longest: seconds above which the plain way is not run.
+        repeats: number of rounds.
 
     Returns:
-        The row of the plain way, which is the baseline, and ours.
+        The row of the plain way, which is the baseline, and the row of ours.
     """
     found: dict[str, Fit] = {}
 
@@ -162,13 +162,13 @@ def compare(
 
 
 def measure(options: Options, methods: Sequence[Method], longest: float, sizes: Sequence[int]) -> list[Row]:
-    """Methods on both kinds of data, a size after the other.
+    """Measure methods on both kinds of data, one size after the other.
 
     Args:
-        options: the common ones.
-        methods: which ones.
+        options: the shared options.
+        methods: the methods to measure.
         longest: seconds above which a plain fit is not run.
-        sizes: n, ascending.
+        sizes: values of n, ascending.
     """
     found: list[Row] = []
     for make in (table, random_images if options.quick else images):
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Run the benchmark.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
 
     Returns:
         The JSON file.

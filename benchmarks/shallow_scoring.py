@@ -1,4 +1,4 @@
-"""Scoring by a shallow method three ways."""
+"""Three ways to score with a shallow method."""
 
 from collections.abc import Callable
 
@@ -22,14 +22,14 @@ _NU, _BANDWIDTH = 0.5, 2**0.5
 
 
 def shallow_cases(subject: str, sizes: Sizes) -> dict[str, Case]:
-    """Scoring by the library that the method comes from, by ours, and by ours one by one.
+    """Ways to score with a shallow method: by the library that it comes from, by our model, and one by one.
 
     Args:
-        subject: of :data:`~benchmarks.subjects.SHALLOW`.
-        sizes: how many rows there are.
+        subject: one of :data:`~benchmarks.subjects.SHALLOW`.
+        sizes: numbers of rows.
 
     Returns:
-        The library, which the others are compared with, comes first.
+        The cases by name; the library, which is the baseline, comes first.
     """
     method, data = subject.split()
     problem = _MAKE[data](sizes.rows)
@@ -60,7 +60,7 @@ def _kde(problem: Problem) -> tuple[str, Scorer, Model]:
 
 def _ssad(problem: Problem) -> tuple[str, Scorer, Model]:
     gamma = default_gamma(problem.x)
-    # The kernel of many support vectors, as pollution and small costs bring about.
+    # A small slack cost gives many support vectors, as pollution does.
     solution = solve_ssad_rows(problem.x, gamma, problem.semi_y, eta_u=4 / len(problem.x))
     coef = np.where(problem.semi_y == -1, -1.0, 1.0) * solution.alpha
     support = np.flatnonzero(coef)

@@ -1,4 +1,4 @@
-"""Experiments as one training, on random samples of a data set's shape, beside the bare loop for one of them."""
+"""Train many experiments as one stack, on random samples of a data set's shape."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,19 +19,19 @@ from deepsad_pl.tracking.tracker import NoTracker
 def stacked_case(
     dataset: str, phase: str, device: str, length: Length, replicas: int, keep: ExitStack, columns: int | None = None
 ) -> tuple[Callable[[], float], int]:
-    """Train as many experiments as one; each call returns ms a step of one of them, set-up included.
+    """Make a function that trains K experiments as one stack and returns ms per step and experiment, set-up included.
 
     Args:
-        dataset: whose network and number of columns or pixels.
-        phase: of :data:`~benchmarks.deep_training.PHASES`.
+        dataset: data set that determines the network and the shape of the samples.
+        phase: one of :data:`~benchmarks.deep_training.PHASES`.
         device: "cpu" or "cuda".
-        length: of a training.
-        replicas: K; they differ in their seeds.
-        keep: holds the folder until the measuring is over.
-        columns: of a table in place of the data set's own number.
+        length: length of a training.
+        replicas: K, the number of experiments, which differ in their seeds.
+        keep: keeps the folder until the end of the measurement.
+        columns: number of columns of a table, instead of the data set's own.
 
     Returns:
-        What is to be called; how many steps an epoch has.
+        The function, and the number of steps per epoch.
     """
     folder = Path(keep.enter_context(tempfile.TemporaryDirectory()))
     source = source_of(dataset, length.rows)
@@ -60,5 +60,5 @@ def _with_columns(source: Source, columns: int) -> Source:
 
 
 def doublings(most: int) -> Sequence[int]:
-    """1, 2, 4, ... up to the largest allowed."""
+    """The powers of two from 1 up to ``most``."""
     return [2**i for i in range(most.bit_length()) if 2**i <= most]

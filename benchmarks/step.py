@@ -1,4 +1,4 @@
-"""ms a step of training a network: per-sample data set and DataLoader, a bare loop, the Trainer, compiled, bf16."""
+"""ms per training step of a network: in a bare loop, with a per-sample data set, and with our Trainer."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,12 +20,12 @@ NOTES = (
 
 
 def measure(options: Options, datasets: Sequence[str], cases: Sequence[str]) -> list[Row]:
-    """All networks and phases, one after the other.
+    """Measure all networks and phases, one after the other.
 
     Args:
-        options: of the command line.
-        datasets: whose networks.
-        cases: beside the bare loop.
+        options: the shared options.
+        datasets: data sets whose networks are trained.
+        cases: cases to compare with the bare loop.
     """
     lengths = QUICK if options.quick else FULL
     missing = missing_for_compiling(options.device == "cuda")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Run the benchmark.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
 
     Returns:
         The JSON file.

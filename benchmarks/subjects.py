@@ -1,4 +1,4 @@
-"""All that scores, by name."""
+"""The models of the scoring benchmark, by name."""
 
 from benchmarks.scoring import Case, Sizes
 
@@ -8,14 +8,14 @@ QUICK_SUBJECTS = ("digits", "SSAD table")
 
 
 def subjects(device: str, quick: bool) -> list[str]:
-    """The networks by their data sets and, where it is the CPU that is measured, the shallow methods."""
+    """Names of the models: networks, named by data set, and on the CPU the shallow methods."""
     found = [*NETWORKS, *(SHALLOW if device == "cpu" else ())]
     return [subject for subject in found if not quick or subject in QUICK_SUBJECTS]
 
 
 def cases(subject: str, device: str, sizes: Sizes) -> dict[str, Case]:
-    """The ways to score of one of :func:`subjects`, its baseline first."""
-    # A process that measures the memory of one kind is spared what the other one imports.
+    """The ways to score with one of :func:`subjects`, the baseline first."""
+    # A process that measures the memory of one kind must not import what only the other kind needs.
     if subject in NETWORKS:
         from benchmarks.deep_scoring import deep_cases
 

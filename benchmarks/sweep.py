@@ -1,4 +1,4 @@
-"""Seconds an experiment of many: one by one, side by side, as one training; how it grows with K, n and D."""
+"""Seconds per experiment in a sweep: one by one, in parallel, and stacked; and how stacks scale with K, n and D."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,14 +27,14 @@ _LENGTHS = {
 }
 _QUICK_LENGTH = Length(420, 2)
 _ROWS, _COLUMNS = (500, 1000, 2000, 4000, 8000), (8, 32, 128, 512)
-# Doubling that gains less than this does not pay.
+# Doubling K is worthwhile only above this speed-up.
 _GAIN = 1.05
-# As many experiments as the commands have.
+# Number of experiments per command; stacks of this size are measured, too.
 _SEEDS = 10
 
 
 def commands(options: Options, datasets: Sequence[str], launchers: Sequence[str]) -> list[Row]:
-    """Whole sweeps over seeds, one by one and otherwise."""
+    """Measure whole sweeps over seeds, one by one and with the other launchers."""
     seeds, epochs = (2, 1) if options.quick else (_SEEDS, None)
     found: list[Row] = []
     for dataset in datasets:
@@ -46,7 +46,7 @@ def commands(options: Options, datasets: Sequence[str], launchers: Sequence[str]
 
 
 def replicas(options: Options, datasets: Sequence[str], most: int) -> list[Row]:
-    """How much of a step is left to a replica of K."""
+    """Measure the time per step of one replica in a stack of K, compared with the bare loop."""
     found: list[Row] = []
     for dataset in datasets:
         length = _QUICK_LENGTH if options.quick else _LENGTHS[dataset]
@@ -56,7 +56,7 @@ def replicas(options: Options, datasets: Sequence[str], most: int) -> list[Row]:
                 measured: dict[str, list[float]] = {}
                 for count in sorted({*doublings(most), *([_SEEDS] if most > _SEEDS else [])}):
                     run, _ = stacked_case(dataset, phase, options.device, length, count, keep)
-                    # Each with its own measurements of the baseline, in the same rounds.
+                    # Each K is compared with measurements of the baseline from the same rounds.
                     pair = alternate({**bare, f"K = {count}": run}, repeats=options.repeats, title=f"{dataset} {phase}")
                     found += [
                         row
@@ -72,7 +72,7 @@ def replicas(options: Options, datasets: Sequence[str], most: int) -> list[Row]:
 
 
 def growth(options: Options) -> list[Row]:
-    """How the cost of a replica grows with the rows and the columns of a table."""
+    """Measure how the time of a replica grows with the rows and the columns of a table."""
     replicas_ = 2 if options.quick else 16
     sizes = {"n": _ROWS[:2] if options.quick else _ROWS, "D": _COLUMNS[:2] if options.quick else _COLUMNS}
     found: list[Row] = []
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Run the benchmark.
 
     Args:
-        arguments: of the command line; None for those of this process.
+        arguments: arguments of the command line; None: those of this process.
 
     Returns:
         The JSON file.

@@ -18,16 +18,21 @@ import processes
 import pytest
 from golden_files import GoldenFiles
 from omegaconf import OmegaConf
-from planned import plan_of as plan_of
-from planned import settings_of as settings_of
+from planned import settings_of
+from slurm_jobs import slurm as slurm
 
 from deepsad_pl.experiment.plan import make_plan
 
 if TYPE_CHECKING:
     from deepsad_pl.experiment.run import Outcome
 
-ROOT = processes.ROOT
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
+
+# A test of one of these rooms is no unit test, nor is one that uses, or whose file imports, one of these.
+_WHOLE_ROOMS = frozenset({"stacked", "sweep", "study", "commands", "benchmarks"})
+_WHOLE = frozenset(
+    {"cli", "experiment", "forked_commands", "real_data", "subprocess", "background", "run_script", "run_experiment"}
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +45,21 @@ def pytest_configure(config: pytest.Config) -> None:
         server = ExitStack()
         server.enter_context(processes.fork_server())
         config.add_cleanup(server.close)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a Slurm, and unit tests: no other process, no whole experiment, no real data."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        needs = {*item.fixturenames, *vars(item.module)}
+        if "slurm" in needs:
+            item.add_marker("slurm")
+        elif (
+            needs.isdisjoint(_WHOLE)
+            and item.path.parent.name not in _WHOLE_ROOMS
+            and item.get_closest_marker("slow") is None
+        ):
+            item.add_marker("unit")
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from processes import ROOT
 
 from deepsad_pl.commands.main import CONF
 from deepsad_pl.compose.composer import Composer

@@ -14,7 +14,7 @@ from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.records import read_scores
+from deepsad_pl.common.records import auroc_of, read_scores
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.declared import setting_names
@@ -51,8 +51,8 @@ class Result:
 
     @property
     def auroc(self) -> float:
-        """AUROC on the test set, in [0, 1]."""
-        return float(self.record["auroc"])
+        """AUROC on the test set, in [0, 1]; NaN if the truth of its samples is not known."""
+        return auroc_of(self.record)
 
     @cached_property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -61,7 +61,7 @@ class Result:
 
     @cached_property
     def y(self) -> npt.NDArray[np.int64]:
-        """The ground truth of each test sample, shape (n,): 0 normal, 1 anomaly."""
+        """The ground truth of each test sample, shape (n,): 0 normal, 1 anomaly, -1 not known."""
         return read_scores(self.run_dir)[0]
 
     @cached_property
@@ -77,8 +77,8 @@ class Result:
 
 
 def run(
-    method: str = "deep_sad",
-    dataset: str = "digits",
+    method: str | None = None,
+    dataset: str | None = None,
     overrides: Sequence[str] = (),
     *,
     config_dir: Folder = None,
@@ -87,9 +87,9 @@ def run(
     """Run or resume one experiment, or return its result if it is finished.
 
     Args:
-        method: a choice of ``method``, see :func:`list_methods`.
-        dataset: a choice of ``dataset``, see :func:`list_datasets`.
-        overrides: overrides as on the command line, such as ``"method.eta=2"``.
+        method: a choice of ``method``, see :func:`list_methods`; None: what a preset chooses, else Deep SAD.
+        dataset: a choice of ``dataset``, see :func:`list_datasets`; None: what a preset chooses, else the digits.
+        overrides: overrides as on the command line, such as ``"method.eta=2"`` or ``"+experiment=quick_digits"``.
         config_dir: a folder with your own choices, like ``--config-dir`` of the commands.
         **settings: settings by name: of the scenario (``gamma_l=.05``), of the top level (``seed=1``,
             ``output_dir="runs"``), other groups (``pretrain="none"``), and any other setting whose name is unique
@@ -99,7 +99,7 @@ def run(
         DeepSADError: with every problem found, including unknown and ambiguous names, before any work.
     """
     composer = _composer(config_dir)
-    words = _words(composer, [f"dataset={dataset}", f"method={method}", *overrides], settings)
+    words = _words(composer, [*_chosen(dataset=dataset, method=method), *overrides], settings)
     chosen = composer.settings(words)
     plan = make_plan(chosen)
     where = ["--config-dir", str(config_dir)] if config_dir is not None else []
@@ -116,12 +116,12 @@ def run(
 
 
 def load_data(
-    dataset: str = "digits", overrides: Sequence[str] = (), *, config_dir: Folder = None, **settings: Any
+    dataset: str | None = None, overrides: Sequence[str] = (), *, config_dir: Folder = None, **settings: Any
 ) -> "Source":
     """Load the arrays of a data set, split into training and test data and scaled as in an experiment.
 
     Args:
-        dataset: a choice of ``dataset``, see :func:`list_datasets`.
+        dataset: see :func:`run`.
         overrides: see :func:`run`.
         config_dir: see :func:`run`.
         **settings: see :func:`run`, such as ``seed=1`` and ``data_dir="data"``.
@@ -130,7 +130,7 @@ def load_data(
         DeepSADError: with every problem found.
     """
     composer = _composer(config_dir)
-    plan = make_plan(composer.settings(_words(composer, [f"dataset={dataset}", *overrides], settings)))
+    plan = make_plan(composer.settings(_words(composer, [*_chosen(dataset=dataset), *overrides], settings)))
     from deepsad_pl.experiment.build import load_data as load
 
     return load(plan)
@@ -171,6 +171,10 @@ def _composer(config_dir: Folder) -> Composer:
         path.append("command-line", f"file://{folder}")
         path.append(schema.provider, schema.path)
     return Composer(StrictLoader(path))
+
+
+def _chosen(**groups: str | None) -> list[str]:
+    return [f"{group}={name}" for group, name in groups.items() if name is not None]
 
 
 def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,8 @@
 Heavy libraries are imported only when an experiment starts, so that ``--help`` and errors appear quickly.
 """
 
-import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 import hydra._internal.hydra
@@ -16,14 +15,13 @@ from omegaconf import DictConfig
 
 from deepsad_pl import __version__
 from deepsad_pl.common.ranks import is_main_process
+from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
 from deepsad_pl.data.class_names import quote_names
 from deepsad_pl.settings import about
-
-if TYPE_CHECKING:
-    pass
+from deepsad_pl.study.command_words import held_back, hold_back
 
 CONF = str(about.CONF)
 
@@ -38,7 +36,7 @@ def run_job(cfg: DictConfig) -> float:
         from deepsad_pl.experiment.show_outcome import show_outcome
 
         show_outcome(outcome, compact=multirun)
-    return float(outcome.record["auroc"])
+    return auroc_of(outcome.record)
 
 
 def _run_hydra(config_name: str) -> None:
@@ -76,25 +74,6 @@ def train() -> None:
 # Hydra's flags that show something instead of starting a multirun.
 _INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
-
-# Overrides of a study that are hidden from Hydra, which would apply them to the default method and data set.
-held_back: list[str] = []
-
-
-# The only settings that action=forget passes to Hydra; others may no longer exist.
-_OF_FORGET = ("study", "action", "dry_run", "output_dir", "hydra")
-
-
-def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split off the settings that only some of a study's methods or data sets have; return the rest, then these."""
-    if "action=forget" in words:
-        settings = [w for w in words if "=" in w and not w.startswith("-")]
-        held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
-    else:
-        held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
-    if not any(word.startswith("study=") for word in words):
-        return words, []
-    return [word for word in words if word not in held], held
 
 
 def sweep() -> None:

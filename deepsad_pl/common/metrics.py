@@ -23,6 +23,30 @@ def detection_metrics(scores: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, floa
     return {"auroc": _auroc(normal, anomalous), "average_precision": _average_precision(normal, anomalous)}
 
 
+def metrics_where_known(scores: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float | None]:
+    """As :func:`detection_metrics`, over the samples whose truth is known.
+
+    >>> metrics_where_known([0.1, 0.5, 0.9], [0, -1, 1])
+    {'auroc': 1.0, 'average_precision': 1.0}
+
+    Args:
+        scores: as for :func:`detection_metrics`.
+        y: 0 normal, 1 anomaly, -1 not known, shape (n,).
+
+    Returns:
+        The metrics; each is None if there are no known normal samples or no known anomalies.
+
+    Raises:
+        ValueError: if a score is not finite, or a label is none of these.
+    """
+    scores, y = np.asarray(scores, dtype=np.float64), np.asarray(y)
+    _require_finite(scores)
+    known = y != -1
+    if not {0, 1} <= set(np.unique(y[known]).tolist()):
+        return {"auroc": None, "average_precision": None}
+    return dict(detection_metrics(scores[known], y[known]))
+
+
 def auroc(scores: npt.ArrayLike, y: npt.ArrayLike) -> float:
     r"""The share of (normal, anomaly) pairs that the scores put in the right order; a tie counts half.
 
@@ -51,13 +75,17 @@ def _counts_by_score(scores: npt.ArrayLike, y: npt.ArrayLike) -> tuple[npt.NDArr
     anomaly = y == 1
     if not (anomaly | (y == 0)).all():
         raise ValueError(f"the ground truth must be 0 (normal) or 1 (anomaly), but holds {y[~anomaly & (y != 0)][0]}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} anomaly scores are not finite")
+    _require_finite(values)
     if not 0 < int(anomaly.sum()) < len(anomaly):
         raise ValueError("AUROC needs at least one normal and one anomalous sample")
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     anomalous = np.bincount(group, weights=anomaly, minlength=len(size)).astype(np.int64)
     return size - anomalous, anomalous
+
+
+def _require_finite(values: npt.NDArray[np.float64]) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} anomaly scores are not finite")
 
 
 def _auroc(normal: npt.NDArray[np.int64], anomalous: npt.NDArray[np.int64]) -> float:

@@ -51,6 +51,11 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
+def auroc_of(record: Mapping[str, Any]) -> float:
+    """The AUROC of a record, in [0, 1]; NaN if the test set has no known normal samples or no known anomalies."""
+    return math.nan if record["auroc"] is None else float(record["auroc"])
+
+
 def write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
     """Write ``metrics.json``; a valid one marks the run as finished."""
     write_atomic(run_dir / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
@@ -99,17 +104,20 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
         return
     if record.get("hash") != expected_hash:
         yield f"its hash is {record.get('hash')!r}, the experiment's {expected_hash!r}"
+    counts = record.get("counts")
+    blank = _is_given(record) and _has_no_metrics(counts)
     for key in METRICS:
-        if not (_is_number(record.get(key)) and record[key] <= 1):
-            yield f"its {key} is {record.get(key)!r}, no number in [0, 1]"
+        value = record.get(key, "missing")
+        if value is not None if blank else not (_is_number(value) and value <= 1):
+            yield f"its {key} is {value!r}, no number in [0, 1]"
     for key in ("dataset", "method"):
         if not isinstance(record.get(key), str):
             yield f"its {key} is {record.get(key)!r}, no name"
-    counts = record.get("counts")
-    if not (isinstance(counts, dict) and all(_is_count(counts.get(key)) for key in _COUNTS)):
-        yield f"its counts are {counts!r}, not the numbers of {', '.join(_COUNTS)}"
-    elif not (counts["test_normal"] and counts["test_anomalous"]) or (
-        counts["test_normal"] + counts["test_anomalous"] != counts["test"]
+    kinds = [key for key in _COUNTS if key != "pollution" or not _is_given(record)]
+    if not (isinstance(counts, dict) and all(_is_count(counts.get(key)) for key in kinds)):
+        yield f"its counts are {counts!r}, not the numbers of {', '.join(kinds)}"
+    elif not (_is_given(record) or (counts["test_normal"] and counts["test_anomalous"])) or (
+        counts["test_normal"] + counts["test_anomalous"] + counts.get("test_unknown", 0) != counts["test"]
     ):
         yield f"its counts of test samples do not fit: {counts!r}"
     seconds = record.get("seconds")
@@ -130,6 +138,17 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
         yield f"its scores are {scores!r}, not the bytes and sha256 of {SCORES}"
 
 
+def _is_given(record: Mapping[str, Any]) -> bool:
+    """Whether the labels came with the data, so that the truth of test samples need not be known."""
+    scenario = record.get("scenario")
+    return isinstance(scenario, dict) and scenario.get("given") is True
+
+
+def _has_no_metrics(counts: Any) -> bool:
+    """Whether AUROC is not defined, since there are no known normal or no known anomalous test samples."""
+    return isinstance(counts, dict) and 0 in (counts.get("test_normal"), counts.get("test_anomalous"))
+
+
 def _is_number(value: Any) -> bool:
     return _is_finite(value) and bool(value >= 0)
 
@@ -142,20 +161,32 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt.ArrayLike) -> dict[str, Any]:
+def write_scores(
+    run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt.ArrayLike, ids: npt.ArrayLike | None = None
+) -> dict[str, Any]:
     """Write ``scores.csv``: position in the test set, ground truth and anomaly score of every test sample.
+
+    Args:
+        run_dir: the run folder.
+        idx: position of each sample in the test set, shape (n,).
+        y: its ground truth: 0 normal, 1 anomaly, -1 not known, which leaves the cell empty, shape (n,).
+        score: its anomaly score, shape (n,).
+        ids: names of all test samples, by position, for a column ``id``; None: no such column.
 
     Returns:
         The ``bytes`` and ``sha256`` of the file, for the record.
     """
-    text = io.StringIO()
+    text, names = io.StringIO(), None if ids is None else np.asarray(ids)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("index", "y", "score"))
+    writer.writerow(("index", "y", "score", *(("id",) if names is not None else ())))
     scores = np.asarray(score)
     # With this many digits a number is read back bit for bit.
     digits = 9 if scores.dtype == np.float32 else 17
     rows = zip(np.asarray(idx).tolist(), np.asarray(y).tolist(), scores, strict=True)
-    writer.writerows((i, label, f"{value:.{digits}g}") for i, label, value in rows)
+    writer.writerows(
+        (i, "" if label < 0 else label, f"{value:.{digits}g}", *((names[i],) if names is not None else ()))
+        for i, label, value in rows
+    )
     content = text.getvalue().encode()
     write_atomic(run_dir / SCORES, content)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -164,7 +195,7 @@ def write_scores(run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt
 def read_scores(run_dir: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Read the ground truth and anomaly score of every test sample, shape (n,) each, in the order of ``scores.csv``.
 
-    Columns are found by name; other columns are ignored.
+    The ground truth is -1 where it is not known. Columns are found by name; other columns are ignored.
 
     Raises:
         OSError: if the file does not exist or cannot be read.
@@ -222,7 +253,8 @@ def _parsed(content: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
         if any(len(row) != len(header) for row in rows):
             raise ValueError(f"a row has not {len(header)} columns")
         columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
-        index, y = (np.array([int(value) for value in columns[name]], np.int64) for name in ("index", "y"))
+        index = np.array([int(value) for value in columns["index"]], np.int64)
+        y = np.array([int(value or -1) for value in columns["y"]], np.int64)
     except (csv.Error, OverflowError) as error:
         raise ValueError(str(error)) from error
     return index, y, np.array([float(value) for value in columns["score"]])

@@ -140,7 +140,7 @@ class Composer:
         plain = [o for o in parsed if o.key_or_group in _PLAIN and _is_plain(o)]
         rest = [o for o in parsed if o not in plain]
         settings, refers = self._without(rest)
-        if refers:
+        if refers or "given" in settings["scenario"]:
             return self._without(parsed)[0]
         settings = {**settings, "scenario": dict(settings["scenario"])}
         for override in plain:

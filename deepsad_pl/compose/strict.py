@@ -6,13 +6,14 @@ Hydra itself stops at the first one, proposes to add it with ``+``, and accepts 
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
@@ -243,7 +244,7 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
     if override.is_delete() or override.package is not None:
         return
     options = loader.get_group_options(group, ObjectType.CONFIG)
-    chosen = list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
+    chosen = list(_values(override))
     if group in GROUPS and group != "logger" and any(isinstance(value, list) for value in chosen):
         yield f"{override.input_line}: give one {group}, or several without brackets, each of which is then run"
         return
@@ -294,7 +295,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
             "for the folder that has metrics/<file>.yaml"
         )
         return
-    for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
+    for value in _values(override):
         is_there = OmegaConf.select(cfg, key, throw_on_missing=False) is not None
         if override.is_add() and is_there and not isinstance(value, dict | list):
             yield f"{line}: there is a setting {key} already; leave out the +"
@@ -303,6 +304,17 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
             OmegaConf.update(cfg, key, value, merge=True, force_add=True)
         except OmegaConfBaseException as error:
             yield f"{line}: {first_sentence(error)}"
+
+
+def _values(override: Override) -> Iterator[Any]:
+    """The values of an override: one, those of a sweep, or the ends of an interval, which only a search can sweep."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        yield from (value.start, value.end)
+    elif override.is_sweep_override():
+        yield from override.sweep_iterator()
+    else:
+        yield value
 
 
 def _drop_undeclared(cfg: DictConfig, *, said_by: str = "") -> list[str]:

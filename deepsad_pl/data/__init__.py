@@ -1,1 +1,1 @@
-"""From files to batches; nothing here knows a method."""
+"""Load data sets, draw training sets and yield batches; nothing here depends on a method."""

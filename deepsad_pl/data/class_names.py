@@ -1,7 +1,7 @@
-"""Class names are text, but a configuration may turn one into another value: ``1_0`` into 10, ``true`` into True.
+"""Resolve class names that the configuration may have turned into other values: ``1_0`` into 10, ``true`` into True.
 
-Hydra's command line and YAML each have rules of their own for that. A value that arrives here is looked up among what
-each name would have become under these rules.
+Hydra's command line and YAML have different rules for this. A value that is not a string is compared with what each
+class name becomes under either set of rules.
 """
 
 import re
@@ -19,44 +19,46 @@ _POINT = rf"(?:{_INT}\.|{_INT}?\.[0-9](?:_?[0-9])*)"
 _HYDRA_INT = re.compile(rf"[+-]?{_INT}")
 _HYDRA_FLOAT = re.compile(rf"[+-]?(?:{_POINT}|(?:{_INT}|{_POINT})e[+-]?[0-9](?:_?[0-9])*|inf|nan)", re.IGNORECASE)
 
-# Nothing else can be anything but text in YAML, or needs quotes there.
+# Names that YAML may read as something other than text. All others are text, or have to be quoted in YAML anyway.
 _MAYBE_YAML = re.compile(r"~|(?:[0-9+.-]|true|false|yes|no|on|off|null)[0-9A-Za-z_.:+-]*", re.IGNORECASE)
 
-# A setting of the command line that names classes, without Hydra's functions, dictionaries and escapes.
+# A command-line override that names classes; values with Hydra's functions, dictionaries or escapes do not match.
 _CLASS_SETTING = re.compile(
     r"(\+{0,2}(?:scenario\.(?:normal|anomaly)_class|study\.(?:normal|anomaly)_classes)=)([^({\\]*)"
 )
-# Of its comma lists and lists: something in quotes, or all up to the next comma or bracket.
+# An element in the value of such an override (a list or a comma-separated sweep): a quoted string, or everything up to
+# the next comma or bracket.
 _ELEMENT = re.compile(r"""'[^']*'|"[^"]*"|[^\[\],'"]+""")
 
 
 def composed(name: str) -> str:
-    """A name in composed Unicode (NFC), so that both ways of writing an accent are one name."""
+    """Normalize a name to composed Unicode (NFC), so that both encodings of an accented letter are equal."""
     return unicodedata.normalize("NFC", name)
 
 
 @cache
 def readings(name: str) -> frozenset[str]:
-    """What an unquoted name becomes on the command line or in YAML, where that is no text.
+    """The values other than text that an unquoted name becomes on the command line and in YAML.
 
     Returns:
-        The ``repr`` of each value, which keeps 1, 1.0 and True apart and makes NaN equal to itself.
+        The ``repr`` of each value, which distinguishes 1, 1.0 and True and makes NaN equal to itself.
     """
     return frozenset(repr(value) for value in (_hydra(name), _yaml(name)) if not isinstance(value, str))
 
 
 def resolve_class(requested: object, classes: Sequence[str]) -> int:
-    """The index of a class given by name or by index; a name wins.
+    """Find the index of a class given by name or index; a name takes precedence over an index.
 
-    A string is a name first: exactly, then regardless of case and, but for numbers, punctuation (``ankle-boot`` is
-    ``Ankle boot``). A number or a bool is the class whose unquoted name is read as it (see :func:`readings`).
+    A string is compared with the names first exactly, then ignoring case and (except in numbers) punctuation, so that
+    ``ankle-boot`` matches ``Ankle boot``. A number or a bool matches the class whose unquoted name is read as that
+    value (see :func:`readings`). A whole number that matches no name is an index.
 
     Args:
         requested: name or index.
         classes: the names of all classes.
 
     Raises:
-        DeepSADError: if there is no such class, or there are several.
+        DeepSADError: if no class matches, or several do.
     """
     names = [composed(name) for name in classes]
     index: object = requested
@@ -86,16 +88,16 @@ def resolve_class(requested: object, classes: Sequence[str]) -> int:
 
 
 def read_alike(classes: Sequence[str]) -> bool:
-    """Whether two of the names are read as one value, so that they must be quoted."""
+    """Whether two of the unquoted names would be read as the same value, so that names have to be quoted."""
     found = [reading for name in classes for reading in readings(name)]
     return len(found) > len(set(found))
 
 
 def quote_names(word: str) -> str:
-    """A word of the command line with quotes around class names that Hydra would refuse or turn into other values.
+    """In a command-line argument, quote the class names that Hydra would refuse or turn into other values.
 
-    These are numbers, bools and names with letters beyond a to z. Whole numbers that may be indices, such as 7, and
-    null stay as they are.
+    These are numbers, bools and names with non-ASCII characters. Whole numbers that may be indices, such as 7, and null
+    stay unquoted.
     """
     setting = _CLASS_SETTING.fullmatch(word)
     if setting is None:
@@ -141,7 +143,7 @@ def _yaml(name: str) -> Reading | str:
 
 
 def _how(names: Sequence[str]) -> str:
-    """How these names are written so that they stay text; the shell takes the outer quotes away."""
+    """How to quote these names so that they stay text; the shell removes the outer quotes."""
     in_yaml = [f'"{name}"' for name in names]
     in_shell = [f"'{name}'" for name in in_yaml]
     return f"{', '.join(in_shell)} on the command line, {', '.join(in_yaml)} in YAML"
@@ -153,6 +155,6 @@ def _positions(flags: Sequence[bool]) -> list[int]:
 
 def _fold(name: str) -> str:
     if readings(name):
-        # 1.5 is not 1_5.
+        # Punctuation matters in numbers: 1.5 is not 1_5.
         return composed(name).casefold()
     return re.sub(r"[\W_]+", "-", composed(name).casefold())

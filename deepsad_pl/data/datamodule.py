@@ -1,4 +1,4 @@
-"""The LightningDataModule of every data set: tensors in memory, batches by index."""
+"""The LightningDataModule for all data sets: tensors in memory, batches drawn by index."""
 
 import hashlib
 import math
@@ -13,34 +13,35 @@ from torch import Tensor
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
-from deepsad_pl.data.scenario import Scenario, draw_training_set
+from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
 
-# Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
+# Samples in a scoring batch, fewer for large images: the activations of more would not fit into a CPU's caches.
 _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 
 class AnomalyDataModule(LightningDataModule):
-    """A semi-supervised training set and the whole test set of a source, under a scenario.
+    """The semi-supervised training set drawn from a source for a scenario, and the source's whole test set.
 
     Batches are ``(x, semi_y, y, idx)``: float32 input (B, ...), semi-label (0 unlabeled, +1 known normal, -1 known
     anomaly), ground truth (0 normal, 1 anomaly; never read in training) and the position in the training or test set.
 
     Args:
         source: the data.
-        scenario: who is normal, labeled, polluting.
-        classes: class names, for messages.
-        batch_size: global, over all ranks.
-        seed: of the shuffling.
+        scenario: which classes are normal, and how many rows are labeled or pollution.
+        classes: class names, for error messages.
+        batch_size: global batch size, over all ranks.
+        seed: seed of the shuffling.
         labeled_anomalies: whether labeled anomalies are part of the training data.
 
     Attributes:
-        training_set: the rows drawn.
-        counts: how many training rows of each kind there are.
+        training_set: the rows drawn for the scenario; always includes the labeled anomalies.
+        counts: the number of training rows of each kind.
 
     Raises:
-        DeepSADError: if the scenario cannot be had from the data, or a batch would hold a single sample.
+        DeepSADError: if the data do not suffice for the scenario, there are fewer class names than classes, the test
+            data are all normal or all anomalous, or a training batch would hold a single sample.
     """
 
     def __init__(
@@ -58,25 +59,22 @@ class AnomalyDataModule(LightningDataModule):
         self.scenario = scenario
         self.batch_size = batch_size
         self.seed = seed
-        highest = int(max(source.labels_train.max(), source.labels_test.max()))
-        if classes and highest >= len(classes):
-            raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
-        self.training_set = draw_training_set(source.labels_train, scenario, classes)
+        self.training_set = _training_set(source, scenario, classes)
         keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
         self._rows = self.training_set.index[keep]
         drawn = self.training_set.counts
         self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0)
         self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
         self._y = torch.from_numpy(self.training_set.y[keep])
-        self._test_y = torch.from_numpy((~np.isin(source.labels_test, scenario.normal_classes)).astype(np.int64))
+        self._test_y = torch.from_numpy(_test_truth(source, scenario))
         self._check()
 
     def _check(self) -> None:
-        anomalies, total = int(self._test_y.sum()), len(self._test_y)
-        if not 0 < anomalies < total:
+        normals, anomalies = (int((self._test_y == label).sum()) for label in (0, 1))
+        if not (normals and anomalies) and not is_given(self.scenario):
             raise DeepSADError(
-                f"the test data hold {total - anomalies} normal and {anomalies} anomalous samples, but AUROC needs "
-                "both; choose another scenario.normal_class"
+                f"the test data hold {normals} normal and {anomalies} anomalous samples, but AUROC needs both; choose "
+                "another scenario.normal_class"
             )
         smallest = len(self._rows) // self.batches
         if smallest < 2:
@@ -86,7 +84,7 @@ class AnomalyDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Refuse to validate without data for it: the test set is read once, after training.
+        """Refuse to validate on this data module: it has no validation set, and the test set is only for ``test``.
 
         Raises:
             DeepSADError: in ``trainer.validate(datamodule=...)``, unless a subclass has a ``val_dataloader``.
@@ -94,7 +92,7 @@ class AnomalyDataModule(LightningDataModule):
         if stage != "validate" or type(self).val_dataloader is not LightningDataModule.val_dataloader:
             return
         assert self.trainer is not None
-        # A Trainer that has fitted on this data module sets it up even if it is given a loader now.
+        # After fit, a Trainer sets this data module up even if validate is given another loader, which is allowed.
         if self.trainer.validate_loop._data_source.instance is self:
             raise DeepSADError(
                 "there is no validation set, and the test set is for trainer.test alone; hold out labeled samples of "
@@ -102,22 +100,23 @@ class AnomalyDataModule(LightningDataModule):
             )
 
     def __str__(self) -> str:
-        """How many samples there are of each kind."""
+        """The number of training and test samples of each kind."""
         return f"{type(self).__name__}: training {asdict(self.counts)}, test {self.test_counts}"
 
     @property
     def test_counts(self) -> dict[str, int]:
-        """How many test samples there are of each kind."""
-        anomalies = int(self._test_y.sum())
-        return {"test": len(self._test_y), "test_normal": len(self._test_y) - anomalies, "test_anomalous": anomalies}
+        """The number of test samples of each kind; ``test_unknown`` only if the truth of some is not known."""
+        normal, anomalous, unknown = (int((self._test_y == label).sum()) for label in (0, 1, -1))
+        counts = {"test": len(self._test_y), "test_normal": normal, "test_anomalous": anomalous}
+        return counts | ({"test_unknown": unknown} if unknown else {})
 
     @property
     def batches(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in a training epoch."""
         return -(-len(self._rows) // self.batch_size)
 
     def digest(self) -> str:
-        """A hash of what is trained on: the rows' positions and their values, no labels."""
+        """A hash of the training rows: their positions and values, without labels."""
         digest = hashlib.sha256(np.ascontiguousarray(self._rows).data)
         digest.update(np.ascontiguousarray(self._x_train()).data)
         return digest.hexdigest()
@@ -133,7 +132,7 @@ class AnomalyDataModule(LightningDataModule):
         return self._test_y.numpy()
 
     def ordered_dataloader(self) -> BatchLoader:
-        """The training set in its own order, in batches as for scoring."""
+        """The training set in its original order, in batches of the size used for scoring."""
         x = torch.from_numpy(self._x_train())
         return self._loader(x, self._semi_y, self._y, batch_size=self._eval_batch_size)
 
@@ -151,14 +150,14 @@ class AnomalyDataModule(LightningDataModule):
         return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
 
     def test_dataloader(self) -> BatchLoader:
-        """The whole test set in its own order."""
+        """The whole test set in its original order."""
         unlabeled = torch.zeros_like(self._test_y)
-        # A copy: a memory-mapped array is read-only and its pages come and go.
+        # A copy: a memory-mapped array is read-only, and its pages may have to be read from disk again.
         x = torch.from_numpy(np.array(self.source.x_test))
         return self._loader(x, unlabeled, self._test_y, batch_size=self._eval_batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
-        """The whole test set in its own order."""
+        """The whole test set in its original order."""
         return self.test_dataloader()
 
     def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
@@ -168,3 +167,24 @@ class AnomalyDataModule(LightningDataModule):
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         tensors = (tensor.to(device) for tensor in (x, semi_y, y))
         return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
+
+
+def _training_set(source: Source, scenario: Scenario, classes: tuple[str, ...]) -> TrainingSet:
+    if is_given(scenario):
+        if source.semi_y_train is None:
+            raise DeepSADError(
+                "scenario=given uses labels that come with the data, but these bring none; use scenario=default, or a "
+                "data set with labels, such as dataset=table"
+            )
+        return given_training_set(source.semi_y_train)
+    highest = int(max(source.labels_train.max(), source.labels_test.max()))
+    if classes and highest >= len(classes):
+        raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
+    return draw_training_set(source.labels_train, scenario, classes)
+
+
+def _test_truth(source: Source, scenario: Scenario) -> npt.NDArray[np.int64]:
+    """The ground truth of the test set: 0 normal, 1 anomaly, -1 not known (only with given labels)."""
+    if is_given(scenario):
+        return source.labels_test.astype(np.int64)
+    return (~np.isin(source.labels_test, scenario.normal_classes)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Decoded images on disk: arrays that are checked whenever they are loaded, and written anew if they are damaged."""
+"""Cache of decoded images on disk: the arrays are checked on every load and written again if they are damaged."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ _WAY_OUT = "choose another data_dir"
 
 
 def load_or_write(cache_dir: Path, key: str, names: Sequence[str], write: Callable[[Path], None]) -> list[Array]:
-    """Arrays of the cache, memory-mapped; they are written first if they are missing or not what was written.
+    """Load cached arrays, memory-mapped; write them first if they are missing or damaged.
 
     Args:
-        cache_dir: of the cache; made if there is none.
-        key: a hash of all that determines the arrays.
-        names: of the arrays.
-        write: writes ``<name>.npy`` into a folder, for each name.
+        cache_dir: the cache folder; created if missing.
+        key: a hash of everything that determines the arrays.
+        names: names of the arrays.
+        write: writes ``<name>.npy`` for each name into the given folder.
 
     Raises:
         DeepSADError: if the cache cannot be written.
@@ -39,7 +39,7 @@ def load_or_write(cache_dir: Path, key: str, names: Sequence[str], write: Callab
     if not _is_whole(folder, key, names):
         try:
             with locked(_lock(folder), busy="another process decodes the same images", way_out=_WAY_OUT):
-                # It may be that process which has just written them.
+                # Another process may have written them while this one waited for the lock.
                 if not _is_whole(folder, key, names):
                     _write(folder, key, names, write)
         except OSError as error:
@@ -64,7 +64,7 @@ def _manifest(folder: Path, key: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _write(folder: Path, key: str, names: Sequence[str], write: Callable[[Path], None]) -> None:
-    """Write the arrays, under a temporary name until all are there."""
+    """Write the arrays into a temporary folder, which is renamed once it is complete."""
     if folder.exists():
         log.warning("the decoded images in %s are damaged: they are removed and decoded again", folder)
         shutil.rmtree(folder)
@@ -81,7 +81,7 @@ def _write(folder: Path, key: str, names: Sequence[str], write: Callable[[Path],
 
 
 def _remove_parts(cache_dir: Path) -> None:
-    """Remove what killed processes have left; who is still at work holds a lock, and another user's stays."""
+    """Remove the temporary folders of killed processes; those of running processes and of other users stay."""
     for part in cache_dir.glob(".image_folder-*.part"):
         with (
             suppress(BusyError, DeepSADError),

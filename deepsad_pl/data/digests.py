@@ -1,4 +1,4 @@
-"""SHA-256 of data files, remembered between processes so that unchanged files are read once."""
+"""SHA-256 digests of data files, cached between processes so that unchanged files are read only once."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ log = logging.getLogger(__name__)
 
 _FORMAT = 1
 
-# A file that changes twice within one tick of its file system's clock has one ctime for two contents. Two seconds are
-# the longest tick there is (FAT); only a digest of a file that was at rest for longer is remembered.
+# A file that changes twice within one tick of its file system's clock has the same ctime for both contents. The longest
+# tick is two seconds (FAT), so a digest is cached only if the file had not changed for longer than that.
 _TICK_NS = 2_000_000_000
 
-# What this process has learned of a folder and could not write.
+# Digests that this process computed but could not write, by cache file.
 _unwritten: dict[Path, dict[str, tuple[str, str]]] = {}
 
 
 def file_digests(root: Path, names: Sequence[str], cache_dir: Path, *, progress: str = "") -> list[str]:
-    """The SHA-256 of files below a folder.
+    """Compute the SHA-256 of files below a folder, or take it from a cache if the file is unchanged.
 
-    A file is read unless it was read before and has kept its size, mtime, ctime and inode. All files of one resolved
-    ``root`` are remembered in one file of ``cache_dir``, which carries a checksum: a damaged one is made anew. Where
-    ``cache_dir`` cannot be written, only this process remembers.
+    A file is unchanged if it has kept its size, mtime, ctime and inode. The digests of one resolved ``root`` are kept
+    in one file of ``cache_dir``, which carries a checksum; a damaged cache file is written again. If ``cache_dir``
+    cannot be written, the digests are kept in memory, for this process only.
 
     Args:
         root: the folder.
-        names: of the files, relative to ``root``; links are followed.
-        cache_dir: where digests are remembered; made if there is something to remember.
-        progress: the text of a progress bar; empty shows none.
+        names: file names relative to ``root``; links are followed.
+        cache_dir: where the digests are cached; created when the first digest is written.
+        progress: the text of a progress bar; empty for no bar.
 
     Returns:
         The digests in hex, in the order of ``names``.
@@ -47,7 +47,7 @@ def file_digests(root: Path, names: Sequence[str], cache_dir: Path, *, progress:
     remembered = _load(memory, str(root)) | _unwritten.get(memory, {})
     digests: dict[str, str] = {}
     unread: list[str] = []
-    prefix = f"{root}{os.sep}"  # of 100,000 files, Path alone would take half a second
+    prefix = f"{root}{os.sep}"  # with 100,000 files, Path objects would take half a second
     for name in dict.fromkeys(names):
         stamp, digest = remembered.get(name, ("", ""))
         if stamp == _stamp(os.stat(prefix + name)):  # noqa: PTH116
@@ -63,15 +63,15 @@ def file_digests(root: Path, names: Sequence[str], cache_dir: Path, *, progress:
 
 
 def _stamp(stat: os.stat_result) -> str:
-    """What changes whenever the content of a file may have changed.
+    """A string that changes whenever the content of a file may have changed.
 
-    No device number: that of a network file system differs between the machines that share a memory.
+    It leaves out the device number, which differs between machines that share a network file system.
     """
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
 
 
 def _read_all(root: Path, names: Sequence[str], progress: str) -> dict[str, tuple[str, str]]:
-    """Stamp and digest of each file."""
+    """Read all files in threads; returns stamp and digest by name."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda name: _read(root / name), names)
         if progress:
@@ -84,7 +84,7 @@ def _read_all(root: Path, names: Sequence[str], progress: str) -> dict[str, tupl
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """Stamp and digest of a file; the stamp is empty if it does not vouch for the content."""
+    """Stamp and digest of a file; the stamp is empty if the file changed during the read or shortly before it."""
     now = time.time_ns()
     with path.open("rb") as file:
         before = os.fstat(file.fileno())
@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def _load(memory: Path, root: str) -> dict[str, tuple[str, str]]:
-    """Stamp and digest by name; nothing if the file is missing, damaged or another folder's."""
+    """Stamp and digest by name; empty if the cache file is missing, damaged or belongs to another folder."""
     try:
         checksum, _, content = memory.read_bytes().partition(b"\n")
     except OSError:
@@ -109,7 +109,8 @@ def _load(memory: Path, root: str) -> dict[str, tuple[str, str]]:
 
 
 def _store(memory: Path, root: str, learned: dict[str, tuple[str, str]]) -> None:
-    # Read again: another process may have added some. Whoever writes at the same moment costs a reading, no more.
+    # Load again: another process may have added digests. If two processes write at the same moment, the digests of one
+    # are lost and computed again when they are next needed.
     content = json.dumps({"format": _FORMAT, "root": root, "files": _load(memory, root) | learned}).encode()
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

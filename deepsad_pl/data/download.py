@@ -1,4 +1,4 @@
-"""Downloads that are either whole and right, or not there."""
+"""Download files, and keep them only if they are complete and have the expected SHA-256."""
 
 import hashlib
 import os
@@ -24,21 +24,21 @@ def sha256_of(path: Path) -> str:
 
 
 def fetch(url: str, path: Path, sha256: str) -> Path:
-    """Download a file unless it is there, under a temporary name until its SHA-256 is right.
+    """Download a file unless it exists; it gets its final name only after its SHA-256 was checked.
 
-    A file that is already there is used as it is, without touching the network.
+    An existing file is used unchecked, without network access.
 
     Args:
-        url: where it is.
-        path: where it goes; the folder is made.
-        sha256: its checksum, in hex.
+        url: address of the file.
+        path: where to store it; its folder is created if missing.
+        sha256: expected SHA-256, in hex.
 
     Returns:
-        The path.
+        ``path``.
 
     Raises:
-        DeepSADError: if it cannot be had or is not what was expected; names the file, the URL and the way out. Nothing
-            is left under the final name.
+        DeepSADError: if the file cannot be downloaded or stored, or has another SHA-256; the message says how to go on.
+            Nothing is left under the final name.
     """
     if path.exists():
         return path
@@ -80,7 +80,7 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
 def _download(url: str, part: Path, name: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
-        expected = response.length  # None where the server does not say, or says nonsense
+        expected = response.length  # None if the server sends no valid length
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(f"downloading {name}", total=expected)
             received = 0

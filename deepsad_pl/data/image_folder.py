@@ -1,4 +1,4 @@
-"""A folder of images, ``<root>/{train,test}/<class>/**``: what it holds, what identifies it, its arrays."""
+"""Image folders, ``<root>/{train,test}/<class>/**``: list classes and images, hash and decode the images."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 PARTS = ("train", "test")
 
-# Raised when the pixels of a file change, so that what was decoded before is not mistaken for what is decoded now.
+# Increment this whenever decoding changes the pixels of a file, so that images decoded earlier are not reused.
 PIXEL_FORMAT = 2
 
 _T = TypeVar("_T")
@@ -33,12 +33,12 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class _Content:
-    """What lies in an image folder.
+    """The images in an image folder and their hashes.
 
     Attributes:
-        listing: names.
+        listing: names of the images.
         files: name and SHA-256 of each image, in the order of the listing.
-        digest: of the whole folder.
+        digest: hash of the whole folder.
     """
 
     listing: Listing
@@ -47,13 +47,13 @@ class _Content:
 
 
 def class_names(root: Path) -> list[str]:
-    """The classes of both parts together, in the order of their folders; one of the parts may lack some.
+    """The class names of the training and the test part together, sorted by folder; a part may lack some classes.
 
-    Names are in composed Unicode (NFC), whatever the folders on disk are written in.
+    Names are in composed Unicode (NFC), however the folder names are encoded on disk.
 
     Raises:
-        DeepSADError: if ``root``, ``root/train`` or ``root/test`` is missing, there is no class folder, or two folders
-            of a part differ in nothing but Unicode composition.
+        DeepSADError: if ``root``, ``root/train`` or ``root/test`` is missing, there is no class folder, or the names of
+            two folders of a part differ only in Unicode composition.
     """
     for folder in (root, *(root / part for part in PARTS)):
         if not folder.is_dir():
@@ -67,7 +67,7 @@ def class_names(root: Path) -> list[str]:
 
 
 def training_classes(root: Path) -> list[str]:
-    """Those of :func:`class_names` that have an image in ``root/train``; the others are novel."""
+    """The class names that have at least one image in ``root/train``; the other classes are novel."""
     if _trained is None:
         return _training_classes(root)
     if root not in _trained:
@@ -81,10 +81,10 @@ def _training_classes(root: Path) -> list[str]:
 
 
 def scan(root: Path) -> Listing:
-    """The images of each class, also those in its sub-folders and behind links; hidden files and folders are left out.
+    """List the images of each class, also in sub-folders and behind links; hidden files and folders are left out.
 
     Raises:
-        DeepSADError: if ``root`` has not the layout, or a folder cannot be read.
+        DeepSADError: if ``root`` does not have the expected layout, or a folder cannot be read.
     """
     try:
         classes = class_names(root)
@@ -102,7 +102,7 @@ _trained: dict[Path, list[str]] | None = None
 
 @contextmanager
 def looked_at_once() -> Iterator[None]:
-    """Within the block a folder counts as unchanged: only the first look walks through it."""
+    """Inside the block, assume that folders do not change: scan and hash each folder only once."""
     global _digests, _trained
     _digests, _trained = {}, {}
     try:
@@ -112,16 +112,16 @@ def looked_at_once() -> Iterator[None]:
 
 
 def content_digest(root: Path, cache_dir: Path) -> str:
-    """What identifies the content of an image folder wherever it lies: a hash of the images' relative names and bytes.
+    """A hash of the images' relative names and bytes; it does not depend on where the folder is.
 
-    Images are read once; then their hashes are remembered, see :func:`~deepsad_pl.data.digests.file_digests`.
+    Unchanged images are read only once; their hashes are cached, see :func:`~deepsad_pl.data.digests.file_digests`.
 
     Args:
         root: the folder.
-        cache_dir: where the hashes are kept.
+        cache_dir: where the hashes are cached.
 
     Raises:
-        DeepSADError: if the folder has not the layout or cannot be read, or the cache cannot be written.
+        DeepSADError: if the folder does not have the expected layout or cannot be read, or the cache cannot be written.
     """
     if _digests is None:
         return _content(root, cache_dir).digest
@@ -133,24 +133,24 @@ def content_digest(root: Path, cache_dir: Path) -> str:
 def image_folder_arrays(
     root: Path, cache_dir: Path, *, image_size: Sequence[int], channels: int, digest: str | None = None
 ) -> tuple[npt.NDArray[Any], ...]:
-    """The decoded images and their class indices.
+    """Decode the images of a folder, or load them from the cache, with their class indices.
 
-    The decoded images are cached under their content and the shape asked for. Images of another size are resized
-    (antialiased bilinear, without keeping the aspect ratio). One line of the log counts what is skipped in the folder.
+    The decoded images are cached by content and requested shape. Images of another size are resized (antialiased
+    bilinear, without keeping the aspect ratio). A warning counts the files of the folder that are skipped.
 
     Args:
         root: the folder.
-        cache_dir: where the arrays are kept.
+        cache_dir: where the arrays are cached.
         image_size: (H, W).
         channels: 1 (grey) or 3 (RGB).
-        digest: what :func:`content_digest` must be; None takes any.
+        digest: the expected :func:`content_digest`; None accepts any.
 
     Returns:
         x_train (N, C, H, W) uint8 memory-mapped, labels_train (N,), x_test, labels_test.
 
     Raises:
-        DeepSADError: if the folder has not the layout or changes meanwhile, a file cannot be decoded, or the cache
-            cannot be written.
+        DeepSADError: if the folder does not have the expected layout, its digest is not the expected one, it changes
+            while it is read, a part holds no image, a file cannot be decoded, or the cache cannot be written.
     """
     from deepsad_pl.data.decoded_cache import load_or_write
 
@@ -183,10 +183,10 @@ def _content(root: Path, cache_dir: Path) -> _Content:
 
 
 def _folder_digest(root: Path, files: Sequence[tuple[str, str]], cache_dir: Path) -> str:
-    """The digest of a folder with these names and hashes.
+    """The digest of a folder, from the names and hashes of its images.
 
-    It is the same as in pixel format 1 unless an image has other pixels now, so that earlier results stay valid for
-    all folders but those. Finding out takes a look at each image, so the answer is kept in the cache.
+    If every image is still decoded as in pixel format 1, it is the digest of that format, so that earlier results stay
+    valid. To check this every image is opened, so the result is cached.
     """
     before = _digest(files)
     now = _digest([PIXEL_FORMAT, before])
@@ -212,7 +212,7 @@ def _folder_digest(root: Path, files: Sequence[tuple[str, str]], cache_dir: Path
 
 
 def _class_folders(root: Path, part: str) -> dict[str, str]:
-    """The class folders of a part, by class name, which is the folder's in composed Unicode."""
+    """The class folders of a part by class name, which is the folder name in composed Unicode."""
     folders: dict[str, str] = {}
     for entry in filter(is_class, os.scandir(root / part)):
         if (other := folders.setdefault(composed(entry.name), entry.name)) != entry.name:
@@ -237,7 +237,7 @@ def _decode_into(target: Path, root: Path, content: _Content, shape: tuple[int, 
 
     for part, groups in content.listing.images.items():
         names = [name for group in groups for name in group]
-        # Written in order, not through a memory map, where a full disk would kill the process.
+        # Written sequentially: with a memory map, a full disk would kill the process.
         with (target / f"{part}.npy").open("wb") as array:
             np.lib.format.write_array_header_1_0(
                 array, {"descr": "|u1", "fortran_order": False, "shape": (len(names), *shape)}
@@ -247,7 +247,7 @@ def _decode_into(target: Path, root: Path, content: _Content, shape: tuple[int, 
 
 
 def _each(function: Callable[[_T], _R], items: Sequence[_T], text: str) -> Iterator[_R]:
-    """The results in order, computed in threads, with a progress bar."""
+    """Apply a function to all items in threads, with a progress bar; yields the results in order."""
     from rich.progress import track
 
     from deepsad_pl.common.console import console
@@ -257,7 +257,7 @@ def _each(function: Callable[[_T], _R], items: Sequence[_T], text: str) -> Itera
 
 
 def _read(root: Path, name: str, sha256: str) -> bytes:
-    """The bytes of a file, which must be those that were hashed."""
+    """Read a file and check that its hash is still the given one."""
     try:
         content = (root / name).read_bytes()
     except OSError as error:

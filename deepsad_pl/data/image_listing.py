@@ -1,4 +1,4 @@
-"""What lies in a folder of images: the images of each class, and what is left out."""
+"""List an image folder: the images of each class, and the files that are skipped."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-# A file with one of these suffixes has to be an image. Of any other the content decides, so that it has to be opened.
+# A file with one of these suffixes counts as an image. Any other file is opened to see whether it is one.
 _IMAGE_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".jxl", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
@@ -27,8 +27,8 @@ class Listing:
     """The files of an image folder; names are relative to its root, with forward slashes.
 
     Attributes:
-        images: for each part the names of each class's images, in the order of torchvision's ``ImageFolder``.
-        skipped: names of what is left out though it is not hidden, by the reason.
+        images: for each part, the names of each class's images, in the order of torchvision's ``ImageFolder``.
+        skipped: names of the skipped files and links by reason; hidden ones are not listed.
     """
 
     images: dict[str, list[list[str]]]
@@ -36,11 +36,11 @@ class Listing:
 
     @property
     def names(self) -> list[str]:
-        """The images of all parts and classes."""
+        """The names of the images of all parts and classes."""
         return [name for groups in self.images.values() for group in groups for name in group]
 
     def told(self) -> str:
-        """What is skipped, in one line: how many files for which reason, and an example of each."""
+        """One line about the skipped files: the number and an example for each reason."""
         total = sum(map(len, self.skipped.values()))
         reasons = sorted((reason, len(names), min(names)) for reason, names in self.skipped.items())
         listed = "; ".join(f"{reason}: {count}, such as {example}" for reason, count, example in reasons)
@@ -48,11 +48,11 @@ class Listing:
 
 
 def list_images(root: Path, folders: Mapping[str, Sequence[str | None]]) -> Listing:
-    """The images of each class, also those in its sub-folders and behind links; hidden files and folders are left out.
+    """List the images of each class, also in sub-folders and behind links; hidden files and folders are left out.
 
     Args:
         root: the folder.
-        folders: for each part of it the folder of each class, by name; None where the part has none.
+        folders: for each part, the name of each class's folder; None for a class that the part lacks.
 
     Raises:
         OSError: if a folder cannot be read.
@@ -63,12 +63,12 @@ def list_images(root: Path, folders: Mapping[str, Sequence[str | None]]) -> List
 
 
 def holds_images(root: Path, folder: str) -> bool:
-    """Whether there is an image in a folder below ``root``, or in its sub-folders."""
+    """Whether a folder below ``root`` or one of its sub-folders holds an image."""
     return any(True for _ in _walk(root, folder, frozenset(), {}))
 
 
 def is_class(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one, that is not hidden."""
+    """Whether an entry is a class folder: a folder or a link to one, and not hidden."""
     return _kind(entry) == "folder" and not entry.name.startswith(".")
 
 
@@ -86,12 +86,12 @@ def _images_of_part(root: Path, part: str, folders: Sequence[str | None], skippe
             _skip(skipped, f"{part}/{entry.name}", _BROKEN if broken else _OUTSIDE)
     around = frozenset(map(_file_id, (root, root / part)))
     walks = [_walk(root, f"{part}/{folder}", around, skipped) if folder is not None else () for folder in folders]
-    # By folder, then by name.
+    # Sorted by folder, then by file name.
     return [sorted(walk, key=lambda name: name.rpartition("/")) for walk in walks]
 
 
 def _walk(root: Path, folder: str, around: frozenset[tuple[int, int]], skipped: Skipped) -> Iterator[str]:
-    """The images in a folder and its sub-folders; ``around`` are the folders that it lies in."""
+    """Yield the images in a folder and its sub-folders; ``around`` holds the ids of its parent folders."""
     here = _file_id(root / folder)
     if here in around:
         _skip(skipped, folder, _LOOP)

@@ -1,4 +1,4 @@
-"""The six classic benchmark sets of the paper's Table 1 (from ODDS): where they are, what they should be."""
+"""Download, read and check the six classic benchmark sets of the paper's Table 1 (from ODDS)."""
 
 import logging
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _ADBENCH = (
 
 @dataclass(frozen=True)
 class OddsFile:
-    """A file at a fixed commit, and what Table 1 says of it."""
+    """A data file at a fixed commit, with the numbers that Table 1 gives for it."""
 
     file: str
     url: str
@@ -56,10 +56,10 @@ ODDS_FILES = {
 
 
 def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """``X`` (N, D) and ``y`` (N,) of a ``.mat`` or ``.npz`` file, 1 = outlier.
+    """Read ``X`` (N, D) and ``y`` (N,), where 1 = outlier, from a ``.mat`` or ``.npz`` file.
 
     Raises:
-        DeepSADError: if the file cannot be read, lacks a key, or holds what is no table with labels 0 and 1.
+        DeepSADError: if the file cannot be read, lacks a key, or does not hold finite numbers with labels 0 and 1.
     """
     from scipy.io import loadmat
 
@@ -73,7 +73,7 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
         x, y = content["X"], content["y"]
     except KeyError as error:
         raise DeepSADError(f"{path} has no key {error}, but X (N, D) and y (N) are needed; {way_out}") from error
-    except Exception as error:  # each reader raises kinds of its own on damaged files
+    except Exception as error:  # each reader raises its own exception types on damaged files
         raise DeepSADError(f"{path} cannot be read ({type(error).__name__}: {error}); {way_out}") from error
     if (problem := _table_problem(x, y)) is not None:
         raise DeepSADError(
@@ -84,7 +84,7 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
 
 
 def _table_problem(x: Any, y: Any) -> str | None:
-    """What keeps two entries of a file from being a table and its labels."""
+    """Why ``x`` and ``y`` are not a table with labels; None if they are."""
     for name, values in (("X", x), ("y", y)):
         if not isinstance(values, np.ndarray):
             return f"{name} as a {type(values).__name__}"  # such as a sparse matrix
@@ -102,16 +102,16 @@ def _table_problem(x: Any, y: Any) -> str | None:
 
 
 def odds_file(name: str, data_dir: Path) -> Path | None:
-    """The file of a set, ``<data_dir>/odds/<name>.mat`` or ``.npz``, or None where neither is there."""
+    """The file of a data set, ``<data_dir>/odds/<name>.mat`` or ``.npz``; None if neither exists."""
     paths = (data_dir / ODDS_FOLDER / f"{name}{suffix}" for suffix in (".mat", ".npz"))
     return next((path for path in paths if path.exists()), None)
 
 
 def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Rows and labels of a set, downloaded unless its file is there.
+    """Load the rows and labels of a data set; download its file unless it exists.
 
     Raises:
-        DeepSADError: if the file cannot be had or read.
+        DeepSADError: if the file cannot be downloaded or read.
     """
     known = ODDS_FILES[name]
     path = odds_file(name, data_dir) or fetch(known.url, data_dir / ODDS_FOLDER / known.file, known.sha256)

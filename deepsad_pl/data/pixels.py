@@ -1,4 +1,4 @@
-"""One image file to an array of 8-bit pixels."""
+"""Decode an image file to an array of 8-bit pixels."""
 
 import io
 from pathlib import Path
@@ -10,10 +10,10 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from deepsad_pl.common.errors import DeepSADError
 
-# Where Pillow's deep grey modes fill 16 bits, whatever depth the file has: mode, format.
+# (mode, file format) pairs for which Pillow's deep grey values span 16 bits, whatever the bit depth of the file.
 _FULL_RANGE = {("I;16", "PNG"), ("I;16", "JPEG2000"), ("I;16", "IM"), ("I", "PPM")}
 
-# What undoes each EXIF orientation.
+# The operation that undoes each EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -24,47 +24,47 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# One of these is in every PNG file that says how it is to be turned.
+# Every PNG file that states an orientation contains one of these.
 _PNG_METADATA = (b"eXIf", b"exif", b"xmp")
 
 
 def is_image(path: Path) -> bool:
-    """Whether Pillow takes the beginning of a file for that of an image which it can decode."""
+    """Whether Pillow recognizes a file, by its beginning, as an image that it can decode."""
     try:
         with Image.open(path) as image:
             return not isinstance(image, ImageFile.StubImageFile)
     except Image.DecompressionBombError:
         return True
-    except Exception:  # some of Pillow's readers raise kinds of their own on what is not theirs
+    except Exception:  # some of Pillow's readers raise their own exception types on foreign files
         return False
 
 
 def decode(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """The pixels of an image, upright as its EXIF data have it, resized (antialiased bilinear) if it has another size.
+    """Decode an image, turn it upright by its EXIF data, and resize it (antialiased bilinear) if its size differs.
 
-    Grey values of more than 8 bits lose the lowest ones. What is transparent keeps its colour.
+    Grey values of more than 8 bits keep their highest 8. Transparency is ignored.
 
     Args:
-        path: of the file, for messages.
-        content: of the file.
-        shape: (C, H, W) wanted; C is 1 (grey) or 3 (RGB).
+        path: path of the file, for error messages.
+        content: the bytes of the file.
+        shape: (C, H, W) of the result; C is 1 (grey) or 3 (RGB).
 
     Raises:
-        DeepSADError: if it cannot be decoded, or the range of its values is not known.
+        DeepSADError: if the image cannot be decoded, or the range of its values is unknown.
     """
     channels, height, width = shape
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             turn = _turn(image)
-            image.info.pop("transparency", None)  # of which Pillow would warn that it is lost
+            image.info.pop("transparency", None)  # otherwise Pillow warns that it is lost
             eight_bits = _eight_bits(path, image) if _is_deep(image) else image
             upright = eight_bits.convert("L" if channels == 1 else "RGB")
             if turn is not None:
                 upright = upright.transpose(turn)
     except DeepSADError:
         raise
-    except Exception as error:  # each decoder raises kinds of its own on damaged files
+    except Exception as error:  # each decoder raises its own exception types on damaged files
         reason = f"{type(error).__name__}: {error}"
         raise DeepSADError(f"{path} cannot be read as an image ({reason}); repair or remove it") from error
     if upright.size != (width, height):
@@ -73,39 +73,39 @@ def decode(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np
 
 
 def differs_from_format_1(content: bytes) -> bool:
-    """Whether pixel format 1 read this image otherwise: clipped, inverted, or not turned upright."""
+    """Whether pixel format 1 decoded this image differently: clipped, inverted, or not turned upright."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             if _is_deep(image):
                 return not image.mode.startswith("I;16") or _bits(image) != 16 or _is_inverted(image)
-            if image.format == "TIFF":  # Pillow itself turns these
+            if image.format == "TIFF":  # Pillow turns these upright itself
                 return False
-            # Metadata may stand behind the pixels, so that Pillow decodes these to look for it.
+            # Metadata may follow the pixels: without this check Pillow would decode them all to look for metadata.
             if image.format == "PNG" and not any(key in content for key in _PNG_METADATA):
                 return False
             return _turn(image) is not None
-    except Exception:  # of what cannot be read no format has pixels
+    except Exception:  # neither format can read it
         return False
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes an image upright by its EXIF data; None if it is, or if they cannot be read.
+    """The operation that turns an image upright by its EXIF data; None if none is needed or the data are damaged.
 
-    Not ImageOps.exif_transpose, which fails where it cannot write the rest of the EXIF data back.
+    ImageOps.exif_transpose is not used, as it fails if it cannot write the other EXIF data back.
     """
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged metadata raise kinds of their own, and the pixels may still be whole
+    except Exception:  # damaged metadata raise many exception types, and the pixels may still be intact
         return None
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether it has one channel of more than 8 bits, which Pillow would clip at 255."""
+    """Whether an image has one channel of more than 8 bits, which Pillow would clip at 255."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _bits(image: Image.Image) -> int | None:
-    """How many bits the values of a deep grey image fill; None if that is not known."""
+    """The number of bits that the values of a deep grey image span; None if it is unknown."""
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     if isinstance(image, TiffImagePlugin.TiffImageFile) and mode == "I;16":
         return int(image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0])
@@ -113,7 +113,7 @@ def _bits(image: Image.Image) -> int | None:
 
 
 def _is_inverted(image: Image.Image) -> bool:
-    """Whether 0 is white, which Pillow heeds up to 8 bits only."""
+    """Whether 0 is white in a TIFF image; Pillow handles this only up to 8 bits."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
     return image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0

@@ -1,4 +1,4 @@
-"""The files that data sets were published as, and whether those in a data folder are these."""
+"""The published files of the data sets, and a check whether the files in a data folder are the published ones."""
 
 import hashlib
 import json
@@ -13,11 +13,11 @@ from deepsad_pl.data.odds import ODDS_FILES, ODDS_FOLDER, odds_file
 
 @dataclass(frozen=True)
 class Published:
-    """The unpacked files of a set of torchvision.
+    """The unpacked files of a torchvision data set.
 
     Attributes:
-        folder: below the data folder.
-        sha256: in hex, by the name of the file in that folder.
+        folder: name of the set's folder in the data folder.
+        sha256: SHA-256 of each file in hex, by file name relative to ``folder``.
     """
 
     folder: str
@@ -59,15 +59,15 @@ PUBLISHED = {
 
 
 def data_digest(kind: str, data_dir: Path) -> str | None:
-    """What identifies the files of a data set that are not the published ones, wherever they lie.
+    """A hash of a data set's files if they differ from the published ones; independent of the folder they are in.
 
     Args:
-        kind: of the data set.
-        data_dir: where data lie; nothing is downloaded.
+        kind: name of the data set.
+        data_dir: the data folder; nothing is downloaded.
 
     Returns:
-        A hash of their names and bytes; None if they are the published ones, or will be (a set of which files are
-        missing is downloaded as a whole), or if the set has no files of its own.
+        A hash of the files' names and contents; None if they are the published files, if files are missing (they will
+        be downloaded), or if the data set has no files of its own.
 
     Raises:
         DeepSADError: if a file cannot be read.

@@ -1,7 +1,7 @@
-"""Who is labeled and who pollutes: from class labels and ratios to a semi-supervised training set (section 4.2).
+"""Resolve a scenario and draw its semi-supervised training set (section 4.2).
 
-Pure numpy. Two steps, so that a wrong wish is told before any data are read:
-:func:`resolve_scenario` knows only the class names, :func:`draw_training_set` the labels as well.
+Pure numpy. There are two steps, so that wrong settings are reported before any data are read:
+:func:`resolve_scenario` needs only the class names, :func:`draw_training_set` needs the labels as well.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +17,7 @@ from deepsad_pl.data.class_names import resolve_class
 
 IntArray = npt.NDArray[np.int64]
 
-# Independent random streams, so that what one of them draws never moves another.
+# Independent random streams, so that draws from one never change the draws from another.
 _KNOWN_CLASSES, _POLLUTION, _LABELED_ANOMALIES, _LABELED_NORMALS = range(4)
 
 
@@ -28,9 +28,9 @@ class Scenario:
     Attributes:
         normal_classes: indices of the classes that are normal; all others are anomalies.
         known_classes: indices of the k_l classes from which labeled anomalies are drawn; empty if there are none.
-        gamma_l: labeled anomalies over all training rows, in [0, 1).
-        gamma_p: pollution over unlabeled training rows, in [0, 1).
-        gamma_n: labeled normals over all training rows, in [0, 1).
+        gamma_l: ratio of labeled anomalies to all training rows, in [0, 1).
+        gamma_p: ratio of pollution to unlabeled training rows, in [0, 1).
+        gamma_n: ratio of labeled normals to all training rows, in [0, 1).
         seed: determines every draw.
     """
 
@@ -42,23 +42,61 @@ class Scenario:
     seed: int
 
     def unsupervised(self) -> "Scenario | None":
-        """The scenario without labels that has the same rows but for the labeled anomalies, if there is one.
+        """The scenario without labels that has the same rows except the labeled anomalies; None if there is none.
 
-        Labeled normals are drawn from the normals, which are all in use, and the pollution is a share of what is
-        unlabeled: where both are asked for, the number of rows depends on gamma_l, and there is none.
+        It has the same normals and the same pollution. If gamma_n and gamma_p are both positive, there is none, because
+        the amount of pollution then depends on gamma_l.
         """
         if self.gamma_n and self.gamma_p:
             return None
         return Scenario(self.normal_classes, (), 0.0, self.gamma_p, 0.0, self.seed)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain lists and numbers, for records."""
+        """The scenario as plain lists and numbers, for records."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
+class GivenLabels(Scenario):
+    """The labels that come with the data (``scenario=given``): nothing is drawn.
+
+    Known normal samples have class 0 and known anomalies class 1; there are no ratios.
+    """
+
+    def unsupervised(self) -> None:
+        """None: the training samples that are not labeled anomalies stay the same, labels or not."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The seed, which still determines splits and initial weights."""
+        return {"given": True, "seed": self.seed}
+
+
+# The classes that given labels stand for.
+GIVEN_CLASSES = ("normal", "anomaly")
+
+
+def is_given(scenario: Scenario) -> bool:
+    """Whether the labels come with the data."""
+    return isinstance(scenario, GivenLabels)
+
+
+def given_labels(seed: int) -> GivenLabels:
+    """The scenario in which the data bring their labels.
+
+    Args:
+        seed: seed of the run, in [0, 2^32).
+
+    Raises:
+        DeepSADError: if the seed is out of range.
+    """
+    if problems := number_problems(gamma_l=0, gamma_p=0, k_l=0, gamma_n=0, seed=seed):
+        raise DeepSADError(*problems)
+    return GivenLabels((0,), (1,), 0.0, 0.0, 0.0, seed)
+
+
+@dataclass(frozen=True)
 class Counts:
-    """How many training rows of each kind; ``total`` is the paper's n + m."""
+    """The number of training rows of each kind; ``total`` is the paper's n + m."""
 
     labeled_anomalies: int
     labeled_normals: int
@@ -72,7 +110,7 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """T, all training rows."""
+        """T, the number of all training rows."""
         return self.unlabeled + self.labeled_anomalies + self.labeled_normals
 
 
@@ -84,7 +122,7 @@ class TrainingSet:
         index: rows of the source's training data, ascending, shape (T,).
         semi_y: their semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (T,).
         y: their ground truth: 0 normal, 1 anomaly, shape (T,). Never read in training.
-        counts: how many of each kind.
+        counts: the number of rows of each kind.
     """
 
     index: IntArray
@@ -94,7 +132,7 @@ class TrainingSet:
 
 
 def number_problems(*, gamma_l: float, gamma_p: float, k_l: int, gamma_n: float, seed: int) -> list[str]:
-    """What is wrong with the numbers of a scenario, whatever its classes; see :func:`resolve_scenario`."""
+    """The errors in a scenario's numbers, without looking at its classes; arguments as in :func:`resolve_scenario`."""
     problems = [
         f"scenario.{name} is {gamma}, but it is a ratio: give a value in [0, 1)"
         for name, gamma in (("gamma_l", gamma_l), ("gamma_p", gamma_p), ("gamma_n", gamma_n))
@@ -124,21 +162,21 @@ def resolve_scenario(
     classes: Sequence[str],
     in_training: Collection[str] | None = None,
 ) -> Scenario:
-    """Check the wish as far as the class names allow and resolve its classes.
+    """Check the settings of a scenario as far as the class names allow, and resolve its classes to indices.
 
     Args:
         normal_class: index or name of the normal class, or a list of them.
-        anomaly_class: index or name of a known anomaly class; None to draw all k_l by the seed. With k_l > 1 the others
-            are drawn by the seed. A list names all known classes; k_l is then 1 or the list's length. With gamma_l = 0
-            nothing is labeled and it is not looked at, and with k_l = 0 only a list is.
-        gamma_l: labeled anomalies over all training rows.
-        gamma_p: pollution over unlabeled training rows.
+        anomaly_class: index or name of one known anomaly class (the other k_l - 1 are drawn), or None to draw all k_l,
+            or a list of all known classes (k_l must then be 1 or the length of the list). It is ignored if gamma_l is
+            0; if k_l is 0, only a list is used.
+        gamma_l: ratio of labeled anomalies to all training rows.
+        gamma_p: ratio of pollution to unlabeled training rows.
         k_l: number of anomaly classes among the labeled anomalies.
-        gamma_n: labeled normals over all training rows.
+        gamma_n: ratio of labeled normals to all training rows.
         seed: determines every draw, in [0, 2^32).
         classes: the names of all classes.
-        in_training: the names of those that the training data have; None if they have all. The others are novel: they
-            can be neither normal nor known.
+        in_training: the names of the classes that have training rows; None if all have. The other classes are novel:
+            they can be neither normal nor known.
 
     Raises:
         DeepSADError: with every problem found.
@@ -189,17 +227,17 @@ def resolve_scenario(
 
 
 def count_rows(normals: int, gamma_l: float, gamma_p: float, gamma_n: float) -> Counts:
-    """The numbers of rows in closed form, floored, when all training normals are used.
+    """Compute the number of training rows of each kind if all training normals are used.
 
-    T (1 - gamma_l - gamma_p (1 - gamma_l - gamma_n)) = normals fixes T; then gamma_l T labeled anomalies, gamma_n T
-    labeled normals and gamma_p (1 - gamma_l - gamma_n) T rows of pollution, each floored. In exact rational arithmetic,
-    so that .05 of 6000 is 300 and not 299.
+    The total T follows from T (1 - gamma_l - gamma_p (1 - gamma_l - gamma_n)) = normals. Of these rows, gamma_l T are
+    labeled anomalies, gamma_n T labeled normals and gamma_p (1 - gamma_l - gamma_n) T pollution, each rounded down. The
+    arithmetic is exact (rational), so that .05 of 6000 is 300 and not 299.
 
     Args:
-        normals: training rows of the normal classes.
-        gamma_l: labeled anomalies over all training rows.
-        gamma_p: pollution over unlabeled training rows.
-        gamma_n: labeled normals over all training rows.
+        normals: number of training rows of the normal classes.
+        gamma_l: ratio of labeled anomalies to all training rows.
+        gamma_p: ratio of pollution to unlabeled training rows.
+        gamma_n: ratio of labeled normals to all training rows.
     """
     l, p, n = (Fraction(repr(float(gamma))) for gamma in (gamma_l, gamma_p, gamma_n))  # noqa: E741
     unlabeled_share = 1 - l - n
@@ -214,10 +252,10 @@ def count_rows(normals: int, gamma_l: float, gamma_p: float, gamma_n: float) -> 
 
 
 def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequence[str] = ()) -> TrainingSet:
-    """Draw the training set: all normals, the pollution, then the labeled anomalies from what is left.
+    """Draw the training set: all normals, then the pollution, then labeled anomalies from the remaining rows.
 
-    The pollution comes from all anomaly classes and depends on the seed and the normal class alone (a higher gamma_p
-    takes more of the same order), so the labeled anomalies never overlap with it.
+    The pollution comes from all anomaly classes. Its order depends only on the seed and the normal classes, so a higher
+    gamma_p adds rows to those of a lower one. Labeled anomalies and pollution never overlap.
 
     Args:
         labels: class index of every row of the source's training data, shape (N,).
@@ -225,7 +263,7 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
         classes: class names, for error messages.
 
     Raises:
-        DeepSADError: with every problem found: no normals, or more anomalies wished for than there are.
+        DeepSADError: with every problem found: no normal rows, or fewer anomalies than the scenario needs.
     """
     labels = np.asarray(labels, dtype=np.int64)
     normal = np.isin(labels, scenario.normal_classes)
@@ -267,10 +305,35 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     return TrainingSet(index, semi_y, (~normal[index]).astype(np.int64), counts)
 
 
+def given_training_set(semi_y: npt.ArrayLike) -> TrainingSet:
+    """The training set in which all samples are used, with the labels that they bring.
+
+    Its ground truth is 1 for labeled anomalies and 0 elsewhere, since nobody knows the truth of the unlabeled ones; all
+    of these count as ``unlabeled_normals``.
+
+    Args:
+        semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
+
+    Raises:
+        DeepSADError: if a label is none of these, or all samples are labeled anomalies.
+    """
+    labels = np.asarray(semi_y, dtype=np.int64)
+    if not np.isin(labels, (-1, 0, 1)).all():
+        wrong = labels[~np.isin(labels, (-1, 0, 1))][0]
+        raise DeepSADError(f"a label is {wrong}; give 0 (unlabeled), +1 (known normal) or -1 (known anomaly)")
+    anomalies, normals = int((labels == -1).sum()), int((labels == 1).sum())
+    if anomalies == len(labels):
+        raise DeepSADError(
+            f"all {len(labels)} training samples are labeled anomalies; add unlabeled or known normal ones"
+        )
+    counts = Counts(anomalies, normals, len(labels) - anomalies - normals, 0)
+    return TrainingSet(np.arange(len(labels)), labels, (labels == -1).astype(np.int64), counts)
+
+
 def _resolve(
     key: str, wishes: Sequence[object], classes: Sequence[str], trained: Sequence[int], problems: list[str]
 ) -> list[int]:
-    """The classes that exist, in the order of the wishes; what is wrong goes to ``problems``."""
+    """Resolve the requested classes that exist, in the given order; errors are appended to ``problems``."""
     found: list[int] = []
     for wish in wishes:
         try:
@@ -289,7 +352,7 @@ def _resolve(
 
 
 def _list_problems(known: Sequence[int], length: int, k_l: int, classes: Sequence[str]) -> Iterator[str]:
-    """What is wrong with a list of known classes, besides its classes."""
+    """Yield the errors in the length of a list of known classes and in repeated entries."""
     if not length:
         yield "scenario.anomaly_class is an empty list; name at least one class, or null to draw them"
     elif k_l not in (1, length):

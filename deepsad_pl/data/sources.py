@@ -1,4 +1,4 @@
-"""From files to arrays and class labels: torchvision's image sets, tables, the embedded digits."""
+"""Load data sets as arrays with class labels: torchvision's images, scikit-learn's digits, tables, image folders."""
 
 import shutil
 import tempfile
@@ -29,9 +29,13 @@ class Source:
     Attributes:
         x_train: uint8 pixels (N, C, H, W) or float32 rows (N, D).
         labels_train: class indices, shape (N,).
-        x_test: as x_train.
-        labels_test: class indices.
-        scale: what uint8 pixels are divided by to lie in [0, 1]; None for rows, which are taken as they are.
+        x_test: test data, in the form of ``x_train``.
+        labels_test: class indices, shape (M,).
+        scale: divisor that brings uint8 pixels into [0, 1]; None for rows, which are used unchanged.
+        semi_y_train: labels that come with the training data, for ``scenario=given``, shape (N,): 0 unlabeled, +1 known
+            normal, -1 known anomaly; None if there are none. With them, ``labels_test`` is 0 for normal samples, 1 for
+            anomalies and -1 where the truth is not known.
+        ids_test: name of each test sample, for ``scores.csv``, shape (M,); None if they have no names.
     """
 
     x_train: Array
@@ -39,22 +43,24 @@ class Source:
     x_test: Array
     labels_test: Array
     scale: float | None
+    semi_y_train: Array | None = None
+    ids_test: Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample: (C, H, W) or (D,)."""
+        """The shape of one sample: (C, H, W) or (D,)."""
         return tuple(self.x_train.shape[1:])
 
 
 def split_rows(labels: Array, seed: int) -> tuple[Array, Array]:
-    """One stratified 60:40 split of the rows, from the seed alone (section 4.3).
+    """Split the rows 60:40, stratified by class (section 4.3).
 
     Args:
         labels: class of every row, shape (N,).
-        seed: of the split.
+        seed: determines the split.
 
     Returns:
-        Row indices of the training and the test part, ascending.
+        Row indices of the training part and of the test part, each ascending.
 
     Raises:
         DeepSADError: if a class has fewer than two rows.
@@ -70,18 +76,19 @@ def split_rows(labels: Array, seed: int) -> tuple[Array, Array]:
 
 
 def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array]:
-    """Scale the columns by what the training rows say; a constant column is exactly 0 in them and divided by 1.
+    """Scale each column by statistics of its training rows; a column that is constant there is only shifted to 0.
 
     Args:
         x_train: finite, shape (N, D).
         x_test: finite, shape (M, D).
-        scaling: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1], others anywhere).
+        scaling: ``zscore`` (zero mean, unit variance) or ``minmax`` (training rows in [0, 1]; test rows may lie
+            outside).
 
     Returns:
-        Both, in float32.
+        The scaled training and test rows, in float32.
 
     Raises:
-        DeepSADError: if a value does not fit float32 then; names the columns.
+        DeepSADError: if a scaled value does not fit float32; the message names the columns.
     """
     from sklearn import config_context
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -90,7 +97,7 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
         train, test = _in_handy_units(x_train, x_test)
-        # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
+        # Subtract the first row: the computed mean of equal values may differ from that value, more so far from 0.
         train, test = _in_handy_units(train - train[0], test - train[0])
         parts = scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
     wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
@@ -105,9 +112,9 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
 
 
 def _in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
-    """Columns that vary times the power of two, which rounds nothing, that brings their training rows near 1.
+    """Multiply each non-constant column by a power of two, which is exact, so that its training rows are near 1.
 
-    In other units the square of a difference may overflow or vanish.
+    Otherwise the square of a difference may overflow or underflow.
     """
     varies = train.min(axis=0) < train.max(axis=0)
     exponent = np.where(varies, np.frexp(np.abs(train).max(axis=0))[1], 0)
@@ -115,14 +122,14 @@ def _in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
 
 
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
-    """A table split 60:40 and scaled."""
+    """Split a table 60:40 and scale its columns."""
     train, test = split_rows(labels, seed)
     x_train, x_test = standardize(x[train], x[test], scaling)
     return Source(x_train, labels[train], x_test, labels[test], scale=None)
 
 
 def digits_source(seed: int) -> Source:
-    """scikit-learn's 1,797 8x8 digits with pixels 0-16, split 60:40. Embedded: nothing is downloaded."""
+    """Load scikit-learn's 1,797 8x8 digits with pixels 0-16, split 60:40; nothing is downloaded."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -132,14 +139,14 @@ def digits_source(seed: int) -> Source:
 
 
 def odds_source(name: str, data_dir: Path, seed: int, scaling: str) -> Source:
-    """One of the six classic sets of the paper's Table 1; classes 0 (normal) and 1 (outlier)."""
+    """Load one of the six benchmark sets of the paper's Table 1, with classes 0 (normal) and 1 (outlier)."""
     x, labels = load_odds(name, data_dir)
     return table_source(x, labels, seed, scaling)
 
 
 @dataclass(frozen=True)
 class _TorchvisionSet:
-    """Which class of torchvision reads a set, the files that it keeps below its root, and how they come by hand."""
+    """A torchvision data set: the class that reads it, its published files, and the files that replace a download."""
 
     kind: str
     published: Published
@@ -160,11 +167,11 @@ _TORCHVISION = {
 
 
 def torchvision_source(name: str, data_dir: Path) -> Source:
-    """MNIST, Fashion-MNIST or CIFAR-10 with its original training and test part.
+    """Load MNIST, Fashion-MNIST or CIFAR-10 with its original split into training and test data.
 
     Args:
         name: ``mnist``, ``fmnist`` or ``cifar10``.
-        data_dir: torchvision's root; what is missing there is downloaded.
+        data_dir: torchvision's root folder; missing files are downloaded into it.
 
     Raises:
         DeepSADError: if the files are missing and cannot be downloaded, or are damaged.
@@ -179,7 +186,7 @@ def torchvision_source(name: str, data_dir: Path) -> Source:
         labels = [np.asarray(part.targets, dtype=np.int64) for part in (train, test)]
         if (found := [len(part) for part in parts]) != (named := [len(part) for part in labels]):
             raise ValueError(f"{found[0]} + {found[1]} images and {named[0]} + {named[1]} labels")
-    except Exception as error:  # torchvision raises kinds of its own for each way a file can be wrong
+    except Exception as error:  # torchvision raises a different exception type for each kind of damage
         raise DeepSADError(
             f"{final} is damaged ({type(error).__name__}: {_one_line(error)}); remove that folder to download it "
             f"again, or put {wanted.by_hand} into {final} by hand"
@@ -213,9 +220,9 @@ def _download(data_dir: Path, wanted: _TorchvisionSet) -> None:
             if _is_complete(final, wanted):
                 return
             console.print(f"downloading {wanted.folder} into {data_dir}", soft_wrap=True)
-            # A temporary folder first: torchvision unpacks to the final names, where a kill would leave half a file.
+            # A temporary folder first: torchvision writes to the final names, so a kill would leave half a file there.
             part = Path(tempfile.mkdtemp(prefix=f".{wanted.folder}.", suffix=".part", dir=data_dir))
-            # What was put there by hand is used, not downloaded again.
+            # Files that were put there by hand are not downloaded again.
             if final.exists():
                 shutil.copytree(final, part / wanted.folder)
             if wanted.kind == "CIFAR10" and archive.exists():
@@ -224,7 +231,7 @@ def _download(data_dir: Path, wanted: _TorchvisionSet) -> None:
             if final.exists():
                 final.replace(part / "before")
             (part / wanted.folder).replace(final)
-    except Exception as error:  # see above; and a proxy may answer anything
+    except Exception as error:  # torchvision's exceptions as above, and a proxy may answer anything
         raise DeepSADError(
             f"{wanted.folder} could not be downloaded from {url} into {data_dir} ({_one_line(error)}); try again, "
             f"choose another data_dir, or put {wanted.by_hand} into {final} by hand"
@@ -239,15 +246,15 @@ def _one_line(error: Exception) -> str:
 
 
 def image_source(kind: Literal["digits", "mnist", "fmnist", "cifar10"], *, data_dir: Path, seed: int) -> Source:
-    """Images of one of the published sets.
+    """Load one of the published image data sets.
 
     Args:
-        kind: which of them.
-        data_dir: where data lie and downloads go.
-        seed: of the split of a set that has none of its own.
+        kind: name of the data set.
+        data_dir: folder of the data files and downloads.
+        seed: determines the split of ``digits``; the other sets have an original split.
 
     Raises:
-        DeepSADError: if the data cannot be had or read.
+        DeepSADError: if the data cannot be downloaded or read.
     """
     return digits_source(seed) if kind not in _TORCHVISION else torchvision_source(kind, data_dir)
 
@@ -259,16 +266,16 @@ def table_set(
     seed: int,
     scaling: Literal["zscore", "minmax"] = "zscore",
 ) -> Source:
-    """Rows of one of the sets of the paper's Table 1, or of Figure 1.
+    """Load one of the tables of the paper's Table 1, or the toy data of its Figure 1.
 
     Args:
-        kind: which of them.
-        data_dir: where data lie and downloads go.
-        seed: of the split, and of the toy data themselves.
+        kind: name of the data set.
+        data_dir: folder of the data files and downloads.
+        seed: determines the split and, for ``toy``, the data themselves.
         scaling: see :func:`standardize`.
 
     Raises:
-        DeepSADError: if the data cannot be had or read.
+        DeepSADError: if the data cannot be downloaded or read.
     """
     if kind in ODDS_FILES:
         return odds_source(kind, data_dir, seed, scaling)
@@ -284,15 +291,15 @@ def image_folder_source(
     data_dir: Path,
     digest: str | None = None,
 ) -> Source:
-    """Images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
+    """Load the images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
 
     Args:
-        root: of the folder.
+        root: path of the folder.
         image_size: H = W, or [H, W].
-        channels: 1 or 3.
-        kind: its only value.
-        data_dir: where decoded images are kept.
-        digest: of the files, as the run was planned with; None takes any.
+        channels: 1 (grey) or 3 (RGB).
+        kind: always ``image_folder``.
+        data_dir: decoded images are cached in its sub-folder ``cache``.
+        digest: expected digest of the files, from the plan of the run; None accepts any.
 
     Raises:
         DeepSADError: if the images cannot be read or have changed.
@@ -307,17 +314,17 @@ def image_folder_source(
 
 
 def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
-    """What somebody's own function returned, as a source.
+    """Convert the return value of a user's own function to a source.
 
     Args:
-        made: a :class:`Source`; or arrays ``(x, labels)``, which are split 60:40 by the seed, or ``(x_train,
-            labels_train, x_test, labels_test)``: x of shape (N, D) with numbers, or (N, H, W), (N, C, H, W) with uint8
-            pixels; labels are class indices, shape (N,).
-        seed: of the split.
-        scaling: of rows, see :func:`standardize`; None takes them as they are.
+        made: a :class:`Source`; or arrays ``(x, labels)``, which are split 60:40; or arrays ``(x_train, labels_train,
+            x_test, labels_test)``. x holds finite numbers of shape (N, D), or uint8 pixels of shape (N, H, W) or
+            (N, C, H, W); labels are class indices, shape (N,).
+        seed: determines the split.
+        scaling: for rows, see :func:`standardize`; None leaves them unscaled.
 
     Raises:
-        DeepSADError: if it is none of these; says what it is.
+        DeepSADError: if the value has none of these forms; the message describes it.
     """
     if isinstance(made, Source):
         return made

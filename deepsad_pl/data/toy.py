@@ -1,7 +1,7 @@
 """The toy data of the paper's Figure 1: normal rows in two moons, one known and two novel classes of anomalies.
 
-The known anomalies lie in the hollow between the moons, where a description of the normal rows alone that is smooth
-takes them in; the novel ones lie beyond the moons at the bottom left and at the bottom right, where nothing is known.
+The known anomalies lie between the moons, where a smooth description of the normal rows alone would include them. The
+novel anomalies lie beyond the moons, at the bottom left and the bottom right, far from all normal and known rows.
 """
 
 import numpy as np
@@ -9,23 +9,23 @@ import numpy.typing as npt
 
 CLASSES = ("normal", "known", "novel_left", "novel_right")
 
-# Rows of both parts together. As many anomalies of a class as half of the normals lets gamma_l and gamma_p reach .2.
+# Rows of the training and the test part together; a class has enough anomalies for gamma_l or gamma_p up to .2.
 NORMALS, ANOMALIES = 1000, 300
 MOON_NOISE = 0.08
 
-# Of a class of anomalies: a round Gaussian.
+# Each class of anomalies is an isotropic Gaussian.
 CENTERS = {"known": (1.45, 0.35), "novel_left": (-0.75, -0.75), "novel_right": (2.25, -0.95)}
 CLUSTER_STD = 0.1
 
 
 def toy_table(seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Rows and classes; another seed draws other rows of the same distribution.
+    """Draw the rows and their classes; another seed draws other rows from the same distribution.
 
     Args:
         seed: determines every draw, in [0, 2^32).
 
     Returns:
-        X, shape (1900, 2), and the index in :data:`CLASSES` of every row, shape (1900,), class after class.
+        X, shape (1900, 2), and the index of each row's class in :data:`CLASSES`, shape (1900,); sorted by class.
     """
     from sklearn.datasets import make_moons
 

@@ -14,7 +14,7 @@ from deepsad_pl.common.components import instantiate, load
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.published import data_digest
-from deepsad_pl.data.scenario import Counts
+from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.experiment.identity import code_of, hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan
@@ -75,7 +75,8 @@ def load_data(plan: Plan) -> Source:
     try:
         _require_facts(made, facts, scales="scaling" in node, scaling=dataset.get("scaling"))
         source = as_source(made, seed=plan.seed, scaling=dataset.get("scaling"))
-        _require_classes(source, plan.classes)
+        if not is_given(plan.scenario):
+            _require_classes(source, plan.classes)
         if (source.scale is None) != (facts.inputs == "rows"):
             found = "rows" if source.scale is None else "images"
             raise DeepSADError(f"it returned {found}; write about: {{inputs: {found}}} into the YAML of the data set")
@@ -178,15 +179,21 @@ def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
         check(data.semi_y, **accepted(facts.check, method))
     for key, value in facts.needs_labeled_normals.items():
         if method.get(key) == value and not counts.labeled_normals:
-            raise DeepSADError(
-                f"method.{key} is {value}, but scenario.gamma_n={scenario.gamma_n} labels none of {counts.total} "
-                f"training rows; raise it or give another method.{key}"
-            )
+            because, way_out = _none_labeled(scenario, "gamma_n", "normal", counts.total)
+            raise DeepSADError(f"method.{key} is {value}, but {because}; {way_out} or give another method.{key}")
     if facts.labels == "needed" and not counts.labeled_anomalies:
-        raise DeepSADError(
-            f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario.gamma_l} labels "
-            f"none of {counts.total} training rows; raise it"
+        because, way_out = _none_labeled(scenario, "gamma_l", "anomaly", counts.total)
+        raise DeepSADError(f"method={method['name']} learns from labeled anomalies, but {because}; {way_out}")
+
+
+def _none_labeled(scenario: Scenario, ratio: str, kind: str, total: int) -> tuple[str, str]:
+    """Why no training row is labeled as of a kind, and what to do."""
+    if is_given(scenario):
+        return (
+            f"none of {total} training rows is a known {kind}",
+            f"label some, and name their labels in dataset.{kind}",
         )
+    return f"scenario.{ratio}={getattr(scenario, ratio)} labels none of {total} training rows", "raise it"
 
 
 def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:

@@ -102,7 +102,8 @@ def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wai
             outcome = outcome and _with_metrics(plan, outcome)
     wandb = wandb_settings(plan.logger)
     if outcome is not None and wandb is not None and trial_id() and is_main_process(plan.ranks):
-        metrics = {name: outcome.record[name] for name in METRICS} | values_of(outcome.record)
+        known = {name: outcome.record[name] for name in METRICS if outcome.record[name] is not None}
+        metrics = known | values_of(outcome.record)
         log_trial(wandb, plan.run_dir, config, metrics, *read_scores(plan.run_dir), group=plan.wandb_group)
     return outcome
 

@@ -13,7 +13,14 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import identity_hash
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
-from deepsad_pl.data.scenario import Scenario, number_problems, resolve_scenario
+from deepsad_pl.data.scenario import (
+    GIVEN_CLASSES,
+    Scenario,
+    given_labels,
+    is_given,
+    number_problems,
+    resolve_scenario,
+)
 from deepsad_pl.experiment.identity import data_identity, hides_labeled_anomalies, training_identity
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import Settings, class_name_problems, incomplete, setting_problems
@@ -99,16 +106,15 @@ def make_plan(
     problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
     scenario = None
-    numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
+    given = "given" in settings["scenario"]
     try:
-        classes = class_names(dataset)
+        classes = GIVEN_CLASSES if given else class_names(dataset)
     except DeepSADError as error:
+        numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
         problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
     else:
         try:
-            scenario = resolve_scenario(
-                **settings["scenario"], seed=settings["seed"], classes=classes, in_training=training_classes(dataset)
-            )
+            scenario = given_labels(settings["seed"]) if given else _drawn(settings, classes)
         except DeepSADError as error:
             problems += error.problems
     if problems or scenario is None:
@@ -152,6 +158,11 @@ def make_plan(
         run_dir=output_dir / dataset["name"] / method["name"] / name,
         metrics=own_metrics(settings["metrics"]),
     )
+
+
+def _drawn(settings: Settings, classes: Sequence[str]) -> Scenario:
+    trained = training_classes(settings["dataset"])
+    return resolve_scenario(**settings["scenario"], seed=settings["seed"], classes=classes, in_training=trained)
 
 
 def root_of(dataset: Settings) -> Path:
@@ -211,6 +222,9 @@ def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
 
 
 def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
+    if is_given(scenario):
+        return f"given-seed_{scenario.seed}"
+
     def named(indices: Sequence[int]) -> str:
         return re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:40]
 

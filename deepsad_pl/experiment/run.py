@@ -21,11 +21,19 @@ from torch import Tensor
 from deepsad_pl import __version__
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.common.metrics import detection_metrics
+from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
 from deepsad_pl.common.ranks import is_main_process
-from deepsad_pl.common.records import AUROC_TOLERANCE, RECORD, SCORES, identity_hash, write_record, write_scores
+from deepsad_pl.common.records import (
+    AUROC_TOLERANCE,
+    RECORD,
+    SCORES,
+    auroc_of,
+    identity_hash,
+    write_record,
+    write_scores,
+)
 from deepsad_pl.data.datamodule import AnomalyDataModule
-from deepsad_pl.data.scenario import Counts
+from deepsad_pl.data.scenario import Counts, is_given
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
@@ -97,15 +105,18 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
         log.warning("%s: its trained model is lost too: the experiment is run again", plan.run_dir)
         return False
     try:
-        auroc = detection_metrics(result["score"], result["y"])["auroc"]
+        found = metrics_where_known(result["score"], result["y"])
+        auroc = auroc_of(found)
+        same = found["auroc"] == record["auroc"] or abs(auroc - auroc_of(record)) <= AUROC_TOLERANCE
     except ValueError:
-        auroc = math.nan
-    if not abs(auroc - record["auroc"]) <= AUROC_TOLERANCE:
+        auroc, same = math.nan, False
+    if not same:
         told = "%s: its trained model has an AUROC of %.6f, its record %.6f: the experiment is run again from the start"
-        log.warning(told, plan.run_dir, auroc, record["auroc"])
+        log.warning(told, plan.run_dir, auroc, auroc_of(record))
         _forget(plan.run_dir)
         return False
-    written = write_scores(plan.run_dir, **{key: tensor.numpy() for key, tensor in result.items()})
+    arrays = {key: tensor.numpy() for key, tensor in result.items()}
+    written = write_scores(plan.run_dir, **arrays, ids=parts.data.source.ids_test)
     write_record(plan.run_dir, {**record, "scores": written})
     log.info("%s is written again", plan.run_dir / SCORES)
     return True
@@ -255,7 +266,7 @@ def score_and_record(
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
     with _evaluated(plan):
-        metrics = detection_metrics(result["score"], result["y"])
+        metrics = (metrics_where_known if is_given(plan.scenario) else detection_metrics)(result["score"], result["y"])
 
     record = {
         **metrics,
@@ -277,9 +288,10 @@ def score_and_record(
     }
     if is_main_process(plan.ranks):
         arrays = {key: tensor.numpy() for key, tensor in result.items()}
-        record["scores"] = write_scores(plan.run_dir, **arrays)
+        record["scores"] = write_scores(plan.run_dir, **arrays, ids=data.source.ids_test)
         record, error = with_metrics(plan.run_dir, record, plan.metrics)
-        tracker.result(metrics | values_of(record), arrays["y"], arrays["score"])
+        known = {name: value for name, value in metrics.items() if value is not None}
+        tracker.result(known | values_of(record), arrays["y"], arrays["score"])
         write_record(plan.run_dir, record)
         if error is not None:
             raise error
@@ -300,6 +312,7 @@ def _score_by_trainer(
     plan: Plan, module: TrainedMethod, data: AnomalyDataModule
 ) -> tuple[Mapping[str, Tensor], torch.device]:
     trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
+    module.needs_truth = not is_given(plan.scenario)
     with _evaluated(plan):
         trainer.test(module, datamodule=data, verbose=False)
     return module.test_result, trainer.strategy.root_device
@@ -307,27 +320,37 @@ def _score_by_trainer(
 
 def _counts(data: AnomalyDataModule) -> dict[str, int]:
     counts = data.counts
-    return {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts}
+    found = {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts}
+    if is_given(data.scenario):
+        # Nobody knows how many of the unlabeled samples are normal.
+        del found["unlabeled_normals"], found["pollution"]
+    return found
 
 
 def _what_was_done(plan: Plan) -> dict[str, Any]:
     """The part of the record that follows from the plan, and the versions of the packages."""
-    scenario = plan.scenario
     return {
         "dataset": plan.dataset["name"],
         "method": plan.method["name"],
         "seed": plan.seed,
-        "scenario": {
-            "normal_class": [plan.classes[i] for i in scenario.normal_classes],
-            "anomaly_class": [plan.classes[i] for i in scenario.known_classes],
-            "gamma_l": scenario.gamma_l,
-            "gamma_p": scenario.gamma_p,
-            "gamma_n": scenario.gamma_n,
-            "k_l": len(scenario.known_classes),
-        },
+        "scenario": _scenario(plan),
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
         "versions": dict(_versions()),
+    }
+
+
+def _scenario(plan: Plan) -> dict[str, Any]:
+    scenario = plan.scenario
+    if is_given(scenario):
+        return {"given": True}
+    return {
+        "normal_class": [plan.classes[i] for i in scenario.normal_classes],
+        "anomaly_class": [plan.classes[i] for i in scenario.known_classes],
+        "gamma_l": scenario.gamma_l,
+        "gamma_p": scenario.gamma_p,
+        "gamma_n": scenario.gamma_n,
+        "k_l": len(scenario.known_classes),
     }
 
 
@@ -339,6 +362,10 @@ def _versions() -> Mapping[str, str]:
 
 def _describe(plan: Plan, counts: Counts) -> str:
     """Describe the training set in words, without its empty parts."""
+    if is_given(plan.scenario):
+        named = {"unlabeled": counts.unlabeled, "known normal": counts.labeled_normals}
+        named["known anomalies"] = counts.labeled_anomalies
+        return f"{counts.total} training samples: {', '.join(f'{n} {name}' for name, n in named.items() if n)}"
     normal, known = (
         ", ".join(plan.classes[i] for i in indices)
         for indices in (plan.scenario.normal_classes, plan.scenario.known_classes)

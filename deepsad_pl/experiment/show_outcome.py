@@ -1,6 +1,7 @@
 """Print the outcome of a run or the table of a sweep on the console."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     if outcome.was_finished:
         console.print("this run was finished before: nothing was trained (force=true trains it again)")
     if compact:
-        metrics = f"AUROC {record['auroc']:.4f}, average precision {record['average_precision']:.4f}"
+        metrics = f"AUROC {_shown(record['auroc'])}, average precision {_shown(record['average_precision'])}"
         metrics += "".join(f", {name} {value:.4g}" for name, value in values_of(record).items())
         if selected := _selected(record):
             metrics += f", selected {selected}"
@@ -33,19 +34,27 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
         return
     counts = record["counts"]
     table = Table(show_header=False, box=None)
-    table.add_row("AUROC", f"[bold]{record['auroc']:.4f}[/]")
-    table.add_row("average precision", f"{record['average_precision']:.4f}")
+    table.add_row("AUROC", f"[bold]{_shown(record['auroc'])}[/]")
+    table.add_row("average precision", _shown(record["average_precision"]))
     for name, value in values_of(record).items():
         table.add_row(name, f"{value:.4g}")
     train = {key: counts[key] for key in ("unlabeled", "labeled_normals", "labeled_anomalies")}
     table.add_row("training samples", _sum(counts["train"], train))
-    test = {"normal": counts["test_normal"], "anomalous": counts["test_anomalous"]}
+    test = {
+        "normal": counts["test_normal"],
+        "anomalous": counts["test_anomalous"],
+        "of unknown truth": counts.get("test_unknown", 0),
+    }
     table.add_row("test samples", _sum(counts["test"], test))
     if selected := _selected(record):
         table.add_row("selected", selected)
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def _selected(record: Mapping[str, Any]) -> str:
@@ -64,7 +73,7 @@ def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
     """Print the AUROC of each combination of the swept keys; mean and standard deviation if seeds were swept.
 
     Args:
-        rows: for each job, the values of the swept keys and its AUROC, or None if it failed.
+        rows: for each job, the values of the swept keys and its AUROC (NaN if it is not known), or None if it failed.
     """
     keys = [key for key in rows[0][0] if key != "seed"]
     groups: dict[tuple[str, ...], list[float | None]] = {}
@@ -74,7 +83,7 @@ def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
     table = Table(*map(escape, keys), "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
     for group, found in groups.items():
         done = [value for value in found if value is not None]
-        row = [*group, f"{mean(done):.4f}" if done else "failed"]
+        row = [*group, "unknown" if any(map(isnan, done)) else f"{mean(done):.4f}" if done else "failed"]
         if seeds:
             failed = len(found) - len(done)
             row += [

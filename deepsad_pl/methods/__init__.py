@@ -1,1 +1,1 @@
-"""What is trained and scored; nothing here knows where data come from."""
+"""Deep anomaly detection methods as Lightning modules; nothing here depends on where the data come from."""

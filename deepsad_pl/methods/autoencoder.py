@@ -1,4 +1,4 @@
-"""The (convolutional) autoencoder (appendix C): a method of its own and the pre-training of others."""
+"""The (convolutional) autoencoder (appendix C), used as a method and to pre-train other methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,30 +19,29 @@ class AutoencoderModule(TrainedMethod):
         \min_{\mathcal W} \frac{1}{n} \sum_{i=1}^n \frac{1}{D} \|g(\phi(x_i)) - x_i\|^2
         + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
 
-    phi compresses a sample to d numbers, the decoder g rebuilds it from them. What the training data have in common is
-    rebuilt well, what is foreign to them is not: the error is the anomaly score, whatever the loss in training.
+    phi compresses a sample to d numbers, from which the decoder g reconstructs it. Samples that resemble the training
+    data are reconstructed well, others are not, so the squared error is the anomaly score, whatever the training loss.
 
-    Source: the "(convolutional) autoencoder" of appendix C of the Deep SAD paper, column CAE of its tables; appendix A
-    for its other use, the pre-training of phi. The hybrid methods take its bottleneck as
-    features.
+    Source: the "(convolutional) autoencoder" of appendix C of the Deep SAD paper, column CAE of its tables. Appendix A
+    describes its use to pre-train phi. The hybrid methods use its bottleneck as features.
 
-    The decoder mirrors phi: max-pooling becomes upsampling, convolutions become transposed ones, dense layers run
-    backwards, with batch norm and leaky ReLU between them and without bias terms. The output passes a sigmoid where the
-    data lie in [0, 1] and is linear on z-scored tables.
+    The decoder mirrors phi: max-pooling becomes upsampling, convolutions become transposed convolutions, and dense
+    layers are reversed, with batch norm and leaky ReLU between them and without bias terms. The output passes a sigmoid
+    if the data lie in [0, 1], and is linear for z-scored tables.
 
-    What it sees. As a method it is unsupervised and does not see labeled anomalies, unless
-    ``method.sees_labeled_anomalies=true``. As pre-training it sees what its method may see: all rows for Deep SAD and
-    the hybrid SSAD (``pretrain.data=unlabeled`` leaves labeled anomalies out), none of the labeled anomalies for the
-    unsupervised ones. Labels are never looked at.
+    Training data. As a method it is unsupervised and is trained without labeled anomalies, unless
+    ``method.sees_labeled_anomalies=true``. As pre-training it is trained for Deep SAD and the hybrid SSAD on all rows
+    (``pretrain.data=unlabeled`` leaves labeled anomalies out), and for unsupervised methods on all rows but the labeled
+    anomalies. Labels are never used.
 
-    It is trained once: the method ``autoencoder`` and the pre-training of others are the same training, and a finished
-    one is kept under ``<output_dir>/cache`` and reused by every experiment that would train it again
-    (``pretrain.cache=false`` trains it anew and keeps nothing).
+    The same training serves the method ``autoencoder`` and the pre-training of other methods. It runs once: a finished
+    autoencoder is kept under ``<output_dir>/cache`` and reused by every experiment that needs the same one
+    (``pretrain.cache=false`` trains it again and keeps nothing).
 
     Knobs:
         ``loss``: ``mse``, or ``cross_entropy`` between pixels and their reconstruction, the other loss that appendix A
-        mentions. ``lr``, ``epochs``, ``batch_size``, ``weight_decay``: under ``method.`` where it is the method, under
-        ``pretrain.`` where it serves another.
+        mentions. ``lr``, ``epochs``, ``batch_size``, ``weight_decay``: under ``method.`` if it is the method, under
+        ``pretrain.`` if it pre-trains another.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`; the decoder
@@ -50,7 +49,7 @@ class AutoencoderModule(TrainedMethod):
         sigmoid: whether the data lie in [0, 1], so that the output passes a sigmoid.
         loss: ``mse``, or ``cross_entropy`` (needs ``sigmoid``).
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
     """
 
@@ -77,11 +76,11 @@ class AutoencoderModule(TrainedMethod):
         self.decoder = build_decoder(network)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The reconstruction before the sigmoid, of x's shape."""
+        """The reconstruction before the sigmoid, in the shape of x."""
         return self.decoder(self.encoder(x))  # type: ignore[no-any-return]
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The reconstruction, of x's shape."""
+        """The reconstruction, in the shape of x."""
         logits = self.logits(x)
         return logits.sigmoid() if self.sigmoid else logits
 

@@ -1,4 +1,4 @@
-"""What every trained method shares: its schedule, its optimizer, and one anomaly score for each test sample."""
+"""Base class of all trained methods: learning rate schedule, optimizer, and one anomaly score per test sample."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from deepsad_pl.common.batch import unpack
 from deepsad_pl.common.checkpoints import DamagedError, require_whole
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningModule, restricted_classmethod
-from deepsad_pl.common.metrics import detection_metrics
+from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.hyperparameters import constructor_frame, plain
 from deepsad_pl.methods.losses import at_least_float32
 
 
 def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
-    """The learning rate of an epoch (from 0) in a schedule of phases; past the end, that of the last phase."""
+    """The learning rate of an epoch (counted from 0) in a schedule of phases; after the last phase its rate is kept."""
     end = 0
     for rate, length in zip(lr, epochs, strict=True):
         end += length
@@ -31,10 +31,11 @@ def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float
 
 
 def global_mean(values: Tensor) -> Tensor:
-    """The mean over the global batch of per-sample values, shape (B,), such that averaged gradients are right.
+    """The mean of per-sample values, shape (B,), scaled so that DDP's gradients are those of the global batch's mean.
 
-    On one process the plain mean. On several, DDP averages the ranks' gradients although their parts of the batch may
-    differ in size: each rank contributes its sum times world size over the global count.
+    On one process it is the plain mean. On several, DDP averages the gradients of all ranks with equal weights,
+    although the ranks' parts of the batch may differ in size. Each rank therefore returns its sum, multiplied by the
+    world size and divided by the global count.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return values.mean()
@@ -44,10 +45,10 @@ def global_mean(values: Tensor) -> Tensor:
 
 
 def require_one_each(module: nn.Module, name: str, values: Tensor, count: int) -> None:
-    """Demand that a method of a module returned one number for each sample.
+    """Check that a module's method returned one number for each sample.
 
     Raises:
-        DeepSADError: if it did not.
+        DeepSADError: if it returned another shape.
     """
     if values.shape != (count,):
         raise DeepSADError(
@@ -57,30 +58,32 @@ def require_one_each(module: nn.Module, name: str, values: Tensor, count: int) -
 
 
 class TrainedMethod(LightningModule, ABC):
-    """A method that is trained by the Trainer and scores samples one by one.
+    """Base class of methods that a Trainer trains and that give every sample an anomaly score.
 
     Batches are ``(x, semi_y, y, idx)``, as an :class:`~deepsad_pl.data.datamodule.AnomalyDataModule` yields them, or
-    what :func:`~deepsad_pl.common.batch.unpack` takes of another loader:
+    any other form that :func:`~deepsad_pl.common.batch.unpack` accepts:
 
     - ``fit`` logs ``train_loss``, the mean over an epoch. A method that uses semi-labels refuses batches without them;
-      to the others ``x`` or ``(x, y)`` is enough. The ground truth y is never looked at.
+      for other methods ``x`` or ``(x, y)`` is enough. The ground truth y is never used.
     - ``test`` and ``validate`` take ``(x, y)`` and log ``test/auroc`` and ``test/average_precision``, or ``val/...``.
     - ``predict`` returns the scores of each batch, shape (B,).
 
     Args:
         lr: learning rate of each phase of the schedule.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda, >= 0.
 
     Attributes:
         encoder: phi.
-        test_result: after ``trainer.test``: ``idx``, ``y`` and ``score`` of every test sample, ascending in ``idx``.
+        test_result: ``idx``, ``y`` and ``score`` of every test sample, sorted by ``idx``; filled by ``trainer.test``.
     """
 
     encoder: nn.Module
-    # Whether terms depends on the semi-labels, so that training needs batches that bring them.
+    # Whether a test needs known normal samples and known anomalies; otherwise it may end with scores alone.
+    needs_truth = True
+    # Whether terms() depends on the semi-labels, so that training batches must contain them.
     uses_semi_labels = True
-    # The method that torch.compile takes: terms, or what of it follows once chance has been drawn.
+    # Name of the method that torch.compile compiles: terms, or the part of it that runs after the noise is drawn.
     graph = "terms"
 
     def __init__(self, *, lr: Sequence[Positive], epochs: Sequence[Length], weight_decay: NonNegative) -> None:
@@ -88,16 +91,16 @@ class TrainedMethod(LightningModule, ABC):
         require(TrainedMethod.__init__, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if len(lr) != len(epochs):
             raise ValueError(f"lr has {len(lr)} phases and epochs {len(epochs)}; give both the same number")
-        # numpy's numbers would enter the optimizer's state, and a checkpoint of it would not load with weights_only.
+        # numpy numbers would end up in the optimizer's state, and its checkpoint would not load with weights_only.
         self.lr, self.epochs = [float(rate) for rate in lr], [int(length) for length in epochs]
         self.weight_decay = float(weight_decay)
         self.test_result: dict[str, Tensor] = {}
         self._scored: list[tuple[Tensor | None, Tensor, Tensor]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As for every module, but at once where torch need not look whether it is a parameter."""
+        """Set an attribute; skip torch's check for parameters for the one that Lightning sets very often."""
         if name == "_current_fx_name":
-            # Lightning sets it some 45 times a step, through torch a twentieth of the step of a small MLP.
+            # Lightning sets it about 45 times per step; with torch's check this is 5 % of a small MLP's step time.
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -111,7 +114,7 @@ class TrainedMethod(LightningModule, ABC):
         """The anomaly score of each sample, shape (B,); higher is more anomalous."""
 
     def represent(self, x: Tensor) -> Tensor:
-        """The representation phi(x), shape (B, d); what the encoder returns unless a method says otherwise."""
+        """The representation phi(x), shape (B, d): the encoder's output, unless a method overrides this."""
         return at_least_float32(self.encoder(x))
 
     def save_hyperparameters(
@@ -121,16 +124,16 @@ class TrainedMethod(LightningModule, ABC):
         frame: FrameType | None = None,
         logger: bool = True,
     ) -> None:
-        """As Lightning's, but of the outermost constructor alone, and without numpy's types.
+        """Like Lightning's method, but save only the arguments of the outermost constructor, without numpy types.
 
-        Lightning adds up the arguments of all constructors, and a subclass that passes one on by itself would get it
-        twice when it is loaded.
+        Lightning merges the arguments of all constructors. A subclass that passes a fixed value to its parent would
+        then get that argument twice when it is loaded.
 
         Args:
-            *args: as Lightning takes them.
-            ignore: likewise.
-            frame: likewise.
-            logger: likewise.
+            *args: as in Lightning.
+            ignore: as in Lightning.
+            frame: as in Lightning.
+            logger: as in Lightning.
         """
         frame = frame or constructor_frame(self)
         super().save_hyperparameters(*args, ignore=ignore, frame=frame, logger=logger)
@@ -144,14 +147,14 @@ class TrainedMethod(LightningModule, ABC):
         *args: Any,
         **kwargs: Any,
     ) -> Self:
-        """As Lightning's, but ready to score: in evaluation mode, and of a file that is as it was written.
+        """Like Lightning's method, but check the file's SHA-256 and return the module in evaluation mode.
 
         ``fit`` puts the module back into training mode.
 
         Args:
-            checkpoint_path: a file, a URL or an open file.
-            *args: as Lightning takes them.
-            **kwargs: as Lightning takes them, such as ``weights_only=True`` and ``map_location``.
+            checkpoint_path: a path, a URL or an open file; only a local path is checked.
+            *args: as in Lightning.
+            **kwargs: as in Lightning, such as ``weights_only=True`` and ``map_location``.
 
         Raises:
             DeepSADError: if the file's SHA-256 does not match its content.
@@ -163,11 +166,11 @@ class TrainedMethod(LightningModule, ABC):
                 raise DeepSADError(
                     f"the checkpoint {checkpoint_path} is damaged: {error}; copy it again or repeat its training"
                 ) from error
-        # Lightning leaves it in training mode, where batch norm scores a row by those beside it.
+        # Lightning leaves it in training mode, where batch norm makes a row's score depend on the rest of its batch.
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs).eval()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with a training of which only the module was kept.
+        """Refuse to resume training from a checkpoint that holds only the module.
 
         Raises:
             DeepSADError: if ``trainer.fit`` is given a checkpoint without the optimizer's state.
@@ -182,12 +185,12 @@ class TrainedMethod(LightningModule, ABC):
             )
 
     def on_fit_start(self) -> None:
-        """Train in training mode what was loaded in evaluation mode: Lightning leaves the mode as it is."""
+        """Switch a module that was loaded in evaluation mode to training mode, which Lightning does not do."""
         if not self.training:
             self.train()
 
     def start_from(self, pretrained: "TrainedMethod") -> None:
-        """Take over what pre-training has learned: every tensor of the encoder, or an error (appendix A).
+        """Copy every tensor of a pre-trained module's encoder, or raise an error (appendix A).
 
         Args:
             pretrained: a trained module with an encoder of the same network.
@@ -195,25 +198,25 @@ class TrainedMethod(LightningModule, ABC):
         self.encoder.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
     def start_noise(self, epoch: int, rank: int = 0) -> None:
-        """Let what is drawn next be the first of an epoch; nothing is drawn unless a method says so.
+        """Start the noise stream of an epoch; methods that draw noise override this.
 
         Args:
-            epoch: from 0.
-            rank: of this process.
+            epoch: number of the epoch, counted from 0.
+            rank: rank of this process.
         """
         return
 
     def draw(self, size: int) -> tuple[Tensor, ...]:
-        """What chance adds to the terms of a batch, from a stream of the method's own.
+        """Draw the noise that the terms of a batch need, from the method's own random stream.
 
-        A method that takes its noise from here, once a batch, can be trained in a stack: there, where many replicas are
-        computed as one, each draws from its own stream.
+        A method that draws its noise here, once per batch, can be trained in a stack, where many replicas are computed
+        together but each draws from its own stream.
 
         Args:
-            size: of the batch, B.
+            size: B, the batch size.
 
         Returns:
-            Tensors of any shape that depends on the size alone.
+            Tensors whose shapes depend only on the size; an empty tuple unless a method overrides this.
         """
         return ()
 
@@ -232,7 +235,7 @@ class TrainedMethod(LightningModule, ABC):
         return self.score(x)
 
     def training_part(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What of a batch is trained on: ``x`` and ``semi_y``, 0 for all where nothing depends on it.
+        """The ``x`` and ``semi_y`` of a batch; ``semi_y`` is 0 if the batch has none and the method does not use it.
 
         Raises:
             DeepSADError: if the method uses semi-labels and the batch has none.
@@ -254,7 +257,7 @@ class TrainedMethod(LightningModule, ABC):
         terms = self.terms(x, semi_y)
         require_one_each(self, "terms", terms, len(x))
         if self._logs_loss():
-            # A float: Lightning averages the counts of several ranks, and of whole numbers it cuts off the fraction.
+            # A float: Lightning averages the counts of all ranks, and would truncate the average of integers.
             count: Any = float(len(terms))
             mean = terms.detach().mean()
             self.log("train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=count)
@@ -267,7 +270,7 @@ class TrainedMethod(LightningModule, ABC):
         return not any(getattr(callback, "records_losses", False) for callback in callbacks)
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate of this epoch's phase, start its noise."""
+        """Set the learning rate of this epoch's phase and start the epoch's noise."""
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = lr_at(self.current_epoch, self.lr, self.epochs)
         self.start_noise(self.current_epoch, self.global_rank)
@@ -278,7 +281,7 @@ class TrainedMethod(LightningModule, ABC):
         return torch.optim.Adam(trained, lr=self.lr[0], weight_decay=self.weight_decay, fused=True)
 
     def on_test_epoch_start(self) -> None:
-        """Forget earlier scores."""
+        """Discard earlier scores."""
         self._scored.clear()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
@@ -296,13 +299,15 @@ class TrainedMethod(LightningModule, ABC):
         self._scored.append((idx, y, self.checked_score(x)))
 
     def on_test_epoch_end(self) -> None:
-        """Bring the scores of all ranks together, each sample once, and evaluate them."""
+        """Gather the scores of all ranks, each sample once, and log the metrics."""
         self.test_result = self._gathered()
-        metrics = detection_metrics(self.test_result["score"], self.test_result["y"])
-        self.log_dict({f"test/{name}": value for name, value in metrics.items()}, rank_zero_only=True)
+        evaluate = detection_metrics if self.needs_truth else metrics_where_known
+        metrics = evaluate(self.test_result["score"], self.test_result["y"])
+        found = {f"test/{name}": value for name, value in metrics.items() if value is not None}
+        self.log_dict(found, rank_zero_only=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget earlier scores."""
+        """Discard earlier scores."""
         self._scored.clear()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -310,7 +315,7 @@ class TrainedMethod(LightningModule, ABC):
         self.test_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Evaluate the scores, unless they are of the few batches by which Lightning tries the loop out."""
+        """Log the metrics, but not in Lightning's sanity check or a ``fast_dev_run``, which see only a few batches."""
         result = self._gathered()
         if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -318,20 +323,20 @@ class TrainedMethod(LightningModule, ABC):
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, prog_bar=True, sync_dist=True)
 
     def _gathered(self) -> dict[str, Tensor]:
-        """The scores of all ranks since the start of the epoch, each sample once, ascending in its index."""
+        """The scores of all ranks since the start of the epoch, each sample once, sorted by index."""
         given, y, score = (list(column) for column in zip(*self._scored, strict=True))
         self._scored.clear()
         ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         idx = [part for part in given if part is not None]
         if len(idx) < len(given):
-            # A sampler for several ranks deals the samples out in turn.
+            # A distributed sampler assigns samples to the ranks in turn.
             idx = [torch.arange(sum(map(len, y))) * ranks + self.global_rank]
         parts = [torch.cat(column).cpu() for column in (idx, y, score)]
         if ranks > 1:
             gathered: list[Any] = [None] * ranks
             dist.all_gather_object(gathered, parts)
             parts = [torch.cat(column) for column in zip(*gathered, strict=True)]
-        # A distributed sampler other than ours may repeat samples to even out the ranks.
+        # A distributed sampler other than ours may repeat samples so that all ranks get the same number.
         values, inverse = torch.unique(parts[0], return_inverse=True)
         numbers = torch.arange(len(inverse))
         order = torch.full((len(values),), len(inverse)).scatter_reduce(0, inverse, numbers, "amin")

@@ -13,7 +13,7 @@ from deepsad_pl.networks.glorot import glorot
 
 
 class ClassifierModule(TrainedMethod):
-    r"""Normal against anomalous by binary cross-entropy, with all unlabeled samples counted as normal.
+    r"""A binary classifier trained with cross-entropy, for which unlabeled samples count as normal.
 
     .. math::
 
@@ -21,17 +21,17 @@ class ClassifierModule(TrainedMethod):
         \sigma(f(x_i))) \right] + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2, \qquad f(x) = w^\top \phi(x; \mathcal W) +
         b
 
-    with t = 1 for labeled anomalies and t = 0 for labeled normals and for everything unlabeled, on the assumption that
-    most of that is normal. The score is the logit f(x) of "anomaly".
+    with t = 1 for labeled anomalies and t = 0 for labeled normals and for unlabeled samples, assuming that most of the
+    unlabeled ones are normal. The score is the logit f(x) of the class "anomaly".
 
-    Source: the competitor "supervised deep binary classifier", appendix C of the Deep SAD paper. It stands for the far
-    end of the learning spectrum: with perfect label information on what it has seen it still has no reason to call an
-    anomaly of a new class one, and where unlabeled anomalies pollute the data it learns to call those normal.
+    Source: the competitor "supervised deep binary classifier", appendix C of the Deep SAD paper. It is the fully
+    supervised end of the learning spectrum. Even with perfect labels it has no reason to detect anomalies of a new
+    class, and if unlabeled anomalies pollute the data, it learns to call them normal.
 
-    How it is trained. The network is phi, as for every deep method here, with one more linear unit (with a bias: there
-    is no hypersphere that could collapse), from uniform Glorot weights and a bias of 0; nothing is pre-trained
-    (``pretrain=autoencoder`` is allowed and starts phi from the encoder). The classes are as unbalanced as gamma_l
-    says; as in the paper the loss is not weighted. It needs at least one labeled anomaly: without, every sample is
+    How it is trained. The network is phi, as for every deep method here, followed by one linear unit with a bias (there
+    is no hypersphere that could collapse). Weights are initialized Glorot uniform, the bias with 0. By default nothing
+    is pre-trained; ``pretrain=autoencoder`` initializes phi with the encoder. The class imbalance follows from gamma_l;
+    as in the paper, the loss is not weighted. At least one labeled anomaly is needed: otherwise every sample counts as
     normal and there is nothing to learn.
 
     Knobs:
@@ -40,7 +40,7 @@ class ClassifierModule(TrainedMethod):
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
     """
 
@@ -62,5 +62,5 @@ class ClassifierModule(TrainedMethod):
         return classifier_terms(self.score(x), semi_y)
 
     def score(self, x: Tensor) -> Tensor:
-        """The logit of "anomaly", shape (B,)."""
+        """The logit of the class "anomaly", shape (B,)."""
         return at_least_float32(self.head(self.encoder(x)).squeeze(1))

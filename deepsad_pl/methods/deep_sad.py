@@ -1,4 +1,4 @@
-"""Deep SAD (section 3.3): a center that normal data gather around and known anomalies are pushed away from."""
+"""Deep SAD (section 3.3): normal data are mapped close to a center, known anomalies away from it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from deepsad_pl.methods.losses import deep_sad_terms
 
 
 class DeepSADModule(HypersphereMethod):
-    r"""Deep SAD, equation (9): one-class Deep SVDD with a term for what is labeled.
+    r"""Deep SAD, equation (9): one-class Deep SVDD with an additional term for labeled samples.
 
     .. math::
 
@@ -19,39 +19,42 @@ class DeepSADModule(HypersphereMethod):
         + \frac{\eta}{n+m} \sum_{j=1}^m \left(\|\phi(\tilde x_j; \mathcal W) - c\|^2\right)^{\tilde y_j}
         + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
 
-    Unlabeled samples (most of them normal) and known normal ones (:math:`\tilde y = +1`) are drawn to the center c, so
-    that the latent distribution of normal data has low entropy. For known anomalies (:math:`\tilde y = -1`) the inverse
-    of the squared distance is penalized: they are pushed away, without being asked to lie together anywhere, since
-    nothing says that anomalies resemble each other. The score is the distance to the center, equation (4).
+    Unlabeled samples (assumed to be mostly normal) and known normal ones (:math:`\tilde y = +1`) are pulled to the
+    center c, so that the latent distribution of normal data has low entropy. For known anomalies
+    (:math:`\tilde y = -1`) the inverse of the squared distance is penalized: they are pushed away from the center, but
+    not towards each other, since anomalies need not resemble each other. The score is the distance to the center,
+    equation (4).
 
     Source: L. Ruff, R. A. Vandermeulen, N. Goernitz, A. Binder, E. Mueller, K.-R. Mueller, M. Kloft: Deep
     semi-supervised anomaly detection, ICLR 2020.
 
-    How it is trained (appendix A). phi starts from the encoder of an autoencoder that was trained before
-    (``pretrain=autoencoder``; what it sees: ``pretrain.data=all``, or ``unlabeled`` to leave labeled anomalies out).
-    Then the center is fixed, see :class:`~deepsad_pl.methods.hypersphere.HypersphereMethod`: coordinates nearer to 0
-    than .1 are moved to +-.1. phi has no bias term and no bounded activation, and the center is no variable of the
-    optimization: each of these would allow the trivial solution phi = c.
+    How it is trained (appendix A). phi is initialized with the encoder of a pre-trained autoencoder
+    (``pretrain=autoencoder``), which is trained on all rows (``pretrain.data=all``) or on all but the labeled anomalies
+    (``pretrain.data=unlabeled``). Then the center is fixed, see
+    :class:`~deepsad_pl.methods.hypersphere.HypersphereMethod`; coordinates closer to 0 than .1 are moved to +-.1. Bias
+    terms, bounded activations or a trainable center would allow the trivial solution phi = c, so phi has no bias terms
+    and no bounded activations, and the center stays fixed.
 
-    Departures of the authors' code from the paper which are not followed: there the pre-trained weights are never
-    copied, labeled anomalies are a part of the center, eps is added for labeled normals too.
+    Differences from the authors' code, which departs from the paper: there the pre-trained weights are never copied,
+    labeled anomalies contribute to the center, and eps is added for labeled normals too. Here the paper is followed.
 
     Knobs:
-        ``eta`` below 1 stresses the unlabeled, above 1 the labeled term; the paper finds AUROC flat over .01 ... 100
-        (figure 5). ``center_from`` may take labeled anomalies into the center (``all``) or labeled normals only, which
-        the paper suggests where the unlabeled data are polluted. ``lr``, ``epochs``: too long a training at a high rate
-        collapses the representation where few anomalies are labeled; a warning tells.
+        ``eta``: below 1 it emphasizes the unlabeled term, above 1 the labeled term; in the paper it has little
+        influence on AUROC between .01 and 100 (figure 5). ``center_from``: ``all`` includes labeled anomalies in the
+        center; ``labeled_normal`` uses only labeled normals, which the paper suggests for polluted unlabeled data.
+        ``lr``, ``epochs``: long training at a high rate collapses the representation if few anomalies are labeled; a
+        warning reports this.
 
-    Without labeled samples it is one-class Deep SVDD step for step.
+    Without labeled samples, every training step is that of one-class Deep SVDD.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         eta: weight of the labeled terms, > 0.
         center_from: which samples the center is the mean of, see
             :func:`~deepsad_pl.methods.hypersphere.center_mask`.
-        eps: in the denominator of the inverse (footnote 1).
+        eps: added to the denominator of the inverse (footnote 1).
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
     """
 

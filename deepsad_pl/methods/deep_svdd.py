@@ -1,4 +1,4 @@
-"""Unsupervised Deep SVDD (section 3.1), one-class and soft-boundary: the data inside a small hypersphere."""
+"""Unsupervised Deep SVDD (section 3.1), one-class and soft-boundary: map the data into a small hypersphere."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,38 +13,38 @@ from deepsad_pl.methods.losses import soft_boundary_terms
 
 
 class DeepSVDDModule(HypersphereMethod):
-    r"""One-class Deep SVDD, equation (3): the mean squared distance to a fixed center is minimized.
+    r"""One-class Deep SVDD, equation (3): minimize the mean squared distance to a fixed center.
 
     .. math::
 
         \min_{\mathcal W} \frac{1}{n} \sum_{i=1}^n \|\phi(x_i; \mathcal W) - c\|^2
         + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
 
-    The network must extract the factors that the training data have in common to map them all near one point; what does
-    not share them is mapped further away. It is Deep SAD with nothing labeled (m = 0), and the two agree step for step.
-    The score is the distance to the center, equation (4).
+    To map all training data near one point, the network must extract the factors that they have in common; samples
+    without these factors are mapped further away. It is Deep SAD without labeled samples (m = 0), with identical
+    training steps. The score is the distance to the center, equation (4).
 
     Source: L. Ruff, R. A. Vandermeulen, N. Goernitz, L. Deecke, S. A. Siddiqui, A. Binder, E. Mueller, M. Kloft: Deep
     one-class classification, ICML 2018; as a competitor in appendix C of the Deep SAD paper, whose column "Deep SVDD"
     is the better of this and :class:`SoftBoundarySVDDModule`.
 
-    How it is trained. phi starts from the encoder of an autoencoder, the center is the mean of the representations of
-    the training data before the first step, with coordinates near 0 moved to +-.1; phi has no bias term. All as for
-    Deep SAD, so that the two differ in nothing but the labels.
+    How it is trained. phi is initialized with the encoder of an autoencoder and has no bias terms. The center is the
+    mean of the training data's representations before the first step, with coordinates near 0 moved to +-.1. All this
+    is as for Deep SAD, so that the two differ only in the use of labels.
 
-    What it sees. Being unsupervised it does not see labeled anomalies, and neither does its autoencoder: that is what
-    the paper's tables imply, whose unsupervised columns do not change with gamma_l (the authors' code shows them).
-    Labeled normals are data like any other. ``method.sees_labeled_anomalies=true`` mixes labeled anomalies into the
-    training data, as if they were normal.
+    Training data. As an unsupervised method it is trained without labeled anomalies, and so is its autoencoder. The
+    paper's tables imply this: their unsupervised columns do not change with gamma_l. (The authors' code does train on
+    labeled anomalies.) Labeled normals are used like unlabeled samples. ``method.sees_labeled_anomalies=true`` adds
+    labeled anomalies to the training data as if they were normal.
 
     Knobs:
-        ``lr``, ``epochs``, ``batch_size``, ``weight_decay``, and those of ``pretrain``. There is no other; long
-        training at a high rate ends in a collapse (all samples at one point), of which a warning tells.
+        ``lr``, ``epochs``, ``batch_size``, ``weight_decay``, and those of ``pretrain``. Long training at a high rate
+        ends in a collapse (all samples at one point); a warning reports this.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
     """
 
@@ -67,7 +67,7 @@ class DeepSVDDModule(HypersphereMethod):
 
 
 class SoftBoundarySVDDModule(HypersphereMethod):
-    r"""Soft-boundary Deep SVDD: a hypersphere of radius R, of which a share nu of the data may lie outside.
+    r"""Soft-boundary Deep SVDD: a hypersphere of radius R; a share nu of the data may lie outside.
 
     .. math::
 
@@ -75,28 +75,28 @@ class SoftBoundarySVDDModule(HypersphereMethod):
         + \frac{\lambda}{2} \sum_\ell \|W^\ell\|_F^2
 
     Only samples outside the sphere have a gradient. For fixed weights the best R is the (1 - nu)-quantile of the
-    distances, and it is solved for on every mini-batch (appendix C), before the step on the weights, for which it is a
-    constant. The quantile is that of the distances and interpolates linearly (another published code takes it of
-    squared distances and squares once more). The score is the distance to the center, equation (4): subtracting the
-    radius would not change the ranking.
+    distances. It is computed on every mini-batch (appendix C) before the step on the weights, which treats it as a
+    constant. The quantile is taken over the distances, with linear interpolation (another published implementation
+    takes it over squared distances and squares it again). The score is the distance to the center, equation (4):
+    subtracting the radius would not change the ranking.
 
     Source: Ruff et al., Deep one-class classification, ICML 2018, equation (3) there; appendix C of the Deep SAD paper,
-    which runs nu = .01 and .1 and reports the best of these and of :class:`DeepSVDDModule`.
+    which runs nu = .01 and .1 and reports the best of these and :class:`DeepSVDDModule`.
 
-    How it is trained and what it sees: as :class:`DeepSVDDModule`. The original code trains ten epochs with R = 0
-    before it first solves for R; the paper does not mention it, and here R is solved for from the first step on. Under
+    Training and training data are as for :class:`DeepSVDDModule`. The original code trains ten epochs with R = 0
+    before it first computes R; the paper does not mention this, and here R is computed from the first step on. With
     several ranks the quantile is that of the global batch.
 
     Knobs:
-        ``nu``: the share of the training data that is expected outside. Below 1 / batch_size only the farthest sample
-        of a batch lies outside, with a weight of 1 / nu.
+        ``nu``: the share of the training data that is expected outside the sphere. Below 1 / batch_size only the
+        farthest sample of a batch lies outside, with a weight of 1 / nu.
         ``lr``, ``epochs``, ``batch_size``, ``weight_decay``, and those of ``pretrain``.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
-        nu: in (0, 1).
+        nu: share of the training data that may lie outside, in (0, 1).
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
     """
 
@@ -117,7 +117,7 @@ class SoftBoundarySVDDModule(HypersphereMethod):
         self.nu = nu
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
-        """The summands of the objective with the batch's best radius, whatever the labels, shape (B,)."""
+        """The summands of the objective for the batch's best radius, whatever the labels, shape (B,)."""
         distance2 = self.distance2(x)
         return soft_boundary_terms(distance2, radius(distance2.detach().sqrt(), self.nu), self.nu)
 
@@ -133,5 +133,5 @@ def radius(distance: Tensor, nu: Share) -> Tensor:
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, distance.cpu())
         distance = torch.cat(parts).to(distance.device)
-    # In double precision (1 - nu) (B - 1) is a whole number where it should be one.
+    # Double precision, so that (1 - nu) (B - 1) is an integer whenever it should be one.
     return torch.quantile(distance.double(), 1 - nu).to(distance.dtype)

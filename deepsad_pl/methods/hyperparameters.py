@@ -1,4 +1,4 @@
-"""What Lightning keeps of a constructor's arguments, so that any subclass is loaded from its own checkpoint."""
+"""Select the constructor arguments that Lightning saves, so that any subclass can be loaded from its checkpoint."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,21 +9,23 @@ import numpy as np
 
 
 def constructor_frame(module: object) -> FrameType | None:
-    """The frame of the outermost constructor of a module that calls the caller of this function.
+    """Find the frame of the outermost running constructor of a module.
+
+    Call it from a function that the constructor calls directly.
 
     Args:
-        module: is being constructed.
+        module: the module under construction.
 
     Returns:
-        None if no constructor of the module is at work.
+        The frame; None if the caller was not called from a constructor of the module.
     """
     frame = inspect.currentframe()
-    # This function's, then its caller's.
+    # Skip the frames of this function and of its caller.
     for _ in range(2):
         frame = frame and frame.f_back
     outermost = None
     while frame is not None and _constructs(frame, module):
-        # Lightning can only read the frame of a constructor that says super().
+        # Lightning can only read the frame of a constructor that uses super().
         if "__class__" in frame.f_locals:
             outermost = frame
         frame = frame.f_back
@@ -36,9 +38,9 @@ def _constructs(frame: FrameType, module: object) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value whose numpy scalars and arrays, at any depth, are Python's numbers and lists.
+    """Convert numpy scalars, numpy arrays and mappings, at any depth, to Python numbers, lists and dicts.
 
-    ``torch.load(..., weights_only=True)`` refuses numpy's types and foreign mappings.
+    ``torch.load(..., weights_only=True)`` refuses numpy types and other mappings.
     """
     if isinstance(value, np.generic):
         return value.item()

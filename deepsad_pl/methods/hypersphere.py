@@ -1,4 +1,4 @@
-"""What Deep SAD and Deep SVDD share: a center fixed before training, the distance to it as the score."""
+"""Base class of Deep SAD and Deep SVDD: a center fixed before training, and the distance to it as the score."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from deepsad_pl.networks.description import build_encoder, representation_width
 
 
 def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
-    """Which samples the center is the mean of (appendix A), shape (B,), bool.
+    """Select the samples whose mean becomes the center (appendix A); a bool mask of shape (B,).
 
     Args:
         semi_y: semi-labels, shape (B,).
@@ -27,9 +27,9 @@ def center_mask(semi_y: Tensor, center_from: str) -> Tensor:
 
 
 def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
-    """Move coordinates that are nearly 0 to +-margin, an exact 0 to +margin.
+    """Move coordinates that are close to 0 to +-margin, and those that are exactly 0 to +margin.
 
-    A coordinate of 0 could be met by zero weights, which is a part of the trivial solution phi = c.
+    A center coordinate of 0 can be reached with zero weights, as part of the trivial solution phi = c.
     """
     near = center.abs() < margin
     return torch.where(near, torch.where(center < 0, -margin, margin), center)
@@ -37,17 +37,20 @@ def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
 
 @torch.no_grad()
 def sum_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], center_from: str) -> Tensor:
-    """The sum of the representations and, as the last entry, their number: shape (d + 1,), float64, on the CPU.
+    """The sum of the selected samples' representations, followed by their number: (d + 1,), float64, on the CPU.
 
     Args:
-        encoder: phi, in the mode it should be evaluated in.
-        batches: of ``(x, semi_y)``.
+        encoder: phi, in the mode in which the representations are to be computed.
+        batches: batches ``(x, semi_y)``.
         center_from: see :func:`center_mask`.
+
+    Raises:
+        ValueError: if there is no batch.
     """
     total: Tensor | None = None
     for x, semi_y in batches:
         mask = center_mask(semi_y, center_from)
-        # Summed on the CPU in float64, which not every accelerator has.
+        # Sum on the CPU in float64, which not every accelerator supports.
         kept = encoder(x)[mask].cpu().double()
         part = torch.cat([kept.sum(dim=0), torch.tensor([float(len(kept))], dtype=torch.float64)])
         total = part if total is None else total + part
@@ -57,16 +60,16 @@ def sum_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], 
 
 
 class HypersphereMethod(TrainedMethod):
-    """Representations around a center; the score is the distance to it, equation (4).
+    """Base class of methods with a fixed center; the score is the distance to it, equation (4).
 
-    The center is fixed before the first step by one pass in evaluation mode over the chosen training data, summed over
-    all ranks. It is a buffer: a checkpoint restores it and training never computes it again.
+    Before the first step, one pass in evaluation mode over the training data of all ranks sets the center to the mean
+    of the chosen samples. It is a buffer: a checkpoint restores it, and then it is not computed again.
 
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
-        center_from: which samples the center is the mean of, see :func:`center_mask`.
+        center_from: the samples whose mean is the center, see :func:`center_mask`.
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
     """
 
@@ -90,15 +93,15 @@ class HypersphereMethod(TrainedMethod):
         self.register_buffer("center_is_set", torch.tensor(False))
 
     def on_train_start(self) -> None:
-        """Compute the center, unless a checkpoint brought it."""
+        """Compute the center, unless a checkpoint has restored it."""
         if not self.center_is_set:
             self.set_center(self._training_batches(), self._over_ranks)
 
     def _training_batches(self) -> Iterator[Any]:
-        """The batches of an epoch as a training step meets them: on the device, in the precision of the weights."""
+        """The batches of an epoch as a training step gets them: on the device, in the precision of the weights."""
         loader: Any = self.trainer.train_dataloader
         if getattr(loader, "persistent_workers", False):
-            # It has one iterator, which waits for the first epoch: a second pass would use that epoch up.
+            # Such a loader has a single iterator, prepared for the first epoch; using it here would consume that epoch.
             loader = copy.copy(loader)
             loader._iterator = None
         for batch in loader:
@@ -111,14 +114,14 @@ class HypersphereMethod(TrainedMethod):
         return self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
 
     def set_center(self, batches: Iterable[Any], over_ranks: Callable[[Tensor], Tensor] = lambda total: total) -> None:
-        """Put the center at the mean of the chosen samples, away from 0 (appendix A).
+        """Set the center to the mean of the chosen samples, with coordinates moved away from 0 (appendix A).
 
         Args:
-            batches: the training set, as for a training step.
+            batches: the training set, in batches as for a training step.
             over_ranks: sums a tensor over all processes.
 
         Raises:
-            ValueError: if no sample is chosen.
+            ValueError: if ``center_from`` selects no sample, or there is no batch.
         """
         training = self.encoder.training
         self.encoder.eval()

@@ -1,6 +1,6 @@
-"""Every objective as a pure function of tensors: one value a sample, reduced by the caller.
+"""The loss functions as pure functions of tensors: one value per sample, which the caller averages.
 
-All of them compute in float32 at least: in half precision the inverse term of equation (9) overflows.
+Computations are in float32 or float64: in half precision the inverse term of equation (9) overflows.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor itself, or its float32 copy when it is half precision."""
+    """Convert a half-precision tensor to float32; return any other tensor unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
@@ -27,20 +27,20 @@ def squared_distance(z: Tensor, center: Tensor) -> Tensor:
 
 
 def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float | Tensor, eps: float = 1e-6) -> Tensor:
-    r"""The summands of the Deep SAD objective, equation (9), without the weight decay (the optimizer's business).
+    r"""The summands of the Deep SAD objective, equation (9), without weight decay, which the optimizer applies.
 
     .. math::
 
         \|\phi(x_i) - c\|^2 \;\text{(unlabeled)}, \qquad
         \eta \left(\|\phi(\tilde x_j) - c\|^2\right)^{\tilde y_j} \;\text{(labeled)}
 
-    Their mean over a batch is the batch's share of equation (9). With no labeled sample it is the one-class Deep SVDD
-    objective, equation (3). The ``eps`` stands in the denominator of the inverse only (footnote 1).
+    Their mean over a batch estimates equation (9). Without labeled samples this is the one-class Deep SVDD objective,
+    equation (3). ``eps`` is added only to the denominator of the inverse (footnote 1).
 
     Args:
         distance2: squared distances to the center, shape (B,), >= 0.
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
-        eta: weight of the labeled terms, > 0; a tensor that broadcasts for one a replica.
+        eta: weight of the labeled terms, > 0; or a tensor that broadcasts, with a weight for each replica.
         eps: added to the squared distance of labeled anomalies before it is inverted.
 
     Returns:
@@ -51,7 +51,7 @@ def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float | Tensor, eps: 
 
 
 def soft_boundary_terms(distance2: Tensor, radius: Tensor, nu: float) -> Tensor:
-    r"""The summands of the soft-boundary Deep SVDD objective (Ruff et al. 2018), without the weight decay.
+    r"""The summands of the soft-boundary Deep SVDD objective (Ruff et al. 2018), without weight decay.
 
     .. math::
 
@@ -66,17 +66,17 @@ def soft_boundary_terms(distance2: Tensor, radius: Tensor, nu: float) -> Tensor:
         Shape (B,).
     """
     radius2 = radius.square()
-    # Distances are compared, not squares: where R is a sample's own distance, as quantiles often are, rounding would
-    # decide whether that sample has a gradient.
+    # Compare distances, not squares: R is often exactly the distance of a sample, and then rounding of the squares
+    # would decide whether that sample has a gradient.
     outside = distance2.detach().sqrt() > radius
     return radius2 + torch.where(outside, distance2 - radius2, 0.0) / nu
 
 
 def classifier_terms(logits: Tensor, semi_y: Tensor) -> Tensor:
-    """Binary cross-entropy with everything but labeled anomalies counted as normal (appendix C).
+    """Binary cross-entropy that counts all samples but the labeled anomalies as normal (appendix C).
 
     Args:
-        logits: of "anomaly", shape (B,).
+        logits: logits of the class "anomaly", shape (B,).
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
 
     Returns:

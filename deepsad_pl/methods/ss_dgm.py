@@ -1,4 +1,4 @@
-"""Semi-supervised deep generative models (appendix C): M2, and M2 on the latent variables of M1."""
+"""Semi-supervised deep generative models (appendix C): M2, and M1+M2, which is M2 on the latent variables of M1."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -26,14 +26,14 @@ CLASSES = 2
 
 
 def class_bounds(log_likelihood: Likelihood, features: Tensor, mean: Tensor, log_var: Tensor, out: Tensor) -> Tensor:
-    """-L(x, y) of the classes normal and anomaly, shape (B, 2).
+    """The lower bound -L(x, y) of log p(x, y) for the classes normal and anomaly, shape (B, 2).
 
     Args:
-        log_likelihood: of the features.
-        features: what is rebuilt, shape (B, ...).
-        mean: of q(z|x, y), shape (2, B, d).
+        log_likelihood: log-likelihood of the features, given the decoder's output.
+        features: the input of M2, shape (B, ...).
+        mean: mean of q(z|x, y) for each class, shape (2, B, d).
         log_var: logarithm of its variances, of the same shape.
-        out: the decoder's output at a sample of each, shape (2, B, D).
+        out: the decoder's output for one z of each class, shape (2, B, D).
     """
     flat = features.flatten(1)
     of_class = [labeled_bound(log_likelihood(out[y], flat), gaussian_kl(mean[y], log_var[y])) for y in range(CLASSES)]
@@ -41,7 +41,7 @@ def class_bounds(log_likelihood: Likelihood, features: Tensor, mean: Tensor, log
 
 
 class SSDGMModule(GenerativeMethod):
-    r"""SS-DGM: a generative model of x with a class variable y, observed for some samples; the score is its posterior.
+    r"""SS-DGM: a generative model of x with a class y, known for some samples; the score is the log odds of "anomaly".
 
     .. math::
 
@@ -53,61 +53,63 @@ class SSDGMModule(GenerativeMethod):
         -L(x, y) = E_{q_\varphi(z|x, y)} [\log p_\theta(x|y, z)] + \log p(y) - KL(q_\varphi(z|x, y) \,\|\, p(z)),
         \qquad -U(x) = \sum_y q_\varphi(y|x) (-L(x, y)) + H(q_\varphi(y|x))
 
-    M2 supposes that a class y, normal (0) or anomalous (1), and what is left of the variation, z, made the sample x.
-    For labeled samples -L is a lower bound of log p(x, y). For unlabeled ones y is summed out, weighted with what the
-    classifier q(y|x) believes: it is rewarded for the class under which the model explains x better, and so learns from
-    unlabeled data. The cross-entropy teaches it the labels directly; without, only U would train it. The score is the
-    logit of "anomaly", log q(1|x) - log q(0|x).
+    M2 assumes that a sample x is generated from its class y, normal (0) or anomalous (1), and a latent variable z for
+    all other variation. For labeled samples -L is a lower bound of log p(x, y). For unlabeled ones -L is averaged over
+    y with the probabilities of the classifier q(y|x). This rewards the classifier for the class under which the model
+    explains x better, so it learns from unlabeled data. The cross-entropy trains the classifier on the labels; without
+    it, only U would train it. The score is the logit of "anomaly", log q(1|x) - log q(0|x).
 
     M1+M2 first trains a variational autoencoder (M1, :class:`~deepsad_pl.methods.vae.VAEModule`) and then M2 on its
-    latent variable z1 in place of x. M1 stays as it is. In training z1 is a sample of q(z1|x), drawn anew each time;
-    for a score it is the mean, so that a sample has one score.
+    latent variable z1 instead of x. M1 is frozen. In training z1 is a new sample of q(z1|x) each time; for scoring it
+    is the mean, so that the score is deterministic.
 
     Source: D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling: Semi-supervised learning with deep generative models,
     NeurIPS 2014, equations (2), (4) and (6) to (9); the competitor "SS-DGM" in appendix C of the Deep SAD paper, whose
     tables report the better of M2 and M1+M2.
 
-    How it is trained. The classifier is phi, as for every deep method here, with two linear units (with biases); for
-    M1+M2 an MLP with batch norm, z1 -> ``hidden`` -> ``latent``, takes the place of phi. q(z|x, y) and p(x|y, z) are
-    MLPs with softplus units and biases. Weights start uniform after Glorot, biases at 0 (appendix C). The expectation
-    is estimated from one sample of z a step. Both classes share its noise: each estimate stays unbiased, and less
-    chance is left in the difference between the classes, which trains q(y|x).
+    How it is trained. The classifier is phi, as for every deep method here, followed by two linear units with biases;
+    for M1+M2 an MLP with batch norm, z1 -> ``hidden`` -> ``latent``, replaces phi. q(z|x, y) and p(x|y, z) are MLPs
+    with softplus units and biases. Weights are initialized Glorot uniform, biases with 0 (appendix C). The expectation
+    is estimated from one z per step. Both classes share its noise: each estimate stays unbiased, and the difference
+    between the classes, which trains q(y|x), has less variance.
 
-    It needs labeled anomalies, and unlabeled samples. Labels are all it can go by to tell its two classes apart: the
-    objective without them does not change when they swap. If only anomalies are labeled (gamma_n = 0), the
-    cross-entropy alone is satisfied by "everything is an anomaly". Only the generative part counters it, as far as
-    one class cannot explain normal samples as well as two can; that is a matter of the data, and where normal and
-    anomalous samples look alike, or normal ones fall into two clusters of which one is near the anomalies, y comes to
-    mean something else. Some labeled normals (``scenario.gamma_n``) help much.
+    It needs both labeled anomalies and unlabeled samples. Only labels tell the two classes apart: without them the
+    objective does not change if the classes are swapped. If only anomalies are labeled (gamma_n = 0), calling every
+    sample an anomaly minimizes the cross-entropy. Only the generative part counteracts this, to the extent that one
+    class cannot explain the normal samples as well as two can. This depends on the data: if normal and anomalous
+    samples look alike, or the normal ones form two clusters of which one is near the anomalies, y comes to mean
+    something else. A few labeled normals (``scenario.gamma_n``) help much.
 
-    What is set here and left open there. :math:`\alpha = 0.1 (1 - r) / r` with r the share of labeled samples, from the
-    paper's "0.1 N", see :func:`~deepsad_pl.methods.variational.alpha_weight`: over a batch the cross-entropy weighs
-    about a tenth of a nat a sample, however few labels there are, next to bounds of tens or hundreds. The prior is
-    uniform, p(y) = 1/2, as Kingma's: that anomalies are rare in unlabeled data is not told to the model. Gaussian
-    likelihoods, that of z1 always among them, have unit variance, where Kingma's learn one.
-    As z1 varies by about a unit in each direction, z has little to explain in M1+M2 and p(z1|y) is nearly one Gaussian
-    for each class.
+    Choices that the papers leave open. :math:`\alpha = 0.1 (1 - r) / r` with r the share of labeled samples, from "0.1
+    N" in Kingma et al., see :func:`~deepsad_pl.methods.variational.alpha_weight`. Averaged over a batch, the
+    cross-entropy then weighs about a tenth of a nat per sample, however few labels there are, while the bounds are tens
+    or hundreds of nats. The prior is uniform, p(y) = 1/2, as in Kingma et al.: the model does not know that anomalies
+    are rare in unlabeled data. Gaussian likelihoods (for z1 the likelihood is always Gaussian) have unit variance; in
+    Kingma et al. it is learned. In M1+M2, z1 varies by about a unit in each direction, so z has little to explain and
+    p(z1|y) is nearly a single Gaussian for each class.
 
-    What departs from the code of the authors of Deep SAD, beside the likelihood and the free log variance (see
-    :class:`~deepsad_pl.methods.vae.VAEModule`). There alpha is .1, labeled and unlabeled parts of a batch are averaged
-    apart, so that a labeled sample weighs as many times more as labels are rare, and a single labeled sample in a batch
-    is left out. Here each sample has the weight it has in equation (8).
+    Differences from the code of the authors of Deep SAD, besides the likelihood and the unrestricted log variance (see
+    :class:`~deepsad_pl.methods.vae.VAEModule`). There alpha is .1; the labeled and the unlabeled part of a batch are
+    averaged separately, so that the weight of a labeled sample grows as labels become rarer; and a single labeled
+    sample in a batch is left out. Here each sample has the weight that equation (8) gives it.
 
     Knobs:
         ``hidden``, ``latent``: of M2; those of M1 are under ``pretrain``. ``lr``, ``epochs``, ``batch_size``,
         ``weight_decay``. alpha follows from ``scenario.gamma_l`` and ``scenario.gamma_n``.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`; with ``m1`` for
-            the shape of its input alone.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`; with ``m1`` only
+            the shape of its input is used.
         hidden: units of the hidden layers of q(z|x, y), at least one; p(x|y, z) mirrors them.
-        latent: d, the width of z, and with ``m1`` that of the representation.
-        likelihood: of x, ``bernoulli`` for data in [0, 1], else ``gaussian``; that of z1 is Gaussian.
+        latent: d, the width of z; with ``m1`` also the width of the representation.
+        likelihood: distribution of x, ``bernoulli`` for data in [0, 1], else ``gaussian``; not used with ``m1``, as z1
+            is Gaussian.
         labeled_share: r, the share of labeled samples in the training data, in (0, 1).
-        m1: ``hidden`` and ``latent`` of the variational autoencoder whose latent variable M2 works on, or None for M2.
-        seed: of the noise, >= 0.
+        m1: ``hidden`` and ``latent`` of the variational autoencoder whose latent variable is the input of M2; None for
+            M2 on x.
+        seed: seed of the noise, >= 0.
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
 
     Attributes:
@@ -115,7 +117,7 @@ class SSDGMModule(GenerativeMethod):
         m1: the frozen inference network of M1, or None.
 
     Raises:
-        ValueError: if ``labeled_share`` is not inside (0, 1), there is no such likelihood or no hidden layer.
+        ValueError: if ``labeled_share`` is not inside (0, 1), the likelihood is unknown, or there is no hidden layer.
     """
 
     def __init__(
@@ -151,18 +153,18 @@ class SSDGMModule(GenerativeMethod):
         self.decoder = Decoder(latent, hidden[::-1], width, CLASSES)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but M1, which is only ever evaluated."""
+        """Set the mode of all parts but M1, which stays in evaluation mode."""
         super().train(mode)
         if self.m1 is not None:
             self.m1.eval()
         return self
 
     def start_from(self, pretrained: TrainedMethod) -> None:
-        """Take over every tensor of the trained inference network as M1, or for M2 of the encoder as phi.
+        """Copy every tensor of a trained module's encoder: to M1 for M1+M2, to phi for M2.
 
         Args:
-            pretrained: a trained variational autoencoder of M1's sizes; for M2 a module with an encoder of the same
-                network.
+            pretrained: for M1+M2 a trained variational autoencoder of M1's sizes; for M2 a trained module with an
+                encoder of the same network.
         """
         if self.m1 is None:
             super().start_from(pretrained)
@@ -170,24 +172,24 @@ class SSDGMModule(GenerativeMethod):
             self.m1.load_state_dict(pretrained.encoder.state_dict(), strict=True)
 
     def features(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """What M2 works on: x, or z1 of shape (B, d1), the mean of q(z1|x) or the sample of it that noise gives."""
+        """The input of M2: x; for M1+M2 the mean of q(z1|x) or, given noise, a sample of z1, shape (B, d1)."""
         if self.m1 is None:
             return x
         mean, log_var = self.m1(x)
         return at_least_float32(mean) if noise is None else reparameterized(mean, log_var, noise)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Of q(y|x) for the classes normal and anomaly, shape (B, 2)."""
+        """The logits of q(y|x) for the classes normal and anomaly, shape (B, 2)."""
         return at_least_float32(self.head(self.encoder(features)))
 
     def bounds(self, features: Tensor, noise: Tensor) -> Tensor:
-        """-L(x, y) at one sample of z for the classes normal and anomaly, shape (B, 2); noise of shape (B, d)."""
+        """The bounds -L(x, y) for the classes normal and anomaly, shape (B, 2), at one z from noise of shape (B, d)."""
         mean, log_var = self.inference(features)
         out = self.decoder(reparameterized(mean, log_var, noise))
         return class_bounds(self.log_likelihood, features, mean, log_var, out)
 
     def represent(self, x: Tensor) -> Tensor:
-        """phi of x or of the mean of q(z1|x), shape (B, d)."""
+        """The output of phi for x or, for M1+M2, for the mean of q(z1|x), shape (B, d)."""
         return at_least_float32(self.encoder(self.features(x)))
 
     def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:

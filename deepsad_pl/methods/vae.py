@@ -1,4 +1,4 @@
-"""The variational autoencoder, M1 of the semi-supervised deep generative models, and their common randomness."""
+"""The variational autoencoder (M1 of Kingma et al.), and the base class of the methods that draw noise."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,35 +16,35 @@ from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
 
 
 def noise_generator(seed: int, epoch: int, rank: int, device: torch.device) -> torch.Generator:
-    """The source of a rank's noise in an epoch, which depends on nothing else.
+    """The random generator for a rank's noise in an epoch; it depends only on the arguments.
 
     Args:
-        seed: of the run's noise, >= 0.
-        epoch: from 0.
-        rank: of this process.
+        seed: seed of the run's noise, >= 0.
+        epoch: number of the epoch, counted from 0.
+        rank: rank of this process.
         device: where the noise is drawn.
     """
-    # A SeedSequence ignores zeros at the end: rank 0 would get the stream of (seed, epoch), that of the shuffling.
+    # SeedSequence ignores trailing zeros: without + 1, rank 0 would get the stream (seed, epoch) of the shuffling.
     state = int(np.random.SeedSequence([seed, epoch, rank + 1]).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state % 2**63)
 
 
 class GenerativeMethod(TrainedMethod):
-    """A method that draws noise in training, anew each epoch from its own seed.
+    """Base class of methods that draw noise in training; each epoch has its own stream, derived from the seed.
 
-    torch's global generator is neither read nor moved, and a run that resumes at the end of an epoch meets the noise
-    that an undisturbed one does.
+    torch's global generator is neither used nor changed, and a run that resumes at the end of an epoch draws the same
+    noise as an uninterrupted one.
 
     Args:
         likelihood: ``bernoulli`` for data in [0, 1], else ``gaussian``.
-        noise_widths: how many numbers of noise a sample needs for each thing that is drawn, in their order.
-        seed: of the noise, >= 0.
+        noise_widths: for each random variable, the number of noise values that a sample needs.
+        seed: seed of the noise, >= 0.
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
 
     Raises:
-        ValueError: if there is no such likelihood.
+        ValueError: if the likelihood is unknown.
     """
 
     graph = "terms_given"
@@ -68,32 +68,32 @@ class GenerativeMethod(TrainedMethod):
         self._generator: torch.Generator | None = None
 
     def start_noise(self, epoch: int, rank: int = 0) -> None:
-        """Let the next noise be the first of an epoch.
+        """Start the noise stream of an epoch.
 
         Args:
-            epoch: from 0.
-            rank: of this process.
+            epoch: number of the epoch, counted from 0.
+            rank: rank of this process.
         """
         self._generator = noise_generator(self.seed, epoch, rank, self.device)
 
     def noise(self, *shape: int) -> Tensor:
-        """Standard normal noise, float32; outside a Trainer that of the first epoch."""
+        """Draw standard normal noise, float32; before :meth:`start_noise` from the stream of the first epoch."""
         if self._generator is None or self._generator.device != self.device:
             self._generator = noise_generator(self.seed, 0, 0, self.device)
         return torch.randn(shape, generator=self._generator, device=self.device)
 
     def draw(self, size: int) -> tuple[Tensor, ...]:
-        """The noise of a batch, shape (B, width) for each of ``noise_widths``."""
+        """Draw the noise of a batch: a tensor of shape (B, width) for each of ``noise_widths``."""
         return tuple(self.noise(size, width) for width in self.noise_widths)
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
-        """The loss of each sample at noise drawn for it, shape (B,)."""
-        # No compiled graph can draw from a generator of its own.
+        """The loss of each sample with newly drawn noise, shape (B,)."""
+        # A compiled graph cannot draw from the method's own generator.
         return self.terms_given(x, semi_y, *self.draw(len(x)))
 
     @abstractmethod
     def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:
-        """The loss of each sample, shape (B,), at the noise of shape (B, width) for each of ``noise_widths``."""
+        """The loss of each sample, shape (B,), for given noise of shape (B, width) for each of ``noise_widths``."""
 
 
 class VAEModule(GenerativeMethod):
@@ -106,50 +106,50 @@ class VAEModule(GenerativeMethod):
 
     with the prior p(z) = N(0, I), the inference network :math:`q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x)))` and the
     generative network p(x|z): Bernoulli pixels, or a Gaussian of unit variance around its output. Each bracket is an
-    upper bound of -log p(x). The expectation is estimated from one sample :math:`z = \mu + \sigma \varepsilon` a step;
-    the divergence is exact.
+    upper bound of -log p(x). The expectation is estimated from one sample :math:`z = \mu + \sigma \varepsilon` per
+    step; the divergence is exact.
 
-    The score is the bracket at :math:`z = \mu(x)`, reconstruction error plus divergence, which involves no chance. The
+    The score is the bracket at :math:`z = \mu(x)`, reconstruction error plus divergence, so it is deterministic. The
     representation is :math:`\mu(x)`.
 
     Source: D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling: Semi-supervised learning with deep generative models,
     NeurIPS 2014, equations (1), (3) and (5). In appendix C of the Deep SAD paper it is the first stage of the
-    competitor "SS-DGM", see :class:`~deepsad_pl.methods.ss_dgm.SSDGMModule`, which keeps its inference network as fixed
+    competitor "SS-DGM", see :class:`~deepsad_pl.methods.ss_dgm.SSDGMModule`, which uses its frozen inference network as
     features.
 
-    How it is trained. As Kingma's networks, both are MLPs with softplus units on the flattened input, whatever phi is:
-    inputs -> ``hidden`` -> z, and back through ``hidden`` in reverse. They have biases, as nothing can collapse into a
-    center here, which start at 0; weights start uniform after Glorot, as for every deep method (appendix C), but for
-    those of the log variance, which start at 0. The noise
-    comes from the method's own seed, each epoch's from the seed, the epoch and the rank.
+    How it is trained. As in Kingma et al., both networks are MLPs with softplus units on the flattened input, whatever
+    phi is: inputs -> ``hidden`` -> z, and back through ``hidden`` in reverse. They have biases, since there is no
+    center to collapse into. Weights are initialized Glorot uniform as for every deep method (appendix C), biases and
+    the weights of the log variance with 0. The noise of an epoch depends on the method's own seed, the epoch and the
+    rank.
 
-    What it sees. As pre-training it sees what its method may see: all rows, or none of the labeled anomalies with
-    ``pretrain.data=unlabeled``. Labels are never looked at.
+    Training data. As pre-training it is trained on all rows, or with ``pretrain.data=unlabeled`` on all rows but the
+    labeled anomalies. Labels are never used.
 
-    What departs from the code of the authors of Deep SAD. There the network's output passes a softplus and then counts
-    as log variance, so that no posterior is narrower than its prior (:math:`\sigma \geq 1`) and z can carry next to no
-    information; here the log variance is free, and starts at 0 for every input, as outliers in a table would otherwise
-    begin with an astronomical loss. There the likelihood is always Bernoulli, also of z-scored
-    columns, where it is no likelihood and falls without bound; here tables have the Gaussian one.
+    Differences from the code of the authors of Deep SAD. There the network's output passes a softplus and is then used
+    as log variance, so that no posterior is narrower than the prior (:math:`\sigma \geq 1`) and z can carry almost no
+    information. Here the log variance is unrestricted and starts at 0 for every input; otherwise outliers in a table
+    would start with an astronomical loss. There the likelihood is always Bernoulli, even for z-scored columns, for
+    which it is not a likelihood and the loss falls without bound; here tables have a Gaussian likelihood.
 
-    What departs from Kingma et al. The variance of a Gaussian p(x|z) is fixed to 1 instead of learned, which would
-    let the density of columns with few values grow without bound. Coordinates of z that explain less than a unit of
-    variance stay unused then: their posterior is the prior.
+    Difference from Kingma et al. The variance of a Gaussian p(x|z) is fixed to 1. If it were learned, the density of
+    columns with few distinct values could grow without bound. With the fixed variance, coordinates of z that explain
+    less than a unit of variance stay unused: their posterior is the prior.
 
     Knobs:
-        ``hidden``: units of the hidden layers. ``latent``: the width of z, which M2 works on. ``lr``, ``epochs``,
-        ``batch_size``, ``weight_decay``. Loss and score count in nats and sum over the D inputs, so they are hundreds
-        of times those of the autoencoder; Adam does not mind.
+        ``hidden``: units of the hidden layers. ``latent``: the width of z, which is the input of M2. ``lr``,
+        ``epochs``, ``batch_size``, ``weight_decay``. Loss and score are in nats, summed over the D inputs, so they are
+        hundreds of times those of the autoencoder; Adam is insensitive to this scale.
 
     Args:
-        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`, for the shape of
-            its input alone.
+        network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`; only the shape of
+            its input is used.
         hidden: units of the inference network's hidden layers, at least one; the generative network mirrors them.
         latent: d, the width of z.
         likelihood: ``bernoulli`` for data in [0, 1], else ``gaussian``.
-        seed: of the noise, >= 0.
+        seed: seed of the noise, >= 0.
         lr: learning rate of each phase.
-        epochs: length of each phase.
+        epochs: number of epochs of each phase.
         weight_decay: lambda.
 
     Attributes:
@@ -184,7 +184,7 @@ class VAEModule(GenerativeMethod):
         return at_least_float32(mean)
 
     def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:
-        """The negative bound of each sample at one sample of z, whatever its label, shape (B,)."""
+        """The negative bound of each sample x, estimated with one z, whatever the label, shape (B,)."""
         (of_z,) = noise
         mean, log_var = self.encoder(x)
         z = reparameterized(mean, log_var, of_z)

@@ -1,9 +1,10 @@
-"""The terms of (semi-supervised) variational autoencoders as pure functions of tensors: one value a sample.
+"""The loss terms of (semi-supervised) variational autoencoders as pure functions of tensors: one value per sample.
 
-All of them compute in float32 at least: a log-likelihood sums over hundreds of pixels, which half precision cannot.
+Computations are in float32 or float64: half precision is too coarse for a log-likelihood summed over hundreds of
+pixels.
 
 Source: D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling: Semi-supervised learning with deep generative models,
-NeurIPS 2014; equations are counted as there.
+NeurIPS 2014; the equation numbers are those of that paper.
 """
 
 import math
@@ -17,7 +18,7 @@ from deepsad_pl.methods.losses import at_least_float32
 
 
 def reparameterized(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
-    """A sample of N(mean, exp(log_var)) as a differentiable function of both.
+    """A sample of N(mean, exp(log_var)) as a differentiable function of ``mean`` and ``log_var``.
 
     Args:
         mean: shape (..., d).
@@ -31,7 +32,7 @@ def reparameterized(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
-    r"""The divergence of a diagonal Gaussian from the prior of z, the last term of equations (5) and (6).
+    r"""The KL divergence of a diagonal Gaussian from the prior of z, the last term of equations (5) and (6).
 
     .. math::
 
@@ -46,7 +47,7 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
         Shape (B,), >= 0.
     """
     mean, log_var = at_least_float32(mean), at_least_float32(log_var)
-    # expm1: near the prior, where many coordinates end, exp(log_var) - 1 would cancel.
+    # expm1, because exp(log_var) - 1 loses digits near the prior, where many coordinates end up.
     return 0.5 * (mean.square() + torch.expm1(log_var) - log_var).sum(dim=1)
 
 
@@ -55,7 +56,8 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 
     Args:
         logits: shape (B, ...).
-        x: of the same shape, in [0, 1]; between 0 and 1 it is the expectation over binary pixels of that mean.
+        x: of the same shape, in [0, 1]; for values between 0 and 1 the result is the expectation over binary pixels
+            with these means.
 
     Returns:
         Shape (B,), <= 0, the sum over all but the first dimension.
@@ -69,7 +71,7 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor) -> Tensor:
 
     Args:
         mean: shape (B, ...).
-        x: of the same shape, D numbers a sample.
+        x: of the same shape, with D numbers per sample.
 
     Returns:
         Shape (B,), the sum over all but the first dimension.
@@ -78,7 +80,7 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor) -> Tensor:
     return -0.5 * squares.flatten(1).sum(dim=1)
 
 
-# The decoder's output and x, shape (B, ...) each -> log p(x), shape (B,).
+# Maps the decoder's output and x, both of shape (B, ...), to log p(x), shape (B,).
 Likelihood = Callable[[Tensor, Tensor], Tensor]
 LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": bernoulli_log_likelihood,
@@ -96,10 +98,10 @@ def labeled_bound(log_likelihood: Tensor, kl: Tensor, log_prior_y: float = -math
     Args:
         log_likelihood: log p(x|y, z) at a sample z of q(z|x, y), any shape.
         kl: KL(q(z|x, y) || p(z)), of the same shape.
-        log_prior_y: log p(y); both labels are equally probable unless told otherwise.
+        log_prior_y: log p(y); by default both labels are equally probable.
 
     Returns:
-        Of the same shape.
+        The bound, of the same shape.
     """
     return log_likelihood + log_prior_y - kl
 
@@ -113,7 +115,7 @@ def unlabeled_bound(bounds: Tensor, logits: Tensor) -> Tensor:
 
     Args:
         bounds: -L(x, y) of each label, shape (B, 2).
-        logits: of q(y|x), shape (B, 2).
+        logits: logits of q(y|x), shape (B, 2).
 
     Returns:
         Shape (B,).
@@ -125,8 +127,8 @@ def unlabeled_bound(bounds: Tensor, logits: Tensor) -> Tensor:
 def alpha_weight(labeled_share: float) -> float:
     r"""The weight of a labeled sample's cross-entropy, equation (9).
 
-    The paper sets :math:`\alpha = 0.1 N` before the mean over the labeled samples, beside sums over the samples in the
-    bounds. With N the number of unlabeled samples each labeled one weighs :math:`0.1 (1 - r) / r`.
+    The paper weights the mean over the labeled samples with :math:`\alpha = 0.1 N`, while the bounds are summed over
+    the samples. With N the number of unlabeled samples, each labeled sample has the weight :math:`0.1 (1 - r) / r`.
 
     Args:
         labeled_share: r, the share of labeled samples in the training data, in (0, 1).
@@ -143,20 +145,20 @@ def alpha_weight(labeled_share: float) -> float:
 
 
 def ss_dgm_terms(bounds: Tensor, logits: Tensor, semi_y: Tensor, alpha: float | Tensor) -> Tensor:
-    r"""The summands of the objective, equations (8) and (9), without the weight decay (the optimizer's business).
+    r"""The summands of the objective, equations (8) and (9), without weight decay, which the optimizer applies.
 
     .. math::
 
         L(x, y) - \alpha \log q(y|x) \;\text{(labeled)}, \qquad U(x) \;\text{(unlabeled)}
 
-    Both kinds are computed for every sample and one is chosen, so that each parameter has a gradient in every batch,
-    were it 0, which DistributedDataParallel relies on.
+    Both terms are computed for every sample and then one is selected, so that each parameter has a gradient in every
+    batch, even if it is 0. DistributedDataParallel relies on this.
 
     Args:
         bounds: -L(x, y) of the labels normal and anomaly, shape (B, 2).
-        logits: of q(y|x), shape (B, 2).
+        logits: logits of q(y|x), shape (B, 2).
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
-        alpha: weight of the cross-entropy, >= 0, see :func:`alpha_weight`; or one for each sample, shape (B,).
+        alpha: weight of the cross-entropy, >= 0, see :func:`alpha_weight`; or a weight for each sample, shape (B,).
 
     Returns:
         Shape (B,).

@@ -192,6 +192,9 @@ def _method_problems(settings: Settings) -> Iterator[str]:
 
 def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str]:
     method, scenario = settings["method"], settings["scenario"]
+    if "given" in scenario:
+        # How much is labeled is known only once the data are read.
+        return
     for key, value in kind.needs_labeled_normals.items():
         if method.get(key) == value and scenario["gamma_n"] == 0:
             yield (

@@ -97,11 +97,15 @@ def with_metrics(
         metrics: the requested metrics.
 
     Returns:
-        The record with a value for each metric that could be computed, and an error about the others, or None.
+        The record with a value for each metric that could be computed, and an error about the others, or None. Without
+        known normal samples or without known anomalies in the test set, no metric is computed.
     """
     done, failures = dict(record), list[DeepSADError]()
     if missing := lacking(metrics, record):
         y, score = read_scores(run_dir)
+        y, score = y[y >= 0], score[y >= 0]
+        if len(np.unique(y)) < 2:
+            return done, None
         for name, metric in missing.items():
             try:
                 # Each metric gets a copy, in case it sorts in place.

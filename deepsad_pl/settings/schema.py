@@ -82,6 +82,19 @@ class MethodKeys(TrainingKeys, total=False):
 
 @dataclass
 class ScenarioConfig:
+    """Base of the choices of ``scenario``."""
+
+
+@dataclass
+class GivenConfig(ScenarioConfig):
+    """The labels come with the data; nothing is drawn."""
+
+    given: bool = True
+    selection: str = MISSING  # default of method.selection
+
+
+@dataclass
+class DrawnConfig(ScenarioConfig):
     """Which classes are normal, labeled or pollution, and in what shares (section 4.2)."""
 
     normal_class: Any = MISSING  # index, name or a list of them
@@ -215,7 +228,7 @@ KEYS: Mapping[str, type[Any]] = {
 }
 # For each other group, the types that an option may start from.
 GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
-    "scenario": {"base": ScenarioConfig},
+    "scenario": {"base": DrawnConfig, "given": GivenConfig},
     "recipe": {"base": RecipeConfig},
     "trainer": {"base": TrainerConfig},
     "study": {"base": StudyConfig},

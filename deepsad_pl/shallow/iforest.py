@@ -1,8 +1,8 @@
-r"""The isolation forest: anomalies are few and different, so that few random splits set them apart.
+r"""Isolation forest: anomalies are few and different, so few random splits isolate them.
 
-Objective. None is optimized. Each of t trees gets psi rows, drawn without replacement, and splits on a random feature
-at a random value between its smallest and largest one, until rows are alone or the depth of :math:`\lceil \log_2 \psi
-\rceil` is reached. The score is
+Objective. Nothing is optimized. Each of t trees gets psi rows, drawn without replacement, and splits them recursively,
+on a random feature and at a random value between its minimum and maximum, until each row is alone or the depth
+:math:`\lceil \log_2 \psi \rceil` is reached. The score is
 
 .. math::
 
@@ -10,24 +10,27 @@ at a random value between its smallest and largest one, until rows are alone or 
     c(n) = 2 \left(\ln(n - 1) + 0.5772\ldots\right) - 2 \frac{n - 1}{n},
 
 where :math:`h_b(x)` is the depth of the leaf of tree b that x falls into plus c(number of training rows in that leaf),
-and c(n) the mean depth of an unsuccessful search among n rows. It lies in (0, 1]; .5 means an average depth.
+and c(n) is the mean depth of an unsuccessful search in a binary search tree of n rows. The score lies in (0, 1]; 0.5
+means an average depth.
 
 Source: F. T. Liu, K. M. Ting, Z.-H. Zhou: Isolation forest, ICDM 2008. As a baseline: Ruff et al., Deep semi-supervised
 anomaly detection, ICLR 2020, appendix C.
 
 Knobs:
-    ``trees``: t = 100, as the original work recommends; more of them only lower the variance of the score.
-    ``subsample``: psi = 256, as recommended; all rows where there are fewer. A large psi lets normal rows crowd around
-    anomalies and pollution hide among its like ("swamping" and "masking").
-    No scaling matters: a split sees only the order of values and their range. A constant feature is never split on.
+    ``trees``: t = 100, as the original paper recommends; more trees only lower the variance of the score.
+    ``subsample``: psi = 256, as recommended; all rows if there are fewer. With a large psi, normal rows crowd around
+    anomalies ("swamping") and anomalies in the training data hide one another ("masking").
+    Scaling a feature changes nothing, since a split depends only on the order and the range of its values. A constant
+    feature is never split on.
 
 What differs from common practice, and why:
-    The forest is grown by scikit-learn and kept as plain arrays (:class:`~deepsad_pl.shallow.models.ForestModel`), so
-    that a saved one scores alike under any release of scikit-learn and is no pickle. Scores equal scikit-learn's
-    ``-score_samples`` to 1e-12.
-    The seed of the trees comes from a random stream of its own.
+    scikit-learn grows the forest, but it is stored as plain arrays (:class:`~deepsad_pl.shallow.models.ForestModel`)
+    instead of a pickle, so a saved forest gives the same scores under any release of scikit-learn. Scores equal
+    scikit-learn's ``-score_samples`` to 1e-12.
+    The seed of the trees comes from a separate random stream.
 
-Semi-labels are not looked at: every row is data. Labeled anomalies are for the caller to leave out. No selection.
+Semi-labels are ignored: every row is training data, so the caller must leave out labeled anomalies. There are no
+hyper-parameters to select.
 """
 
 import numpy as np
@@ -40,15 +43,15 @@ from deepsad_pl.shallow.task import Fitted, Task
 
 
 def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
-    """Grow an isolation forest; see the module.
+    """Grow an isolation forest; see the module docstring.
 
     Args:
-        task: the data and where to work; its semi-labels are ignored.
-        trees: t, >= 1.
-        subsample: psi, >= 1; at most all rows are taken.
+        task: training data and resources; semi-labels are ignored.
+        trees: t, the number of trees, >= 1.
+        subsample: psi, the number of rows per tree, >= 2; all rows if there are fewer.
 
     Returns:
-        A :class:`~deepsad_pl.shallow.models.ForestModel`, the same one for any number of threads.
+        A :class:`~deepsad_pl.shallow.models.ForestModel`, the same for any number of threads.
     """
     psi = min(subsample, len(task.x))
     forest = IsolationForest(

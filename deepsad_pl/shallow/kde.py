@@ -1,39 +1,40 @@
-r"""The Gaussian kernel density estimator: anomalies lie where the density of the training data is low.
+r"""Gaussian kernel density estimation: anomalies lie where the density of the training data is low.
 
 Objective. The density is a mean of Gaussians around the training rows,
 
 .. math::
 
     \hat p_h(x) = \frac1n \sum_{i=1}^n (2 \pi h^2)^{-D/2} \exp\left(-\frac{\|x - x_i\|^2}{2 h^2}\right),
-    \qquad s(x) = -\log \hat p_h(x),
+    \qquad s(x) = -\log \hat p_h(x).
 
-and its one parameter, the bandwidth h, maximizes the log-likelihood of rows that were left out:
+Its only parameter, the bandwidth h, is chosen to maximize the log-likelihood of left-out rows:
 
 .. math::
 
     \max_h \frac1n \sum_{f} \sum_{i \in f} \log \hat p_h^{(-f)}(x_i),
 
-over the folds f of the training rows, where :math:`\hat p_h^{(-f)}` is made of all rows outside of f.
+where f runs over the folds of the training rows and :math:`\hat p_h^{(-f)}` is the density of all rows outside f.
 
 Source: E. Parzen: On estimation of a probability density function and mode, Annals of Mathematical Statistics 33(3),
 1962. As a baseline: Ruff et al., Deep semi-supervised anomaly detection, ICLR 2020, appendix C, "following" L. Ruff et
 al., Deep one-class classification, ICML 2018.
 
 Knobs:
-    ``bandwidths``: h to select from, the paper's 2^0.5, 2^1, ..., 2^5 in steps of half an exponent. On raw MNIST the
-    smallest of them wins: the best likelihood lies beyond the paper's list, as it does wherever the choice falls on the
-    first or the last value.
-    ``folds``: 5, shuffled. Rows of a data set often come sorted, and a fold of neighbors would be a different problem.
+    ``bandwidths``: candidate values of h, in the paper 2^0.5, 2^1, 2^1.5, ..., 2^5. On raw MNIST the smallest one is
+    selected, so the best likelihood lies outside the paper's list. The same is true whenever the first or the last
+    value is selected.
+    ``folds``: 5, of shuffled rows. Data sets are often sorted, and a fold of neighboring rows would be unlike the rest.
 
 What differs from common practice, and why:
-    scikit-learn's ``KernelDensity`` searches a tree to a tolerance; in D = 784 it is 10-20 times slower than computing
-    all distances, and at small bandwidths it was seen to be wrong by 1 to 4 nats there and by 50 in D = 5, its
-    tolerances set to 0. Here every distance counts: one matrix product, and a log-sum-exp that cannot underflow
-    (:func:`~deepsad_pl.shallow.models.log_densities`). The distances of a fold serve all bandwidths.
-    The log-likelihood is a mean over rows, not over folds: in folds of unequal size every row counts the same.
+    scikit-learn's ``KernelDensity`` approximates by a tree search. With D = 784 this is 10-20 times slower than
+    computing all distances; at small bandwidths it was off by 1 to 4 nats, and by 50 nats with D = 5, although its
+    tolerances were 0. Here all distances are computed, by one matrix product, followed by a log-sum-exp that cannot
+    underflow (:func:`~deepsad_pl.shallow.models.log_densities`). All bandwidths share the distances of a fold.
+    The log-likelihood is a mean over rows, not over folds, so every row has the same weight even if folds differ in
+    size.
 
-Semi-labels are not looked at: every row is data. Labeled anomalies are for the caller to leave out. The selection uses
-no label of any kind.
+Semi-labels are ignored: every row is training data, so the caller must leave out labeled anomalies. The selection uses
+no labels at all.
 """
 
 import numpy as np
@@ -46,10 +47,10 @@ from deepsad_pl.shallow.task import Fitted, Task
 
 
 def check_rows(semi_y: IntArray, *, folds: int) -> None:
-    """Demand that there is a training row for each fold.
+    """Check that there are at least as many training rows as folds.
 
     Raises:
-        DeepSADError: if there is none.
+        DeepSADError: if there are fewer.
     """
     if len(semi_y) < folds:
         raise DeepSADError(
@@ -58,18 +59,18 @@ def check_rows(semi_y: IntArray, *, folds: int) -> None:
 
 
 def fit_kde(task: Task, *, bandwidths: Bandwidths, folds: AtLeast2) -> Fitted:
-    """Choose a bandwidth by cross-validated likelihood; see the module.
+    """Fit a kernel density estimate at the bandwidth of the best cross-validated likelihood; see the module docstring.
 
     Args:
-        task: the data and where to work; its semi-labels are ignored.
-        bandwidths: h to select from, > 0; at equal likelihood the first one is taken.
-        folds: >= 2.
+        task: training data and resources; semi-labels are ignored.
+        bandwidths: candidate values of h, each > 0; in a tie the first one is selected.
+        folds: number of folds, >= 2 and at most the number of training rows.
 
     Returns:
-        A :class:`~deepsad_pl.shallow.models.DensityModel` of all rows.
+        A :class:`~deepsad_pl.shallow.models.DensityModel` of all training rows.
 
     Raises:
-        DeepSADError: if there are fewer rows than folds, fewer than two folds or no bandwidth above 0.
+        DeepSADError: if there are fewer rows than folds, fewer than two folds, no bandwidth, or a bandwidth <= 0.
     """
     n = len(task.x)
     if not 2 <= folds <= n:

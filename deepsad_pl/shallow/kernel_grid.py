@@ -1,14 +1,15 @@
-"""Kernel machines over a grid of hyper-parameters, solved side by side and resumable; and the choice among them.
+"""Solve kernel machines over a grid of hyper-parameters, in parallel and resumable, and select the best one.
 
-A machine is solved for every pair of a kernel scale gamma and an outer value (the OC-SVM's nu; SSAD has none). What a
-solution is made of is small, so each is stored when it is found and found again when the same problem is met: the name
-of its file carries a digest of the training rows, their labels and the machine's settings.
+A machine is solved for every pair of a kernel scale gamma and an outer value (nu for the OC-SVM; SSAD has none).
+Solutions are small, so each is stored as soon as it is found and reused when the same problem comes up again: its file
+name contains a digest of the training rows, their labels and the machine's settings.
 
-Three protocols of selection. ``test_subset`` is the paper's "unfair advantage" (appendix C): for each outer value the
-gamma of the highest AUROC on a tenth of the test set, and of those the one with the highest AUROC on the whole test
-set. ``holdout`` sees training data alone: AUROC of held-out labeled anomalies against the other held-out rows where
-there are any, else the consistency of Tax and Mueller (2004); then one fit of all rows. ``none`` is one fit with
-scikit-learn's default scale, 1 / (D var(x)).
+There are three protocols of selection. ``test_subset`` is the paper's "unfair advantage" (appendix C): for each outer
+value it takes the gamma with the highest AUROC on a tenth of the test set, and among these pairs the one with the
+highest AUROC on the whole test set. ``holdout`` uses training data only: it maximizes the AUROC of held-out labeled
+anomalies against the other held-out rows or, if no labeled anomaly is held out, applies the consistency criterion of
+Tax and Mueller (2004); then it fits all rows once. ``none`` is a single fit with scikit-learn's default scale,
+1 / (D var(x)).
 """
 
 import hashlib
@@ -38,19 +39,19 @@ Matrix = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
-# Above, the matrix of distances (and one kernel a thread) would take more than 0.8 GB each.
+# With more rows, the matrix of distances and each kernel (one per thread) would take more than 0.8 GB each.
 MAX_PRECOMPUTED_ROWS = 10_000
 
-# What the kernels that are in use at once may take; one is always allowed.
+# Memory limit for all kernels that are in use at once; one kernel is always allowed.
 KERNEL_BYTES = 640 * 2**20
 
-# Raised when what a stored solution means changes.
+# Incremented when the meaning of a stored solution changes.
 _STORE_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the grid: the kernel's scale and the machine's own hyper-parameter, None where it has none."""
+    """A point of the grid: the kernel's scale, and the machine's own hyper-parameter or None if it has none."""
 
     gamma: float
     outer: float | None = None
@@ -58,12 +59,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Solution:
-    """A kernel expansion: training rows, their coefficients, and the offset from which their sum is subtracted.
+    """A kernel expansion: the score is the offset minus a weighted sum of kernel values with the support vectors.
 
     Attributes:
-        support: ascending indices of training rows, shape (s,).
-        coef: shape (s,).
-        offset: scalar.
+        support: ascending indices of the support vectors among the training rows, shape (s,).
+        coef: their weights, shape (s,).
+        offset: rho.
     """
 
     support: IntArray
@@ -71,34 +72,37 @@ class Solution:
     offset: float
 
     def model(self, x: Matrix, gamma: float) -> KernelModel:
-        """The detector, given the rows that the indices mean."""
+        """Build the detector from the training rows that ``support`` refers to."""
         return KernelModel(x[self.support], self.coef, gamma, self.offset)
 
 
 class Machine(ABC):
-    """What the grid solves; it must be safe to solve two points at once.
+    """A kernel machine that can be solved over a grid; its methods must be thread-safe.
 
     Attributes:
-        outer_name: what its own hyper-parameter is called in records, None where it has none.
+        outer_name: name of its own hyper-parameter in records, or None if it has none.
     """
 
     outer_name: ClassVar[str | None] = None
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """All else that a solution depends on, for the digest (JSON)."""
+        """Everything else that a solution depends on; it enters the digest as JSON."""
 
     @abstractmethod
     def solve(self, kernel: FloatArray, semi_y: IntArray, outer: float | None) -> Solution:
-        """Solve on a precomputed kernel (n, n), which is shared by all outer values: without any, it may be spoiled."""
+        """Solve on a precomputed kernel, shape (n, n).
+
+        All outer values share the kernel; a machine without outer values may overwrite it.
+        """
 
     @abstractmethod
     def solve_rows(self, x: Matrix, semi_y: IntArray, point: Point, threads: int) -> Solution:
-        """Solve on rows, where the kernel is too large to be held; ``threads`` solves share the memory."""
+        """Solve from the rows, when the kernel is too large; ``threads`` concurrent solves share the memory."""
 
     @abstractmethod
     def reject_rate(self, semi_y: IntArray, outer: float | None) -> float:
-        """The share of normal training rows that a fit on rows without labeled anomalies may reject, in (0, 1]."""
+        """The share of normal training rows that a fit without labeled anomalies may reject, in (0, 1]."""
 
 
 def fit_grid(
@@ -111,20 +115,20 @@ def fit_grid(
     outer: float | None,
     selection: str,
 ) -> Fitted:
-    """Fit a machine under a protocol of selection.
+    """Fit a machine, with its hyper-parameters selected by one of the protocols.
 
     Args:
-        task: the data and where to work.
-        machine: what to fit.
+        task: training data and resources.
+        machine: the machine to fit.
         semi_y: the labels that the machine may see, shape (n,).
-        gammas: scales to select from, > 0 each, at least one; at equal merit the first one is taken.
-        outers: its own hyper-parameters to select from (``test_subset``), likewise.
-        outer: the one that is fixed (``holdout``, ``none``).
+        gammas: candidate kernel scales, at least one, each > 0; in a tie the first one is selected.
+        outers: candidates for the machine's own hyper-parameter with ``test_subset``, at least one.
+        outer: value of the machine's own hyper-parameter with ``holdout`` and ``none``.
         selection: ``test_subset``, ``holdout`` or ``none``.
 
     Raises:
-        ValueError: if there is no such protocol.
-        DeepSADError: if there is nothing to select from or the protocol cannot work on these data.
+        ValueError: if the selection is unknown.
+        DeepSADError: if there are no candidates, a gamma is not positive, or the data do not suit the protocol.
     """
     if selection not in ("test_subset", "holdout", "none"):
         raise ValueError(f"there is no selection {selection!r}; there are test_subset, holdout and none")
@@ -144,7 +148,7 @@ def fit_grid(
 
 
 def default_gamma(x: Matrix) -> float:
-    """scikit-learn's ``gamma="scale"``, 1 / (D var(x)); 1 where x is constant."""
+    """The kernel scale of scikit-learn's ``gamma="scale"``, 1 / (D var(x)); 1 if x is constant."""
     variance = float(np.var(x, dtype=np.float64))
     return 1 / (x.shape[1] * variance) if variance > 0 else 1.0
 
@@ -152,18 +156,19 @@ def default_gamma(x: Matrix) -> float:
 def solve_grid(
     task: Task, machine: Machine, x: Matrix, semi_y: IntArray, points: Sequence[Point], solved: Callable[[], None]
 ) -> list[Solution]:
-    """Solve a machine at every point, ``task.threads`` at a time, or take what an earlier run has stored.
+    """Solve a machine at every point, ``task.threads`` at a time, reusing the solutions that an earlier run stored.
 
     Args:
-        task: threads and ``grid_dir`` of it are used.
-        machine: what to solve.
+        task: only its ``threads`` and ``grid_dir`` are used.
+        machine: the machine to solve.
         x: training rows, shape (n, D).
         semi_y: their semi-labels, shape (n,).
-        points: of the grid, each one once; those of one gamma should follow each other, since they share a kernel.
-        solved: called in this thread for each point that is solved.
+        points: points of the grid, without duplicates; points with the same gamma should be adjacent, since they share
+            a kernel.
+        solved: called in the calling thread once per point, whether it was solved or loaded.
 
     Returns:
-        One solution a point, in their order; the same ones for any number of threads.
+        One solution per point, in the order of the points; the same for any number of threads.
     """
     store = _Store(task.grid_dir, machine, x, semi_y) if task.grid_dir else None
     found = {point: solution for point in points if store and (solution := store.load(point))}
@@ -193,7 +198,7 @@ def solve_grid(
             found[futures[future]] = future.result()
             solved()
     finally:
-        # After a failure or Ctrl-C what has not begun is not begun any more.
+        # After a failure or Ctrl-C, no further point is started.
         pool.shutdown(cancel_futures=True)
     return [found[point] for point in points]
 
@@ -209,7 +214,7 @@ def _fit_by_test_subset(
     solutions = solve_grid(task, machine, task.x, semi_y, points, _progress(task, len(points)))
     found = dict(zip(points, solutions, strict=True))
 
-    # One model at a time: each holds a copy of its support vectors, at large gammas of all rows.
+    # One model at a time: each holds a copy of its support vectors, which at large gammas are all rows.
     def auroc_of(point: Point, x: Matrix, y: IntArray) -> float:
         return auroc(found[point].model(task.x, point.gamma).score(x), y)
 
@@ -276,20 +281,20 @@ def _progress(task: Task, total: int) -> Callable[[], None]:
 
 
 class _Kernels:
-    """One matrix of distances and, while somebody uses it, the kernel of each gamma."""
+    """The matrix of distances, and the kernel of each gamma for as long as a solver uses it."""
 
     def __init__(self, x: Matrix, points: Sequence[Point]) -> None:
         self._distance2 = squared_distances(x)
         self._users = Counter(point.gamma for point in points)
         self._alone = len(self._users) == 1
         self._building = {gamma: Lock() for gamma in self._users}
-        # However many solvers: whoever would need one more kernel waits until another one is done with.
+        # Limits the kernels in memory: a solver that needs one more waits until another kernel is released.
         self._room = BoundedSemaphore(max(1, KERNEL_BYTES // (8 * len(x) ** 2)))
         self._ready: dict[float, FloatArray] = {}
         self._counting = Lock()
 
     def take(self, gamma: float) -> FloatArray:
-        # One lock a gamma: whoever comes second waits for that kernel, not for another one.
+        # One lock per gamma: a solver waits only for the kernel that it needs.
         with self._building[gamma]:
             if gamma not in self._ready:
                 self._room.acquire()
@@ -309,7 +314,7 @@ class _Kernels:
 
 
 class _Store:
-    """Solutions of one problem in a folder that may hold those of others."""
+    """The stored solutions of one problem, in a folder that may also hold those of other problems."""
 
     def __init__(self, folder: Path, machine: Machine, x: Matrix, semi_y: IntArray) -> None:
         described = {"format": _STORE_FORMAT, "machine": machine.settings(), "shape": x.shape, "dtype": str(x.dtype)}
@@ -335,7 +340,7 @@ class _Store:
         write_arrays(self._path(point), {"support": solution.support, "coef": solution.coef, "offset": offset})
 
     def _path(self, point: Point) -> Path:
-        # repr of a float tells every bit of it.
+        # repr writes a float exactly.
         return self._folder / f"{self._digest}_{point.gamma!r}_{point.outer!r}.npz"
 
     def _checked(self, arrays: dict[str, npt.NDArray[Any]]) -> Solution:

@@ -1,4 +1,4 @@
-"""Squared distances and the Gaussian kernel, in double precision, on all threads that torch may use."""
+"""Squared distances and the Gaussian kernel, in double precision, on as many threads as torch may use."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,11 @@ Rows = npt.NDArray[np.floating]
 
 
 def squared_distances(a: Rows, b: Rows | None = None) -> FloatArray:
-    """Squared Euclidean distances between all rows of a and all of b, by one matrix product.
+    """Squared Euclidean distances between all rows of a and all rows of b, by one matrix product.
 
     Args:
         a: shape (n, D).
-        b: shape (m, D); None stands for a, with an exact 0 on the diagonal.
+        b: shape (m, D); None: the same as a, with exact zeros on the diagonal.
 
     Returns:
         Shape (n, m), >= 0.
@@ -28,12 +28,12 @@ def squared_distances(a: Rows, b: Rows | None = None) -> FloatArray:
 
 
 def gaussian_kernel(distance2: FloatArray, gamma: float, out: FloatArray | None = None) -> FloatArray:
-    """exp(-gamma distance2), elementwise.
+    """The Gaussian kernel exp(-gamma distance2), elementwise.
 
     Args:
-        distance2: any shape.
+        distance2: squared distances, any shape.
         gamma: scale, > 0.
-        out: where to write, ``distance2`` itself too; None for a new array.
+        out: array for the result, which may be ``distance2`` itself; None: a new array.
     """
     target = torch.empty(distance2.shape, dtype=torch.float64) if out is None else torch.from_numpy(out)
     return torch.mul(torch.from_numpy(distance2), -gamma, out=target).exp_().numpy()

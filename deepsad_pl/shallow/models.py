@@ -1,8 +1,8 @@
-"""Fitted detectors as plain arrays: they score, are saved and are loaded without the library that fitted them.
+"""Fitted detectors as plain arrays: scoring, saving and loading do not need the library that fitted them.
 
-A model's file is one ``.npz`` of numeric arrays: no pickle, so that opening a stranger's file runs nobody's code and a
-new release of scikit-learn changes no score. Every computation goes over blocks, since t test rows times s training
-rows are too many to hold at once (shuttle: 4.7 GB).
+A model file is a single ``.npz`` of plain arrays without pickle, so it executes no code of its own when it is loaded,
+and a new release of scikit-learn changes no score. All scores are computed in blocks, since the distances between t
+test rows and s training rows may not fit into memory (shuttle: 4.7 GB).
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, square
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# Raised when what the arrays of a file mean changes.
+# Incremented when the meaning of the arrays in a file changes.
 FILE_FORMAT = 1
 
 # A block takes two float64 copies of rows and two or three tiles of distances: below 100 MB together.
@@ -36,7 +36,7 @@ class Model(ABC):
     """A fitted detector.
 
     Attributes:
-        kind: its name in files.
+        kind: name of the class in model files.
         width: D, the number of features.
     """
 
@@ -44,7 +44,7 @@ class Model(ABC):
     width: int
 
     def score(self, x: Rows) -> FloatArray:
-        """How anomalous rows are, with less than 100 MB of temporaries.
+        """Compute the anomaly score of each row, with less than 100 MB of temporary memory.
 
         Args:
             x: shape (t, D), finite.
@@ -53,7 +53,7 @@ class Model(ABC):
             Shape (t,), higher is more anomalous.
 
         Raises:
-            ValueError: if x has another number of columns than the training rows.
+            ValueError: if x does not have as many columns as the training rows.
         """
         if x.ndim != 2 or x.shape[1] != self.width:
             raise ValueError(f"the model scores rows of {self.width} features, but x has the shape {x.shape}")
@@ -61,7 +61,7 @@ class Model(ABC):
 
     @abstractmethod
     def arrays(self) -> Arrays:
-        """All of the model: the arguments of its class by name."""
+        """Everything that the model consists of: the arguments of its constructor, by name."""
 
     @abstractmethod
     def _score(self, x: Rows) -> FloatArray: ...
@@ -77,7 +77,7 @@ class KernelModel(Model):
         offset: rho.
 
     Raises:
-        ValueError: if shapes or ranges are other ones.
+        ValueError: if a shape, a type or a value is not as described.
     """
 
     kind = "kernel"
@@ -110,7 +110,7 @@ class DensityModel(Model):
         bandwidth: h, > 0.
 
     Raises:
-        ValueError: if shapes or ranges are other ones.
+        ValueError: if a shape, a type or a value is not as described.
     """
 
     kind = "density"
@@ -132,23 +132,23 @@ class DensityModel(Model):
 class ForestModel(Model):
     r"""An isolation forest, :math:`s(x) = 2^{-E[h(x)] / c(\psi)}` (Liu, Ting and Zhou 2008).
 
-    h is the depth of the leaf that x falls into plus c(number of training rows in that leaf), the mean depth to which
-    an unbuilt subtree of so many rows would have separated them. The nodes of all trees follow each other in one array
-    a quantity; a child's index counts from its tree's first node, a leaf has none (-1), and children come after their
-    parents.
+    h(x) is the depth of the leaf that x falls into plus c(number of training rows in that leaf), the mean depth at
+    which a further subtree would have separated these rows. Each quantity is one array over the nodes of all trees,
+    tree after tree. The index of a child counts from the first node of its tree and is -1 at a leaf; children come
+    after their parents.
 
     Args:
         children_left: shape (N,) for N nodes of all trees.
         children_right: shape (N,).
         feature: the column that a node splits on, shape (N,); any value at a leaf.
-        threshold: x <= threshold goes left, with x in single precision as in training, shape (N,).
-        n_node_samples: training rows in a node, shape (N,).
-        tree_start: the first node of each tree and N at the end, shape (trees + 1,).
-        psi: training rows a tree.
-        width: D.
+        threshold: rows with x <= threshold go left, where x is in single precision as in training; shape (N,).
+        n_node_samples: number of training rows in a node, shape (N,).
+        tree_start: index of the first node of each tree, and N at the end; shape (trees + 1,).
+        psi: number of training rows per tree.
+        width: D, the number of features.
 
     Raises:
-        ValueError: if shapes or ranges are other ones.
+        ValueError: if a shape, a type or a value is not as described.
     """
 
     kind = "forest"
@@ -183,13 +183,13 @@ class ForestModel(Model):
         start, stop = np.repeat(tree_start[:-1], sizes), np.repeat(tree_start[1:], sizes)
         leaf = children_left < 0
         left, right = children_left + start, children_right + start
-        # Without this a damaged file could send the descent round in a circle.
+        # Without this check, a damaged file could make the descent run in a circle.
         for child in (left[~leaf], right[~leaf]):
             _demand(bool(((child > np.flatnonzero(~leaf)) & (child < stop[~leaf])).all()), "children after parents")
         inner = feature[~leaf]
         _demand(bool(((inner >= 0) & (inner < self.width)).all()), "features that exist")
 
-        # A leaf is its own child, so that all rows can take every step.
+        # A leaf is its own child, so all rows can take the same number of steps.
         own = np.arange(n)
         self._left, self._right = np.where(leaf, own, left), np.where(leaf, own, right)
         self._feature, self._threshold, self._roots = np.where(leaf, 0, feature), threshold, tree_start[:-1]
@@ -206,7 +206,7 @@ class ForestModel(Model):
     def _score(self, x: Rows) -> FloatArray:
         normalizer = len(self._roots) * float(average_path_length(np.array([self.psi]))[0])
         if normalizer == 0:
-            # Trees of one row know nothing: scikit-learn's convention.
+            # Trees of a single row carry no information; 0.5 is scikit-learn's convention.
             return np.full(len(x), 0.5)
         score = np.empty(len(x))
         step = max(1, min(_NODES_AT_ONCE // len(self._roots), _BLOCK_BYTES // (4 * self.width)))
@@ -236,19 +236,19 @@ def average_path_length(n: npt.NDArray[np.int64]) -> FloatArray:
 
 
 def log_densities(rows: Rows, x: Rows, bandwidths: Sequence[float]) -> FloatArray:
-    r"""Logarithms of Gaussian kernel density estimates, exact: a matrix product and a log-sum-exp over all rows.
+    r"""Exact logarithms of Gaussian kernel density estimates, by a matrix product and a log-sum-exp over all rows.
 
-    With m the squared distance to the nearest row, :math:`\log \sum_i e^{-d_i^2 / 2h^2} = -m / 2h^2 + \log \sum_i
-    e^{-(d_i^2 - m) / 2h^2}`, whose sum is at least 1 for every h: nothing underflows, however large D and however small
-    h, and the distances less m serve all bandwidths.
+    Let m be the squared distance to the nearest row. Then :math:`\log \sum_i e^{-d_i^2 / 2h^2} = -m / 2h^2 + \log
+    \sum_i e^{-(d_i^2 - m) / 2h^2}`. The sum on the right is at least 1, so nothing underflows, however large D and
+    however small h. All bandwidths share the differences :math:`d_i^2 - m`.
 
     Args:
-        rows: what the density is made of, shape (n, D), n >= 1.
-        x: where it is wanted, shape (t, D).
-        bandwidths: h, > 0 each.
+        rows: centers of the kernels, shape (n, D), n >= 1.
+        x: points at which the densities are evaluated, shape (t, D).
+        bandwidths: values of h, each > 0.
 
     Returns:
-        Nats, shape (len(bandwidths), t).
+        Log densities in nats, shape (len(bandwidths), t).
     """
     n, width = rows.shape
     scales = [1 / (2 * h**2) for h in bandwidths]
@@ -261,7 +261,7 @@ def log_densities(rows: Rows, x: Rows, bandwidths: Sequence[float]) -> FloatArra
         buffer = torch.empty_like(distance2)
         block = np.empty((len(bandwidths), len(distance2)))
         for i, scale in enumerate(scales):
-            # A denormal takes six times as long as e^-700, which beside a summand of 1 is as good as 0.
+            # Computing a denormal takes six times as long as e^-700, which is negligible beside the summand of 1.
             total = torch.mul(distance2, -scale, out=buffer).clamp_(min=-700).exp_().sum(dim=1)
             block[i] = (total.log_() - scale * nearest[:, 0]).numpy()
         blocks.append(block)
@@ -277,21 +277,21 @@ KINDS: dict[str, type[Model]] = {kind.kind: kind for kind in (KernelModel, Densi
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model so that its file is there whole or not at all; it scores the same, bit for bit, when loaded."""
+    """Write a model to a file, atomically; the loaded model gives the same scores, bit for bit."""
     kind = type(model)
     name = kind.kind if KINDS.get(getattr(kind, "kind", "")) is kind else f"{kind.__module__}:{kind.__qualname__}"
     write_arrays(path, {"format": np.asarray(FILE_FORMAT), "kind": np.asarray(name), **model.arrays()})
 
 
 def load_model(path: Path, package: str = "deepsad_pl") -> Model:
-    """Read a model that :func:`save_model` has written.
+    """Load a model that :func:`save_model` has written.
 
     Args:
-        path: of the file.
-        package: the top-level package that a model of a class from outside may come from; another one is not imported.
+        path: the model file.
+        package: top-level package from which the model's class may be imported; other packages are refused.
 
     Raises:
-        DeepSADError: if the file is missing, damaged or something else.
+        DeepSADError: if the file is missing, damaged or no model, or its class is of another package.
     """
     remedy = "give the model file of a finished run, or run again"
     try:
@@ -307,10 +307,10 @@ def load_model(path: Path, package: str = "deepsad_pl") -> Model:
 
 
 def _class_of(name: str, package: str) -> type[Model]:
-    """The class of a model by its kind or, from outside, ``module:Class``.
+    """The class of a model by its kind or, for a class from outside, by ``module:Class``.
 
     Raises:
-        ValueError: if it is not of that package, or no class of models.
+        ValueError: if the class is not of that package, or is no :class:`Model`.
     """
     module, _, kind = name.partition(":")
     if not kind:
@@ -325,7 +325,7 @@ def _class_of(name: str, package: str) -> type[Model]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write an ``.npz`` file so that it is there whole or not at all, whenever the process dies."""
+    """Write an ``.npz`` file atomically: a killed process never leaves a part of it."""
     named: dict[str, Any] = dict(arrays)
     file = BytesIO()
     np.savez_compressed(file, **named)
@@ -333,11 +333,11 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """All arrays of an ``.npz`` file; none of them may be a pickle.
+    """Read all arrays of an ``.npz`` file; pickled objects are refused.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged or something else.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or no ``.npz`` file.
     """
     try:
         file = np.load(path, allow_pickle=False)
@@ -347,13 +347,13 @@ def read_arrays(path: Path) -> Arrays:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise
-    # Damage shows as nearly anything, from BadZipFile and zlib.error to what a broken header makes the parser raise.
+    # A damaged file raises nearly any error: BadZipFile, zlib.error, or any error that a broken header causes.
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _tiles(queries: int, rows: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of queries and rows; all blocks of rows follow each other for one block of queries."""
+    """Pairs of a block of queries and a block of rows; for each block of queries all blocks of rows, in order."""
     most = max(1, _BLOCK_BYTES // (8 * width))
     tall, wide = (min(side, most) for side in _TILE)
     for i in range(0, queries, tall):

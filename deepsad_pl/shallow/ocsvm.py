@@ -1,22 +1,22 @@
-r"""The one-class SVM with Gaussian kernel, equivalent to SVDD for it.
+r"""One-class SVM with a Gaussian kernel, for which it is equivalent to SVDD.
 
-Objective. The hyperplane that separates the images of the data from the origin with the largest margin, where the share
-nu of them may lie on the wrong side:
+Objective. Find the hyperplane in feature space that separates the data from the origin with the largest margin, where a
+share nu of the data may lie on the wrong side:
 
 .. math::
 
     \min_{w, \rho, \xi} \frac12 \|w\|^2 - \rho + \frac{1}{\nu n} \sum_{i=1}^n \xi_i
     \quad \text{s.t.} \quad \langle w, \varphi(x_i) \rangle \ge \rho - \xi_i, \; \xi_i \ge 0,
 
-with :math:`\langle \varphi(x), \varphi(x') \rangle = k(x, x') = \exp(-\gamma \|x - x'\|^2)`. Its dual, as libsvm scales
-it, is
+with :math:`\langle \varphi(x), \varphi(x') \rangle = k(x, x') = \exp(-\gamma \|x - x'\|^2)`. The dual, in libsvm's
+scaling, is
 
 .. math::
 
     \min_\alpha \frac12 \alpha^\top K \alpha \quad \text{s.t.} \quad 0 \le \alpha_i \le 1, \; \sum_i \alpha_i = \nu n,
 
-and the score is :math:`s(x) = \rho - \sum_i \alpha_i k(x_i, x)`: positive outside of the estimated support, and the
-negative of scikit-learn's ``decision_function``. Because k(x, x) = 1 for every x, the smallest ball around the data in
+and the score is :math:`s(x) = \rho - \sum_i \alpha_i k(x_i, x)`, which is positive outside the estimated support and
+equals minus scikit-learn's ``decision_function``. Because k(x, x) = 1 for every x, the smallest ball around the data in
 feature space (SVDD) has the same solution.
 
 Source: B. Schoelkopf, J. C. Platt, J. Shawe-Taylor, A. J. Smola, R. C. Williamson: Estimating the support of a
@@ -25,25 +25,25 @@ description, Machine Learning 54(1), 2004. As a baseline: Ruff et al., Deep semi
 2020, appendix C.
 
 Knobs:
-    ``gammas``: scales to select from, the paper's 2^-7 ... 2^2. A small one makes the support nearly a ball around the
-    mean, a large one a neighborhood of each training row.
-    ``nus``: for ``selection=test_subset``. nu is an upper bound of the share of training rows outside and a lower bound
-    of the share of support vectors; the paper's .01, .05, .1, .2, .5.
-    ``nu``: for the other two protocols.
-    ``selection``: ``test_subset`` is the paper's, which maximizes AUROC on 10% of the test set and takes the best nu on
-    all of it: the authors call that an unfair advantage, granted to have a strong baseline. **Its figures cannot be
-    reached without test labels.** ``holdout`` takes the largest gamma that is consistent on held-out training rows,
-    ``none`` scikit-learn's default.
+    ``gammas``: candidate kernel scales, in the paper 2^-7 ... 2^2. A small gamma makes the support nearly a ball around
+    the mean, a large one a union of small neighborhoods of the training rows.
+    ``nus``: candidates for nu with ``selection=test_subset``, in the paper .01, .05, .1, .2, .5. nu is an upper bound
+    on the share of training rows outside the support and a lower bound on the share of support vectors.
+    ``nu``: the value of nu with the other two protocols.
+    ``selection``: ``test_subset`` is the paper's protocol: gamma maximizes AUROC on 10% of the test set, nu on the
+    whole test set. The authors call this an unfair advantage, granted to make the baseline strong. **Its results cannot
+    be reached without test labels.** ``holdout`` takes the largest gamma that is consistent on held-out training rows,
+    ``none`` takes scikit-learn's default.
 
 What differs from common practice, and why:
-    One matrix of distances by one matrix product serves all gammas, and one precomputed kernel all nus: at n = 5,700
-    and D = 784 a fit takes 1-2 s instead of up to 7.5 s, with scores equal to 1e-9. Where n > 10,000 that matrix would
-    not fit and libsvm computes and caches what it needs.
-    The subset of the test set has its own random stream; in the authors' code it comes from the global one, so that it
-    depends on what was drawn before.
-    nu = 1 is refused: then every row is at its bound, rho is not determined and libsvm returns infinity.
+    All gammas share one matrix of distances, computed by one matrix product, and all nus share one precomputed kernel:
+    with n = 5,700 and D = 784 a fit takes 1-2 s instead of up to 7.5 s, and scores agree to 1e-9. With n > 10,000
+    the matrix would be too large, and libsvm computes and caches the kernel rows that it needs.
+    The test subset is drawn from a separate random stream; in the authors' code it is drawn from the global one and so
+    depends on earlier draws.
+    nu = 1 is refused: every row would be at its bound, which leaves rho undetermined, and libsvm returns infinity.
 
-Semi-labels are not looked at: every row is data. Labeled anomalies are for the caller to leave out.
+Semi-labels are ignored: every row is training data, so the caller must leave out labeled anomalies.
 """
 
 from typing import Any, Literal
@@ -58,32 +58,32 @@ from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
 from deepsad_pl.shallow.task import Fitted, Task
 
-# Of kernel rows, in all solves together: a precomputed kernel of 10,000 rows in libsvm's single precision.
+# Cache for kernel rows, of all concurrent solves together; room for 10,000 x 10,000 values in single precision.
 _CACHE_MB = 500.0
-# In a solve on a precomputed kernel, of which libsvm caches copies in single precision.
+# Cache of a solve on a precomputed kernel, of which libsvm keeps copies in single precision.
 _PRECOMPUTED_CACHE_MB = 100.0
 
 
 class OCSVM(Machine):
-    """libsvm's one-class SVM as a machine for the grid; see the module."""
+    """libsvm's one-class SVM as a machine for the grid; see the module docstring."""
 
     outer_name = "nu"
 
     def settings(self) -> dict[str, Any]:
-        """Nothing but its name: nu is the outer value."""
+        """Only the name, since nu is the outer value."""
         return {"name": "ocsvm"}
 
     def solve(self, kernel: FloatArray, semi_y: IntArray, outer: float | None) -> Solution:
-        """Solve on a precomputed kernel, which stays as it is."""
+        """Solve on a precomputed kernel, which is not modified."""
         return _solution(OneClassSVM(kernel="precomputed", nu=outer, cache_size=_PRECOMPUTED_CACHE_MB).fit(kernel))
 
     def solve_rows(self, x: Matrix, semi_y: IntArray, point: Point, threads: int) -> Solution:
-        """Solve on rows with libsvm's own cache."""
+        """Solve from the rows; libsvm computes the kernel."""
         svm = OneClassSVM(kernel="rbf", gamma=point.gamma, nu=point.outer, cache_size=_CACHE_MB / threads)
         return _solution(svm.fit(x))
 
     def reject_rate(self, semi_y: IntArray, outer: float | None) -> float:
-        """Nu itself."""
+        """Return nu."""
         assert outer is not None
         return outer
 
@@ -91,18 +91,18 @@ class OCSVM(Machine):
 def fit_ocsvm(
     task: Task, *, gammas: Positives, nus: Shares, nu: Share, selection: Literal["test_subset", "holdout", "none"]
 ) -> Fitted:
-    """Fit a one-class SVM; see the module for the objective and the protocols.
+    """Fit a one-class SVM; the module docstring explains the objective and the protocols.
 
     Args:
-        task: the data and where to work; its semi-labels are ignored.
-        gammas: scales of the kernel to select from, > 0.
-        nus: in (0, 1), to select from with ``test_subset``.
-        nu: in (0, 1), for ``holdout`` and ``none``.
+        task: training data and resources; semi-labels are ignored.
+        gammas: candidate kernel scales, each > 0.
+        nus: candidates for nu with ``test_subset``, each in (0, 1).
+        nu: value of nu with ``holdout`` and ``none``, in (0, 1).
         selection: ``test_subset``, ``holdout`` or ``none``.
 
     Raises:
-        ValueError: if there is no such selection.
-        DeepSADError: if a value is out of its range or the protocol cannot work on these data.
+        ValueError: if the selection is unknown.
+        DeepSADError: if a value is out of its range or the data do not suit the protocol.
     """
     used = {"nus": nus} if selection == "test_subset" else {"nu": [nu]}
     for key, values in used.items():

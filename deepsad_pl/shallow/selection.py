@@ -1,4 +1,4 @@
-"""Which samples hyper-parameters are selected on, and by what: test subset, held-out rows, consistency."""
+"""Building blocks of hyper-parameter selection: the test subset, the holdout split, the consistency criterion."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -10,22 +10,22 @@ from deepsad_pl.common.errors import DeepSADError
 
 IntArray = npt.NDArray[np.int64]
 
-# Independent random streams, so that what one of them draws never moves another.
+# Independent random streams, so draws from one never change those from another.
 TEST_SUBSET_STREAM, HOLDOUT_STREAM, KDE_FOLDS_STREAM, FOREST_STREAM = 110, 111, 112, 113
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """The random numbers of one purpose under one seed."""
+    """Make the random generator of a stream (one per purpose) for a seed."""
     return np.random.default_rng([seed, stream])
 
 
 def test_subset(y: IntArray, seed: int, share: float = 0.1) -> IntArray:
-    """The part of the test set that the paper selects hyper-parameters on (appendix C), stratified.
+    """Draw the part of the test set on which the paper selects hyper-parameters (appendix C), stratified by class.
 
     Args:
         y: ground truth of the test set: 0 normal, 1 anomaly, shape (t,).
-        seed: of the draw, which no other draw moves.
-        share: of each class, in (0, 1]; at least one sample.
+        seed: seed of this draw, which is independent of all other draws.
+        share: share of each class to draw, in (0, 1]; at least one sample of each is drawn.
 
     Returns:
         Ascending indices into y.
@@ -47,21 +47,21 @@ def test_subset(y: IntArray, seed: int, share: float = 0.1) -> IntArray:
 
 
 def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntArray, IntArray]:
-    """Training rows to fit on and to select with, stratified by semi-label.
+    """Split the training rows into those to fit on and those held out for the selection, stratified by semi-label.
 
-    Both parts hold at least one row that is no labeled anomaly, and the held-out part a labeled anomaly where there are
-    two or more.
+    Each part has at least one row that is not a labeled anomaly. If there are two or more labeled anomalies, the
+    held-out part has at least one of them.
 
     Args:
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (n,).
-        seed: of the draw, which no other draw moves.
-        share: of each kind to hold out, in (0, 1).
+        seed: seed of this draw, which is independent of all other draws.
+        share: share of each kind of row to hold out, in (0, 1).
 
     Returns:
-        Indices of the kept and of the held-out rows, both ascending.
+        Indices of the rows to fit on and of the held-out rows, both ascending.
 
     Raises:
-        DeepSADError: if fewer than two rows are no labeled anomalies.
+        DeepSADError: if there are fewer than two rows besides labeled anomalies.
     """
     rng = generator(seed, HOLDOUT_STREAM)
     order = {label: rng.permutation(np.flatnonzero(semi_y == label)) for label in (0, 1, -1)}
@@ -80,22 +80,23 @@ def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntA
 
 
 def consistency(gammas: Sequence[float], rejected: Sequence[float], *, nu: float, held_out: int) -> int:
-    r"""The most complex one-class model whose error on normal data is what it was asked to be.
+    r"""Select the most complex one-class model that does not reject more normal data than it should.
 
-    A model that is to reject the share nu of normal data is consistent if it rejects no more of M held-out rows than
-    :math:`\nu + 2 \sqrt{\nu (1 - \nu) / M}`, two standard deviations of a binomial share. A larger gamma follows the
-    data more closely, up to the point where held-out rows fall outside. No anomaly is needed.
+    A model that should reject a share nu of normal data is consistent if it rejects at most a share :math:`\nu + 2
+    \sqrt{\nu (1 - \nu) / M}` of M held-out rows, that is, nu plus two standard deviations of a binomial share. With a
+    larger gamma a model follows the training data more closely, until it rejects too many held-out rows. No anomalies
+    are needed.
 
     Source: D. M. J. Tax, K.-R. Mueller: A consistency-based model selection for one-class classification, ICPR 2004.
 
     Args:
-        gammas: scales of the kernel; larger is more complex.
+        gammas: kernel scale of each model; a larger one means a more complex model.
         rejected: the share of held-out rows that each model rejects, in [0, 1].
-        nu: the reject rate that was asked for, in (0, 1].
-        held_out: M, >= 1.
+        nu: the share that a model should reject, in (0, 1].
+        held_out: M, the number of held-out rows, >= 1.
 
     Returns:
-        The index of the largest consistent gamma; that of the smallest one if none is consistent.
+        The index of the largest consistent gamma; if none is consistent, the index of the smallest gamma.
     """
     bound = nu + 2 * sqrt(nu * (1 - nu) / held_out)
     consistent = [i for i, share in enumerate(rejected) if share <= bound]

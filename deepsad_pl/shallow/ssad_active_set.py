@@ -1,4 +1,4 @@
-"""A primal active-set method in double precision, which finishes what a faster solver has begun."""
+"""A primal active-set method in double precision that refines the solution of a faster solver."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,26 +7,26 @@ from scipy.linalg import cho_factor, cho_solve
 from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.ssad_problem import BoolArray, Problem, multipliers, violations
 
-# Violation of the KKT conditions, relative to |w|^2, that counts as none: in double precision; where chunking stops.
+# KKT violation, relative to |w|^2, that counts as none: for an exact solution, and for one found by chunking.
 _EXACT, CHUNKED = 1e-9, 1e-6
-# Beyond this many free rows, whose Cholesky factor would cost more than all else, an answer that meets the conditions
-# as well as chunking asks for is left alone.
+# Above this many free rows, whose Cholesky factor would cost more than all else, a solution that is as good as chunking
+# requires is not refined further.
 _MAX_FREE = 3000
-# What the active-set method may cost, in multiplications. Where a smooth kernel and overlapping groups leave many
-# directions without curvature it would take hundreds of steps; chunked interior-point solves then are faster.
+# Limit of the method's cost, in multiplications. If a smooth kernel and overlapping groups leave many directions
+# without curvature, it would take hundreds of steps, and chunked interior-point solves are faster.
 _MAX_WORK = 3e10
 
 
 def refine(
     matrix: FloatArray, problem: Problem, alpha: FloatArray, movable: BoolArray | None = None
 ) -> tuple[FloatArray, float]:
-    """A primal active-set method in double precision, from a nearly optimal and nearly feasible start.
+    """Refine a nearly optimal and nearly feasible solution with a primal active-set method in double precision.
 
     Args:
         matrix: kernel, shape (n, n).
         problem: the constraints.
-        alpha: where to start, shape (n,).
-        movable: rows that may leave their bounds, shape (n,); None for all.
+        alpha: starting point, shape (n,).
+        movable: mask of the rows whose alpha may change, shape (n,); None: all rows.
 
     Returns:
         Dual variables, shape (n,), and the largest violation of the KKT conditions, relative to |w|^2.
@@ -51,7 +51,7 @@ def refine(
         return alpha, float(violation().max()) / size
     while work < _MAX_WORK:
         rows = np.flatnonzero(free)
-        # The linear program for the multipliers and the bookkeeping weigh as much as some 5e7 multiplications.
+        # The linear program for the multipliers and the bookkeeping cost as much as some 5e7 multiplications.
         work += len(rows) ** 3 / 3 + len(rows) * len(y) + 5e7
         if len(rows):
             direction = _newton(matrix, problem, alpha, f, rows, held, ridge)
@@ -94,7 +94,7 @@ def _newton(
     held: bool,
     ridge: float,
 ) -> FloatArray:
-    """The step of the free rows to the optimum of the problem with all others at their bounds."""
+    """The Newton step of the free rows: to the optimum with all other rows held fixed."""
     y, labeled = problem.y, problem.labeled
     constraints = [y[rows]]
     residual = [1 - float(y @ alpha)]
@@ -102,19 +102,19 @@ def _newton(
         constraints.append(labeled[rows].astype(np.float64))
         residual.append(problem.kappa - float(alpha[labeled].sum()))
     b = np.stack(constraints, axis=1)
-    # Curvature across the constraints changes nothing in the step, but keeps directions definite that only the
-    # constraints hold, such as an anomaly and its unlabeled twin growing together.
+    # Curvature across the constraints does not change the step, but makes the Hessian definite in directions that only
+    # the constraints limit, such as the growth of an anomaly together with an unlabeled duplicate of it.
     across = float(np.diagonal(matrix).mean()) / len(rows)
     right = np.column_stack([b, y[rows] * f[rows] - across * (b @ residual)])
     while True:
-        # In place throughout, as it may be as large as the kernel; its transpose is what LAPACK overwrites.
+        # All in place, as the matrix may be as large as the kernel; LAPACK overwrites the transpose without copying it.
         hessian = matrix[np.ix_(rows, rows)]
         hessian *= y[rows]
         hessian *= y[rows][:, None]
         for column in b.T:
             for i in np.flatnonzero(column):
                 hessian[i] += across * column[i] * column
-        # The ridge makes this a proximal step, whose fixed point is the exact optimum; duplicates need it.
+        # The ridge, which duplicate rows need, makes this a proximal step; its fixed point is the exact optimum.
         hessian[np.diag_indices(len(rows))] += ridge
         try:
             factor = cho_factor(hessian.T, lower=True, overwrite_a=True, check_finite=False)
@@ -129,7 +129,7 @@ def _newton(
 
 
 def _to_bound(alpha: FloatArray, box: FloatArray, direction: FloatArray) -> tuple[float, BoolArray]:
-    """How far along a direction, at most 1, until a variable meets its bound, and which ones do."""
+    """The longest step along a direction, at most 1, within the bounds, and the mask of the variables that limit it."""
     room = np.where(direction > 0, box - alpha, alpha)
     speed = np.abs(direction)
     reach = np.divide(room, speed, out=np.full_like(room, np.inf), where=speed > 1e-300)

@@ -1,4 +1,4 @@
-"""Quadratic programs of the general form, by clarabel."""
+"""SSAD's quadratic programs in their general form, solved by clarabel's interior-point method."""
 
 import numpy as np
 from scipy import sparse
@@ -18,10 +18,12 @@ def interior_point(
     at_least: FloatArray | None = None,
     kappa: float = 0.0,
 ) -> FloatArray:
-    """min 1/2 a' (yy' o K) a + linear'a such that equal a = amount, at_least'a >= kappa, 0 <= a <= box, by clarabel.
+    """Solve a quadratic program with clarabel::
+
+        min 1/2 a' (yy' o K) a + linear'a    such that equal a = amount, at_least'a >= kappa, 0 <= a <= box
 
     Raises:
-        DeepSADError: if clarabel gives up.
+        DeepSADError: if clarabel finds no solution.
     """
     import clarabel
 
@@ -42,14 +44,14 @@ def interior_point(
     for tolerance in (1e-10, 1e-8, 1e-6):
         settings = clarabel.DefaultSettings()
         settings.verbose = False
-        # Of the factorizations the one for dense problems, and of one thread so that the same bits come out.
+        # faer is the factorization for dense problems; on one thread it gives the same bits every time.
         settings.direct_solve_method, settings.max_threads = "faer", 1
         settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = tolerance * 1e-2, tolerance, tolerance
         solver = clarabel.DefaultSolver(upper, cost, sparse.vstack(rows, format="csc"), bound, cones, settings)
         found = solver.solve()
         if found.status == clarabel.SolverStatus.Solved:
             alpha: FloatArray = np.clip(np.array(found.x), 0, box)
-            # The duals of the bounds tell the rows at a bound, whose variables only come close to it.
+            # Variables at a bound only come close to it, so the duals of the bounds decide which ones are at it.
             at_zero, at_box = np.array(found.z)[1 : 2 * n + 1].reshape(2, n)
             alpha[at_zero > alpha] = 0
             full = at_box > box - alpha

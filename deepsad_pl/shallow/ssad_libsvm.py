@@ -1,4 +1,4 @@
-"""The parts of SSAD that are support vector machines, by libsvm; its kernel columns are single precision."""
+"""Solve the cases of SSAD that are support vector machines, by libsvm with kernel columns in single precision."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.ssad_interior_point import interior_point
 from deepsad_pl.shallow.ssad_problem import TIGHT, BoolArray, Problem, levels_of
 
-# libsvm's tolerance, relative to the kernel's mean diagonal; its cache in MB.
+# Tolerance of libsvm, relative to the kernel's mean diagonal, and its cache in MB.
 _LIBSVM_TOLERANCE, _LIBSVM_CACHE = 1e-9, 100
 
 
 class NotSolvedError(Exception):
-    """libsvm gave no usable answer."""
+    """libsvm found no usable solution."""
 
 
 def at_kappa(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, float]:
-    """The solution for s = kappa, and the right derivative of the dual in s there."""
+    """The solution with s = kappa, where s is the sum of a over the anomalies, and the dual's right derivative in s."""
     if problem.kappa <= TIGHT:
         alpha = one_group(matrix, problem, problem.unlabeled, np.zeros_like(problem.anomalies), 1.0)
     else:
@@ -31,7 +31,7 @@ def at_kappa(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, float]:
 
 
 def without_kappa(matrix: FloatArray, problem: Problem) -> FloatArray:
-    """The solution without the constraint on the labeled rows, a one-class SVM in a on y = +1 and eta - a on y = -1."""
+    """The solution without the constraint on labeled rows, a one-class SVM in z = a (y = 1) or z = eta - a (y = -1)."""
     flipped = problem.anomalies
     centre = matrix @ np.where(flipped, problem.box, 0.0)
     z = _one_sum(matrix, -centre, problem.box, 1 + float(problem.box[flipped].sum()))
@@ -39,7 +39,10 @@ def without_kappa(matrix: FloatArray, problem: Problem) -> FloatArray:
 
 
 def _nu_svc(matrix: FloatArray, problem: Problem, s: float) -> FloatArray:
-    """With d = 1 + s on unlabeled rows, d = s on anomalies and a = d beta, both sides of beta add up to 1."""
+    """Solve for a given s, the sum of a over the anomalies, as a nu-SVC.
+
+    With d = 1 + s on unlabeled rows, d = s on anomalies and a = d beta, beta adds up to 1 over each class.
+    """
     d = np.where(problem.anomalies, s, 1 + s)
     weight = problem.box / d
     nu = 2 / float(weight.sum())
@@ -49,7 +52,7 @@ def _nu_svc(matrix: FloatArray, problem: Problem, s: float) -> FloatArray:
             nu=nu, kernel="precomputed", tol=tolerance, cache_size=_LIBSVM_CACHE, max_iter=_iterations(len(matrix))
         )
         _fit(model, matrix, problem.y, weight)
-    # libsvm divides by half the margin between the two sides: only the ratios are left.
+    # libsvm divides its solution by half the margin between the two sides, so only ratios can be used.
     beta = np.zeros(len(matrix))
     beta[model.support_] = np.abs(model.dual_coef_[0])
     upper, lower = beta[problem.unlabeled].sum(), beta[problem.anomalies].sum()
@@ -59,9 +62,10 @@ def _nu_svc(matrix: FloatArray, problem: Problem, s: float) -> FloatArray:
 
 
 def one_group(matrix: FloatArray, problem: Problem, free: BoolArray, fixed: BoolArray, amount: float) -> FloatArray:
-    """The rows ``fixed`` at their upper bounds, the ``free`` ones (of one sign) adding up to ``amount``, all others 0.
+    """Solve for the ``free`` rows, which all have the same sign and add up to ``amount``.
 
-    A one-class SVM: as sum z is given, a linear term p'z is the same as adding (p_i + p_j) / sum z to the kernel.
+    The ``fixed`` rows are at their upper bounds, all others are 0. This is a one-class SVM: since sum z is given, a
+    linear term p'z is the same as adding (p_i + p_j) / sum z to the kernel.
     """
     alpha = np.where(fixed, problem.box, 0.0)
     room = float(problem.box[free].sum())
@@ -70,7 +74,7 @@ def one_group(matrix: FloatArray, problem: Problem, free: BoolArray, fixed: Bool
         return alpha
     sign = float(problem.y[free][0])
     linear = sign * (matrix @ (problem.y * alpha)) if fixed.any() else np.zeros(len(matrix))
-    # Rows of weight 0 are taken out by libsvm, which then reports wrong indices; a negligible weight is safe.
+    # libsvm drops rows of weight 0 and then reports wrong indices; a negligible weight is safe.
     weight = np.where(free, problem.box, 1e-12 * problem.box)
     try:
         z = _one_sum(matrix, linear, weight, amount)
@@ -81,9 +85,9 @@ def one_group(matrix: FloatArray, problem: Problem, free: BoolArray, fixed: Bool
 
 
 def _one_sum(matrix: FloatArray, linear: FloatArray, box: FloatArray, amount: float) -> FloatArray:
-    """min 1/2 z'Kz + linear'z such that sum z = amount, 0 <= z <= box.
+    """Solve min 1/2 z'Kz + linear'z such that sum z = amount, 0 <= z <= box, as a one-class SVM.
 
-    A one-class SVM: as sum z is given, the linear term is the same as adding (p_i + p_j) / sum z to the kernel.
+    Since sum z is given, the linear term p'z is the same as adding (p_i + p_j) / sum z to the kernel.
     """
     z = np.zeros(len(matrix))
     tolerance = _LIBSVM_TOLERANCE * float(np.diagonal(matrix).mean())
@@ -106,14 +110,14 @@ def _fit(model: NuSVC | OneClassSVM, matrix: FloatArray, y: FloatArray | None, w
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(matrix, y, sample_weight=weight)
     except ValueError as error:
-        # "specified nu is infeasible" through rounding, or a margin of 0 that libsvm divides by.
+        # Rounding made nu infeasible ("specified nu is infeasible"), or libsvm divided by a margin of 0.
         raise NotSolvedError from error
     if not np.isfinite(model.dual_coef_).all():
         raise NotSolvedError
 
 
 def _iterations(n: int) -> int:
-    # In single precision a nearly singular kernel is not quite definite, and libsvm may then wander without an end.
+    # In single precision a nearly singular kernel may be indefinite, and libsvm may then never converge.
     return 20_000 + 20 * n
 
 

@@ -1,4 +1,4 @@
-"""The constraints of SSAD's dual: when it is feasible, and the conditions that its solution meets."""
+"""The constraints of SSAD's dual, their feasibility, and the KKT conditions of a solution."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from deepsad_pl.shallow.kernels import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 
-# Closer than this (relative) to the border of feasibility, some of the variables are as good as fixed by it.
+# Within this relative distance of the border of feasibility, the constraints practically fix some of the variables.
 TIGHT = 1e-9
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The constraints of a dual: signs y, upper bounds and the three groups of rows, each of shape (n,)."""
+    """The constraints of a dual: kappa, and the signs, upper bounds and three groups of rows, each of shape (n,)."""
 
     y: FloatArray
     box: FloatArray
@@ -28,12 +28,12 @@ class Problem:
 
     @property
     def labeled(self) -> BoolArray:
-        """Labeled normals and anomalies, shape (n,)."""
+        """The mask of labeled normals and anomalies, shape (n,)."""
         return self.normals | self.anomalies
 
     @property
     def groups(self) -> tuple[BoolArray, BoolArray, BoolArray]:
-        """Unlabeled rows, labeled normals and anomalies."""
+        """The masks of unlabeled rows, labeled normals and anomalies."""
         return self.unlabeled, self.normals, self.anomalies
 
     def room(self) -> tuple[float, float, float]:
@@ -42,14 +42,14 @@ class Problem:
         return unlabeled, normals, anomalies
 
     def subset(self, rows: npt.NDArray[np.intp]) -> "Problem":
-        """The constraints of some rows alone, all others 0; without a labeled one among them kappa drops out."""
+        """The constraints on some rows, with a = 0 for all others; if none of the rows is labeled, kappa is 0."""
         unlabeled, normals, anomalies = (group[rows] for group in self.groups)
         kappa = self.kappa if (normals | anomalies).any() else 0.0
         return Problem(self.y[rows], self.box[rows], unlabeled, normals, anomalies, kappa)
 
 
 def make_problem(semi_y: npt.ArrayLike, n: int, kappa: float, eta_u: float, eta_l: float) -> Problem:
-    """The constraints for given labels; the arguments are those of :func:`~deepsad_pl.shallow.ssad_solver.solve_ssad`.
+    """Make the constraints for given labels; arguments as in :func:`~deepsad_pl.shallow.ssad_solver.solve_ssad`.
 
     Raises:
         ValueError: if a shape or a number is out of its range.
@@ -72,25 +72,26 @@ def make_problem(semi_y: npt.ArrayLike, n: int, kappa: float, eta_u: float, eta_
 
 
 def check_rows(semi_y: npt.NDArray[np.int64], *, kappa: float, eta_u: float, eta_l: float) -> None:
-    """Demand that the problem of some training rows has a solution.
+    """Check that SSAD has a solution for training rows with these semi-labels.
 
     Args:
-        semi_y: shape (n,).
-        kappa: see :func:`make_problem`, like the rest.
-        eta_u: likewise.
-        eta_l: likewise.
+        semi_y: semi-labels, shape (n,).
+        kappa: weight of the margin, >= 0.
+        eta_u: weight of an unlabeled row's slack, > 0.
+        eta_l: weight of a labeled row's slack, > 0.
 
     Raises:
-        DeepSADError: if it has none.
+        DeepSADError: if it has no solution.
     """
     require_feasible(make_problem(semi_y, len(semi_y), kappa, eta_u, eta_l), eta_u, eta_l)
 
 
 def slacks(problem: Problem) -> tuple[float, float, float, float]:
-    """By how much the four conditions of feasibility hold (negative: do not), relative to their size.
+    """The relative slack of each of the four conditions of feasibility; negative if a condition is violated.
 
-    With U, N and A the sums of a over the groups: U + N - A = 1 and N + A >= kappa. Then N + A is at most the labeled
-    rows' room; at most 1 + 2A, since U >= 0; at most 2N + U - 1; and U + N >= 1.
+    Let U, N and A be the sums of a over unlabeled rows, labeled normals and anomalies, so that U + N - A = 1 and
+    N + A >= kappa. A solution exists if these hold with each sum at its upper bound: N + A >= kappa; 1 + 2A >= kappa,
+    since N + A = 1 + 2A - U and U >= 0; 2N + U - 1 >= kappa, since N + A = 2N + U - 1; and U + N >= 1, since A >= 0.
     """
     unlabeled, normals, anomalies = problem.room()
     kappa = problem.kappa if problem.labeled.any() else -np.inf
@@ -104,10 +105,10 @@ def slacks(problem: Problem) -> tuple[float, float, float, float]:
 
 
 def require_feasible(problem: Problem, eta_u: float, eta_l: float) -> None:
-    """Tell what is wrong with a problem that has no solution.
+    """Check that a problem has a solution.
 
     Raises:
-        DeepSADError: if it has none.
+        DeepSADError: if it has none; the message says which value to change.
     """
     n_u, n_n, n_a = (int(group.sum()) for group in problem.groups)
     unlabeled, normals, anomalies = problem.room()
@@ -135,16 +136,18 @@ def require_feasible(problem: Problem, eta_u: float, eta_l: float) -> None:
 
 
 def is_held(problem: Problem, alpha: FloatArray) -> bool:
-    """Whether the constraint on the sum over labeled rows binds."""
+    """Whether the constraint on the sum of a over labeled rows is active."""
     labeled = problem.labeled
     return bool(labeled.any()) and float(alpha[labeled].sum()) <= problem.kappa * (1 + 1e-9) + 1e-12
 
 
 def levels_of(problem: Problem, alpha: FloatArray, f: FloatArray) -> list[tuple[float, float]]:
-    """Per group the interval in which the KKT conditions want rho, rho + g and rho - g, in this order.
+    """The intervals in which rho, rho + g and rho - g must lie by the KKT conditions.
 
-    Unlabeled rows and labeled normals have f at or above the level at a = 0 and at or below it at a = eta; anomalies
-    the other way round. Free rows fix it; their mean, weighted by the distance to the bounds, is the least noisy.
+    These are the levels of unlabeled rows, labeled normals and anomalies, in this order. For unlabeled rows and labeled
+    normals, f = <w, phi> must be at or above the level where a = 0, and at or below it where a = eta; for anomalies the
+    other way round. For free rows f equals the level; their mean, weighted by the distance to the bounds, is the least
+    noisy estimate of it.
     """
     levels = []
     for group in problem.groups:
@@ -164,7 +167,7 @@ def levels_of(problem: Problem, alpha: FloatArray, f: FloatArray) -> list[tuple[
 def multipliers(
     problem: Problem, alpha: FloatArray, f: FloatArray, held: bool, lowest: float = 0.0
 ) -> tuple[float, float, float]:
-    """rho, g >= lowest and by how much they miss the levels at worst; g = 0 where the sum of a may be above kappa."""
+    """rho, g >= lowest, and their largest distance from an interval of :func:`levels_of`; g = 0 unless ``held``."""
     levels = levels_of(problem, alpha, f)
     finite = [abs(end) for level in levels for end in level if np.isfinite(end)]
     scale = max(finite, default=1.0) or 1.0
@@ -183,7 +186,7 @@ def multipliers(
 
 
 def violations(problem: Problem, alpha: FloatArray, f: FloatArray, rho: float, margin: float) -> FloatArray:
-    """By how much each row violates the KKT conditions, shape (n,)."""
+    """The amount by which each row violates the KKT conditions, shape (n,)."""
     slope = problem.y * (f - rho) - problem.labeled * margin
     missing = np.where(alpha < problem.box, -slope, 0.0)
     excess = np.where(alpha > 0, slope, 0.0)

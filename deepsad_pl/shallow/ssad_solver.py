@@ -1,4 +1,4 @@
-"""The convex SSAD of Goernitz et al. (JAIR 46, 2013), solved through its dual.
+"""Solve the convex SSAD of Goernitz et al. (JAIR 46, 2013) through its dual.
 
 Primal, with y = -1 on labeled anomalies and +1 on labeled normals::
 
@@ -11,9 +11,9 @@ Dual, with y = +1 on unlabeled rows too::
 
 Score of x: -sum_i y_i a_i k(x_i, x), higher is more anomalous.
 
-Without labeled normals the dual is a nu-SVC where sum a >= kappa binds, and a one-class SVM where it does not. libsvm
-keeps kernel columns in single precision, so its answer is the start of an active-set method in double precision.
-With labeled normals the start comes from an interior-point solver.
+Without labeled normals the dual is a nu-SVC if the constraint on the labeled rows is active, and a one-class SVM if it
+is not. libsvm solves both, but with kernel columns in single precision, so its solution is only the starting point of
+an active-set method in double precision. With labeled normals an interior-point solver provides the starting point.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ from deepsad_pl.shallow.ssad_problem import (
     violations,
 )
 
-# From here on a general QP is solved by chunking: an interior-point iteration costs n^3.
+# From this many rows on, a general QP is solved by chunking, since an interior-point iteration costs n^3.
 _CHUNK_FROM = 800
 _FIRST_CHUNK, _CHUNK_STEP = 300, 500
 
@@ -50,10 +50,10 @@ class SSADSolution:
 
     Attributes:
         alpha: dual variables, each in [0, eta_i], shape (n,).
-        rho: offset, the multiplier of y'a = 1; any valid value where it is not unique.
-        margin: the primal's g >= 0, the multiplier of sum a >= kappa; any valid value where it is not unique.
+        rho: offset, the multiplier of y'a = 1; if it is not unique, one valid value.
+        margin: the primal's g >= 0, the multiplier of sum a >= kappa; if it is not unique, one valid value.
         objective: 1/2 a' (yy' o K) a.
-        solves: how many inner problems were solved.
+        solves: number of inner problems solved.
     """
 
     alpha: FloatArray
@@ -74,7 +74,7 @@ def solve_ssad(
 ) -> SSADSolution:
     """Solve SSAD for a given kernel matrix.
 
-    Without any labeled row this is the one-class SVM with nu = 1 / (n eta_u); kappa then means nothing.
+    Without labeled rows this is the one-class SVM with nu = 1 / (n eta_u), and kappa is ignored.
 
     Args:
         kernel: symmetric, positive semi-definite, shape (n, n).
@@ -82,12 +82,12 @@ def solve_ssad(
         kappa: weight of the margin, >= 0.
         eta_u: weight of an unlabeled row's slack, > 0.
         eta_l: weight of a labeled row's slack, > 0.
-        overwrite_kernel: whether ``kernel`` may be scaled in place; on return it has its values up to rounding.
-            Without it, one copy is made.
+        overwrite_kernel: whether ``kernel`` may be scaled in place, which is undone up to rounding. If not, a copy may
+            be made.
 
     Raises:
         ValueError: if a shape or a number is out of its range.
-        DeepSADError: if the dual is infeasible, or no solver could solve it.
+        DeepSADError: if the dual is infeasible or no solver finds a solution.
     """
     matrix = np.asarray(kernel)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -114,10 +114,10 @@ def solve_ssad_rows(
     eta_l: float = 1.0,
     max_rows: int = 10_000,
 ) -> SSADSolution:
-    """Solve SSAD with the kernel exp(-gamma |x - x'|^2) without ever holding more than max_rows^2 of its entries.
+    """Solve SSAD with the kernel exp(-gamma |x - x'|^2), of which at most max_rows^2 entries are in memory at once.
 
-    Up to max_rows rows the full kernel is used. Beyond that a working set grows by the rows that violate the KKT
-    conditions most, until none does by more than 1e-6 |w|^2.
+    Up to max_rows rows the full kernel is used. With more rows, a working set grows by the rows that violate the
+    KKT conditions most, until no violation exceeds 1e-6 |w|^2.
 
     Args:
         x: shape (n, D).
@@ -126,7 +126,8 @@ def solve_ssad_rows(
         kappa: weight of the margin, >= 0.
         eta_u: weight of an unlabeled row's slack, > 0.
         eta_l: weight of a labeled row's slack, > 0.
-        max_rows: largest kernel matrix to hold, > 0; 8 max_rows^2 bytes, and the solver needs the same again at worst.
+        max_rows: rows of the largest kernel matrix to hold, > 0. It takes 8 max_rows^2 bytes, and the solver needs at
+            most as many again.
 
     Raises:
         ValueError: if a shape or a number is out of its range.
@@ -169,7 +170,7 @@ def _solve(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, int]:
     Returns:
         Dual variables of shape (n,) and the number of inner problems.
     """
-    # At the border of feasibility an interior-point solver has no interior and libsvm no freedom.
+    # At the border of feasibility the constraints fix every group but one, and the general solvers cannot be used.
     labeled, per_anomaly, positive, total = (slack <= TIGHT for slack in slacks(problem))
     _, normals, anomalies = problem.room()
     if labeled:
@@ -189,10 +190,10 @@ def _solve(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, int]:
 
 
 def _anomalies_only(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, int]:
-    """No labeled normals.
+    """Solve a problem without labeled normals.
 
-    The dual as a function of s, the sum of a over the anomalies, is convex with derivative g. So g >= 0 at s = kappa
-    means that s = kappa is the best; otherwise the constraint s >= kappa does not bind and can be left out.
+    The dual as a function of s, the sum of a over the anomalies, is convex with derivative g. So if g >= 0 at
+    s = kappa, then s = kappa is optimal; otherwise the constraint s >= kappa is not active and can be dropped.
     """
     solves = 0
     try:
@@ -215,7 +216,7 @@ def _anomalies_only(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, i
 
 
 def _general(matrix: FloatArray, problem: Problem) -> tuple[FloatArray, int]:
-    """Labeled normals: an interior-point solver, on working sets where the problem is large."""
+    """Solve any problem by an interior-point solver; a large one on growing working sets."""
 
     def inner(working: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray, int]:
         part = problem.subset(working)
@@ -245,9 +246,9 @@ def _chunked(
 
     Args:
         problem: the whole problem.
-        inner: a working set, ascending -> its dual variables, its <w, phi>, inner problems solved.
-        responses: y a of all rows -> <w, phi> of all rows.
-        max_rows: how large the working set may grow.
+        inner: maps a working set (ascending rows) to its dual variables, its <w, phi> and the number of inner problems.
+        responses: maps y a of all rows to <w, phi> of all rows.
+        max_rows: largest allowed size of the working set.
 
     Returns:
         Dual variables and <w, phi> of all rows, each of shape (n,), and the number of inner problems.
@@ -278,7 +279,7 @@ def _chunked(
 
 
 def _first_chunk(problem: Problem) -> npt.NDArray[np.intp]:
-    """Rows spread evenly over each group, enough of them for a problem with an interior if the whole one has it."""
+    """Pick rows spread evenly over each group, enough for a problem with an interior if the whole problem has one."""
     each = _FIRST_CHUNK
     while True:
         picked = []

@@ -1,4 +1,4 @@
-"""What a shallow detector gets and what it gives back."""
+"""The input and the output of every shallow method: :class:`Task` and :class:`Fitted`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from deepsad_pl.shallow.models import Model
 
 @dataclass(frozen=True)
 class Task:
-    """A training set, for the paper's protocol of selection the test set too, and where to work.
+    """The data and resources of a fit: training set, seed, threads and, for the paper's selection, the test set.
 
     Attributes:
         x: training rows, float32, shape (n, D).
         semi_y: their semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (n,).
-        x_test: test rows, float32, shape (t, D), for ``selection="test_subset"`` alone; else None.
+        x_test: test rows, float32, shape (t, D), only with ``selection="test_subset"``; otherwise None.
         y_test: their ground truth: 0 normal, 1 anomaly, shape (t,); or None.
-        seed: of every draw.
-        threads: how many solvers may work side by side.
-        grid_dir: where the solutions of a grid are kept, so that a killed run goes on; None keeps none.
-        advance: called with the share of the work that is done, in [0, 1].
+        seed: seed of every random draw.
+        threads: number of solvers that may run in parallel.
+        grid_dir: folder for the solutions of a grid, so that a killed run can resume; None: store none.
+        advance: called with the finished share of the work, in [0, 1].
     """
 
     x: npt.NDArray[np.float32]
@@ -38,11 +38,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted detector.
+    """A fitted detector and its hyper-parameters.
 
     Attributes:
-        model: scores new rows.
-        selection: how its hyper-parameters were found and which they are, for the record (JSON).
+        model: the detector, which scores new rows.
+        selection: the hyper-parameters and how they were selected, as values for JSON; goes into the run's record.
     """
 
     model: Model

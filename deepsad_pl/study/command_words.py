@@ -1,5 +1,6 @@
 """Sort a study's command line into overrides that narrow the study and overrides for every experiment."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,24 @@ from deepsad_pl.common.errors import DeepSADError
 _OWN = ("study", "action", "dry_run", "experiments_per_job")
 NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
 _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_class": "anomaly_classes"}
+
+# The only settings that action=forget passes to Hydra; others may no longer exist.
+_OF_FORGET = ("study", "action", "dry_run", "output_dir", "hydra")
+
+# Overrides of a study that are hidden from Hydra, which would apply them to the default method and data set.
+held_back: list[str] = []
+
+
+def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split off the settings that only some of a study's methods or data sets have; return the rest, then these."""
+    if "action=forget" in words:
+        settings = [w for w in words if "=" in w and not w.startswith("-")]
+        held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
+    else:
+        held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
+    if not any(word.startswith("study=") for word in words):
+        return words, []
+    return [word for word in words if word not in held], held
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,11 @@ def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
                 problems.append(f"{line} and study.{field} say the same thing; leave one of them out")
             else:
                 narrowed[field] = _values(override, problems)
+        elif key == "experiment":
+            problems.append(
+                f"{line}: a preset may choose what the study goes through; give its settings one by one, or sweep "
+                "without study="
+            )
         elif key in axes:
             problems.append(
                 f"{line}: {key} is what the study varies; narrow it with study.axes.{axes[key]}=[...] instead"

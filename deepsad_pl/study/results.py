@@ -1,5 +1,6 @@
 """The records of a study as a tidy data frame: one row per experiment and table cell."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from deepsad_pl.common.metrics import auroc
-from deepsad_pl.common.records import read_scores
+from deepsad_pl.common.records import auroc_of, read_scores
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.own_metrics import values_of
 from deepsad_pl.study.grid import Place, Study
@@ -99,8 +100,8 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
         run_dir: run folder with the scores.
         record: the record; without the counts of the test set, its value is returned unchanged.
     """
-    recorded, counts = float(record["auroc"]), record.get("counts", {})
-    if not {"test_normal", "test_anomalous"} <= counts.keys():
+    recorded, counts = auroc_of(record), record.get("counts", {})
+    if math.isnan(recorded) or not {"test_normal", "test_anomalous"} <= counts.keys():
         return recorded
     halves = 2 * int(counts["test_normal"]) * int(counts["test_anomalous"])
     nearest = round(recorded * halves) / halves

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from deepsad_pl.common.console import console
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import CommandLineError, first_line
+from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.sweep.failures import STOPPED, Failures
 
@@ -43,7 +44,7 @@ def run_study_job(failures: Path, sweep: int, cfg: DictConfig) -> float:
         raise CommandLineError(first_line(error)) from None
     finally:
         console.quiet = quiet
-    return float(outcome.record["auroc"])
+    return auroc_of(outcome.record)
 
 
 @contextmanager

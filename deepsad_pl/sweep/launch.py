@@ -207,5 +207,7 @@ class Stacker:
 def _training_rows(plan: Plan, source: Source) -> int:
     """Estimate the number of training rows: the normal classes, plus the labeled and polluting rows by their shares."""
     scenario = plan.identity["scenario"]
+    if "given" in scenario:
+        return len(source.x_train)
     normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
     return int(normal / max(1e-3, (1 - scenario["gamma_l"]) * (1 - scenario["gamma_p"])))

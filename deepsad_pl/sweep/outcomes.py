@@ -9,6 +9,7 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import CommandLineError
+from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.finished import Outcome, answer
 from deepsad_pl.experiment.plan import make_plan
@@ -42,7 +43,7 @@ def job_return(overrides: Sequence[str], result: Outcome | Exception) -> JobRetu
     return JobReturn(
         overrides=list(overrides),
         status=JobStatus.FAILED if isinstance(result, Exception) else JobStatus.COMPLETED,
-        _return_value=result if isinstance(result, Exception) else float(result.record["auroc"]),
+        _return_value=result if isinstance(result, Exception) else auroc_of(result.record),
     )
 
 

@@ -108,8 +108,9 @@ class WandbTracker:
         """Put the metrics into the run's summary; log the histograms of the scores and, on demand, the ROC curve."""
         self._run.summary.update({f"{TEST}/{name}": value for name, value in metrics.items()})
         drawn = _histograms(y, score)
-        if self._plots:
-            drawn[f"{TEST}/roc"] = _roc(y, score)
+        known = y >= 0
+        if self._plots and len(np.unique(y[known])) == 2:
+            drawn[f"{TEST}/roc"] = _roc(y[known], score[known])
         self._run.log(drawn)
 
     def finish(self, failed: bool) -> None:
@@ -121,10 +122,14 @@ def _histograms(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> dict[str, Any]:
     import wandb
 
     edges = np.histogram_bin_edges(score, bins=64)
-    return {
+    drawn = {
         name: wandb.Histogram(np_histogram=np.histogram(score[y == label], bins=edges))
         for label, name in enumerate(SCORES)
+        if (y == label).any()
     }
+    if (y < 0).any():
+        drawn[f"{TEST}/scores_unknown"] = wandb.Histogram(np_histogram=np.histogram(score[y < 0], bins=edges))
+    return drawn
 
 
 def _roc(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> Any:

@@ -1,1 +1,1 @@
-"""The Trainer of an experiment, its callbacks and checkpoints."""
+"""The Trainer of an experiment, its callbacks, and the checks of its checkpoints."""

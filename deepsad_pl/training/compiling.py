@@ -1,4 +1,4 @@
-"""torch.compile of a training step: what of it is compiled, for how long, and what the machine must have."""
+"""Compile the loss of a training with torch.compile, and check that the machine has what this needs."""
 
 import os
 import shutil
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 @contextmanager
 def compiled(module: "TrainedMethod", device: "torch.device") -> Iterator[None]:
-    """Compute the loss terms of a module, forward and backward, by one compiled graph while this is open.
+    """Compile the loss terms of a module, forward and backward, into one graph for the duration of the context.
 
-    On a GPU the graph is replayed as a CUDA graph. What is drawn by chance, the mean over the batch and the optimizer
-    stay outside of it. Whatever torch has compiled in this process is forgotten at the end: it counts how often a
-    function was compiled, and a study of many networks would meet its limit.
+    On a GPU the graph is replayed as a CUDA graph. Random draws, the mean over the batch and the optimizer step stay
+    outside the graph. On exit everything that torch has compiled in this process is dropped: torch limits how often a
+    function may be recompiled, and a study of many networks would reach that limit.
 
     Args:
-        module: what is trained; its scores and representations are computed as ever.
-        device: that it is trained on.
+        module: the module to train; its scores and representations are not compiled.
+        device: device of the training.
     """
     import torch
 
     graph = module.graph
-    # The batches of an epoch have two sizes, if not one. A graph for each is faster than one for all, which may not
-    # unroll over the batch.
+    # The batches of an epoch have at most two sizes. One graph per size is faster than one for all sizes, which could
+    # not unroll over the batch.
     terms = torch.compile(
         getattr(module, graph),
         dynamic=False,
         fullgraph=True,
         mode="reduce-overhead" if device.type == "cuda" else "default",
     )
-    # On the instance, where it hides the method.
+    # An attribute of the instance hides the method of the class.
     setattr(module, graph, terms)
     try:
         yield
@@ -48,10 +48,10 @@ def compiled(module: "TrainedMethod", device: "torch.device") -> Iterator[None]:
 
 
 def missing_for_compiling(on_gpu: bool) -> str | None:
-    """What torch.compile needs and this machine lacks, or None; asked without torch, before any work.
+    """What torch.compile needs but this machine lacks, or None; checked without importing torch.
 
     Args:
-        on_gpu: whether a GPU computes, for which the generated C is compiled instead of C++.
+        on_gpu: whether the training runs on a GPU, which needs a C compiler instead of a C++ one.
     """
     variable = "CC" if on_gpu else "CXX"
     default = ("gcc", "clang") if on_gpu else ("clang++" if sys.platform == "darwin" else "g++",)

@@ -10,11 +10,11 @@ _UNUSED = ("torchvision", "scipy", "matplotlib")
 
 
 def import_lightning() -> None:
-    """Import pytorch-lightning, for a process that is ours from beginning to end.
+    """Import pytorch-lightning quickly; only for a process that runs nothing but this package's commands.
 
-    Lightning imports all of torchmetrics, and that torchvision, scipy.signal and matplotlib where they are installed: a
-    third of the time of the import. While it is imported they count as missing, which leaves torchmetrics without some
-    metrics of images, sounds and plots in this process.
+    Lightning imports all of torchmetrics, which imports torchvision, scipy.signal and matplotlib if they are installed:
+    a third of the import time. While Lightning is imported, these packages count as missing, so in this process
+    torchmetrics lacks plots and some metrics for images and audio.
     """
     if "pytorch_lightning" in sys.modules:
         return
@@ -30,7 +30,7 @@ def import_lightning() -> None:
 
     imports.package_available = has_used_package  # type: ignore[assignment]
     imports.RequirementCache.__bool__ = meets_used  # type: ignore[method-assign]
-    # The last collection looks through every object of every module, which takes a second, and finds nothing.
+    # The garbage collection at exit would search every object of every module for a second and find nothing.
     atexit.register(gc.freeze)
     try:
         with no_collection():
@@ -42,9 +42,9 @@ def import_lightning() -> None:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Import modules without collecting garbage, nor looking at their objects in later collections: they stay.
+    """Pause the garbage collector during imports, and exempt the imported objects from later collections.
 
-    A fifth of the time that torch and Lightning take.
+    This saves a fifth of the time that importing torch and Lightning takes.
     """
     enabled = gc.isenabled()
     gc.disable()

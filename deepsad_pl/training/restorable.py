@@ -1,4 +1,4 @@
-"""What a checkpoint must hold to be taken over: the very tensors of the module, and all that training goes on with."""
+"""Check that a checkpoint can be loaded: it has exactly the module's tensors and all that resuming needs."""
 
 import math
 from collections.abc import Mapping
@@ -14,15 +14,16 @@ from deepsad_pl.methods.base import TrainedMethod
 
 
 def usable(path: Path, module: TrainedMethod, *, main: bool = True) -> Checkpoint | None:
-    """The checkpoint of a training, finished or on the way, or None if there is none that can be used.
+    """Read the checkpoint of a finished or unfinished training; None if there is no usable one.
 
     Args:
-        path: where it would be; a damaged one (not whole, not of this module, not finite) is set aside with a warning.
-        module: takes it over.
-        main: whether this is the process that moves files and says so, where several read the same one.
+        path: path of the checkpoint. A damaged one (incomplete, of another module, not finite) is set aside with a
+            warning.
+        module: the module that the checkpoint will be loaded into.
+        main: whether to set a damaged file aside; only one of several processes that read the same file may do it.
 
     Raises:
-        DeepSADError: if the file is there and the system refuses to read it.
+        DeepSADError: if the file exists but cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -41,10 +42,10 @@ def usable(path: Path, module: TrainedMethod, *, main: bool = True) -> Checkpoin
 
 
 def require_state(state: Any, module: nn.Module) -> None:
-    """Demand the very tensors of a module: names, shapes, types, and finite values.
+    """Check that a state has exactly the tensors of a module: the same names, shapes and types, and finite values.
 
     Raises:
-        DamagedError: if one is missing, foreign, of another shape or type, or not finite.
+        DamagedError: if a tensor is missing, superfluous, of another shape or type, or not finite.
     """
     name, expected = type(module).__name__, module.state_dict()
     if not isinstance(state, Mapping):
@@ -52,7 +53,7 @@ def require_state(state: Any, module: nn.Module) -> None:
     if unlike := state.keys() ^ expected.keys():
         raise DamagedError(f"it is of another module than this {name}: {min(map(str, unlike))} is not in both")
     for key, tensor in expected.items():
-        if isinstance(tensor, Tensor):  # and no extra state, which is the module's own business
+        if isinstance(tensor, Tensor):  # extra state may be anything
             _require_like(state[key], tensor, key)
 
 
@@ -60,21 +61,21 @@ def _require_like(found: Any, tensor: Tensor, key: str) -> None:
     if not isinstance(found, Tensor) or found.shape != tensor.shape or found.dtype != tensor.dtype:
         shape = f"{tuple(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         raise DamagedError(f"{key} is {shape} instead of {tuple(tensor.shape)}, {tensor.dtype}")
-    # A module may begin with an infinity of its own, such as the best value so far.
+    # A module may itself start with an infinite value, such as the best loss so far.
     if not torch.isfinite(found).all() and torch.isfinite(tensor).all():
         raise DamagedError(f"{key} is not finite")
 
 
 def is_finished(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether it is of a training that has come to its end; Lightning's, on the way, hold no spread."""
+    """Whether a checkpoint is of a finished training; checkpoints written during training have no ``spread``."""
     return "spread" in checkpoint
 
 
 def require_finished(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
-    """Demand what a finished training leaves.
+    """Check that a checkpoint has everything that a finished training saves.
 
     Raises:
-        DamagedError: if it is not all there, or not of this module.
+        DamagedError: if something is missing, or the tensors are not those of the module.
     """
     require_state(checkpoint.get("state_dict"), module)
     try:
@@ -90,10 +91,10 @@ def require_finished(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
 
 
 def require_resumable(checkpoint: Mapping[str, Any], module: TrainedMethod) -> None:
-    """Demand what a training goes on with: the epoch, Lightning's progress, the callbacks' and Adam's states.
+    """Check that a training can resume: epoch, Lightning's progress, and the states of the callbacks and of Adam.
 
     Raises:
-        DamagedError: if it is not all there, or not of this module.
+        DamagedError: if something is missing, or the tensors are not those of the module.
     """
     require_state(checkpoint.get("state_dict"), module)
     try:
@@ -127,7 +128,7 @@ def _require_adam(state: Mapping[str, Any], module: TrainedMethod) -> None:
             if found[key] != group[key]:
                 raise ValueError(f"{key} of Adam is {found[key]}, not {group[key]}")
         _require_numbers(found, "lr")
-    # Demands as many parameters as there are.
+    # Raises if the number of parameters differs.
     adam.load_state_dict(dict(state))
     for number, of_parameter in state["state"].items():
         if not math.isfinite(of_parameter["step"]):

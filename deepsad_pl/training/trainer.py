@@ -1,4 +1,4 @@
-"""Running the Trainer: its settings, and the callbacks that record, save and show a training."""
+"""Make Lightning's Trainer, and the callbacks that record, save and display a training."""
 
 import logging
 import math
@@ -35,21 +35,21 @@ _SPREAD_SAMPLES = 2000
 
 
 class LossSink(Protocol):
-    """Where the losses of an epoch go."""
+    """Receives the losses of a training, epoch by epoch."""
 
     def losses(self, phase: str, epoch: int, first_step: int, values: Sequence[float]) -> None:
-        """Take the loss of each step of an epoch."""
+        """Receive the loss of each step of an epoch."""
 
 
 def loss_error(phase: str, epoch: int, loss: float) -> DeepSADError:
-    """What a loss that is not finite means."""
+    """Make the error for a loss that is not finite."""
     return DeepSADError(
         f"the {phase} loss is {loss} in epoch {epoch}; lower {GROUPS[phase]}.lr or look for extreme values in the data"
     )
 
 
 def require_finite_weights(phase: str, module: LightningModule) -> None:
-    """Demand that the last step, whose effect no loss shows, has left a module that can be used.
+    """Check that all parameters are finite after the last step, whose effect no loss shows.
 
     Raises:
         DeepSADError: if a parameter is not finite.
@@ -63,12 +63,12 @@ def require_finite_weights(phase: str, module: LightningModule) -> None:
 
 
 class LossRecorder(Callback):
-    """Hands the loss of every step on, once an epoch, so that the loop itself never waits for the device.
+    """Passes on the losses of all steps once per epoch, so the training loop never waits for the device.
 
     Args:
         phase: name of the training, for messages and the sink.
-        sink: takes the losses (of the main process).
-        log_too: whether the module logs its loss as well, as ``train_loss``, for callbacks that look for it.
+        sink: receives the losses, in the main process only.
+        log_too: whether the module also logs its loss as ``train_loss``, for callbacks that read it.
 
     Raises:
         DeepSADError: at the end of an epoch in which a loss was not finite.
@@ -76,7 +76,7 @@ class LossRecorder(Callback):
 
     def __init__(self, phase: str, sink: LossSink, *, log_too: bool = False) -> None:
         self.phase, self.sink = phase, sink
-        # So that the module does not log its loss too, which would cost .1 to .3 ms a step.
+        # The module reads this and then does not log its loss, which would cost 0.1 to 0.3 ms per step.
         self.records_losses = not log_too
         self.last = math.nan
         self._losses: list[Tensor] = []
@@ -84,7 +84,7 @@ class LossRecorder(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss on its device."""
+        """Store the loss, on its device."""
         self._losses.append(outputs["loss"].detach())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,27 +92,27 @@ class LossRecorder(Callback):
         losses = torch.stack(self._losses)
         self._losses.clear()
         if trainer.world_size > 1:
-            # A rank's loss is its part of the global batch times world size: the mean over ranks is the batch's.
+            # A rank's loss is its share of the global loss times world size, so the mean over ranks is the global loss.
             losses = trainer.strategy.reduce(losses, reduce_op="mean")
         values = losses.float().tolist()
         self.last = sum(values) / len(values)
         if not math.isfinite(self.last):
             raise loss_error(self.phase, trainer.current_epoch, self.last)
         if trainer.is_global_zero:
-            # Not by global_step, which counts those of the optimizer: fewer where gradients are accumulated.
+            # Not global_step, which counts optimizer steps: these are fewer if gradients are accumulated.
             first_step = trainer.current_epoch * int(trainer.num_training_batches)
             self.sink.losses(self.phase, trainer.current_epoch, first_step, values)
 
 
 class EpochCheckpoint(Checkpoint):
-    """Saves at the end of an epoch, at most once in ``every_seconds``, and always after the last one.
+    """Saves a checkpoint at the end of an epoch, at most once in ``every_seconds``, and always after the last epoch.
 
-    Also keeps the seconds that the training has taken, over all its restarts, and whether it was stopped early, so that
-    a restart after its last epoch adds none.
+    The checkpoint includes the seconds of the training over all restarts, and whether it was stopped early, in which
+    case a restart trains no further epoch.
 
     Args:
-        path: the checkpoint, replaced atomically.
-        every_seconds: least time between two.
+        path: path of the checkpoint, which is replaced atomically.
+        every_seconds: minimum time between two checkpoints.
     """
 
     def __init__(self, path: Path, every_seconds: float) -> None:
@@ -122,7 +122,7 @@ class EpochCheckpoint(Checkpoint):
 
     @property
     def seconds(self) -> float:
-        """Spent on this training so far."""
+        """Seconds spent on this training so far, over all restarts."""
         return self._before + time.monotonic() - self._start
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,16 +130,16 @@ class EpochCheckpoint(Checkpoint):
         return {"seconds": self.seconds, **({"stops": True} if self._stops else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the seconds and the early stop."""
         self._before, self._stops = state_dict["seconds"], state_dict.get("stops", False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop a training that had been stopped."""
+        """Stop again if the training was stopped early before the restart."""
         if self._stops:
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is time."""
+        """Save if a checkpoint is due."""
         due = time.monotonic() - self._saved >= self.every_seconds
         due = trainer.strategy.broadcast(due)  # clocks of ranks differ
         self._stops = trainer.should_stop
@@ -154,7 +154,7 @@ class EpochCheckpoint(Checkpoint):
 
 
 class KnowsLoss(Protocol):
-    """What tells the loss of the last epoch."""
+    """An object that knows the loss of the last epoch."""
 
     last: float
 
@@ -163,8 +163,8 @@ class PhaseProgress(Callback):
     """A progress bar over the epochs of a training, or over the batches of a test.
 
     Args:
-        phase: its name.
-        recorder: tells the loss of the last epoch; None for a test.
+        phase: name of the training or test.
+        recorder: knows the loss of the last epoch; None for a test.
     """
 
     _EVERY_S = 0.1
@@ -175,7 +175,7 @@ class PhaseProgress(Callback):
         self._drawn = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar, at the epoch where the training goes on."""
+        """Open the bar at the epoch from which the training starts or resumes."""
         self._open(trainer, "epochs", trainer.max_epochs or 0, trainer.current_epoch)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -200,7 +200,7 @@ class PhaseProgress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar inside a long epoch."""
+        """Move the bar within a long epoch."""
         self._move(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -238,7 +238,7 @@ class PhaseProgress(Callback):
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Close the bar, which restores the terminal."""
         self._close()
 
     def _close(self) -> None:
@@ -249,7 +249,7 @@ class PhaseProgress(Callback):
 
 @torch.no_grad()
 def spread(module: LightningModule, loader: Any) -> float:
-    """The standard deviation of the representation around its mean, over (the first part of) the training set.
+    """The standard deviation of the representation around its mean, over the first 2,000 or so training samples.
 
     Args:
         module: has ``represent``.
@@ -270,14 +270,14 @@ def spread(module: LightningModule, loader: Any) -> float:
 
 
 class CollapseCheck(Callback):
-    """Compares the representation's spread after training with that before it (appendix A, hypersphere collapse).
+    """Warns if the representation has collapsed: compares its spread after training with that before (appendix A).
 
     Args:
         phase: name of the training, for the message.
 
     Attributes:
         initial: the spread before the first step, kept over restarts.
-        final: the spread after the last one.
+        final: the spread after the last step.
     """
 
     def __init__(self, phase: str) -> None:
@@ -286,11 +286,11 @@ class CollapseCheck(Callback):
         self.final = math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """Both spreads."""
+        """The initial and the final spread."""
         return {"initial": self.initial, "final": self.final}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Both spreads."""
+        """Restore both spreads."""
         self.initial, self.final = state_dict["initial"], state_dict["final"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -304,7 +304,7 @@ class CollapseCheck(Callback):
             self._measure(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure after a training that was stopped early, by which no callback had known its last epoch."""
+        """Measure after an early stop, when :meth:`on_train_epoch_end` did not know that the epoch was the last one."""
         if math.isnan(self.final):
             self._measure(trainer, pl_module)
 
@@ -315,12 +315,12 @@ class CollapseCheck(Callback):
 
 
 def has_collapsed(initial: float, final: float) -> bool:
-    """Whether next to nothing is left of the initial spread."""
+    """Whether the spread has fallen to next to nothing: at most ``COLLAPSE_RATIO`` times the initial one."""
     return final <= COLLAPSE_RATIO * initial
 
 
 def warn_of_collapse(phase: str, initial: float, final: float) -> None:
-    """Say so if the representation has collapsed in a training."""
+    """Log a warning if the representation has collapsed in a training."""
     if not has_collapsed(initial, final):
         return
     log.warning(
@@ -332,7 +332,7 @@ def warn_of_collapse(phase: str, initial: float, final: float) -> None:
 
 
 def quiet_lightning() -> None:
-    """Leave only warnings of Lightning that a person wants to read."""
+    """Hide Lightning's log messages below the level ERROR, its warnings, and a few others that do not help users."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|lightning|torchmetrics)\b.*")
@@ -342,13 +342,13 @@ def quiet_lightning() -> None:
 
 
 def make_callbacks(nodes: Sequence[Mapping[str, Any]]) -> list[Callback]:
-    """The callbacks of ``trainer.callbacks``, new ones for each training.
+    """Make the callbacks of ``trainer.callbacks``; each training needs new ones.
 
     Args:
-        nodes: each has ``_target_`` and arguments.
+        nodes: mappings with ``_target_`` and arguments.
 
     Raises:
-        DeepSADError: if one cannot be made, or is no callback of the Lightning in use.
+        DeepSADError: if one cannot be instantiated, or is no callback of the Lightning package in use.
     """
     made: list[Callback] = []
     for number, node in enumerate(nodes):
@@ -371,17 +371,17 @@ def make_trainer(
     *,
     extra: Mapping[str, Any] | None = None,
 ) -> Trainer:
-    """A Trainer that does what we say and prints nothing.
+    """Make a Trainer from the trainer settings; it prints nothing and has no logger.
 
     Args:
         settings: the trainer group of the configuration.
-        run_dir: where stray files would go.
-        max_epochs: of this training.
-        callbacks: without a Checkpoint among them nothing is saved.
-        extra: further arguments, of a training.
+        run_dir: folder for any files that Lightning writes by default.
+        max_epochs: number of epochs of this training.
+        callbacks: callbacks of the Trainer; without a Checkpoint among them nothing is saved.
+        extra: further arguments of the Trainer.
 
     Raises:
-        DeepSADError: if Lightning does not take the extra arguments or callbacks.
+        DeepSADError: if Lightning rejects the extra arguments or callbacks.
     """
     quiet_lightning()
     arguments: dict[str, Any] = {
@@ -400,7 +400,7 @@ def make_trainer(
     try:
         return Trainer(**arguments, **(extra or {}))
     except Exception as error:
-        # Lightning raises errors of nearly any type for a value that it does not take.
+        # Lightning raises nearly any type of error for a value that it rejects.
         own = settings.get("callbacks", ())
         if not (extra or own):
             raise
@@ -409,11 +409,11 @@ def make_trainer(
 
 
 def _environment(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:
-    """Who started the ranks; None where Lightning may look for itself."""
+    """The environment that started the ranks; None: let Lightning detect it."""
     if not SLURMEnvironment.detect():
         return None
     if 1 < ranks == started_ranks():
-        # Whoever submitted the job requeues it; Lightning would write a checkpoint of its own beside ours.
+        # The submitter requeues the job; Lightning would requeue it too, and write a second checkpoint.
         return SLURMEnvironment(auto_requeue=False)
-    # The tasks of this SLURM job are none of this run's: Lightning would wait for them.
+    # The tasks of this SLURM job do not belong to this run, but Lightning would wait for them.
     return LightningEnvironment()

@@ -1,6 +1,6 @@
-"""Arguments and callbacks for Lightning's Trainer that come from outside: ``trainer.extra`` and ``trainer.callbacks``.
+"""Check the user's own arguments and callbacks for the Trainer: ``trainer.extra`` and ``trainer.callbacks``.
 
-No torch here, so that a study is checked and planned without it.
+This module does not import torch, so that studies are checked and planned without it.
 """
 
 import ast
@@ -13,9 +13,9 @@ from typing import Any
 from deepsad_pl.common.components import fingerprint, problems_of, targets_of
 from deepsad_pl.common.errors import DeepSADError
 
-# Settings of the group trainer that make_trainer passes on under the same name.
+# Settings of the trainer group that make_trainer passes on under the same name.
 _SETTINGS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "max_epochs", "callbacks")
-# What a training of this package rests on, with the way to what is probably wanted.
+# Arguments that this package sets itself, each with what to do instead.
 _REFUSED = {
     **{key: f"set trainer.{key} instead" for key in _SETTINGS},
     "logger": "choose logger=csv or logger=wandb, or add a logger by logger.<name>._target_ instead",
@@ -32,15 +32,15 @@ _REFUSED = {
 
 
 def has_arguments(trainer: Mapping[str, Any]) -> bool:
-    """Whether the settings of the trainer add anything from outside to a training."""
+    """Whether the trainer settings contain extra arguments or callbacks."""
     return bool(trainer["extra"] or trainer["callbacks"])
 
 
 def identity_of(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's identity that comes from outside; empty at the defaults.
+    """The part of a run's identity that comes from extra arguments and callbacks; empty without any.
 
     Args:
-        trainer: settings of the trainer without problems.
+        trainer: trainer settings in which :func:`argument_problems` finds nothing.
 
     Returns:
         ``{}``, or ``{"trainer": {...}}`` with the arguments, and each callback's arguments and code.
@@ -56,7 +56,7 @@ def identity_of(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def argument_problems(trainer: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with ``trainer.extra`` and ``trainer.callbacks``, one sentence each."""
+    """Find what is wrong with ``trainer.extra`` and ``trainer.callbacks``, one sentence per problem."""
     extra, callbacks = trainer["extra"] or {}, trainer["callbacks"] or []
     known = trainer_arguments() if extra else frozenset()
     for key, value in extra.items():
@@ -83,7 +83,7 @@ def trainer_arguments() -> frozenset[str]:
     """The names of the arguments of the installed Trainer, read from its source without importing it.
 
     Raises:
-        DeepSADError: if there is no such source.
+        DeepSADError: if its source is not found.
     """
     spec = find_spec("pytorch_lightning")
     path = Path(spec.origin).parent / "trainer" / "trainer.py" if spec is not None and spec.origin else None

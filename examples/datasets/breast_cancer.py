@@ -1,4 +1,4 @@
-"""A data set of one's own: the Wisconsin breast cancer data that scikit-learn brings along."""
+"""A custom data set: the Wisconsin breast cancer data that comes with scikit-learn."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,10 +8,10 @@ Arrays = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 
 def load(features: int = 30) -> Arrays:
-    """Rows of shape (569, features), and their class: 0 benign, 1 malignant.
+    """Load rows of shape (569, features), and their class: 0 benign, 1 malignant.
 
     Args:
-        features: how many of the 30 columns, from the first.
+        features: number of columns; the first of the 30 are used.
     """
     data = load_breast_cancer()
     return data.data[:, :features], 1 - data.target

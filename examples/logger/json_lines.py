@@ -1,4 +1,4 @@
-"""A logger of one's own for Lightning: one line of JSON for each step, appended to a file."""
+"""A custom logger for Lightning: appends a line of JSON to a file for each step."""
 
 import json
 from argparse import Namespace
@@ -12,8 +12,8 @@ class JSONLinesLogger(Logger):
     """Writes ``metrics.jsonl``.
 
     Args:
-        save_dir: its folder; deepsad_pl gives the run folder unless the YAML names another one.
-        digits: to which numbers are rounded.
+        save_dir: folder of the file; deepsad_pl passes the run folder unless the YAML has another one.
+        digits: decimals to which values are rounded.
     """
 
     name = version = None
@@ -23,7 +23,7 @@ class JSONLinesLogger(Logger):
         self.path, self.digits = Path(save_dir) / "metrics.jsonl", digits
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run folder has its config.yaml."""
+        """Do nothing: the run folder already has a config.yaml."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a line."""

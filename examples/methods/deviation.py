@@ -12,11 +12,11 @@ from deepsad_pl.networks.description import build_encoder, representation_width
 
 
 class DeviationModule(TrainedMethod):
-    """Scores of unlabeled samples are drawn to 0, the mean of a standard normal prior; those of anomalies above margin.
+    """Pulls scores to 0, the mean of a standard normal prior, and those of known anomalies above a margin.
 
     Args:
         network: phi as a plain mapping.
-        margin: of known anomalies, in standard deviations of the prior, > 0.
+        margin: least score of known anomalies, in standard deviations of the prior, > 0.
         **schedule: lr, epochs and weight_decay.
     """
 

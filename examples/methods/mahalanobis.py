@@ -1,4 +1,4 @@
-"""A shallow method: the squared Mahalanobis distance to the mean of what is not a known anomaly."""
+"""A shallow method: the squared Mahalanobis distance to the mean of all rows that are not known anomalies."""
 
 import numpy as np
 
@@ -25,11 +25,11 @@ class MahalanobisModel(Model):
 
 
 def fit_mahalanobis(task: Task, *, shrinkage: Share) -> Fitted:
-    """Fit the distance; the covariance is mixed with a multiple of the identity.
+    """Fit the mean, and a covariance that is shrunk towards a multiple of the identity.
 
     Args:
         task: rows of shape (n, D) with their semi-labels.
-        shrinkage: the share of the identity.
+        shrinkage: weight of the identity, in (0, 1).
     """
     x = task.x[task.semi_y != -1].astype(np.float64)
     covariance = np.cov(x, rowvar=False)

@@ -1,4 +1,4 @@
-"""Deep SAD with a robust distance: samples far from the center, perhaps pollution, pull less at it."""
+"""Deep SAD with a robust distance: samples far from the center, which may be pollution, have less influence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,9 @@ class RobustSADModule(DeepSADModule):
     """Deep SAD on the pseudo-Huber distance, which grows linearly beyond delta.
 
     Args:
-        network: see :class:`~deepsad_pl.methods.deep_sad.DeepSADModule`, like all others.
-        delta: the distance up to which it is quadratic, > 0.
-        **arguments: of Deep SAD.
+        network: phi as a plain mapping.
+        delta: distance up to which the loss is about quadratic, > 0.
+        **arguments: further arguments of :class:`~deepsad_pl.methods.deep_sad.DeepSADModule`.
     """
 
     def __init__(self, network: Mapping[str, Any], *, delta: Positive = 0.5, **arguments: Any) -> None:
@@ -24,7 +24,7 @@ class RobustSADModule(DeepSADModule):
         self.delta = delta
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
-        """The summands of the objective, shape (B,)."""
+        """The loss of each sample, shape (B,)."""
         scale = self.delta**2
         huber = 2 * scale * ((1 + self.distance2(x) / scale).sqrt() - 1)
         return deep_sad_terms(huber, semi_y, self.eta, self.eps)

@@ -1,4 +1,4 @@
-"""A metric of one's own, for ``metrics.<name>``: precision at n."""
+"""A custom metric for ``metrics.<name>``: precision at n."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 
 def precision_at_n(y: npt.NDArray[np.int64], score: npt.NDArray[np.float64], n: int | None = None) -> Any:
-    """The share of anomalies among the n samples with the highest scores; of equal scores the first samples come first.
+    """The share of anomalies among the n samples with the highest scores; in a tie the first ones count.
 
     Args:
         y: ground truth, shape (samples,): 0 normal, 1 anomaly.
         score: shape (samples,): higher is more anomalous.
-        n: at least 1; None: as many as there are anomalies, which is also known as R-precision.
+        n: at least 1; None: the number of anomalies, which gives the R-precision.
     """
     highest = np.argsort(-score, kind="stable")[: n or y.sum()]
     return y[highest].mean()

@@ -1,4 +1,4 @@
-"""A network of one's own: an encoder of strided convolutions, and the decoder that mirrors it for pre-training."""
+"""A custom network: an encoder of strided convolutions, and the decoder that mirrors it for pre-training."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ from deepsad_pl.common.ranges import AtLeast1
 
 
 class StridedEncoder(nn.Module):
-    """phi without bias terms: (B, C, H, W) -> (B, width). H and W are multiples of 4."""
+    """phi without bias terms: (B, C, H, W) -> (B, width); H and W must be multiples of 4."""
 
     def __init__(self, in_shape: list[int], filters: AtLeast1 = 16, width: AtLeast1 = 32) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class StridedEncoder(nn.Module):
 
 
 class StridedDecoder(nn.Module):
-    """The way back: (B, width) -> (B, C, H, W)."""
+    """The mirrored decoder: (B, width) -> (B, C, H, W)."""
 
     def __init__(self, in_shape: list[int], filters: AtLeast1 = 16, width: AtLeast1 = 32) -> None:
         super().__init__()

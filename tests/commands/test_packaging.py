@@ -1,0 +1,62 @@
+"""What is installed outside a checkout: the wheel holds the configs, the plugins, and runs."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from processes import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    (path,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    zipfile.ZipFile(path).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_every_config_is_in_the_wheel(wheel: Path) -> None:
+    configs = {str(path.relative_to(ROOT / "conf")) for path in (ROOT / "conf").rglob("*.yaml")}
+    assert len(configs) > 20
+    assert {str(path.relative_to(wheel / "deepsad_pl" / "conf")) for path in wheel.rglob("*.yaml")} == configs
+
+
+def test_plugins_share_hydras_namespace(wheel: Path) -> None:
+    assert (wheel / "hydra_plugins" / "deepsad_grid_sweeper.py").exists()
+    assert not (wheel / "hydra_plugins" / "__init__.py").exists()
+
+
+def test_nothing_else_is_installed_at_the_top(wheel: Path) -> None:
+    assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"deepsad_pl", "hydra_plugins"}
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"].values())
+def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, script: str) -> None:
+    module, function = script.split(":")
+    code = f"import {module}; print({module}.__file__); {module}.{function}()"
+    # -P: the working directory is not on the path; the checkout comes after the wheel.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "--cfg", "job", "dataset=thyroid"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(wheel)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(wheel))
+    assert "name: thyroid" in done.stdout
+
+
+def test_compromised_lightning_releases_are_excluded() -> None:
+    (lightning,) = [line for line in PROJECT["dependencies"] if line.startswith("pytorch-lightning")]
+    assert "!=2.6.2" in lightning
+    assert "!=2.6.3" in lightning
