@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# slurm.sh start|stop FOLDER: a real Slurm of one node on the loopback, for tests. Debian or Ubuntu, root; no systemd,
-# cgroups or Docker. Afterwards: . FOLDER/env
+# slurm.sh start|stop FOLDER: start or stop a real one-node Slurm on this machine, for tests. Needs root on Debian or
+# Ubuntu; works without systemd, cgroups and Docker. To use it after the start: . FOLDER/env
 #
-# SLURM_TEST_PORT (16917): the first of two free ports. SLURM_TEST_CPUS (8): CPUs that the node pretends to have.
+# SLURM_TEST_PORT (default 16917): the first of two free ports. SLURM_TEST_CPUS (default 8): CPUs that the node reports.
 set -u
 usage="usage: $0 start|stop FOLDER"
 action=${1:?$usage}
@@ -13,7 +13,7 @@ host=$(hostname -s)
 apt_log=$folder.apt
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive SLURM_CONF=$folder/slurm.conf
 
-# Whether a daemon of ours runs: a process id may be taken by another program, and a zombie has no executable.
+# Whether one of our daemons runs. Checks its executable: another program may have its process ID, a zombie has none.
 alive() {
   local pid
   pid=$(cat "$folder/$1.pid" 2>/dev/null) || return 1
@@ -62,7 +62,7 @@ write_configuration() {
   getent ahostsv4 "$(hostname)" >/dev/null || echo "127.0.0.1 $(hostname)" >>/etc/hosts
   address=$(getent ahostsv4 "$(hostname)" | awk 'NR == 1 { print $1 }')
   memory=$(awk '/MemTotal/ { print int($2 / 1100) }' /proc/meminfo)
-  # Devices that stand for GPUs: Slurm then sets CUDA_VISIBLE_DEVICES.
+  # Fake GPU devices, so that Slurm sets CUDA_VISIBLE_DEVICES.
   rm -f "$folder"/gpu[01]
   mknod "$folder/gpu0" c 1 3
   mknod "$folder/gpu1" c 1 3
@@ -78,7 +78,7 @@ SlurmdPort=$((port + 1))
 SlurmUser=root
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthInfo=socket=$folder/munge/socket,cred_expire=5
-# Ids that no earlier Slurm on this machine had.
+# Job IDs that no earlier Slurm on this machine used.
 FirstJobId=$(($(date +%s) % 50000000 + 1))
 SlurmctldPidFile=$folder/slurmctld.own
 SlurmdPidFile=$folder/slurmd.own
@@ -103,7 +103,7 @@ PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE DefMemPerCPU=100 Sta
 EOF
 }
 
-# There is no accounting database: squeue answers what submitit asks of sacct.
+# There is no accounting database, so sacct, which submitit calls, is replaced by a script that calls squeue.
 write_sacct() {
   cat >"$folder/bin/sacct" <<'EOF'
 #!/bin/sh
