@@ -99,7 +99,7 @@ def run(
         DeepSADError: with every problem found, including unknown and ambiguous names, before any work.
     """
     composer = _composer(config_dir)
-    words = _words(composer, [f"dataset={dataset}", f"method={method}", *overrides], settings)
+    words = _overrides(composer, [f"dataset={dataset}", f"method={method}", *overrides], settings)
     chosen = composer.settings(words)
     plan = make_plan(chosen)
     where = ["--config-dir", str(config_dir)] if config_dir is not None else []
@@ -130,7 +130,7 @@ def load_data(
         DeepSADError: with every problem found.
     """
     composer = _composer(config_dir)
-    plan = make_plan(composer.settings(_words(composer, [f"dataset={dataset}", *overrides], settings)))
+    plan = make_plan(composer.settings(_overrides(composer, [f"dataset={dataset}", *overrides], settings)))
     from deepsad_pl.experiment.build import load_data as load
 
     return load(plan)
@@ -173,7 +173,7 @@ def _composer(config_dir: Folder) -> Composer:
     return Composer(StrictLoader(path))
 
 
-def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+def _overrides(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     """Translate settings given by name into overrides of the command line.
 
     Raises:

@@ -179,9 +179,9 @@ def solve_grid(
             solution = machine.solve_rows(x, semi_y, point, task.threads)
         else:
             try:
-                solution = machine.solve(kernels.take(point.gamma), semi_y, point.outer)
+                solution = machine.solve(kernels.acquire(point.gamma), semi_y, point.outer)
             finally:
-                kernels.leave(point.gamma)
+                kernels.release(point.gamma)
         if store:
             store.save(point, solution)
         return solution
@@ -288,7 +288,7 @@ class _Kernels:
         self._ready: dict[float, FloatArray] = {}
         self._counting = Lock()
 
-    def take(self, gamma: float) -> FloatArray:
+    def acquire(self, gamma: float) -> FloatArray:
         # One lock a gamma: whoever comes second waits for that kernel, not for another one.
         with self._building[gamma]:
             if gamma not in self._ready:
@@ -301,7 +301,7 @@ class _Kernels:
                     raise
             return self._ready[gamma]
 
-    def leave(self, gamma: float) -> None:
+    def release(self, gamma: float) -> None:
         with self._counting:
             self._users[gamma] -= 1
             if self._users[gamma] == 0 and self._ready.pop(gamma, None) is not None:
