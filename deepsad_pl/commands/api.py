@@ -99,7 +99,7 @@ def run(
         DeepSADError: with every problem found, including unknown and ambiguous names, before any work.
     """
     composer = _composer(config_dir)
-    words = _words(composer, [*_chosen(dataset=dataset, method=method), *overrides], settings)
+    words = _overrides(composer, [*_chosen(dataset=dataset, method=method), *overrides], settings)
     chosen = composer.settings(words)
     plan = make_plan(chosen)
     where = ["--config-dir", str(config_dir)] if config_dir is not None else []
@@ -130,7 +130,7 @@ def load_data(
         DeepSADError: with every problem found.
     """
     composer = _composer(config_dir)
-    plan = make_plan(composer.settings(_words(composer, [*_chosen(dataset=dataset), *overrides], settings)))
+    plan = make_plan(composer.settings(_overrides(composer, [*_chosen(dataset=dataset), *overrides], settings)))
     from deepsad_pl.experiment.build import load_data as load
 
     return load(plan)
@@ -177,7 +177,7 @@ def _chosen(**groups: str | None) -> list[str]:
     return [f"{group}={name}" for group, name in groups.items() if name is not None]
 
 
-def _words(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+def _overrides(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     """Translate settings given by name into overrides of the command line.
 
     Raises:

@@ -21,7 +21,7 @@ from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
 from deepsad_pl.data.class_names import quote_names
 from deepsad_pl.settings import about
-from deepsad_pl.study.command_words import held_back, hold_back
+from deepsad_pl.study.command_line import held_back, hold_back
 
 CONF = str(about.CONF)
 

@@ -184,10 +184,10 @@ def resolve_scenario(
     problems = number_problems(gamma_l=gamma_l, gamma_p=gamma_p, k_l=k_l, gamma_n=gamma_n, seed=seed)
     trained = [i for i, name in enumerate(classes) if in_training is None or name in in_training]
 
-    wishes = list(normal_class) if isinstance(normal_class, list | tuple) else [normal_class]
-    if not wishes:
+    requested = list(normal_class) if isinstance(normal_class, list | tuple) else [normal_class]
+    if not requested:
         problems.append("scenario.normal_class is an empty list; name at least one class")
-    normal = sorted(set(_resolve("normal_class", wishes, classes, trained, problems)))
+    normal = sorted(set(_resolve("normal_class", requested, classes, trained, problems)))
     anomalous = [i for i in range(len(classes)) if i not in normal]
     if normal and not anomalous:
         problems.append("scenario.normal_class names every class, so there is no anomaly; leave at least one class out")
@@ -205,8 +205,8 @@ def resolve_scenario(
             known = tuple(sorted(_resolve("anomaly_class", anomaly_class, classes, trained, problems)))
             problems += _list_problems(known, len(anomaly_class), k_l, classes)
         else:
-            wishes = [] if anomaly_class is None else [anomaly_class]
-            given = _resolve("anomaly_class", wishes, classes, trained, problems)
+            requested = [] if anomaly_class is None else [anomaly_class]
+            given = _resolve("anomaly_class", requested, classes, trained, problems)
             if normal and k_l > len(available):
                 problems.append(
                     f"scenario.k_l is {k_l}, but the training data have {len(available)} anomaly "
@@ -331,13 +331,13 @@ def given_training_set(semi_y: npt.ArrayLike) -> TrainingSet:
 
 
 def _resolve(
-    key: str, wishes: Sequence[object], classes: Sequence[str], trained: Sequence[int], problems: list[str]
+    key: str, requested: Sequence[object], classes: Sequence[str], trained: Sequence[int], problems: list[str]
 ) -> list[int]:
     """Resolve the requested classes that exist, in the given order; errors are appended to ``problems``."""
     found: list[int] = []
-    for wish in wishes:
+    for name in requested:
         try:
-            index = resolve_class(wish, classes)
+            index = resolve_class(name, classes)
         except DeepSADError as error:
             problems.append(f"scenario.{key}: {error}")
             continue

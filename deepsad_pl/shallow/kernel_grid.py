@@ -184,9 +184,9 @@ def solve_grid(
             solution = machine.solve_rows(x, semi_y, point, task.threads)
         else:
             try:
-                solution = machine.solve(kernels.take(point.gamma), semi_y, point.outer)
+                solution = machine.solve(kernels.acquire(point.gamma), semi_y, point.outer)
             finally:
-                kernels.leave(point.gamma)
+                kernels.release(point.gamma)
         if store:
             store.save(point, solution)
         return solution
@@ -293,7 +293,7 @@ class _Kernels:
         self._ready: dict[float, FloatArray] = {}
         self._counting = Lock()
 
-    def take(self, gamma: float) -> FloatArray:
+    def acquire(self, gamma: float) -> FloatArray:
         # One lock per gamma: a solver waits only for the kernel that it needs.
         with self._building[gamma]:
             if gamma not in self._ready:
@@ -306,7 +306,7 @@ class _Kernels:
                     raise
             return self._ready[gamma]
 
-    def leave(self, gamma: float) -> None:
+    def release(self, gamma: float) -> None:
         with self._counting:
             self._users[gamma] -= 1
             if self._users[gamma] == 0 and self._ready.pop(gamma, None) is not None:

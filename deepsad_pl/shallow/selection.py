@@ -70,12 +70,12 @@ def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntA
             f"method.selection=holdout needs at least two training rows that are not labeled anomalies, but there are "
             f"only {len(order[0]) + len(order[1])}; add data or use selection=none"
         )
-    take = {label: min(round(share * len(rows)), max(len(rows) - 1, 0)) for label, rows in order.items()}
+    counts = {label: min(round(share * len(rows)), max(len(rows) - 1, 0)) for label, rows in order.items()}
     if len(order[-1]) >= 2:
-        take[-1] = max(take[-1], 1)
-    if take[0] + take[1] == 0:
-        take[0 if len(order[0]) >= len(order[1]) else 1] = 1
-    held = np.sort(np.concatenate([order[label][:count] for label, count in take.items()]))
+        counts[-1] = max(counts[-1], 1)
+    if counts[0] + counts[1] == 0:
+        counts[0 if len(order[0]) >= len(order[1]) else 1] = 1
+    held = np.sort(np.concatenate([order[label][:count] for label, count in counts.items()]))
     return np.setdiff1d(np.arange(len(semi_y)), held), held
 
 

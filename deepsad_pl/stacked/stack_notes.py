@@ -13,7 +13,7 @@ def stacks_folder(failures: Path) -> Path:
     return failures.parent / "stacks"
 
 
-def stacks_at_work(folder: Path) -> str:
+def stacks_in_training(folder: Path) -> str:
     """Phase, epoch and size of every stack in training, such as ``fit 3/150 of 31, pretrain 9/150 of 30``."""
     told: list[str] = []
     for path in sorted(folder.glob("*.txt")):

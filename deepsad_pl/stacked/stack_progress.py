@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepsad_pl.common.console import console
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.lightning_api import Callback, LightningModule, Trainer
-from deepsad_pl.stacked.stack_notes import stacks_at_work
+from deepsad_pl.stacked.stack_notes import stacks_in_training
 
 
 class StackWatch(Callback):
@@ -96,4 +96,4 @@ class StackProgress:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every_s):
-            self._progress.update(self._task, stacks=stacks_at_work(self._folder))
+            self._progress.update(self._task, stacks=stacks_in_training(self._folder))

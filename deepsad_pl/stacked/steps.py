@@ -50,7 +50,7 @@ class Step:
     buffers: dict[str, Tensor]
 
 
-def taken_step(
+def compute_step(
     terms: Callable[..., Tensor],
     weights: Tensor,
     buffers: dict[str, Tensor],

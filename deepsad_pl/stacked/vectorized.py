@@ -19,7 +19,7 @@ from deepsad_pl.stacked.objectives import Objective, trained_parameters
 from deepsad_pl.stacked.padding import Padded, PaddedNorms, paddings
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.replica_norm import Rows
-from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, or_not_vectorized, step_alone, taken_step
+from deepsad_pl.stacked.steps import NotVectorizedError, Step, are_near, compute_step, or_not_vectorized, step_alone
 
 # The hooks that influence the training in addition to the loss.
 _HOOKS = sorted(
@@ -168,7 +168,9 @@ class VectorizedObjective(Objective):
         with _from_own_streams():
             drawn = [module.draw(size) for module, size in zip(copies, rows.sizes, strict=True)]
         # This step comes first: torch rejects what cannot be vectorized, such as drawing from its random streams.
-        at_once = taken_step(partial(self._by_size, rows=rows, x=x, semi_y=semi_y, drawn=drawn), weights, buffers, rows)
+        at_once = compute_step(
+            partial(self._by_size, rows=rows, x=x, semi_y=semi_y, drawn=drawn), weights, buffers, rows
+        )
         alone: list[Step] = []
         for k, (module, size) in enumerate(zip(copies, rows.sizes, strict=True)):
             module._trainer = self._epoch  # type: ignore[assignment]
@@ -181,7 +183,7 @@ class VectorizedObjective(Objective):
             with suppress(NotVectorizedError, ValueError):
                 self._norms = PaddedNorms(self._one)
                 self._pads = all(
-                    are_near(alone, taken_step(terms, weights, buffers, wide, with_gradient=fill is None), rows.sizes)
+                    are_near(alone, compute_step(terms, weights, buffers, wide, with_gradient=fill is None), rows.sizes)
                     for fill, wide, filled, labels in paddings(x, semi_y, rows)
                     for terms in [partial(self._padded, rows=wide, x=filled, semi_y=labels, drawn=drawn, fill=fill)]
                 )

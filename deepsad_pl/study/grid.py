@@ -163,12 +163,14 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
         if who not in (ALL, SEEING_LABELS) and not isinstance(who, list | tuple):
             problems.append(f"study.depends.{axis} is {who}; it must be {ALL}, {SEEING_LABELS} or a list of methods")
     for name in ("normal_classes", "anomaly_classes"):
-        wish = getattr(study, name)
-        if wish is None and name == "anomaly_classes":
+        requested = getattr(study, name)
+        if requested is None and name == "anomaly_classes":
             continue
-        if wish != ALL and not (isinstance(wish, list | tuple) and wish):
-            problems.append(f"study.{name} is {wish!r}; it must be all or a list of classes, such as [0]")
-        elif isinstance(wish, list | tuple) and (lists := [one for one in wish if isinstance(one, list | tuple)]):
+        if requested != ALL and not (isinstance(requested, list | tuple) and requested):
+            problems.append(f"study.{name} is {requested!r}; it must be all or a list of classes, such as [0]")
+        elif isinstance(requested, list | tuple) and (
+            lists := [one for one in requested if isinstance(one, list | tuple)]
+        ):
             problems.append(
                 f"study.{name} has the list {lists[0]}, but a study takes its classes one at a time; leave the inner "
                 "brackets out, or sweep scenario.anomaly_class=[...] without study="
@@ -250,13 +252,13 @@ def _normal_classes(study: Study, subject: Subject) -> list[str]:
     return _classes(study.normal_classes, subject, "normal_classes")
 
 
-def _classes(wishes: str | Sequence[str | int], subject: Subject, key: str) -> list[str]:
+def _classes(requested: str | Sequence[str | int], subject: Subject, key: str) -> list[str]:
     there = subject.classes if subject.in_training is None else subject.in_training
-    if wishes == ALL:
+    if requested == ALL:
         # Classes missing from the training data are novel: they can be neither normal nor known.
         return list(there)
     try:
-        found = dict.fromkeys(subject.classes[resolve_class(wish, subject.classes)] for wish in wishes)
+        found = dict.fromkeys(subject.classes[resolve_class(name, subject.classes)] for name in requested)
     except DeepSADError as error:
         raise DeepSADError(f"study.{key} on dataset={subject.dataset}: {error}") from None
     if novel := [name for name in found if name not in there]:

@@ -200,8 +200,8 @@ class Planner:
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
                 way_out = question(key) or "choose one that has it"
                 problems[f"study={study.name} sets {key}, which none of its methods has; {way_out}"] = None
-        taken = [o for accepted in self._accepted.values() for o in accepted]
-        for unused in (o for o in self._passed_on if o not in taken):
+        used = [o for accepted in self._accepted.values() for o in accepted]
+        for unused in (o for o in self._passed_on if o not in used):
             told = f"{unused.input_line}: none of the methods {', '.join(study.methods)} has {unused.key_or_group}; "
             way_out = question(unused.key_or_group) or "leave it out or choose a method that has it"
             problems[told + way_out] = None

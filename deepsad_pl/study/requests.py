@@ -12,7 +12,7 @@ from typing import Any
 
 from deepsad_pl.common.files import locked, read_json, write_atomic
 from deepsad_pl.common.records import warn_once
-from deepsad_pl.study.command_words import NARROWING
+from deepsad_pl.study.command_line import NARROWING
 from deepsad_pl.study.grid import Study
 from deepsad_pl.sweep.decisive import is_decisive
 

@@ -16,7 +16,7 @@ from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.finished import answer, record_of
 from deepsad_pl.settings.checks import output_dir_problems
 from deepsad_pl.settings.own_metrics import lacking
-from deepsad_pl.study.command_words import sort_words
+from deepsad_pl.study.command_line import sort_overrides
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner
@@ -70,10 +70,10 @@ class StudyRun:
         self._whole, self._composer = whole, composer
         self._processes, self._tasks, self._launch = processes, tasks, launch
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
-        words = sort_words(composer.parse(arguments), asked["keys"])
+        line = sort_overrides(composer.parse(arguments), asked["keys"])
         self._named = {field: asked[field] for field in _NAMING}
         changed = {key: value for key, value in asked.items() if value != whole[key] and key not in _NAMING}
-        self._request = Request(words.passed_on, {**changed, **words.narrowed})
+        self._request = Request(line.passed_on, {**changed, **line.narrowed})
 
     def act(self, action: str, *, dry_run: bool) -> None:
         """Carry out one of :data:`ACTIONS`.

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from deepsad_pl.stacked.stack_notes import forget_stacks, stacks_at_work, stacks_folder
+from deepsad_pl.stacked.stack_notes import forget_stacks, stacks_folder, stacks_in_training
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.state import is_finished
 from deepsad_pl.sweep.failures import STOPPED, Failures
@@ -81,4 +81,4 @@ class StudyProgress:
             self._progress.console.print(line, style="red", markup=False, soft_wrap=True)
             self._failed += 1
         failed = f"{self._failed} failed" if self._failed else ""
-        self._progress.update(self._task, advance=done, failed=failed, stacks=stacks_at_work(self._stacks))
+        self._progress.update(self._task, advance=done, failed=failed, stacks=stacks_in_training(self._stacks))

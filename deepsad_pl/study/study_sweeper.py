@@ -56,7 +56,7 @@ class StudySweeper(GridSweeper):
         """
         from deepsad_pl.common.errors import DeepSADError
         from deepsad_pl.common.messages import CommandLineError
-        from deepsad_pl.study.command_words import is_own
+        from deepsad_pl.study.command_line import is_own
 
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -80,7 +80,7 @@ class StudySweeper(GridSweeper):
         from deepsad_pl.common.errors import DeepSADError
         from deepsad_pl.compose.composer import composer_of
         from deepsad_pl.compose.strict import searching_too
-        from deepsad_pl.study.command_words import held_back
+        from deepsad_pl.study.command_line import held_back
         from deepsad_pl.study.study import StudyRun
 
         assert self.hydra_context is not None and self.launcher is not None

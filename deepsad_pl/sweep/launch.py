@@ -156,8 +156,8 @@ class Stacker:
             batch_size=max(phase["batch_size"] for phase in phases),
             data=rows * source.x_train[0].nbytes,
         )
-        fitting = free_bytes(device) // self._processes // each
-        return max(1, min(fitting, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
+        in_memory = free_bytes(device) // self._processes // each
+        return max(1, min(in_memory, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
 
     def run(self, packs: Sequence[Sequence[Stackable]]) -> dict[int, Result]:
         """Run the stacks and show the outcomes, unless a study shows them.

@@ -150,7 +150,7 @@ def _workspace(dashboard: Dashboard) -> Any:
     # The library saves what this method returns.
     class Workspace(base):  # type: ignore[misc, valid-type]
         def _to_model(self) -> Any:
-            return _mended(super()._to_model(), [DATASET, *keys], dashboard.group)
+            return _fixed(super()._to_model(), [DATASET, *keys], dashboard.group)
 
     return Workspace(
         entity=dashboard.entity or "",
@@ -234,7 +234,7 @@ def _stored(key: str) -> str:
     return f"{key}.value"
 
 
-def _mended(view: Any, keys: Sequence[str], group: str) -> Any:
+def _fixed(view: Any, keys: Sequence[str], group: str) -> Any:
     """Correct the library's model: insert our flat keys and group, and make the panel ids deterministic."""
     (runset,) = view.spec.section.run_sets
     (only,) = runset.filters["filters"]

@@ -97,7 +97,10 @@ def test_the_words_of_a_preset_are_checked_like_those_of_a_command(own: Path) ->
     ("word", "told"),
     [
         ("+experiment=quick_digit", "experiment has no option quick_digit; did you mean quick_digits?"),
-        ("experiment=quick_digits", "no experiment has been chosen that this could replace; write +experiment=quick_digits"),
+        (
+            "experiment=quick_digits",
+            "no experiment has been chosen that this could replace; write +experiment=quick_digits",
+        ),
     ],
 )
 def test_a_preset_that_is_not_there_and_one_without_its_plus(word: str, told: str) -> None:

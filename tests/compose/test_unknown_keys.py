@@ -27,7 +27,7 @@ from deepsad_pl.compose.declared import (
     undeclared_settings,
     unknown_setting,
 )
-from deepsad_pl.study.command_words import hold_back
+from deepsad_pl.study.command_line import hold_back
 from deepsad_pl.study.study import ACTIONS, StudyRun
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]

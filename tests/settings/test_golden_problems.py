@@ -23,7 +23,7 @@ from deepsad_pl.compose.strict import find_problems, with_those_of_the_rest
 from deepsad_pl.data.scenario import Scenario, draw_training_set
 from deepsad_pl.experiment.build import build, load_data
 from deepsad_pl.experiment.plan import make_plan
-from deepsad_pl.study.command_words import sort_words
+from deepsad_pl.study.command_line import sort_overrides
 from deepsad_pl.study.grid import Study, Subject, places, study_problems
 
 SETTINGS = """
@@ -269,7 +269,7 @@ def test_studies(golden: GoldenFiles) -> None:
     for line in lines_of(PASSED_ON):
         overrides = OverridesParser.create().parse_overrides(line.split())
         keys = fields_of("labeled_anomalies")["keys"]
-        found[line] = told(sort_words, overrides, keys)
+        found[line] = told(sort_overrides, overrides, keys)
     small = {"datasets": ["digits"], "methods": ["deep_sad", "kde_raw"], "axes": {"gamma_l": [0.05]}}
     for changed, passed_on in PLANNED:
         study = changed_study({**small, **changed})

@@ -314,8 +314,8 @@ def test_kernels_in_use_are_bounded_by_memory_and_not_by_threads(monkeypatch: py
     alive: list[int] = []
 
     class Watched(grid._Kernels):
-        def take(self, gamma: float) -> grid.FloatArray:
-            kernel = super().take(gamma)
+        def acquire(self, gamma: float) -> grid.FloatArray:
+            kernel = super().acquire(gamma)
             alive.append(len(self._ready))
             time.sleep(0.005)
             return kernel

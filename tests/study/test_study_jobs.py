@@ -19,7 +19,7 @@ from tiny_data import write_image_folder
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import image_folder
 from deepsad_pl.experiment.plan import make_plan
-from deepsad_pl.study.command_words import sort_words
+from deepsad_pl.study.command_line import sort_overrides
 from deepsad_pl.study.grid import Study
 from deepsad_pl.study.jobs import Job, Planned
 from deepsad_pl.study.requests import Memory, Request, alike, literal
@@ -31,7 +31,7 @@ KEYS = {"gamma_l": "scenario.gamma_l"}
 
 
 def words(*overrides: str) -> Any:
-    return sort_words(OverridesParser.create().parse_overrides(list(overrides)), KEYS)
+    return sort_overrides(OverridesParser.create().parse_overrides(list(overrides)), KEYS)
 
 
 def small(**changed: Any) -> Study:

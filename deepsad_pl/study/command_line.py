@@ -34,7 +34,7 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 @dataclass(frozen=True)
-class Words:
+class SortedOverrides:
     """A sorted command line.
 
     Attributes:
@@ -51,7 +51,7 @@ def is_own(override: Override) -> bool:
     return override.key_or_group.split(".")[0] in _OWN
 
 
-def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
+def sort_overrides(overrides: Sequence[Override], keys: Mapping[str, str]) -> SortedOverrides:
     """Sort the overrides of a command line.
 
     Args:
@@ -95,7 +95,7 @@ def sort_words(overrides: Sequence[Override], keys: Mapping[str, str]) -> Words:
             passed_on.append(line)
     if problems:
         raise DeepSADError(*problems)
-    return Words(narrowed, tuple(passed_on))
+    return SortedOverrides(narrowed, tuple(passed_on))
 
 
 def _values(override: Override, problems: list[str]) -> list[Any]:
