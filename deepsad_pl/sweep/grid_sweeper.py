@@ -5,7 +5,9 @@ import traceback
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
 
@@ -14,7 +16,11 @@ class GridSweeper(BasicSweeper):
     """Runs the product of all comma lists; if a job fails, the others still run and the sweep fails at the end."""
 
     def __init__(self) -> None:
-        super().__init__(max_batch_size=None, params=None)
+        # Not BasicSweeper's own constructor, which looks its class up by name: Hydra defines that class anew for each
+        # command in a process.
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+        self.launcher: Launcher | None = None
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Check all jobs, launch them and show the table.
