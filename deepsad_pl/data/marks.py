@@ -1,0 +1,105 @@
+"""From the labels that a person wrote to semi-labels: which mean known normal, which mean known anomaly."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.data.class_names import composed
+
+IntArray = npt.NDArray[np.int64]
+
+# Spellings of the semi-labels themselves.
+_SEMI_LABELS = {"-1": -1, "-1.0": -1, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "+1": 1}
+# Spellings shown in a message.
+_SHOWN = 8
+
+
+def semi_labels(marks: Sequence[str], normal: Sequence[str], anomaly: Sequence[str], *, key: str) -> IntArray:
+    """Translate labels into semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
+
+    With ``normal`` or ``anomaly`` given, every other label, an empty one included, means unlabeled. Without them, the
+    labels must be the semi-labels themselves: -1, 0 or +1, or empty, and -1 must occur, since a column of 0 and 1 could
+    mean anything.
+
+    Args:
+        marks: the label of each sample as text; empty if there is none.
+        normal: labels that mean known normal.
+        anomaly: labels that mean known anomaly.
+        key: the setting that names the labels' column or folder, for messages.
+
+    Raises:
+        DeepSADError: if the meaning of the labels is not clear, or a named label does not occur.
+    """
+    found = Counter(composed(mark.strip()) for mark in marks)
+    if not normal and not anomaly:
+        if found["-1"] + found["-1.0"] and all(mark in _SEMI_LABELS for mark in found if mark):
+            return np.array([_SEMI_LABELS.get(mark.strip(), 0) for mark in marks], np.int64)
+        raise DeepSADError(
+            f"{key} has the labels {_listed(found)}, whose meaning is not known; name those that mean normal and those "
+            f"that mean anomaly, such as {_example(found)}"
+        )
+    meaning = _meaning(found, normal, anomaly, key=key)
+    return np.array([meaning.get(composed(mark.strip()), 0) for mark in marks], np.int64)
+
+
+def truths(marks: Sequence[str], normal: Sequence[str], anomaly: Sequence[str], *, key: str, strict: bool) -> IntArray:
+    """Translate the truth of test samples: 0 normal, 1 anomaly, -1 not known (an empty cell), shape (N,).
+
+    Args:
+        marks: see :func:`semi_labels`.
+        normal: see :func:`semi_labels`.
+        anomaly: see :func:`semi_labels`.
+        key: see :func:`semi_labels`.
+        strict: whether any label that is neither in ``normal`` nor in ``anomaly`` means that the truth is not known, as
+            in a column that also holds the labels of the training samples. Otherwise a label outside ``normal`` means
+            anomaly.
+
+    Raises:
+        DeepSADError: if the meaning of the labels is not clear.
+    """
+    if strict or not normal:
+        semi_y = semi_labels(marks, normal, anomaly, key=key)
+        return np.select([semi_y == 1, semi_y == -1], [0, 1], -1).astype(np.int64)
+    normals = {composed(name) for name in normal}
+    names = [composed(mark.strip()) for mark in marks]
+    return np.array([-1 if not name else int(name not in normals) for name in names], np.int64)
+
+
+def _meaning(found: Counter[str], normal: Sequence[str], anomaly: Sequence[str], *, key: str) -> dict[str, int]:
+    meaning: dict[str, int] = {}
+    problems: list[str] = []
+    for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
+        for name in map(composed, names):
+            if meaning.get(name, semi_y) != semi_y:
+                problems.append(
+                    f"dataset.normal and dataset.anomaly both name {name!r}; a label means one or the other"
+                )
+            if not name.strip():
+                problems.append(
+                    f"dataset.{setting} has an empty label, but an empty cell means unlabeled; leave it out"
+                )
+            elif name not in found:
+                way_out = suggested(name, [mark for mark in found if mark]) or "name a label that occurs"
+                problems.append(
+                    f"dataset.{setting} names {name!r}, but {key} has the labels {_listed(found)}; {way_out}"
+                )
+            meaning[name] = semi_y
+    if problems:
+        raise DeepSADError(*dict.fromkeys(problems))
+    return meaning
+
+
+def _listed(found: Counter[str]) -> str:
+    """The spellings with their numbers, the rarest first: labels are rarer than what is not labeled."""
+    rare = sorted(found.items(), key=lambda item: (item[1], item[0]))
+    shown = [f"{mark!r} ({count})" if mark else f"no label ({count})" for mark, count in rare[:_SHOWN]]
+    return ", ".join([*shown, *([f"and {len(rare) - _SHOWN} more"] if len(rare) > _SHOWN else [])])
+
+
+def _example(found: Iterable[str]) -> str:
+    names = sorted(mark for mark in found if mark) or ["scrap"]
+    return f"dataset.anomaly=[{names[-1]}]"

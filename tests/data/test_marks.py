@@ -1,0 +1,81 @@
+"""Labels that a person wrote: what they mean, and when that is not clear."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.marks import semi_labels, truths
+
+KEY = "dataset.label=quality"
+
+
+def test_named_labels_are_known_and_all_others_unlabeled() -> None:
+    found = semi_labels(["ok", "", "scrap", "good", "?", " ok "], ["ok", "good"], ["scrap"], key=KEY)
+    assert found.tolist() == [1, 0, -1, 1, 0, 1]
+
+
+@given(st.lists(st.sampled_from(["ok", "bad", "", "other"]), min_size=1))
+def test_labels_against_a_plain_loop(marks: list[str]) -> None:
+    marks = ["ok", "bad", *marks]
+    loop = []
+    for mark in marks:
+        if mark == "ok":
+            loop.append(1)
+        elif mark == "bad":
+            loop.append(-1)
+        else:
+            loop.append(0)
+    assert semi_labels(marks, ["ok"], ["bad"], key=KEY).tolist() == loop
+
+
+@pytest.mark.parametrize("marks", [["-1", "0", "1", ""], ["-1.0", "0.0", "1.0", ""], ["-1", "0", "+1", ""]])
+def test_numbers_are_taken_as_they_are_if_minus_one_occurs(marks: list[str]) -> None:
+    assert semi_labels(marks, [], [], key=KEY).tolist() == [-1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("marks", "shown"),
+    [
+        (["0", "1", "0"], "'1' (1), '0' (2)"),
+        (["ok", "", "", "scrap"], "'ok' (1), 'scrap' (1), no label (2)"),
+        (["-1", "2"], "'-1' (1), '2' (1)"),
+        (["1", "1"], "'1' (2)"),
+    ],
+)
+def test_labels_of_unknown_meaning_are_refused_with_their_spellings(marks: list[str], shown: str) -> None:
+    with pytest.raises(DeepSADError) as caught:
+        semi_labels(marks, [], [], key=KEY)
+    assert f"{KEY} has the labels {shown}, whose meaning is not known" in str(caught.value)
+    assert "dataset.anomaly=[" in str(caught.value)
+
+
+def test_a_label_that_does_not_occur_is_refused_with_the_nearest() -> None:
+    with pytest.raises(DeepSADError, match=r"dataset.anomaly names 'scrapp', but .* did you mean scrap\?"):
+        semi_labels(["ok", "scrap"], ["ok"], ["scrapp"], key=KEY)
+
+
+def test_a_label_with_two_meanings_is_refused() -> None:
+    with pytest.raises(DeepSADError, match="both name 'ok'"):
+        semi_labels(["ok"], ["ok"], ["ok"], key=KEY)
+
+
+def test_letters_of_two_encodings_are_one_label() -> None:
+    assert semi_labels(["defekt\u00e9", "x"], [], ["defekte\u0301"], key=KEY).tolist() == [-1, 0]
+
+
+def test_truth_of_a_column_of_its_own_is_anomaly_outside_of_normal() -> None:
+    assert truths(["ok", "crack", "", "hole"], ["ok"], [], key=KEY, strict=False).tolist() == [0, 1, -1, 1]
+
+
+def test_truth_in_the_column_of_the_labels_is_known_only_where_it_is_labeled() -> None:
+    found = truths(["ok", "scrap", "", "?"], ["ok"], ["scrap"], key=KEY, strict=True)
+    assert found.tolist() == [0, 1, -1, -1]
+
+
+def test_truth_as_numbers() -> None:
+    assert truths(["-1", "1", ""], [], [], key=KEY, strict=False).tolist() == [1, 0, -1]
+    assert truths(["-1", "1", ""], [], [], key=KEY, strict=False).dtype == np.int64
+    with pytest.raises(DeepSADError, match="meaning is not known"):
+        truths(["0", "1"], [], [], key=KEY, strict=False)
