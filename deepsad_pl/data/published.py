@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.adbench import adbench_file, published_sum
+from deepsad_pl.data.adbench_tables import ADBENCH_FOLDER, table_named
 from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.odds import ODDS_FILES, ODDS_FOLDER, odds_file
 
@@ -58,12 +60,13 @@ PUBLISHED = {
 }
 
 
-def data_digest(kind: str, data_dir: Path) -> str | None:
+def data_digest(kind: str, data_dir: Path, table: str | None = None) -> str | None:
     """What identifies the files of a data set that are not the published ones, wherever they lie.
 
     Args:
         kind: of the data set.
         data_dir: where data lie; nothing is downloaded.
+        table: which of the tables, for a data set that has several.
 
     Returns:
         A hash of their names and bytes; None if they are the published ones, or will be (a set of which files are
@@ -77,6 +80,10 @@ def data_digest(kind: str, data_dir: Path) -> str | None:
             path = odds_file(kind, data_dir)
             names = [path.name] if path is not None else []
             known, folder = {ODDS_FILES[kind].file: ODDS_FILES[kind].sha256}, data_dir / ODDS_FOLDER
+        elif kind == ADBENCH_FOLDER and (of_adbench := table_named(table)) is not None:
+            path = adbench_file(of_adbench, data_dir)
+            names, folder = [path.name] if path.exists() else [], path.parent
+            known = {path.name: published_sum(of_adbench, data_dir) or ""}
         elif kind in PUBLISHED:
             known, folder = dict(PUBLISHED[kind].sha256), data_dir / PUBLISHED[kind].folder
             names = list(known) if all((folder / name).exists() for name in known) else []
