@@ -100,7 +100,7 @@ def _table_problem(x: Any, y: Any) -> str | None:
     if x.ndim != 2 or 0 in x.shape or not y.size == max(y.shape, default=1) == len(x):
         return f"X of shape {x.shape} and y of shape {y.shape}"
     with np.errstate(over="ignore"):
-        infinite = ~np.isfinite(x.astype(np.float64)).all(axis=0)
+        infinite = ~np.isfinite(x.astype(np.float64, copy=False)).all(axis=0)
     if infinite.any():
         return f"NaN or infinite values in column {np.flatnonzero(infinite)[0]} of X, counted from 0"
     if not np.isin(y, (0, 1)).all():

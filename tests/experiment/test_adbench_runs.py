@@ -87,6 +87,12 @@ def test_a_missing_table_is_asked_for(tmp_path: Path) -> None:
         plan_of("dataset=adbench", f"data_dir={tmp_path}")
 
 
+def test_a_setting_that_is_taken_away_is_told(tmp_path: Path) -> None:
+    done = run_script("train.py", "dataset=adbench", "dataset.table=wine", "~dataset.lr", *QUICK, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "~dataset.lr takes away the setting dataset.lr, which every experiment needs" in done.stderr
+
+
 def test_a_check_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match=r"dataset.about.check is nowhere.to_be.found, which cannot be imported"):
         plan_on("annthyroid", tmp_path, "dataset.about.check=nowhere.to_be.found")
