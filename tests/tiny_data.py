@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.io import savemat
 
+from deepsad_pl.data.adbench_tables import adbench_tables
 from deepsad_pl.data.odds import ODDS_FILES
 
 Array = npt.NDArray[Any]
@@ -100,6 +101,12 @@ def write_odds(data_dir: Path, name: str, *, rows: int = 60, outliers: int = 20)
     known = ODDS_FILES[name]
     x, y = table_of(rows, known.columns, outliers)
     return write_table(data_dir / "odds" / known.file, x, y[:, None].astype(np.float64))
+
+
+def write_adbench(data_dir: Path, name: str, *, rows: int = 60, outliers: int = 20, seed: int = 0) -> Path:
+    """A small stand-in for a table of ADBench, in its place and with the columns of the real one."""
+    known = adbench_tables()[name]
+    return write_table(data_dir / "adbench" / known.file, *table_of(rows, known.columns, outliers, seed=seed))
 
 
 IMAGES_PER_CLASS = {"train": {"b-side": 12, "Öl 2": 9, "zebra": 6}, "test": {"b-side": 4, "Öl 2": 2, "zebra": 5}}

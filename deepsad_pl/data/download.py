@@ -4,6 +4,7 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
 
 _TIMEOUT_S = 30
 _CHUNK = 1 << 16
@@ -23,15 +25,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(url: str, path: Path, sha256: str) -> Path:
-    """Download a file unless it exists; it gets its final name only after its SHA-256 was checked.
+def fetch(url: str, path: Path, sha256: str | None, problem_of: Callable[[Path], str | None] = lambda _: None) -> Path:
+    """Download a file unless it exists; it gets its final name only after its SHA-256 and content were checked.
 
     An existing file is used unchecked, without network access.
 
     Args:
         url: address of the file.
         path: where to store it; its folder is created if missing.
-        sha256: expected SHA-256, in hex.
+        sha256: expected SHA-256, in hex; None if it is not known: that of the download is then stored beside the file,
+            see :func:`noted_sum`.
+        problem_of: function that says what is wrong with the content of the downloaded file, or returns None.
 
     Returns:
         ``path``.
@@ -46,7 +50,7 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / f".{path.name}.lock"):
             if not path.exists():
-                _fetch(url, path, sha256)
+                _fetch(url, path, sha256, problem_of)
     except OSError as error:
         raise DeepSADError(
             f"{path.parent} cannot be created or written to ({error}); choose another data_dir"
@@ -54,17 +58,32 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
     return path
 
 
-def _fetch(url: str, path: Path, sha256: str) -> None:
+def noted_sum(path: Path) -> str | None:
+    """The SHA-256, in hex, that was noted when a file of unknown checksum was downloaded; None without a note."""
+    try:
+        return _note(path).read_text(encoding="utf-8").split(maxsplit=1)[0]
+    except (FileNotFoundError, IndexError):
+        return None
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _fetch(url: str, path: Path, sha256: str | None, problem_of: Callable[[Path], str | None]) -> None:
     by_hand = f"download it by hand from {url} and put it at {path}"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _download(url, part, path.name)
         found = sha256_of(part)
-        if found != sha256:
+        wrong = f"SHA-256 {found}, expected {sha256}" if found != (sha256 or found) else problem_of(part)
+        if wrong is not None:
             raise DeepSADError(
-                f"{path.name} from {url} is not the expected file (SHA-256 {found}, expected {sha256}): "
-                f"the server sent something else; {by_hand}"
+                f"{path.name} from {url} is not the expected file ({wrong}): the server sent something else; {by_hand}"
             )
+        if sha256 is None:
+            # Before the file: one without a note counts as somebody's own.
+            write_atomic(_note(path), f"{found}  {path.name}\n".encode())
         part.replace(path)
     except urllib.error.HTTPError as error:
         raise DeepSADError(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.adbench_tables import ADBENCH_URL
 from deepsad_pl.data.download import fetch
 
 log = logging.getLogger(__name__)
@@ -16,10 +17,6 @@ log = logging.getLogger(__name__)
 ODDS_FOLDER = "odds"
 
 _PYOD = "https://raw.githubusercontent.com/yzhao062/pyod/34f7996effac700a5166d882d5e94c6e6078fae3/notebooks/data/"
-_ADBENCH = (
-    "https://raw.githubusercontent.com/Minqi824/ADBench/3dac8221081e190f157d78e93bfa8867f90d0965/"
-    "adbench/datasets/Classical/"
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ ODDS_FILES = {
     "shuttle": _pyod("shuttle", "b6e396c92354d5dcf5036901e36dc58e2913f2d1a5e138c35a2bedf9c69db899", 49097, 9, 3511),
     "thyroid": OddsFile(
         "thyroid.npz",
-        f"{_ADBENCH}38_thyroid.npz",
+        f"{ADBENCH_URL}Classical/38_thyroid.npz",
         "8de161b3f235b7647bb0b39a836d983ff61d67bf234edac461da2d71e889cb87",
         3772,
         6,
@@ -61,9 +58,20 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
     Raises:
         DeepSADError: if the file cannot be read, lacks a key, or does not hold finite numbers with labels 0 and 1.
     """
+    try:
+        return parse_table(path)
+    except ValueError as error:
+        raise DeepSADError(f"{path} {error}; replace it, or remove it to download it again") from error
+
+
+def parse_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """As :func:`read_table`, for a file that is not the user's.
+
+    Raises:
+        ValueError: what is wrong, to be read after the name of the file.
+    """
     from scipy.io import loadmat
 
-    way_out = "replace it, or remove it to download it again"
     try:
         if path.suffix == ".mat":
             content: dict[str, Any] = loadmat(str(path))
@@ -72,13 +80,12 @@ def read_table(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int6
                 content = {key: archive[key] for key in archive.files}
         x, y = content["X"], content["y"]
     except KeyError as error:
-        raise DeepSADError(f"{path} has no key {error}, but X (N, D) and y (N) are needed; {way_out}") from error
+        raise ValueError(f"has no key {error}, but X (N, D) and y (N) are needed") from error
     except Exception as error:  # each reader raises its own exception types on damaged files
-        raise DeepSADError(f"{path} cannot be read ({type(error).__name__}: {error}); {way_out}") from error
+        raise ValueError(f"cannot be read ({type(error).__name__}: {error})") from error
     if (problem := _table_problem(x, y)) is not None:
-        raise DeepSADError(
-            f"{path} holds {problem}, but X with N rows of D finite real numbers and y with N labels 0 or 1 are "
-            f"needed; {way_out}"
+        raise ValueError(
+            f"holds {problem}, but X with N rows of D finite real numbers and y with N labels 0 or 1 are needed"
         )
     return np.asarray(x, dtype=np.float64), y.ravel().astype(np.int64)
 
@@ -93,7 +100,7 @@ def _table_problem(x: Any, y: Any) -> str | None:
     if x.ndim != 2 or 0 in x.shape or not y.size == max(y.shape, default=1) == len(x):
         return f"X of shape {x.shape} and y of shape {y.shape}"
     with np.errstate(over="ignore"):
-        infinite = ~np.isfinite(x.astype(np.float64)).all(axis=0)
+        infinite = ~np.isfinite(x.astype(np.float64, copy=False)).all(axis=0)
     if infinite.any():
         return f"NaN or infinite values in column {np.flatnonzero(infinite)[0]} of X, counted from 0"
     if not np.isin(y, (0, 1)).all():
@@ -116,9 +123,31 @@ def load_odds(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.N
     known = ODDS_FILES[name]
     path = odds_file(name, data_dir) or fetch(known.url, data_dir / ODDS_FOLDER / known.file, known.sha256)
     x, y = read_table(path)
-    if (*x.shape, int(y.sum())) != (known.rows, known.columns, known.outliers):
-        log.warning(
-            "%s in this file has %d rows, %d columns and %d outliers, but in the paper's Table 1 %d, %d and %d",
-            *(name, *x.shape, int(y.sum()), known.rows, known.columns, known.outliers),
-        )
+    warn_of_other_counts(name, x, y, (known.rows, known.columns, known.outliers), "the paper's Table 1")
     return x, y
+
+
+def counts_of(x: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+    """The numbers of rows, columns and outliers of a table."""
+    return *x.shape, int(y.sum())
+
+
+def warn_of_other_counts(
+    name: str,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.int64],
+    expected: tuple[int, int, int],
+    source: str,
+) -> None:
+    """Log a warning if a table does not have the rows, columns and outliers that it should have.
+
+    Args:
+        name: of the table, for the message.
+        x: its rows, shape (N, D).
+        y: their labels, shape (N,).
+        expected: rows, columns and outliers.
+        source: who says so, for the message.
+    """
+    if (found := counts_of(x, y)) != expected:
+        told = (name, *found, source, *expected)
+        log.warning("%s in this file has %d rows, %d columns and %d outliers, but in %s %d, %d and %d", *told)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.adbench import adbench_file, published_sum
+from deepsad_pl.data.adbench_tables import ADBENCH_FOLDER, table_named
 from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.odds import ODDS_FILES, ODDS_FOLDER, odds_file
 
@@ -58,12 +60,13 @@ PUBLISHED = {
 }
 
 
-def data_digest(kind: str, data_dir: Path) -> str | None:
+def data_digest(kind: str, data_dir: Path, table: str | None = None) -> str | None:
     """A hash of a data set's files if they differ from the published ones; independent of the folder they are in.
 
     Args:
         kind: name of the data set.
         data_dir: the data folder; nothing is downloaded.
+        table: which of its tables, for a data set that has several.
 
     Returns:
         A hash of the files' names and contents; None if they are the published files, if files are missing (they will
@@ -77,6 +80,10 @@ def data_digest(kind: str, data_dir: Path) -> str | None:
             path = odds_file(kind, data_dir)
             names = [path.name] if path is not None else []
             known, folder = {ODDS_FILES[kind].file: ODDS_FILES[kind].sha256}, data_dir / ODDS_FOLDER
+        elif kind == ADBENCH_FOLDER and (of_adbench := table_named(table)) is not None:
+            path = adbench_file(of_adbench, data_dir)
+            names, folder = [path.name] if path.exists() else [], path.parent
+            known = {path.name: published_sum(of_adbench, data_dir) or ""}
         elif kind in PUBLISHED:
             known, folder = dict(PUBLISHED[kind].sha256), data_dir / PUBLISHED[kind].folder
             names = list(known) if all((folder / name).exists() for name in known) else []

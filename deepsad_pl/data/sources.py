@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.adbench import load_adbench
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
 from deepsad_pl.data.toy import toy_table
@@ -281,6 +282,30 @@ def table_set(
     if kind in ODDS_FILES:
         return odds_source(kind, data_dir, seed, scaling)
     return table_source(*toy_table(seed), seed, scaling)
+
+
+def adbench_source(
+    table: str,
+    *,
+    kind: Literal["adbench"] = "adbench",
+    data_dir: Path,
+    seed: int,
+    scaling: Literal["zscore", "minmax"] = "zscore",
+) -> Source:
+    """Rows of one of ADBench's tables; classes 0 (normal) and 1 (anomaly).
+
+    Args:
+        table: which of them, with or without its number, such as ``annthyroid``.
+        kind: its only value.
+        data_dir: where data lie and downloads go.
+        seed: of the split.
+        scaling: see :func:`standardize`.
+
+    Raises:
+        DeepSADError: if there is no such table, or its file cannot be had or read.
+    """
+    x, labels = load_adbench(table, data_dir)
+    return table_source(x, labels, seed, scaling)
 
 
 def image_folder_source(

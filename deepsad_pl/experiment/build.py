@@ -83,7 +83,7 @@ def load_data(plan: Plan) -> Source:
     except DeepSADError as error:
         said_by = f"dataset={dataset['name']}, {node['_target_']}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
-    digest = data_digest(dataset.get("kind", ""), plan.data_dir)
+    digest = data_digest(dataset.get("kind", ""), plan.data_dir, dataset.get("table"))
     if digest != plan.identity["dataset"].get("data_digest"):
         raise DeepSADError(
             f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so its "

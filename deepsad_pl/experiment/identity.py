@@ -6,6 +6,7 @@ from typing import Any
 
 from deepsad_pl.common.components import fingerprint, targets_of
 from deepsad_pl.data import image_folder
+from deepsad_pl.data.adbench_tables import table_named
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario
 from deepsad_pl.settings import about
@@ -57,6 +58,8 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
     keys = ("kind", "scaling", "channels") if not foreign else ("scaling", *arguments_of("dataset", dataset))
     network = {key: value for key, value in dataset["network"].items() if key not in ("_target_", "about")}
     chosen = {key: dataset[key] for key in keys if key in dataset} | foreign
+    if not foreign and (table := table_named(dataset.get("table"))) is not None:
+        chosen["table"] = table.name  # with or without its number, it is the same
     chosen["network"] = network | code_of("network", dataset["network"])
     if about.of_dataset(dataset).classes_from_folder:
         root = Path(dataset["root"]).expanduser()
@@ -64,7 +67,7 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
             "image_size": image_size(dataset),
             "files": image_folder.content_digest(root, data_dir / "cache"),
         }
-    elif (digest := data_digest(dataset.get("kind", ""), data_dir)) is not None:
+    elif (digest := data_digest(dataset.get("kind", ""), data_dir, dataset.get("table"))) is not None:
         chosen["data_digest"] = digest
     return chosen
 

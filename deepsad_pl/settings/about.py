@@ -88,12 +88,15 @@ class DatasetAbout:
         own_test_set: whether it has a fixed split into training and test set; else the split depends on the seed.
         classes: number of classes, if known beforehand.
         classes_from_folder: whether the classes are the sub-folders of ``dataset.root``.
+        check: dotted path of a function of the settings that yields a sentence for each problem with them. It is
+            imported when a configuration is checked, so its module should import little.
     """
 
     inputs: Literal["images", "rows"] = "rows"
     own_test_set: bool = False
     classes: AtLeast2 | None = None
     classes_from_folder: bool = False
+    check: str | None = None
 
 
 @dataclass(frozen=True)

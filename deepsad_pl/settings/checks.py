@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from deepsad_pl.common.components import load
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.settings import about
@@ -102,6 +103,8 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
 def _dataset_problems(dataset: Settings, network: str) -> Iterator[str]:
     yield from names_a_folder("dataset.name", dataset["name"])
     yield from component_problems("dataset", dataset)
+    if (check := about.of_dataset(dataset).check) is not None:
+        yield from load(check, "dataset.about.check")(dataset)
     of_that_name = about.own("dataset").get(dataset["name"], {})
     for key in ("kind", "_target_"):
         others = [one.get(key) for one in about.own("dataset").values()]

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deepsad_pl.common.ranges import AtLeast2, Length, Positive
+from deepsad_pl.data.adbench_tables import table_named, units_for
 from deepsad_pl.settings.about import paper_grid
 
 
@@ -31,7 +32,25 @@ def wandb_env(name: str, default: Any) -> Any:
     return (tags if name == "TAGS" else value) if value else default
 
 
+def adbench(what: Literal["name", "units", "lr_from_test"], *, _root_: DictConfig) -> Any:
+    """What ``dataset=adbench`` derives from its table.
+
+    A table that does not exist gets values as well: the check of the settings, which comes later, tells about it.
+
+    Args:
+        what: the setting: ``name``, of the run folders and reports; ``units``, the widths of the recommended network;
+            or ``lr_from_test``.
+    """
+    table = table_named(OmegaConf.select(_root_, "dataset.table", throw_on_missing=False))
+    if what == "units":
+        return units_for(table.columns if table is not None else 1)
+    if what == "lr_from_test":
+        return table is not None and table.is_classic
+    return f"adbench-{table.name}" if table is not None else "adbench"
+
+
 # Wherever a configuration is composed or resolved, this module has been imported.
+OmegaConf.register_new_resolver("adbench", adbench, replace=True)
 OmegaConf.register_new_resolver("wandb_env", wandb_env, replace=True)
 
 

@@ -79,6 +79,10 @@ def expected_settings(group: str, node: Settings) -> frozenset[str]:
     """The names of the settings in the YAML of a component of the package; empty for any other component."""
     known = {key: node[key] for key in ("name", "_target_") if key in node}
     same = [one for one in own(group).values() if known and known.items() <= one.items()]
+    if not same and "_target_" in known:
+        # A name that depends on other settings is an interpolation in the YAML.
+        named = [one for one in own(group).values() if "${" in str(one.get("name"))]
+        same = [one for one in named if one["_target_"] == known["_target_"]]
     return frozenset(same[0] if same else ())
 
 

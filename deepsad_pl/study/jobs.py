@@ -15,7 +15,7 @@ from deepsad_pl.data import image_folder
 from deepsad_pl.experiment.identity import hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
 from deepsad_pl.settings.about import MethodAbout, of_method
-from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
+from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places, quoted
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,11 @@ class Planner:
         """Describe a method on a data set."""
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
-        settings = self._composer.settings([f"dataset={dataset}", f"method={method}", *_lines(accepted)])
+        # An axis may give what a data set cannot do without, such as one of several tables.
+        keys = {study.keys[axis]: values[0] for axis, values in study.axes.items()}
+        first = [f"{key}={quoted(value)}" for key, value in keys.items() if key.startswith("dataset.")]
+        lines = [*_lines(accepted), *(one for one in first if self._has(dataset, method, accepted, one.split("=")[0]))]
+        settings = self._composer.settings([f"dataset={dataset}", f"method={method}", *lines])
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario["gamma_n"]))
         # With labeled normals, the number of polluting rows depends on gamma_l for every method.

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_data import IMAGES_PER_CLASS, expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
+from tiny_data import (
+    IMAGES_PER_CLASS,
+    expected_of_cifar10,
+    write_adbench,
+    write_cifar10,
+    write_idx,
+    write_image_folder,
+    write_odds,
+)
 from torchvision import datasets
 
 from deepsad_pl.commands.main import CONF
@@ -53,6 +61,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
         if name in ODDS_FILES:
             write_odds(data_dir, name, rows=60, outliers=20)
             return overrides, 24
+        if name == "adbench":
+            write_adbench(data_dir, "annthyroid", rows=60, outliers=20)
+            return [*overrides, "dataset.table=annthyroid"], 24
         pytest.fail(f"conf/dataset/{name}.yaml is new: write its files here")
 
     return files
@@ -64,7 +75,7 @@ def scores_of(outcome: Outcome) -> list[dict[str, str]]:
 
 
 def test_there_is_a_config_for_every_data_set() -> None:
-    assert set(CONFIGS) >= {"digits", "mnist", "fmnist", "cifar10", "toy", "image_folder", *ODDS_FILES}
+    assert set(CONFIGS) >= {"digits", "mnist", "fmnist", "cifar10", "toy", "image_folder", "adbench", *ODDS_FILES}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -74,7 +85,7 @@ def test_one_epoch(name: str, write: Callable[[str], tuple[list[str], int]], exp
     record = json.loads((outcome.run_dir / "metrics.json").read_text())
     assert 0 <= record["auroc"] <= 1
     assert 0 <= record["average_precision"] <= 1
-    assert record["dataset"] == name
+    assert record["dataset"] == ("adbench-annthyroid" if name == "adbench" else name)
     assert record["counts"]["labeled_anomalies"] > 0
     assert record["counts"]["test"] == test
     rows = scores_of(outcome)

@@ -12,7 +12,9 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment.build import load_data
 from deepsad_pl.experiment.plan import Plan
 
-DATASETS = sorted(path.stem for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem != "image_folder")
+# Of these, the data must be named as well.
+NAMED_ELSEWHERE = ("adbench", "image_folder", "table")
+DATASETS = sorted(path.stem for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem not in NAMED_ELSEWHERE)
 
 
 def image_folder(root: Path, **files: bytes) -> str:
