@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
-from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.class_names import composed, readings
 
 IntArray = npt.NDArray[np.int64]
 
@@ -18,7 +18,7 @@ _SEMI_LABELS = {"-1": -1, "-1.0": -1, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "+1": 
 _SHOWN = 8
 
 
-def semi_labels(marks: Sequence[str], normal: Sequence[str], anomaly: Sequence[str], *, key: str) -> IntArray:
+def semi_labels(marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> IntArray:
     """Translate labels into semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
 
     With ``normal`` or ``anomaly`` given, every other label, an empty one included, means unlabeled. Without them, the
@@ -46,7 +46,9 @@ def semi_labels(marks: Sequence[str], normal: Sequence[str], anomaly: Sequence[s
     return np.array([meaning.get(composed(mark.strip()), 0) for mark in marks], np.int64)
 
 
-def truths(marks: Sequence[str], normal: Sequence[str], anomaly: Sequence[str], *, key: str, strict: bool) -> IntArray:
+def truths(
+    marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str, strict: bool
+) -> IntArray:
     """Translate the truth of test samples: 0 normal, 1 anomaly, -1 not known (an empty cell), shape (N,).
 
     Args:
@@ -64,16 +66,16 @@ def truths(marks: Sequence[str], normal: Sequence[str], anomaly: Sequence[str], 
     if strict or not normal:
         semi_y = semi_labels(marks, normal, anomaly, key=key)
         return np.select([semi_y == 1, semi_y == -1], [0, 1], -1).astype(np.int64)
-    normals = {composed(name) for name in normal}
     names = [composed(mark.strip()) for mark in marks]
+    normals = {as_text(name, set(names)) for name in normal}
     return np.array([-1 if not name else int(name not in normals) for name in names], np.int64)
 
 
-def _meaning(found: Counter[str], normal: Sequence[str], anomaly: Sequence[str], *, key: str) -> dict[str, int]:
+def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> dict[str, int]:
     meaning: dict[str, int] = {}
     problems: list[str] = []
     for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
-        for name in map(composed, names):
+        for name in (as_text(name, found) for name in names):
             if meaning.get(name, semi_y) != semi_y:
                 problems.append(
                     f"dataset.normal and dataset.anomaly both name {name!r}; a label means one or the other"
@@ -91,6 +93,14 @@ def _meaning(found: Counter[str], normal: Sequence[str], anomaly: Sequence[str],
     if problems:
         raise DeepSADError(*dict.fromkeys(problems))
     return meaning
+
+
+def as_text(name: object, marks: Iterable[str]) -> str:
+    """The label that a setting names; the command line and YAML may have turned it into a number or a bool."""
+    if isinstance(name, str):
+        return composed(name)
+    alike = [mark for mark in marks if mark and repr(name) in readings(mark)]
+    return alike[0] if len(alike) == 1 else str(name)
 
 
 def _listed(found: Counter[str]) -> str:

@@ -53,12 +53,13 @@ class Source:
         return tuple(self.x_train.shape[1:])
 
 
-def split_rows(labels: Array, seed: int) -> tuple[Array, Array]:
-    """Split the rows 60:40, stratified by class (section 4.3).
+def split_rows(labels: Array, seed: int, train_share: float = TRAIN_SHARE) -> tuple[Array, Array]:
+    """Split the rows, stratified by class (section 4.3, 60:40).
 
     Args:
         labels: class of every row, shape (N,).
         seed: determines the split.
+        train_share: share of the training part, in (0, 1).
 
     Returns:
         Row indices of the training part and of the test part, each ascending.
@@ -70,9 +71,10 @@ def split_rows(labels: Array, seed: int) -> tuple[Array, Array]:
 
     rows = np.arange(len(labels))
     try:
-        train, test = train_test_split(rows, train_size=TRAIN_SHARE, stratify=labels, random_state=seed)
+        train, test = train_test_split(rows, train_size=train_share, stratify=labels, random_state=seed)
     except ValueError as error:
-        raise DeepSADError(f"{len(labels)} rows cannot be split 60:40 by class: {error}") from error
+        shares = f"{100 * train_share:g}:{100 - 100 * train_share:g}"
+        raise DeepSADError(f"{len(labels)} rows cannot be split {shares} by class: {error}") from error
     return np.sort(train), np.sort(test)
 
 

@@ -16,7 +16,7 @@ from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
-from deepsad_pl.experiment.identity import code_of, hides_labeled_anomalies
+from deepsad_pl.experiment.identity import code_of, files_digest, hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings import about
@@ -70,7 +70,12 @@ def load_data(plan: Plan) -> Source:
     """
     dataset, facts = plan.dataset, about.of_dataset(plan.dataset)
     node = {"_target_": dataset["_target_"], **arguments_of("dataset", dataset)}
-    offered = {"data_dir": plan.data_dir, "seed": plan.seed, "digest": plan.identity["dataset"].get("files")}
+    offered = {
+        "data_dir": plan.data_dir,
+        "seed": plan.seed,
+        "digest": plan.identity["dataset"].get("files"),
+        "given": is_given(plan.scenario),
+    }
     made = instantiate(node, "dataset", **accepted(node["_target_"], offered))
     try:
         _require_facts(made, facts, scales="scaling" in node, scaling=dataset.get("scaling"))
@@ -83,6 +88,10 @@ def load_data(plan: Plan) -> Source:
     except DeepSADError as error:
         said_by = f"dataset={dataset['name']}, {node['_target_']}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
+    if facts.files and files_digest(dataset, plan.data_dir) != plan.identity["dataset"]["files"]:
+        raise DeepSADError(
+            f"the files of dataset={dataset['name']} have changed since the run was planned; run it again"
+        )
     digest = data_digest(dataset.get("kind", ""), plan.data_dir, dataset.get("table"))
     if digest != plan.identity["dataset"].get("data_digest"):
         raise DeepSADError(

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from deepsad_pl.common.components import fingerprint, targets_of
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.adbench_tables import table_named
+from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario
 from deepsad_pl.settings import about
@@ -61,6 +63,9 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
     if not foreign and (table := table_named(dataset.get("table"))) is not None:
         chosen["table"] = table.name  # with or without its number, it is the same
     chosen["network"] = network | code_of("network", dataset["network"])
+    if files := about.of_dataset(dataset).files:
+        chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in files}
+        chosen["files"] = files_digest(dataset, data_dir)
     if about.of_dataset(dataset).classes_from_folder:
         root = Path(dataset["root"]).expanduser()
         chosen |= {
@@ -70,6 +75,29 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
     elif (digest := data_digest(dataset.get("kind", ""), data_dir, dataset.get("table"))) is not None:
         chosen["data_digest"] = digest
     return chosen
+
+
+def files_digest(dataset: Settings, data_dir: Path) -> dict[str, list[str]]:
+    """The SHA-256 of the files that the settings of a data set name, by setting.
+
+    Args:
+        dataset: settings of the data set.
+        data_dir: folder of the data, below which digests are cached.
+
+    Raises:
+        DeepSADError: if a file cannot be read.
+    """
+    found: dict[str, list[str]] = {}
+    for key in about.of_dataset(dataset).files:
+        value = dataset.get(key)
+        paths = (
+            [] if value is None else [Path(one).expanduser() for one in (value if isinstance(value, list) else [value])]
+        )
+        try:
+            found[key] = [file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in paths]
+        except OSError as error:
+            raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a file that can") from error
+    return found
 
 
 def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepsad_pl.common.components import load
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import identity_hash
 from deepsad_pl.data import image_folder
@@ -98,7 +99,7 @@ def make_plan(
     Raises:
         DeepSADError: with every problem found.
     """
-    settings = with_network(typed(settings))
+    settings = with_units(with_network(typed(settings)))
     if missing := incomplete(settings):
         raise DeepSADError(*problems, *missing)
     dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
@@ -177,6 +178,25 @@ def with_network(settings: Settings) -> dict[str, Any]:
     return {**settings, "dataset": {**settings["dataset"], "network": settings["network"]}}
 
 
+def with_units(settings: Settings) -> dict[str, Any]:
+    """Replace null widths of the network by widths that follow from the number of columns, where that is known."""
+    dataset = settings["dataset"]
+    network = dataset.get("network") or {}
+    if "units" not in network or network["units"] is not None:
+        return dict(settings)
+    try:
+        columns = about.of_dataset(dataset).columns
+        units = None if columns is None else units_for(load(columns, "dataset.about.columns")(dataset))
+    except (DeepSADError, OSError):  # reported when the settings are checked
+        units = units_for(1)
+    return {**settings, "dataset": {**dataset, "network": {**network, "units": units}}}
+
+
+def units_for(columns: int) -> list[int]:
+    """The widths of an MLP for a table: those of the paper's tables with about as many columns (appendix B)."""
+    return [128, 64, 32] if columns >= 100 else [32, 16, 8] if columns >= 10 else [32, 16, 4]
+
+
 def class_names(dataset: Settings) -> tuple[str, ...]:
     """The names of a data set's classes; those of an image folder are read from it.
 
@@ -185,6 +205,8 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     """
     if about.of_dataset(dataset).classes_from_folder:
         return tuple(image_folder.class_names(root_of(dataset)))
+    if (found := about.of_dataset(dataset).class_names) is not None:
+        return tuple(load(found, "dataset.about.class_names")(dataset))
     if problems := list(class_name_problems(dataset)):
         raise DeepSADError(*problems)
     return tuple(map(composed, dataset["classes"]))

@@ -88,15 +88,22 @@ class DatasetAbout:
         own_test_set: whether it has a fixed split into training and test set; else the split depends on the seed.
         classes: number of classes, if known beforehand.
         classes_from_folder: whether the classes are the sub-folders of ``dataset.root``.
+        files: settings that hold the path of a file, or a list of paths; a run's identity has the files' contents.
         check: dotted path of a function of the settings that yields a sentence for each problem with them. It is
             imported when a configuration is checked, so its module should import little.
+        columns: dotted path of a function of the settings that returns the number of columns, from which the widths of
+            the recommended network follow if its ``units`` are null.
+        class_names: dotted path of a function of the settings that returns the names of the classes.
     """
 
     inputs: Literal["images", "rows"] = "rows"
     own_test_set: bool = False
     classes: AtLeast2 | None = None
     classes_from_folder: bool = False
+    files: list[str] = field(default_factory=list)
     check: str | None = None
+    columns: str | None = None
+    class_names: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deepsad_pl.common.components import load
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.settings import about
@@ -34,9 +35,19 @@ def incomplete(settings: Settings) -> list[str]:
                 problems.append(f"{group} has no {key}; add {what} to its YAML")
         problems += about.about_problems(group, node)
     for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
-        if key not in settings["dataset"] and not (key == "classes" and "root" in settings["dataset"]):
+        if key not in settings["dataset"] and not (key == "classes" and _finds_its_classes(settings)):
             problems.append(f"dataset has no {key}; add {what} to its YAML")
     return problems
+
+
+def _finds_its_classes(settings: Settings) -> bool:
+    """Whether the classes are read from the data, or not needed."""
+    dataset = settings["dataset"]
+    try:
+        facts = about.of_dataset(dataset)
+    except DeepSADError:  # reported as problems of about
+        return True
+    return "given" in settings["scenario"] or facts.classes_from_folder or facts.class_names is not None
 
 
 def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:

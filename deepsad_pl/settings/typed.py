@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]
 
 # The arguments that the package itself passes to a component that accepts them.
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
-    "dataset": ("data_dir", "seed", "digest"),
+    "dataset": ("data_dir", "seed", "digest", "given"),
     "network": ("in_shape", "in_features"),
     "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed"),
     "method": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed", "task"),
