@@ -15,6 +15,8 @@ Value = str | int | float | None
 
 # Which methods an axis affects, if the study does not list them.
 ALL, SEEING_LABELS = "all", "seeing_labels"
+# In place of the normal class, where the labels come with the data.
+GIVEN = "given"
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
 
 
@@ -115,7 +117,7 @@ class Place:
         column: column of the table.
         variant: variant of the method, if the column shows the best of several.
         row: the value of each axis.
-        normal_class: name of the normal class.
+        normal_class: name of the normal class; :data:`GIVEN` if the labels come with the data.
         anomaly_class: name of the known class; None if the experiment does not depend on it or the seed draws it.
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
@@ -204,7 +206,14 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     kind = subject.about(subject.method)
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
-    labeled = scenario["gamma_l"] != 0 and scenario["k_l"] != 0
+    given = "given" in subject.scenario
+    if given and (drawn := [axis for axis in row if study.keys[axis].startswith("scenario.")]):
+        raise DeepSADError(
+            f"study={study.name} varies {', '.join(study.keys[axis] for axis in drawn)}, but the labels of "
+            f"dataset={subject.dataset} are given (scenario=given), so that nothing is drawn; choose another study, or "
+            "scenario=default if the data have classes"
+        )
+    labeled = given or (scenario["gamma_l"] != 0 and scenario["k_l"] != 0)
     if not labeled and kind.labels == "needed":
         return
     method, sees_labels = subject.method, subject.sees_labels
@@ -221,12 +230,14 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     for variant in _variants(study, method, subject.chosen):
         label = ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in variant.items())])
         shared = {**set_by_study, **variant}
-        for normal, seed in itertools.product(_normal_classes(study, subject), study.seeds):
+        normals = [GIVEN] if given else _normal_classes(study, subject)
+        for normal, seed in itertools.product(normals, study.seeds):
             known: Sequence[str | None] = (None,)
-            if sees_labels and labeled and study.anomaly_classes is not None:
+            if not given and sees_labels and labeled and study.anomaly_classes is not None:
                 known = [c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal]
             for anomaly in known:
-                settings = {**shared, _NORMAL_CLASS: normal, _KNOWN_CLASS: anomaly, _SEED: seed}
+                classes = {} if given else {_NORMAL_CLASS: normal, _KNOWN_CLASS: anomaly}
+                settings = {**shared, **classes, _SEED: seed}
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
                 experiment = Experiment(subject.dataset, method, kept, quote)
                 yield Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)

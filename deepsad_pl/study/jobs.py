@@ -12,6 +12,7 @@ from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.declared import setting_names
 from deepsad_pl.data import image_folder
+from deepsad_pl.data.scenario import GIVEN_CLASSES
 from deepsad_pl.experiment.identity import hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
 from deepsad_pl.settings.about import MethodAbout, of_method
@@ -134,7 +135,7 @@ class Planner:
         lines = [*_lines(accepted), *(one for one in first if self._has(dataset, method, accepted, one.split("=")[0]))]
         settings = self._composer.settings([f"dataset={dataset}", f"method={method}", *lines])
         scenario = settings["scenario"]
-        gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario["gamma_n"]))
+        gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario.get("gamma_n", 0)))
         # With labeled normals, the number of polluting rows depends on gamma_l for every method.
         sees_labels = not hides_labeled_anomalies(settings["method"]) or gamma_n > 0
 
@@ -144,13 +145,13 @@ class Planner:
         return Subject(
             dataset,
             method,
-            class_names(settings["dataset"]),
+            GIVEN_CLASSES if "given" in scenario else class_names(settings["dataset"]),
             sees_labels,
             scenario,
             chosen,
             has,
             lambda name: self.about(dataset, name),
-            training_classes(settings["dataset"]),
+            None if "given" in scenario else training_classes(settings["dataset"]),
         )
 
     def about(self, dataset: str, method: str) -> MethodAbout:
@@ -199,8 +200,10 @@ class Planner:
         def question(key: str) -> str:
             return suggested(key, names)
 
+        # With given labels nothing is drawn, so the ratios of a study of the paper have no effect.
+        fixed = [key for key in study.fixed if "scenario.given" not in names or not key.startswith("scenario.")]
         variants = {key: (method,) for method in study.methods for key in study.variants.get(method, ())}
-        for key, methods in {**dict.fromkeys((*study.fixed, *study.keys.values()), study.methods), **variants}.items():
+        for key, methods in {**dict.fromkeys((*fixed, *study.keys.values()), study.methods), **variants}.items():
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
                 way_out = question(key) or "choose one that has it"
                 problems[f"study={study.name} sets {key}, which none of its methods has; {way_out}"] = None
