@@ -15,6 +15,7 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
+from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.toy import toy_table
 
 Array = npt.NDArray[Any]
@@ -83,16 +84,9 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     Raises:
         DeepSADError: if a value does not fit float32 then; names the columns.
     """
-    from sklearn import config_context
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
-
-    scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
     x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
-        train, test = _in_handy_units(x_train, x_test)
-        # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
-        train, test = _in_handy_units(train - train[0], test - train[0])
-        parts = scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
+    fitted = Scaling.fit(x_train, "zscore" if scaling == "zscore" else "minmax")
+    parts = fitted.transform(x_train), fitted.transform(x_test)
     wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
     if (columns := np.flatnonzero(wrong[0] + wrong[1])).size:
         named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
@@ -102,16 +96,6 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
             f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
         )
     return parts
-
-
-def _in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
-    """Columns that vary times the power of two, which rounds nothing, that brings their training rows near 1.
-
-    In other units the square of a difference may overflow or vanish.
-    """
-    varies = train.min(axis=0) < train.max(axis=0)
-    exponent = np.where(varies, np.frexp(np.abs(train).max(axis=0))[1], 0)
-    return np.ldexp(train, -exponent), np.ldexp(test, -exponent)
 
 
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:

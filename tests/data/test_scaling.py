@@ -1,10 +1,13 @@
 """Columns of tables in comparable units: right at every magnitude, or refused by column."""
 
+import json
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from tiny_data import table_of, write_table
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
+from deepsad_pl.data.scaling import Method, Scaling
 from deepsad_pl.data.sources import split_rows, standardize, table_source
 from deepsad_pl.experiment.build import load_data
 
@@ -165,3 +169,73 @@ def test_the_real_tables_keep_every_bit_that_they_had(real_data: Path, name: str
     source = table_source(x, y, 0, scaling)
     assert source.x_train.tobytes() == scaler.fit_transform(x[train]).astype(np.float32).tobytes()
     assert source.x_test.tobytes() == scaler.transform(x[test]).astype(np.float32).tobytes()
+
+
+Array = npt.NDArray[Any]
+METHODS: list[Method] = ["zscore", "minmax"]
+
+
+def standardized_before(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array]:
+    """The arithmetic before it was divided into what is learned and what is applied."""
+
+    def in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
+        varies = train.min(axis=0) < train.max(axis=0)
+        exponent = np.where(varies, np.frexp(np.abs(train).max(axis=0))[1], 0)
+        return np.ldexp(train, -exponent), np.ldexp(test, -exponent)
+
+    scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
+    with np.errstate(over="ignore", invalid="ignore"):
+        train, test = in_handy_units(x_train, x_test)
+        train, test = in_handy_units(train - train[0], test - train[0])
+        return scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
+
+
+def table_of_magnitudes(seed: int, order: str) -> tuple[Array, Array]:
+    """Training and test rows whose columns lie between 1e-300 and 1e300, some constant, some nearly."""
+    rng = np.random.default_rng(seed)
+    rows, columns = int(rng.integers(2, 400)), int(rng.integers(1, 40))
+    magnitudes = 10.0 ** rng.uniform(-300, 300, columns)
+    x = (rng.normal(size=(rows + 50, columns)) + rng.choice([0, 1, 1e6, 1e14], columns)) * magnitudes
+    x = np.clip(x, -1e300, 1e300)
+    constant = rng.random(columns) < 0.2
+    x[:, constant] = x[0, constant]
+    x[:, rng.random(columns) < 0.1] = rng.integers(0, 2, (rows + 50, 1))
+    return (np.asfortranarray if order == "F" else np.ascontiguousarray)(x[:rows]), x[rows:]
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("scaling", METHODS)
+def test_fit_and_transform_have_the_bits_of_the_arithmetic_in_one_piece(scaling: Method, order: str, seed: int) -> None:
+    train, test = table_of_magnitudes(seed, order)
+    expected = standardized_before(train, test, scaling)
+    found = standardize(train, test, scaling)
+    assert [part.tobytes() for part in found] == [part.tobytes() for part in expected]
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("scaling", METHODS)
+def test_a_scaling_survives_json_to_the_bit(scaling: Method, seed: int) -> None:
+    train, test = table_of_magnitudes(seed, "C")
+    fitted = Scaling.fit(train, scaling)
+    again = Scaling.from_dict(json.loads(json.dumps(fitted.as_dict())))
+    assert again == fitted
+    assert again.transform(test).tobytes() == fitted.transform(test).tobytes()
+
+
+@pytest.mark.parametrize("scaling", METHODS)
+def test_rows_scaled_in_pieces_and_columns_fitted_alone_have_the_same_bits(scaling: Method) -> None:
+    train, test = table_of_magnitudes(3, "F")
+    fitted = Scaling.fit(train, scaling)
+    assert Scaling.beside([Scaling.fit(train[:, [i]], scaling) for i in range(train.shape[1])]) == fitted
+    pieces = [fitted.transform(np.ascontiguousarray(test[i : i + 7])) for i in range(0, len(test), 7)]
+    assert np.concatenate(pieces).tobytes() == fitted.transform(test).tobytes()
+
+
+def test_transform_leaves_nan_and_what_does_not_fit_to_the_caller_and_its_argument_alone() -> None:
+    x = np.array([[np.nan, 1e300], [0.5, 1.0]])
+    before = x.copy()
+    found = Scaling.fit(np.array([[0.0, 0.0], [1.0, 1.0]]), "minmax").transform(x)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(np.array([[np.nan, np.inf], [0.5, 1.0]]), nan_ok=True)
+    assert np.array_equal(x, before, equal_nan=True)
