@@ -71,8 +71,6 @@ def numbers_in(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.ND
     Returns:
         Values, float64 (N,), NaN where there is none; and where a cell holds something else than a number, bool (N,).
     """
-    if isinstance(cells.dtype, pd.CategoricalDtype):
-        cells = cells.astype(cells.dtype.categories.dtype)
     if pd.api.types.is_numeric_dtype(cells.dtype):
         return cells.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(cells), dtype=bool)
     text = _without_missing_words(text_in(cells))

@@ -96,7 +96,7 @@ def test_what_no_training_row_has_is_counted_and_what_cannot_be_read_is_named() 
     assert encoded.x[3] == pytest.approx([0, 0, 1, 0, 0, 0, 0, 1, 0])
 
 
-@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e999", "1,5", "0x1F", "1_000", "nan(x)", math.inf])
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e999", "1,5", "0x1F", "1_000", "\u0661", "nan(x)", math.inf])
 def test_what_is_no_finite_number_is_unreadable(cell: object) -> None:
     columns = TableColumns.fit(pd.DataFrame({"a": [1.0, 2.0]}), scaling="zscore")
     for others in ([], ["x"], [None, "+2"]):
@@ -178,7 +178,9 @@ def test_dates_in_types_of_their_own_and_as_whole_numbers_are_refused(cells: Any
     assert problem.startswith("column 'when' holds dates or times, such as '")
 
 
-@pytest.mark.parametrize("cells", [["1.2.3", "1.10.2"], ["10-20", "20-30"], [20240131, 20241331], ["3/4", "5/8"]])
+@pytest.mark.parametrize(
+    "cells", [["1.2.3", "1.10.2"], ["10-20", "20-30"], [20240131, 20241331], [20240131] * 2, ["3/4", "5/8"]]
+)
 def test_versions_ranges_and_other_numbers_are_no_dates(cells: list[object]) -> None:
     TableColumns.fit(pd.DataFrame({"a": cells}), scaling="zscore")
 

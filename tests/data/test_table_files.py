@@ -93,6 +93,15 @@ def test_standard_input_is_csv_on_a_stream_of_text_that_stays_open(monkeypatch: 
     assert plain(chunk) == EXPECTED
 
 
+def test_cells_with_line_breaks_across_blocks_and_a_byte_order_mark_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_files, "_BLOCK_BYTES", 100)
+    cells = [f"one\n{i}\n\ntwo" for i in range(200)]
+    path = write(tmp_path / "a.csv", "\ufeffa,b\n" + "".join(f'"{cell}",{i}\n' for i, cell in enumerate(cells)))
+    assert plain(read_table([path])) == {"a": cells, "b": [float(i) for i in range(200)]}
+
+
 def test_columns_are_chosen_in_the_order_asked_for(tmp_path: Path) -> None:
     for name in ("a.csv", "a.parquet"):
         path = write_as(tmp_path, name)
