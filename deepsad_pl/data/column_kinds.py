@@ -18,7 +18,6 @@ MOST_CATEGORIES = 100
 # Nor is text whose cells are nearly all different, which few rows cannot tell.
 NEARLY_UNIQUE_SHARE, NEARLY_UNIQUE_ROWS = 0.5, 20
 
-
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?"
 _ZONE = r" ?(z|utc|[+-]\d{2}:?\d{2})"
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"

@@ -57,6 +57,8 @@ def read_table(
     """
     if not paths:
         raise DeepSADError("no file is given; name at least one table")
+    if STANDARD_INPUT in map(str, paths):
+        raise DeepSADError(f"{STANDARD_INPUT} is standard input, which can only be read in chunks; name a file")
     wanted = None if columns is None else list(columns)
     as_text = {*text}
     while True:

@@ -262,6 +262,8 @@ def test_a_missing_file_a_folder_and_a_missing_column_are_errors(tmp_path: Path)
         next(table_chunks(tmp_path / "b.csv"))
     with pytest.raises(DeepSADError, match="no file is given"):
         read_table([])
+    with pytest.raises(DeepSADError, match="- is standard input, which can only be read in chunks; name a file"):
+        read_table(["-"])
     path = write_as(tmp_path, "c.csv")
     with pytest.raises(DeepSADError) as caught:
         read_table([path], ["sizes", "weight", "ok"])
