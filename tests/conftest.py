@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 # Tests run side by side: one thread each, also in the processes that they start.
 os.environ["OMP_NUM_THREADS"] = "1"
+# The server that forks must have a single thread, but the allocator of pyarrow would start one.
+os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
 # What a script starts in the background ignores Ctrl-C, and so would all the processes under test.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,125 @@
+"""Cells of a table as numbers or as text, alike for every file format and whatever their neighbors are."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# What pandas, too, takes for a missing number. In a column of text only the empty cell is missing: NA may be a name.
+MISSING_WORDS = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
+    *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+# A column must hold one of these pairs, in capital or small letters, to be boolean.
+BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"))
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE)
+
+_BOOLEANS = {word: float(i) for pair in (*BOOLEAN_PAIRS, ("0", "1")) for i, word in enumerate(pair)}
+
+Arrow = Any
+
+
+def numbers_or_text(cells: Arrow) -> Arrow:
+    """Arrow text as float64 if each cell is a number or missing, and as trimmed text otherwise.
+
+    Args:
+        cells: an arrow array of text; a missing cell is null, empty, or one of ``MISSING_WORDS``.
+
+    Returns:
+        An arrow array of float64, correctly rounded, with null or NaN for missing; or that of :func:`trimmed`.
+    """
+    try:
+        return _parsed(cells)
+    except pa.ArrowInvalid:
+        text = trimmed(cells)
+    try:
+        return _parsed(_without_missing_words(text))
+    except pa.ArrowInvalid:
+        return text
+
+
+def trimmed(cells: Arrow) -> Arrow:
+    """Arrow text without white space around it; an empty cell is null."""
+    text = pc.utf8_trim_whitespace(cells)
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+
+
+def text_in(cells: "pd.Series[Any]") -> Arrow:
+    """The cells as a user would type them.
+
+    Returns:
+        An arrow array of text, trimmed; null for missing ones.
+    """
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        cells = cells.astype(cells.dtype.categories.dtype)
+    if not isinstance(cells.dtype, pd.StringDtype):
+        cells = cells.astype(object).map(shown, na_action="ignore")
+    array = pa.array(cells, from_pandas=True)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return trimmed(array.cast(pa.large_string()))
+
+
+def numbers_in(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The cells as numbers.
+
+    Returns:
+        Values, float64 (N,), NaN where there is none; and where a cell holds something else than a number, bool (N,).
+    """
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        return cells.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(cells), dtype=bool)
+    text = _without_missing_words(text_in(cells))
+    try:
+        values: npt.NDArray[np.float64] = _parsed(text).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return _coded(text, lambda spelling: float(spelling) if _NUMBER.fullmatch(spelling) else None)
+    return values, np.isnan(values) & text.is_valid().to_numpy(zero_copy_only=False)
+
+
+def as_booleans(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Boolean cells, or text of ``BOOLEAN_PAIRS``, or 0 and 1, as numbers.
+
+    Returns:
+        0 or 1, float64 (N,), NaN where there is none; and where a cell holds something else, bool (N,).
+    """
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        unreadable = ~(np.isnan(numbers) | np.isin(numbers, (0, 1)))
+        return np.where(unreadable, np.nan, numbers), unreadable
+    return _coded(_without_missing_words(text_in(cells)), lambda spelling: _BOOLEANS.get(spelling.lower()))
+
+
+def shown(cell: object) -> str:
+    """A cell as a user would type it: 3 for 3.0."""
+    if isinstance(cell, float | np.floating) and float(cell).is_integer() and abs(float(cell)) < 2**53:
+        return str(int(cell))
+    return str(cell)
+
+
+def _parsed(text: Arrow) -> Arrow:
+    # A cast that fails is slow, for it tells of every cell; most text shows in the first ones.
+    text.slice(0, 64).cast(pa.float64())
+    return text.cast(pa.float64())
+
+
+def _without_missing_words(text: Arrow) -> Arrow:
+    missing = pc.is_in(text, value_set=pa.array(MISSING_WORDS, text.type))
+    return pc.if_else(missing, pa.scalar(None, text.type), text)
+
+
+def _coded(
+    text: Arrow, value_of: Callable[[str], float | None]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The value of each spelling in each cell that has it, and where there is none for a cell that is not null."""
+    coded = text.dictionary_encode()
+    found = [value_of(spelling) for spelling in coded.dictionary.to_pylist()]
+    # One more for missing cells, whose code is -1.
+    values = np.array([np.nan if value is None else value for value in found] + [np.nan])
+    unreadable = np.array([value is None for value in found] + [False])
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return values[codes], unreadable[codes]

@@ -1,0 +1,284 @@
+"""Encode the columns of a table as numbers in comparable units, as the training rows say."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.compute as pc
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of
+from deepsad_pl.data.scaling import Method, Scaling
+from deepsad_pl.data.table_cells import as_booleans, numbers_in, shown, text_in
+
+# Encoded at a time: what is between cells and the result stays in the processor's cache.
+_ROWS_A_BLOCK = 8192
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the training rows say of one column.
+
+    Attributes:
+        name: of the column.
+        kind: ``number``, ``boolean`` or ``category``.
+        missing: whether training rows had empty cells; these get an output column of their own.
+        fill: for an empty cell: the median of the training rows; 0 for categories, where it plays no role.
+        categories: the different texts of the training rows, sorted; none for other kinds.
+    """
+
+    name: str
+    kind: Kind
+    missing: bool
+    fill: float = 0.0
+    categories: tuple[str, ...] = ()
+
+
+class OutputColumn(NamedTuple):
+    """Where an encoded column comes from.
+
+    Attributes:
+        column: of the table.
+        label: the column's name, or such as ``color=red``, ``color is missing``, ``age is missing``.
+    """
+
+    column: str
+    label: str
+
+
+class Unreadable(NamedTuple):
+    """A cell that keeps its row from being encoded.
+
+    Attributes:
+        row: position in the frame, from 0.
+        column: name.
+        cell: as it is spelled.
+    """
+
+    row: int
+    column: str
+    cell: str
+
+
+@dataclass
+class Encoded:
+    """Rows as a network takes them, and what was unusual about them.
+
+    Attributes:
+        x: float32, shape (n, width); all NaN in a row with an unreadable cell.
+        unreadable: by row, then by column.
+        unknown: cells with a category that no training row has, which are all zeros; by column, where there are any.
+        missing: empty cells where no training row has one; a number is filled with the median, a category is all
+            zeros; by column, where there are any.
+    """
+
+    x: npt.NDArray[np.float32]
+    unreadable: list[Unreadable] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """How rows of a table are encoded.
+
+    The output has the scaled numbers and booleans first, in the order of the training table. Then each column, in the
+    same order, adds what it has of: one column (0 or 1) for each category, and one that says that the cell is empty.
+
+    Attributes:
+        columns: of the training table, in its order.
+        scaling: of its numbers and booleans, fitted after empty cells were filled.
+    """
+
+    columns: tuple[Column, ...]
+    scaling: Scaling | None
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame, *, scaling: Method) -> Self:
+        """Learn the encoding from training rows.
+
+        Args:
+            frame: the training rows, features alone; see :func:`deepsad_pl.data.column_kinds.kind_of` for the kinds
+                of columns.
+            scaling: ``zscore`` or ``minmax``.
+
+        Raises:
+            DeepSADError: if there is no row or no column, or columns cannot be learned from; names all of them.
+        """
+        if not len(frame) or not len(frame.columns):
+            raise DeepSADError(
+                f"the table has {len(frame)} training rows and {len(frame.columns)} columns to learn from; at least "
+                "one of each is needed"
+            )
+        columns: list[Column] = []
+        scalings: list[Scaling] = []
+        problems: list[str] = []
+        for name, cells in _named(frame):
+            try:
+                kind = kind_of(name, cells)
+            except NoFeatureError as problem:
+                problems.append(str(problem))
+                continue
+            if kind == "category":
+                text = text_in(cells)
+                categories = tuple(sorted(pc.unique(text).drop_null().to_pylist()))
+                columns.append(Column(name, kind, text.null_count > 0, categories=categories))
+                continue
+            numbers = _numbers(kind, cells)[0]
+            empty = np.isnan(numbers)
+            fill = _median(numbers[~empty])
+            columns.append(Column(name, kind, bool(empty.any()), fill))
+            scalings.append(Scaling.fit(np.where(empty, fill, numbers)[:, None], scaling))
+        if problems:
+            raise DeepSADError(*problems)
+        return cls(tuple(columns), Scaling.beside(scalings) if scalings else None)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the training table, in its order."""
+        return [column.name for column in self.columns]
+
+    @property
+    def text(self) -> list[str]:
+        """Columns that must be read as they are spelled, so that the categories 1 and 01 stay two."""
+        return [column.name for column in self.columns if column.kind != "number"]
+
+    @property
+    def width(self) -> int:
+        """How many columns the encoded rows have."""
+        return len(self.sources)
+
+    @cached_property
+    def sources(self) -> tuple[OutputColumn, ...]:
+        """Where each encoded column comes from."""
+        scaled = [OutputColumn(column.name, column.name) for column in self._scaled]
+        added = []
+        for column in self.columns:
+            added += [OutputColumn(column.name, f"{column.name}={category}") for category in column.categories]
+            added += [OutputColumn(column.name, f"{column.name} is missing")] * column.missing
+        return (*scaled, *added)
+
+    @cached_property
+    def _scaled(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.kind != "category")
+
+    def column_problems(self, frame_columns: Collection[str], known: Collection[str] = ()) -> list[str]:
+        """What keeps a table with these columns from being encoded: one sentence a column that is missing or surplus.
+
+        Args:
+            frame_columns: in any order.
+            known: columns that may be there beside those of the training table.
+        """
+        problems = []
+        names = {*self.names}
+        for name in self.names:
+            if name not in frame_columns:
+                guess = suggested(name, sorted({*frame_columns} - names))
+                problems.append(f"the training table's column {name!r} is missing; {guess or 'add it'}")
+        surplus = [name for name in frame_columns if name not in names and name not in known]
+        problems += [f"column {name!r} was not in the training table; leave it out" for name in surplus]
+        return problems
+
+    def transform(self, frame: pd.DataFrame) -> Encoded:
+        """Encode rows.
+
+        Args:
+            frame: with the columns of the training table, in any order; others are ignored.
+
+        Raises:
+            DeepSADError: if a column is missing.
+        """
+        series = dict(_named(frame))
+        if problems := self.column_problems(series, known=series):
+            raise DeepSADError(*problems)
+        encoded = Encoded(np.zeros((len(frame), self.width), dtype=np.float32))
+        for first in range(0, len(frame), _ROWS_A_BLOCK):
+            block = {name: series[name].iloc[first : first + _ROWS_A_BLOCK] for name in self.names}
+            self._encode(block, first, encoded)
+        return encoded
+
+    def _encode(self, block: Mapping[str, "pd.Series[Any]"], first: int, encoded: Encoded) -> None:
+        """Encode some rows into those of the result from ``first`` on."""
+        rows = len(block[self.names[0]])
+        x = encoded.x[first : first + rows]
+        numbers = np.empty((rows, len(self._scaled)))
+        wrong = np.zeros(numbers.shape, dtype=bool)
+        at, into = 0, len(self._scaled)
+        for column in self.columns:
+            cells = block[column.name]
+            if column.kind == "category":
+                unknown, empty = _one_hot(cells, column.categories, x[:, into : into + len(column.categories)])
+                _count(encoded.unknown, column.name, unknown)
+                into += len(column.categories)
+            else:
+                values, wrong[:, at] = _numbers(column.kind, cells)
+                empty = np.isnan(values) & ~wrong[:, at]
+                values = np.where(empty, column.fill, values)
+                numbers[:, at] = values
+                at += 1
+            if column.missing:
+                x[:, into] = empty
+                into += 1
+            else:
+                _count(encoded.missing, column.name, int(empty.sum()))
+        if self.scaling is not None:
+            scaled = self.scaling.transform(numbers)
+            wrong |= ~np.isfinite(scaled)
+            x[:, : scaled.shape[1]] = scaled
+        for row, j in np.argwhere(wrong).tolist():
+            name = self._scaled[j].name
+            encoded.unreadable.append(Unreadable(first + row, name, shown(block[name].iloc[row])))
+        x[wrong.any(axis=1)] = np.nan
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON keeps exactly."""
+        columns = [{**vars(column), "categories": list(column.categories)} for column in self.columns]
+        return {"columns": columns, "scaling": None if self.scaling is None else self.scaling.as_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The encoding that :meth:`as_dict` wrote."""
+        columns = (Column(**{**column, "categories": tuple(column["categories"])}) for column in values["columns"])
+        scaling = values["scaling"]
+        return cls(tuple(columns), None if scaling is None else Scaling.from_dict(scaling))
+
+
+def _named(frame: pd.DataFrame) -> Iterator[tuple[str, "pd.Series[Any]"]]:
+    return ((str(name), cells) for name, cells in frame.items())
+
+
+def _numbers(kind: Kind, cells: "pd.Series[Any]") -> tuple[Numbers, npt.NDArray[np.bool_]]:
+    return as_booleans(cells) if kind == "boolean" else numbers_in(cells)
+
+
+def _median(values: Numbers) -> float:
+    with np.errstate(over="ignore"):
+        median = np.median(values)
+    # The sum of the two in the middle may be too large.
+    return float(median if np.isfinite(median) else 2 * np.median(values / 2))
+
+
+def _one_hot(
+    cells: "pd.Series[Any]", categories: Sequence[str], into: npt.NDArray[np.float32]
+) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Set the 1 of each row with a known category; returns how many are unknown, and which cells are empty."""
+    coded = text_in(cells).dictionary_encode()
+    place = {category: i for i, category in enumerate(categories)}
+    # Of each spelling here; one more for empty cells, whose code is -1.
+    places = np.array([place.get(spelling, -1) for spelling in coded.dictionary.to_pylist()] + [-2])
+    found = places[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    rows = np.flatnonzero(found >= 0)
+    into[rows, found[rows]] = 1
+    return int((found == -1).sum()), found == -2
+
+
+def _count(counts: dict[str, int], name: str, more: int) -> None:
+    if more:
+        counts[name] = counts.get(name, 0) + more

@@ -1,0 +1,402 @@
+"""Read tables from files: CSV, TSV, Parquet, NumPy and MATLAB, whole or in chunks of rows."""
+
+import csv
+import gzip
+import io
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.data.table_cells import Arrow, numbers_or_text, trimmed
+
+STANDARD_INPUT = "-"
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz", ".mat")
+ROWS_A_CHUNK = 65536
+# Of CSV at a time, of which arrow reads 32 ahead. A row must fit into it, so it is longer if the names are so long.
+_BLOCK_BYTES, _BLOCK_NAMES = 1 << 20, 64
+_LONGEST_HEADER = 16 << 20
+# Beginnings of files that are no text, with what they are.
+_MAGIC = {
+    b"PAR1": "is a Parquet file, which is read if it is named .parquet",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet; export it as CSV",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet of Excel; export it as CSV",
+    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
+}
+
+
+def read_table(
+    paths: Sequence[str | Path], columns: Sequence[str] | None = None, *, text: Collection[str] = ()
+) -> pd.DataFrame:
+    """Read files with the same columns as one table, in their order.
+
+    Args:
+        paths: names end in one of ``SUFFIXES``. CSV and TSV are UTF-8 with column names in the first row. A
+            ``.npz`` or ``.mat`` file has X (N, D), read as columns x0, x1, ..., and may have y (N,), read as column y.
+        columns: to read, in this order; None reads all, in the order of the first file.
+        text: columns whose cells stay as they are spelled, such as 007, 1e3 or NA: names, labels.
+
+    Returns:
+        A frame with the index 0, 1, ...: a column of CSV is float64 if each cell is a number or missing (see
+        ``MISSING_WORDS``), and text otherwise, trimmed, with an empty cell as NA; other formats keep their types.
+
+    Raises:
+        DeepSADError: if a file is missing or cannot be read, if the files have no rows, or if their columns differ.
+    """
+    if not paths:
+        raise DeepSADError("no file is given; name at least one table")
+    if STANDARD_INPUT in map(str, paths):
+        raise DeepSADError(f"{STANDARD_INPUT} is standard input, which can only be read in chunks; name a file")
+    wanted = None if columns is None else list(columns)
+    as_text = {*text}
+    while True:
+        batches: list[Arrow] = []
+        for path in map(Path, paths):
+            for batch in _batches(path, columns, as_text, ROWS_A_CHUNK, None):
+                wanted = batch.schema.names if wanted is None else wanted
+                if {*batch.schema.names} != {*wanted}:
+                    raise DeepSADError(_difference(path, batch.schema.names, Path(paths[0]), wanted))
+                batches.append(batch)
+        assert wanted is not None
+        found = {name: _common_type({batch.schema.field(name).type for batch in batches}) for name in wanted}
+        mixed = {name for name, kind in found.items() if kind is None}
+        if not mixed:
+            break
+        # Numbers in one part and text in another: what was parsed as numbers has lost its spelling.
+        as_text |= mixed
+    if not sum(batch.num_rows for batch in batches):
+        raise DeepSADError(f"{', '.join(map(str, paths))} has column names but no rows; add rows")
+    schema = pa.schema(list(found.items()))
+    table = pa.Table.from_batches([batch.select(wanted).cast(schema) for batch in batches], schema)
+    batches.clear()
+    return _as_frame(table)
+
+
+def table_chunks(
+    path: str | Path,
+    rows: int = ROWS_A_CHUNK,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str] = (),
+    stream: TextIO | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Read a table in chunks, in memory bounded by the chunk; ``.npz`` and ``.mat`` files are read whole.
+
+    Args:
+        path: see :func:`read_table`; ``-`` reads CSV from ``stream``.
+        rows: of every chunk but the last, at least 1.
+        columns: see :func:`read_table`.
+        text: see :func:`read_table`. The type of another column of CSV may differ from chunk to chunk.
+        stream: of text; None means standard input.
+
+    Yields:
+        Frames as those of :func:`read_table`, whose indices go on from chunk to chunk. A table without rows is one
+        frame without rows.
+
+    Raises:
+        DeepSADError: when it is first asked for a chunk, if the file is missing or its columns are wrong; later, if
+            it cannot be read to its end.
+    """
+    first = 0
+    for batch in _batches(Path(path), columns, text, rows, stream):
+        frame = _as_frame(pa.Table.from_batches([batch]))
+        frame.index = pd.RangeIndex(first, first + len(frame))
+        first += len(frame)
+        yield frame
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns, without its rows; ``.npz`` and ``.mat`` files are read whole.
+
+    Raises:
+        DeepSADError: if the file is missing or cannot be read, or its columns have no names of their own.
+    """
+    with _told(path), _opened(path, None) as (names, _, _):
+        _check_names(path, names, None)
+        return names
+
+
+def _as_frame(table: Arrow) -> pd.DataFrame:
+    kinds = {pa.large_string(): pd.StringDtype("pyarrow"), pa.bool_(): pd.BooleanDtype()}
+    # Column by column: what is converted is given back before the next one.
+    return cast(
+        pd.DataFrame,
+        table.to_pandas(types_mapper=kinds.get, date_as_object=False, split_blocks=True, self_destruct=True),
+    )
+
+
+def _common_type(kinds: set[Arrow]) -> Arrow | None:
+    """The type of a column whose parts have these; None for what only text can hold."""
+    kinds = kinds - {pa.null()}
+    if len(kinds) < 2:
+        return next(iter(kinds), pa.float64())
+    return pa.float64() if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds) else None
+
+
+def _difference(path: Path, names: list[str], first: Path, wanted: list[str]) -> str:
+    parts = [("lacks", [name for name in wanted if name not in names])]
+    parts += [("has", [name for name in names if name not in wanted])]
+    told = " and ".join(f"{verb} {_listed(which)}" for verb, which in parts if which)
+    return f"{path} has other columns than {first}: it {told}; give tables with the same columns"
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+def _batches(
+    path: Path, columns: Sequence[str] | None, text: Collection[str], rows: int, stream: TextIO | None
+) -> Iterator[Arrow]:
+    """Typed record batches of so many rows, the last one of fewer; at least one."""
+    with _told(path), _opened(path, stream) as (names, untyped, is_csv):
+        _check_names(path, names, columns)
+        wanted = names if columns is None else list(columns)
+        none = True
+        for batch in _of_rows(untyped(wanted, rows), rows):
+            none = False
+            yield _typed(path, batch.select(wanted), text, is_csv)
+        if none:
+            yield pa.RecordBatch.from_arrays([pa.nulls(0)] * len(wanted), names=wanted)
+
+
+def _of_rows(batches: Iterator[Arrow], rows: int) -> Iterator[Arrow]:
+    pending: list[Arrow] = []
+    count = 0
+    for batch in batches:
+        pending.append(batch)
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.Table.from_batches(pending)
+            yield from table.slice(0, rows).combine_chunks().to_batches()
+            pending, count = table.slice(rows).to_batches(), count - rows
+    if count:
+        yield from pa.Table.from_batches(pending).combine_chunks().to_batches()
+
+
+def _typed(path: Path, batch: Arrow, text: Collection[str], is_csv: bool) -> Arrow:
+    arrays = []
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        kind = array.type
+        if pa.types.is_dictionary(kind):
+            array = array.dictionary_decode()
+            kind = array.type
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if name in text or is_text:
+            try:
+                array = array.cast(pa.large_string())
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DeepSADError(
+                    f"{path} has cells of type {kind} in column {name!r}, not text; convert it"
+                ) from error
+            array = numbers_or_text(array) if is_csv and name not in text else trimmed(array)
+        elif pa.types.is_decimal(kind):
+            array = array.cast(pa.float64())
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _check_names(path: Path, names: list[str], columns: Sequence[str] | None) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DeepSADError(f"{path} has several columns named {_listed(repeated)}; give each column a name of its own")
+    problems = []
+    for name in columns or ():
+        if name not in names:
+            guess = suggested(name, names) or f"it has {_listed(names)}"
+            problems.append(f"{path} has no column {name!r}; {guess}")
+    if problems:
+        raise DeepSADError(*problems)
+
+
+# The names of the columns, what gives the batches of some columns, and whether all their cells are text.
+_Opened = tuple[list[str], Callable[[list[str], int], Iterator[Arrow]], bool]
+
+
+@contextmanager
+def _opened(path: Path, stream: TextIO | None) -> Iterator[_Opened]:
+    if str(path) == STANDARD_INPUT:
+        with _open_csv(path, _BytesOf(stream or sys.stdin), ",") as opened:
+            yield opened
+        return
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES):
+        raise DeepSADError(f"{path} is none of the tables that can be read: {', '.join(SUFFIXES)}; convert it")
+    if not path.exists():
+        raise DeepSADError(f"{path} does not exist; check the path")
+    if path.is_dir():
+        raise DeepSADError(f"{path} is a folder; name a file in it")
+    if not path.stat().st_size:
+        raise DeepSADError(f"{path} is empty; a table needs column names and rows")
+    if name.endswith(".parquet"):
+        with pa.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            yield (
+                file.schema_arrow.names,
+                lambda columns, rows: file.iter_batches(batch_size=rows, columns=columns),
+                False,
+            )
+    elif name.endswith((".npz", ".mat")):
+        yield _opened_arrays(path)
+    else:
+        with (
+            path.open("rb") as raw,
+            _open_csv(path, raw, "," if name.removesuffix(".gz").endswith(".csv") else "\t") as opened,
+        ):
+            yield opened
+
+
+@contextmanager
+def _open_csv(path: Path, raw: io.RawIOBase | io.BufferedReader, delimiter: str) -> Iterator[_Opened]:
+    file: Any = io.BufferedReader(cast(io.RawIOBase, raw))
+    if file.peek(2)[:2] == b"\x1f\x8b":
+        file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)))
+    names = _header(path, file, delimiter)
+
+    def batches(columns: list[str], rows: int) -> Iterator[Arrow]:
+        if not file.peek(1):
+            return
+        # One thread: with several an error does not tell the row.
+        block = max(_BLOCK_BYTES, _BLOCK_NAMES * sum(map(len, names)))
+        reader = pa.csv.open_csv(
+            file,
+            read_options=pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=False),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()), include_columns=columns
+            ),
+        )
+        with reader:
+            yield from reader
+
+    yield names, batches, True
+
+
+def _header(path: Path, file: Any, delimiter: str) -> list[str]:
+    """The column names; reads no further than their row."""
+    start = file.peek(4)
+    if not start:
+        raise DeepSADError(f"{path} is empty; a table needs column names and rows")
+    for magic, told in _MAGIC.items():
+        if start.startswith(magic):
+            raise DeepSADError(f"{path} {told}")
+
+    def lines() -> Iterator[str]:
+        encoding = "utf-8-sig"
+        while line := file.readline(_LONGEST_HEADER):
+            if b"\0" in line or len(line) == _LONGEST_HEADER:
+                raise DeepSADError(f"{path} is no text, or its first row never ends; export the table as CSV")
+            yield line.decode(encoding)
+            encoding = "utf-8"
+
+    cells = next((row for row in csv.reader(lines(), delimiter=delimiter) if row), [])
+    names = [cell.strip() or f"Unnamed: {i}" for i, cell in enumerate(cells)]
+    if not any(cell.strip() for cell in cells):
+        raise DeepSADError(f"{path} has no column names in its first row; put a row of names first")
+    if all(_is_number(cell) for cell in cells):
+        raise DeepSADError(
+            f"{path} has no column names: its first row holds numbers alone ({_listed(cells, 5)}); put a row of names "
+            "first, such as x0, x1, ..."
+        )
+    if len(names) == 1 and (other := next((d for d in (";", "\t", "|", ",") if d in names[0]), None)):
+        raise DeepSADError(
+            f"{path} has one column, named {names[0][:80]!r}, whose cells seem to be divided by {other!r}; write "
+            "commas in a .csv and tabs in a .tsv"
+        )
+    return names
+
+
+def _is_number(cell: str) -> bool:
+    return bool(pa.types.is_floating(numbers_or_text(pa.array([cell])).type))
+
+
+def _opened_arrays(path: Path) -> _Opened:
+    """``X`` and, where there is one, ``y`` of a ``.npz`` or ``.mat`` file."""
+    if path.suffix.lower() == ".mat":
+        from scipy.io import loadmat
+
+        content: dict[str, Any] = loadmat(str(path))
+    else:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {key: archive[key] for key in archive.files}
+    x, y = content.get("X"), content.get("y")
+    if x is None:
+        keys = [key for key in content if not key.startswith("__")]
+        raise DeepSADError(f"{path} has no X, but {_listed(keys)}; save the table as X (N, D), its labels as y (N,)")
+    if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in "biuf" or 0 in x.shape:
+        raise DeepSADError(f"{path} holds X {_array_told(x)}; save it as numbers (N, D) with rows and columns")
+    table = {f"x{i}": x[:, i] for i in range(x.shape[1])}
+    if y is not None:
+        if (
+            not isinstance(y, np.ndarray)
+            or y.dtype.kind not in "biufU"
+            or not y.size == max(y.shape, default=1) == len(x)
+        ):
+            raise DeepSADError(f"{path} holds y {_array_told(y)}; save one label for each of the {len(x)} rows of X")
+        table["y"] = y.ravel()
+
+    def batches(columns: list[str], rows: int) -> Iterator[Arrow]:
+        for first in range(0, len(x), rows):
+            parts = [np.ascontiguousarray(table[name][first : first + rows]) for name in columns]
+            yield pa.RecordBatch.from_arrays([pa.array(part) for part in parts], names=columns)
+
+    return list(table), batches, False
+
+
+def _array_told(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"of shape {value.shape} and type {value.dtype}"
+    return f"as a {type(value).__name__}"
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever a reader says of a wrong file is one sentence with its name."""
+    try:
+        yield
+    except (DeepSADError, MemoryError):
+        raise
+    except Exception as error:  # each reader raises kinds of its own on damaged files
+        message = " ".join(str(error).split())
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in message:
+            raise DeepSADError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        if ragged := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", message):
+            row, expected, found, start = ragged.groups()
+            raise DeepSADError(
+                f"{path} has {found} cells under {expected} column names in row {row} below these: {start[:80]!r}; "
+                "correct the row, and put a cell that holds the separator into double quotes"
+            ) from error
+        raise DeepSADError(
+            f"{path} cannot be read ({type(error).__name__}: {message[:200]}); replace it by a sound file"
+        ) from error
+
+
+class _BytesOf(io.RawIOBase):
+    """The bytes of a stream of text, which stays open."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            below = getattr(self._stream, "buffer", None)
+            self._left = self._stream.read(len(buffer)).encode() if below is None else below.read1(len(buffer))
+        part = self._left[: len(buffer)]
+        buffer[: len(part)] = part
+        self._left = self._left[len(part) :]
+        return len(part)

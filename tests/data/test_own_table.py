@@ -1,0 +1,161 @@
+"""``dataset=table``: whose rows train, whose are tested, with which labels and truth, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from own_tables import parts
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.own_table import class_names, column_count, own_table, table_problems
+from deepsad_pl.data.sources import Source
+from deepsad_pl.data.table_columns import TableColumns
+
+MARKED = {"label": "quality", "normal": ["ok"], "anomaly": ["scrap"], "id": "part"}
+
+
+def load(frame: pd.DataFrame, folder: Path, *, given: bool = True, seed: int = 0, **settings: Any) -> Source:
+    path = folder / "parts.csv"
+    frame.to_csv(path, index=False)
+    return own_table(str(path), given=given, seed=seed, **{**MARKED, **settings})
+
+
+def test_without_truth_all_rows_train_and_are_scored(tmp_path: Path) -> None:
+    frame = parts().drop(columns="truth")
+    source = load(frame, tmp_path)
+    assert source.x_train.shape == source.x_test.shape == (400, 4 + 1 + 1 + 3)
+    assert source.x_train is source.x_test
+    expected = frame["quality"].map({"ok": 1, "scrap": -1, "": 0})
+    assert source.semi_y_train is not None and source.semi_y_train.tolist() == expected.tolist()
+    assert source.labels_test.tolist() == [-1] * 400
+    assert source.ids_test is not None and source.ids_test.tolist() == frame["part"].tolist()
+
+
+def test_with_truth_a_stratified_part_is_split_off_by_the_seed(tmp_path: Path) -> None:
+    frame = parts()
+    found = [load(frame, tmp_path, truth="truth", train_share=0.7, seed=seed) for seed in (0, 0, 1)]
+    bad = frame["truth"].eq("scrap").to_numpy()
+    for source in found:
+        assert (len(source.x_train), len(source.x_test)) == (280, 120)
+        assert source.labels_test.sum() == pytest.approx(0.3 * bad.sum(), abs=1)
+        assert source.ids_test is not None
+        rows = [int(name[1:]) for name in source.ids_test]
+        assert source.labels_test.tolist() == bad[rows].astype(int).tolist()
+        assert source.semi_y_train is not None
+        labels = frame["quality"].drop(index=rows).map({"ok": 1, "scrap": -1, "": 0})
+        assert source.semi_y_train.tolist() == labels.tolist()
+    first, again, other = (source.ids_test.tolist() for source in found if source.ids_test is not None)
+    assert first == again != other
+
+
+def test_only_training_rows_say_how_columns_are_encoded(tmp_path: Path) -> None:
+    frame = parts()
+    first = load(frame, tmp_path, truth="truth")
+    assert first.ids_test is not None
+    tested = frame["part"].isin(first.ids_test.tolist())
+    changed = frame.copy()
+    changed.loc[tested, "sensor_0"] = 1e6
+    changed.loc[tested, "machine"] = "Z"
+    second = load(changed, tmp_path, truth="truth")
+    assert np.array_equal(first.x_train, second.x_train)
+    used = frame.loc[~tested].drop(columns=["part", "quality", "truth"])
+    columns = TableColumns.fit(used, scaling="zscore")
+    assert np.array_equal(first.x_train, columns.transform(used).x)
+
+
+def test_truth_may_be_the_column_of_the_labels(tmp_path: Path) -> None:
+    source = load(parts().drop(columns="truth"), tmp_path, truth="quality")
+    assert sorted(set(source.labels_test.tolist())) == [-1, 0, 1]
+    assert (source.labels_test == 1).sum() == 4
+
+
+def test_test_rows_of_a_file_of_their_own(tmp_path: Path) -> None:
+    tested = parts(60, scrap=1, good=1, seed=1)
+    tested.loc[:4, "machine"] = "new"
+    # Columns in another order, and without the labels of training.
+    tested[["truth", "machine", "sensor_3", "sensor_0", "checked", "sensor_1", "sensor_2", "part"]].to_csv(
+        tmp_path / "test.csv", index=False
+    )
+    source = load(parts(), tmp_path, truth="truth", test_path=str(tmp_path / "test.csv"), drop=[])
+    assert (len(source.x_train), len(source.x_test)) == (400, 60)
+    assert source.labels_test.tolist() == tested["truth"].eq("scrap").astype(int).tolist()
+    # An unknown category is no category.
+    assert not source.x_test[:5, -4:-1].any()
+    tested.drop(columns="truth").to_csv(tmp_path / "test.csv", index=False)
+    without = load(parts().drop(columns="truth"), tmp_path, test_path=str(tmp_path / "test.csv"), drop=[])
+    assert set(without.labels_test.tolist()) == {-1}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".parquet"])
+def test_formats_give_the_same_source(suffix: str, tmp_path: Path) -> None:
+    frame = parts()
+    path = tmp_path / f"parts{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    source = own_table(str(path), given=True, seed=0, drop=["truth"], **MARKED)  # type: ignore[arg-type]
+    expected = load(frame, tmp_path, drop=["truth"])
+    assert np.array_equal(source.x_train, expected.x_train)
+    assert source.semi_y_train is not None and expected.semi_y_train is not None
+    assert np.array_equal(source.semi_y_train, expected.semi_y_train)
+
+
+def test_several_files_are_one_table(tmp_path: Path) -> None:
+    frame = parts()
+    paths = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    for path, half in zip(paths, (frame[:150], frame[150:]), strict=True):
+        half.to_csv(path, index=False)
+    source = own_table(paths, given=True, seed=0, drop=["truth"], **MARKED)  # type: ignore[arg-type]
+    assert np.array_equal(source.x_train, load(frame, tmp_path, drop=["truth"]).x_train)
+
+
+def test_a_table_with_classes_can_have_a_scenario_that_draws(tmp_path: Path) -> None:
+    frame = parts()
+    source = load(frame, tmp_path, given=False, label="machine", drop=["truth", "quality"], normal=[], anomaly=[])
+    assert source.semi_y_train is None
+    assert set(source.labels_train.tolist()) == {0, 1, 2}
+    settings = {"label": "machine", "path": str(tmp_path / "parts.csv"), "test_path": None}
+    assert class_names(settings) == ["A", "B", "C"]
+    with pytest.raises(DeepSADError, match="some rows have no class in the column quality"):
+        class_names({**settings, "label": "quality"})
+    with pytest.raises(DeepSADError, match=r"name the column that has them: dataset.label="):
+        class_names({**settings, "label": None})
+
+
+def test_numbers_where_training_had_numbers_are_needed_in_test_rows(tmp_path: Path) -> None:
+    tested = parts(30, scrap=1, good=1, seed=1).astype({"sensor_0": object})
+    tested.loc[3, "sensor_0"] = "broken"
+    tested.to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(DeepSADError, match=r"1 test rows have .*row 4, column sensor_0: 'broken'"):
+        load(parts(), tmp_path, truth="truth", test_path=str(tmp_path / "test.csv"))
+
+
+def settings_for(path: Path, **changed: Any) -> dict[str, Any]:
+    return {"path": str(path), "test_path": None, "truth": None, "drop": ["truth"], **MARKED, **changed}
+
+
+def test_wrong_files_and_columns_are_told_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "parts.csv"
+    parts().to_csv(path, index=False)
+    assert list(table_problems(settings_for(path))) == []
+    assert column_count(settings_for(path)) == 6
+    found = list(table_problems(settings_for(path, label="qualty", truth="truht", drop=["nothing"])))
+    assert found[0] == "dataset.label names the column 'qualty', which the table does not have; did you mean quality?"
+    assert found[1] == "dataset.truth names the column 'truht', which the table does not have; did you mean truth?"
+    assert found[2].startswith(
+        "dataset.drop names the column 'nothing', which the table does not have; the columns are"
+    )
+    (missing,) = table_problems(settings_for(tmp_path / "nowhere.csv"))
+    assert missing.endswith("nowhere.csv, which is not a file; give a CSV, TSV, Parquet, .npz or .mat file")
+    every = ["sensor_0", "sensor_1", "sensor_2", "sensor_3", "machine", "checked", "truth"]
+    assert list(table_problems(settings_for(path, drop=every))) == [
+        "no column is left to learn from; leave some out of dataset.drop"
+    ]
+
+
+def test_a_column_that_names_rows_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DeepSADError, match=r"column 'part' .*dataset.id=part.*dataset.drop=\[part\]"):
+        load(parts().drop(columns="truth"), tmp_path, id=None)

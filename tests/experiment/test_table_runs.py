@@ -1,0 +1,111 @@
+"""Experiments and studies on a table of one's own, from the command line to scores and tables."""
+
+import csv
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from own_tables import parts
+from planned import METHODS, settings_of
+
+import deepsad_pl
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.metrics import auroc
+from deepsad_pl.experiment.plan import make_plan
+
+CLI = Callable[..., subprocess.CompletedProcess[str]]
+WORDS = (
+    *("dataset=table", "dataset.path=parts.csv", "dataset.label=quality", "dataset.normal=[ok]"),
+    *("dataset.anomaly=[scrap]", "dataset.id=part", "trainer.max_epochs=1", "logger=none"),
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "parts.csv"
+    parts().to_csv(path, index=False)
+    return path
+
+
+def run(method: str, table: Path, *overrides: str, **settings: object) -> deepsad_pl.Result:
+    return deepsad_pl.run(
+        method,
+        "table",
+        [f"dataset.path={table}", *WORDS[2:], *overrides],
+        output_dir=table.parent / "runs",
+        data_dir=table.parent,
+        **settings,
+    )
+
+
+def test_the_command_ends_with_a_score_for_each_row(table: Path, cli: CLI, tmp_path: Path) -> None:
+    done = cli("train.py", *WORDS, "dataset.drop=[truth]")
+    assert done.returncode == 0, done.stderr
+    assert "378 unlabeled, 12 known normal, 10 known anomalies" in " ".join(done.stdout.split())
+    assert "unknown" in done.stdout
+    (path,) = (tmp_path / "runs" / "table" / "deep_sad").glob("given-seed_0-*/scores.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == pd.read_csv(table)["part"].tolist()
+    assert {row["y"] for row in rows} == {""}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_evaluated_where_there_is_truth(method: str, table: Path) -> None:
+    result = run(method, table, "dataset.truth=truth")
+    assert len(result.scores) == 160
+    assert result.auroc == auroc(result.scores, result.y)
+    assert run(method, table, "dataset.truth=truth").was_finished
+
+
+def test_the_content_of_the_file_is_the_identity_and_its_place_is_not(table: Path, tmp_path: Path) -> None:
+    def identity(path: Path, *words: str) -> str:
+        plan = make_plan(settings_of(*WORDS, f"dataset.path={path}", "dataset.drop=[truth]", *words))
+        return plan.run_dir.name
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    copy = elsewhere / "same.csv"
+    copy.write_bytes(table.read_bytes())
+    assert identity(table) == identity(copy) == identity(table, "dataset.network.units=[32,16,4]")
+    assert identity(table) != identity(table, "dataset.anomaly=[scrap,ok]", "dataset.normal=[]")
+    assert identity(table) != identity(table, "dataset.network.units=[8,4]")
+    copy.write_bytes(table.read_bytes().replace(b"P00000", b"P99999"))
+    assert identity(table) != identity(copy)
+
+
+def test_problems_come_at_once_and_before_any_work(table: Path) -> None:
+    words = [word for word in WORDS if "quality" not in word]
+    with pytest.raises(DeepSADError) as caught:
+        make_plan(settings_of(*words, f"dataset.path={table}", "dataset.label=qality", "dataset.train_share=2"))
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["dataset.train_share", "dataset.label"]
+
+
+def test_labels_that_mean_nothing_are_asked_about(table: Path) -> None:
+    with pytest.raises(
+        DeepSADError, match=r"'scrap' \(10\), 'ok' \(12\), no label \(378\), whose meaning is not known"
+    ):
+        run("deep_sad", table, "dataset.normal=[]", "dataset.anomaly=[]", "dataset.drop=[truth]")
+
+
+def test_a_study_has_methods_and_seeds(table: Path, cli: CLI, tmp_path: Path) -> None:
+    words = (*WORDS, "dataset.truth=truth", "method=deep_sad,iforest_raw", "seed=0,1")
+    done = cli("sweep.py", "study=classic", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = pd.read_csv(tmp_path / "runs" / "studies" / "classic" / "results.csv")
+    assert sorted(results["seed"]) == [0, 0, 1, 1]
+    assert set(results["normal_class"]) == {"given"}
+    assert results["auroc"].between(0.5, 1).all()
+    wrong = cli("sweep.py", "study=labeled_anomalies", *WORDS, "dataset.truth=truth", "dry_run=true")
+    assert wrong.returncode != 0
+    assert "the labels of dataset=table are given (scenario=given), so that nothing is drawn" in wrong.stderr
+
+
+def test_a_scenario_of_the_paper_on_a_table_with_classes(table: Path) -> None:
+    classes = ("dataset.label=truth", "dataset.drop=[quality]", "scenario=default", "scenario.normal_class=ok")
+    result = run("deep_sad", table, *classes, "scenario.anomaly_class=scrap", "dataset.normal=[]", "dataset.anomaly=[]")
+    assert result.record["scenario"]["anomaly_class"] == ["scrap"]
+    assert np.isfinite(result.auroc)
