@@ -207,12 +207,6 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
     given = "given" in subject.scenario
-    if given and (drawn := [axis for axis in row if study.keys[axis].startswith("scenario.")]):
-        raise DeepSADError(
-            f"study={study.name} varies {', '.join(study.keys[axis] for axis in drawn)}, but the labels of "
-            f"dataset={subject.dataset} are given (scenario=given), so that nothing is drawn; choose another study, or "
-            "scenario=default if the data have classes"
-        )
     labeled = given or (scenario["gamma_l"] != 0 and scenario["k_l"] != 0)
     if not labeled and kind.labels == "needed":
         return

@@ -205,6 +205,13 @@ class Planner:
         variants = {key: (method,) for method in study.methods for key in study.variants.get(method, ())}
         for key, methods in {**dict.fromkeys((*fixed, *study.keys.values()), study.methods), **variants}.items():
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
+                if "scenario.given" in names and key.startswith("scenario."):
+                    problems[
+                        f"study={study.name} varies {key}, but the labels of dataset={', '.join(study.datasets)} are given "
+                        "(scenario=given), so that nothing is drawn; choose another study, or scenario=default if the data "
+                        "have classes"
+                    ] = None
+                    continue
                 way_out = question(key) or "choose one that has it"
                 problems[f"study={study.name} sets {key}, which none of its methods has; {way_out}"] = None
         used = [o for accepted in self._accepted.values() for o in accepted]

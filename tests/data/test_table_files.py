@@ -37,7 +37,7 @@ def plain(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 def write(path: Path, content: str | bytes) -> Path:
     data = content if isinstance(content, bytes) else content.encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return path
 
 
@@ -229,7 +229,7 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("a.csv", b"PK\x03\x04\x14\x00", r"is a zip archive or a spreadsheet; export it as CSV"),
     ("a.csv", b"\x00\x01\x02\xff" * 100, r"is no text, or its first row never ends; export the table as CSV"),
     ("a.csv", b"a,b\n1,2\n1,2,3\n", r"has 3 cells under 2 column names in row 2 below these: '1,2,3'; correct the row"),
-    ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999)[:-9], r"cannot be read \(EOFError"),
+    ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999, mtime=0)[:-9], r"cannot be read \(EOFError"),
     ("a.parquet", b"a,b\n1,2\n", r"cannot be read \(ArrowInvalid: .*\); replace it by a sound file"),
     ("a.parquet", damaged_parquet(), r"cannot be read \(ArrowInvalid: .*\); replace it by a sound file"),
     ("a.npz", b"a,b\n1,2\n", r"cannot be read \(ValueError: .*\); replace it by a sound file"),
