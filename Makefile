@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest/bin
 STAMP := $(VENV)/.installed
 # Of wandb-sync.
 RUNS ?= runs
@@ -11,7 +12,7 @@ JOBS ?= 8
 .PHONY: help setup run wandb-sync test bench bench-gpu lint format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the project with its development tools
 
@@ -30,6 +31,12 @@ wandb-sync: $(STAMP) ## upload offline W&B runs (RUNS=<output_dir>, JOBS=<upload
 
 test: $(STAMP) ## the whole test suite (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-lowest: ## the suite with the lowest versions that pyproject.toml allows, in .venv-lowest (ARGS=... likewise)
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet uv
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct --editable '.[dev]'
+	$(LOWEST)/python -m pytest -n auto $(ARGS)
 
 bench: $(STAMP) ## all benchmarks, one after the other (ARGS=... goes to each of them)
 	$(BIN)/python -m benchmarks.step $(ARGS)
