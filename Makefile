@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest/bin
 STAMP := $(VENV)/.installed
 # Options of wandb-sync: the output folder, and the number of uploads at a time.
 RUNS ?= runs
@@ -10,10 +11,10 @@ JOBS ?= 8
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast bench bench-gpu lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest bench bench-gpu lint format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the project with its development tools
 
@@ -35,6 +36,12 @@ test: $(STAMP) ## run all tests but the slowest (MARKERS= includes them; ARGS=..
 
 test-fast: $(STAMP) ## run the unit tests, which take less than a minute
 	$(BIN)/python -m pytest -n auto -m unit $(ARGS)
+
+test-lowest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest (ARGS=... goes to pytest)
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet uv
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct --editable '.[dev]'
+	$(LOWEST)/python -m pytest -n auto $(ARGS)
 
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)

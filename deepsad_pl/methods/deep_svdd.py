@@ -1,5 +1,6 @@
 """Unsupervised Deep SVDD (section 3.1), one-class and soft-boundary: map the data into a small hypersphere."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,5 +134,9 @@ def radius(distance: Tensor, nu: Share) -> Tensor:
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, distance.cpu())
         distance = torch.cat(parts).to(distance.device)
-    # Double precision, so that (1 - nu) (B - 1) is an integer whenever it should be one.
-    return torch.quantile(distance.double(), 1 - nu).to(distance.dtype)
+    # Not torch.quantile: before torch 2.12 it cannot be compiled for the CPU.
+    ordered = distance.double().sort().values
+    # In double precision, (1 - nu) (B - 1) is an integer whenever it should be one.
+    rank = (1 - nu) * (len(ordered) - 1)
+    below = math.floor(rank)
+    return torch.lerp(ordered[below], ordered[math.ceil(rank)], rank - below).to(distance.dtype)

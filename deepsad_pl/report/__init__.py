@@ -43,7 +43,8 @@ class Report:
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """``table`` and ``tests`` as data frames, with the content of their CSV files."""
-        return {name: pd.read_csv(self.folder / f"{name}.csv") for name in ("table", "tests")}
+        paths = {name: self.folder / f"{name}.csv" for name in ("table", "tests")}
+        return {name: pd.read_csv(path, float_precision="round_trip") for name, path in paths.items()}
 
 
 def write_report(

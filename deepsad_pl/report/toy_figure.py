@@ -43,7 +43,7 @@ _POINTS_A_SIDE, _MARGIN = 160, 0.08
 _PANELS_A_LINE = 4
 _SHADES = 6
 # The inside is lighter than all shades of the outside, so that the regions differ in greyscale, too.
-_INSIDE, _OUTSIDE = "#e6f3fc", ("#dedede", "#adadad")
+_INSIDE, _OUTSIDE = "#e6f3fc", ["#dedede", "#adadad"]
 # Okabe and Ito's blue, orange and vermilion; in greyscale the markers distinguish them.
 _LOOKS: dict[int, dict[str, Any]] = {
     NORMAL: {"color": "#0072B2", "marker": "o", "markersize": 2.6, "markeredgewidth": 0},

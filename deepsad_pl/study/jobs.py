@@ -206,11 +206,7 @@ class Planner:
         for key, methods in {**dict.fromkeys((*fixed, *study.keys.values()), study.methods), **variants}.items():
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
                 if "scenario.given" in names and key.startswith("scenario."):
-                    problems[
-                        f"study={study.name} varies {key}, but the labels of dataset={', '.join(study.datasets)} are given "
-                        "(scenario=given), so that nothing is drawn; choose another study, or scenario=default if the data "
-                        "have classes"
-                    ] = None
+                    problems[_nothing_is_drawn(study, key)] = None
                     continue
                 way_out = question(key) or "choose one that has it"
                 problems[f"study={study.name} sets {key}, which none of its methods has; {way_out}"] = None
@@ -225,3 +221,10 @@ class Planner:
 
 def _lines(overrides: Sequence[Override]) -> list[str]:
     return [str(override.input_line) for override in overrides]
+
+
+def _nothing_is_drawn(study: Study, key: str) -> str:
+    return (
+        f"study={study.name} varies {key}, but the labels of dataset={', '.join(study.datasets)} are given "
+        "(scenario=given), so that nothing is drawn; choose another study, or scenario=default if the data have classes"
+    )

@@ -85,6 +85,13 @@ def test_a_share_nu_lies_outside() -> None:
     assert (distance > radius(distance, 0.1)).sum() == 100
 
 
+@pytest.mark.parametrize("nu", [0.01, 0.1, 0.3, 0.5, 0.97])
+def test_the_radius_is_torchs_quantile_to_the_last_bit(nu: float) -> None:
+    for n in (1, 2, 11, 128, 201):
+        distance = torch.rand(n, generator=torch.Generator().manual_seed(n))
+        assert radius(distance, nu) == torch.quantile(distance.double(), 1 - nu).float()
+
+
 def test_the_radius_is_a_quantile_of_distances_and_not_of_their_squares() -> None:
     assert radius(torch.tensor([1.0, 3.0]), 0.5) == 2.0
 

@@ -428,7 +428,8 @@ def test_the_example_runs_in_a_stacked_study_also_when_it_is_finished(tmp_path: 
     found = records(tmp_path)
     assert [one["trainer"]["replicas"] for one in found] == [2, 2]
     path = tmp_path / "runs" / "studies" / "labeled_anomalies" / "results.csv"
-    assert sorted(pd.read_csv(path)["r_precision"]) == sorted(one["r_precision"] for one in found)
+    written = pd.read_csv(path, float_precision="round_trip")
+    assert sorted(written["r_precision"]) == sorted(one["r_precision"] for one in found)
 
     more = (*CONF, "+metrics=ranking", "+metrics.at_3={_target_: ranking.precision_at_n, n: 3}", *study)
     asked = script("sweep.py", *more, "dry_run=true", cwd=tmp_path)

@@ -78,7 +78,7 @@ def test_a_job_that_runs_out_of_time_for_good_says_so(tmp_path: Path) -> None:
         "seed=0",
         "trainer.checkpoint_seconds=0",
     )
-    limits = ("hydra.launcher.timeout_min=1", "+hydra.launcher.max_num_timeout=0")
+    limits = ("hydra.launcher.timeout_min=5", "+hydra.launcher.max_num_timeout=0")
     with background("train.py", "-m", *LOCAL, *long, *limits, cwd=tmp_path) as sweep:
         wait_for(lambda: list(tmp_path.rglob("last.ckpt")), sweep)
         os.kill(task_of(sweep.pid), signal.SIGUSR2)
