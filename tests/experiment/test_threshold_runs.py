@@ -1,6 +1,7 @@
 """Runs with a threshold: what is kept out of training, what is stored, and what another alpha costs."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from planned import METHODS, plan_of
+from processes import background, wait_for
 from stacks import alone, assigned, outcomes, together
 
 from deepsad_pl.common.calibration_scores import CALIBRATION, read_calibration
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import read_record
-from deepsad_pl.common.thresholds import p_values
+from deepsad_pl.common.thresholds import conformal_threshold, p_values
 from deepsad_pl.data.sources import Source, split_rows, table_source
 from deepsad_pl.data.toy import toy_table
 from deepsad_pl.experiment import run
@@ -212,3 +214,56 @@ def test_the_sources_of_a_stack_are_shared_until_rows_are_held_out(tmp_path: Pat
     assert parts.data.source is not source
     assert parts.phases[0].data.source is parts.data.source
     assert np.array_equal(source.x_train, before)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    words = [*CONFORMAL, "method.epochs=[100]", "method.lr=[1e-3]", "trainer.checkpoint_seconds=0"]
+    words.remove("trainer.max_epochs=2")
+    words += ["pretrain.epochs=[5]", "pretrain.lr=[1e-3]"]
+    with background("train.py", *words, f"output_dir={tmp_path / 'killed'}", cwd=tmp_path) as process:
+        wait_for(lambda: list(tmp_path.rglob("last.ckpt")), process)
+        process.kill()
+        process.wait(60)
+    assert process.returncode == -signal.SIGKILL
+    assert not list(tmp_path.rglob("metrics.json"))
+    resumed, undisturbed = alone(tmp_path / "killed", *words), alone(tmp_path / "undisturbed", *words)
+    assert "fit goes on from" in (resumed.run_dir / "train.log").read_text()
+    one, other = (read_calibration(outcome.run_dir) for outcome in (resumed, undisturbed))
+    assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+    assert resumed.record["threshold"] == undisturbed.record["threshold"]
+    assert (resumed.run_dir / "scores.csv").read_bytes() == (undisturbed.run_dir / "scores.csv").read_bytes()
+
+
+def gaussian(seed: int, pollution: int) -> Source:
+    """Unlabeled normal rows with some pollution, few known anomalies, and fresh normal rows to test."""
+    rng = np.random.default_rng([seed, 7])
+    x = rng.normal(size=(520, 4)).astype(np.float32)
+    x[: 20 + pollution] += 3
+    semi_y = np.zeros(520, np.int64)
+    semi_y[:20] = -1
+    fresh = rng.normal(size=(1000, 4)).astype(np.float32)
+    return Source(x, np.zeros(520, np.int64), fresh, np.zeros(1000, np.int64), None, semi_y)
+
+
+@pytest.mark.slow
+def test_the_false_alarm_rate_of_runs_is_at_most_alpha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over 50 seeds of data, split and method; with pollution, there are fewer false alarms than wanted."""
+    rates: dict[tuple[int, float], list[float]] = {}
+    alphas, samples = (0.01, 0.05, 0.1), 100
+    for pollution in (0, 25):
+        for seed in range(50):
+            source = gaussian(seed, pollution)
+            monkeypatch.setattr(run, "load_data", lambda _, source=source: source)
+            words = ("dataset=toy", "logger=none", "scenario=given", "method=iforest_raw", f"seed={seed}")
+            outcome = alone(tmp_path / str(pollution), *words)
+            score, _ = read_calibration(outcome.run_dir)
+            assert len(score) == samples
+            test = np.genfromtxt(outcome.run_dir / "scores.csv", delimiter=",", names=True)["score"]
+            for alpha in alphas:
+                rates.setdefault((pollution, alpha), []).append((test > conformal_threshold(score, alpha)).mean())
+    for alpha in alphas:
+        spread = np.sqrt(alpha * (1 - alpha) / 50 * (1 / samples + 1 / 1000))
+        assert np.mean(rates[0, alpha]) <= alpha + 3 * spread
+        assert np.mean(rates[25, alpha]) < 0.8 * np.mean(rates[0, alpha])
