@@ -21,8 +21,8 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 
 # Groups whose options set nothing outside their own group, but for a few.
-_OVERRIDING = ("dataset=table",)
-_SELF_CONTAINED = ("dataset", "scenario", "recipe", "pretrain", "trainer", "logger")
+_SELF_CONTAINED = ("dataset", "scenario", "threshold", "recipe", "pretrain", "trainer", "logger")
+_OVERRIDING = ("dataset=table", "scenario=given")
 
 
 @cache

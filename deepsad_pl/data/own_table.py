@@ -1,6 +1,7 @@
 """``dataset=table``: a table of one's own, with labels, truth and names of the rows in columns of it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,31 +78,31 @@ def own_table(
         train, test, labels_train, y = _class_split(frame, tested, label, train_share, seed)
         semi_y = None
     rows = frame if tested is None else tested
-    columns = _Columns(frame, {name for name in (*roles.values(), *drop) if name is not None}, scaling)
-    x_train, x_test = columns.encoded(frame, train, rows, test)
+    names = [name for name in map(str, frame) if name not in (others := {*roles.values(), *drop})]
+    if tested is not None and (problems := list(_other_columns(names, tested, others))):
+        raise DeepSADError(*problems)
     ids = None if id is None else np.array(_texts(rows, id))[test]
-    return Source(x_train, labels_train, x_test, y, None, semi_y, ids)
+    x = frame[names].iloc[train]
+    same = rows is frame and np.array_equal(train, test)
+    return _source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, scaling)
 
 
-class _Columns:
-    """The columns that are used, and how they are encoded."""
-
-    def __init__(self, frame: pd.DataFrame, others: Collection[str], scaling: Literal["zscore", "minmax"]) -> None:
-        self._names = [name for name in map(str, frame) if name not in others]
-        self._others, self._scaling = others, scaling
-
-    def encoded(
-        self, frame: pd.DataFrame, train: IntArray, rows: pd.DataFrame, test: IntArray
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Encode training and test rows by what the training rows say."""
-        used = frame[self._names].iloc[train]
-        columns = TableColumns.fit(used, scaling=self._scaling)
-        x_train = _readable(columns, used, "training")
-        if rows is frame and np.array_equal(train, test):
-            return x_train, x_train
-        if problems := columns.column_problems([name for name in map(str, rows) if name not in self._others]):
-            raise DeepSADError(*problems)
-        return x_train, _readable(columns, rows[self._names].iloc[test], "test")
+def _source(
+    train: pd.DataFrame,
+    labels_train: IntArray,
+    test: pd.DataFrame,
+    y: IntArray,
+    semi_y: IntArray | None,
+    ids: npt.NDArray[Any] | None,
+    scaling: Literal["zscore", "minmax"],
+    kept: IntArray | None = None,
+) -> Source:
+    """Encode training and test rows by what the training rows say, or those of them that are kept."""
+    columns = TableColumns.fit(train if kept is None else train.iloc[kept], scaling=scaling)
+    x_train = _readable(columns, train, "training")
+    x_test = x_train if test is train else _readable(columns, test, "test")
+    refit = partial(_source, train, labels_train, test, y, semi_y, ids, scaling)
+    return Source(x_train, labels_train, x_test, y, None, semi_y, ids, refit=refit)
 
 
 def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDArray[np.float32]:
@@ -232,6 +233,18 @@ def table_problems(dataset: Settings) -> Iterator[str]:
     optional = ("truth",) if dataset["test_path"] is not None else ()
     roles = {role: dataset[role] for role in _ROLES if role not in optional}
     yield from _column_problems(found, roles, dataset["drop"])
+
+
+def _other_columns(names: Sequence[str], tested: pd.DataFrame, others: Collection[str | None]) -> Iterator[str]:
+    """Yield a sentence for each column that the test rows lack, or have besides those of the training rows."""
+    found = list(map(str, tested))
+    for name in names:
+        if name not in found:
+            way_out = suggested(name, found) or "add it"
+            yield f"dataset.test_path has no column {name!r}, which the training rows have; {way_out}"
+    for name in found:
+        if name not in names and name not in others:
+            yield f"dataset.test_path has a column {name!r}, which the training rows do not have; remove it"
 
 
 def _column_problems(found: Sequence[str], roles: Mapping[str, str | None], drop: Sequence[str]) -> Iterator[str]:

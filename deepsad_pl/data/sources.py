@@ -2,8 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,9 @@ class Source:
             normal, -1 known anomaly; None if there are none. With them, ``labels_test`` is 0 for normal samples, 1 for
             anomalies and -1 where the truth is not known.
         ids_test: name of each test sample, for ``scores.csv``, shape (M,); None if they have no names.
+        refit: function that returns the source as if what is learned from the training samples (a scaling, an encoding)
+            were learned from some of them alone. It takes their indices, ascending, shape (n,), and returns as many
+            samples in the same order. None: nothing is learned from them.
     """
 
     x_train: Array
@@ -47,6 +51,7 @@ class Source:
     scale: float | None
     semi_y_train: Array | None = None
     ids_test: Array | None = None
+    refit: "Callable[[Array], Source] | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -109,11 +114,25 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     return parts
 
 
+def _scaled_source(
+    x_train: Array, labels_train: Array, x_test: Array, labels_test: Array, scaling: str, kept: Array | None = None
+) -> Source:
+    """Rows scaled by what the training rows say, or those of them that are kept."""
+    if kept is None:
+        scaled = standardize(x_train, x_test, scaling)
+    else:
+        rest = np.delete(np.arange(len(x_train)), kept)
+        by_kept, others = standardize(x_train[kept], np.concatenate([x_train[rest], x_test]), scaling)
+        scaled = np.empty((len(x_train), x_train.shape[1]), np.float32), others[len(rest) :]
+        scaled[0][kept], scaled[0][rest] = by_kept, others[: len(rest)]
+    refit = partial(_scaled_source, x_train, labels_train, x_test, labels_test, scaling)
+    return Source(scaled[0], labels_train, scaled[1], labels_test, None, refit=refit)
+
+
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
     """Split a table 60:40 and scale its columns."""
     train, test = split_rows(labels, seed)
-    x_train, x_test = standardize(x[train], x[test], scaling)
-    return Source(x_train, labels[train], x_test, labels[test], scale=None)
+    return _scaled_source(x[train], labels[train], x[test], labels[test], scaling)
 
 
 def digits_source(seed: int) -> Source:
@@ -360,9 +379,9 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
     if x_train.ndim == 2 and x_train.shape[1:] == x_test.shape[1:] and np.issubdtype(x_train.dtype, np.number):
         if not (np.isfinite(x_train).all() and np.isfinite(x_test).all()):
             raise DeepSADError("it returned rows with values that are not finite; fill them in or leave the rows out")
-        parts = (x_train.astype(np.float32), x_test.astype(np.float32))
-        x_train, x_test = parts if scaling is None else standardize(x_train, x_test, scaling)
-        return Source(x_train, labels_train, x_test, labels_test, scale=None)
+        if scaling is not None:
+            return _scaled_source(x_train, labels_train, x_test, labels_test, scaling)
+        return Source(x_train.astype(np.float32), labels_train, x_test.astype(np.float32), labels_test, scale=None)
     if x_train.ndim == 3:
         x_train, x_test = x_train[:, None], x_test[:, None]
     if x_train.ndim != 4 or x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != np.uint8:

@@ -12,6 +12,7 @@ from typing import Any
 from deepsad_pl.common.components import load
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import identity_hash
+from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.scenario import (
@@ -52,6 +53,7 @@ class Plan:
         identity: everything that determines the result.
         run_dir: the run folder.
         metrics: user-defined metrics, by name.
+        threshold: how the threshold of the scores is set.
     """
 
     dataset: dict[str, Any]
@@ -68,6 +70,7 @@ class Plan:
     identity: dict[str, Any]
     run_dir: Path
     metrics: dict[str, OwnMetric]
+    threshold: Threshold
 
     @property
     def about(self) -> about.MethodAbout:
@@ -121,7 +124,9 @@ def make_plan(
     if problems or scenario is None:
         raise DeepSADError(*problems)
 
-    if hides_labeled_anomalies(method):
+    threshold = Threshold.of_settings(settings["threshold"])
+    # A method that does not see the labeled anomalies is still calibrated on them by threshold=labeled.
+    if hides_labeled_anomalies(method) and threshold.kind != "labeled":
         scenario = scenario.unsupervised() or scenario
     method, pretrain = (
         phase and _sized(_capped(phase, trainer["max_epochs"]), dataset["network"]) for phase in (method, pretrain)
@@ -137,6 +142,7 @@ def make_plan(
         "pretrain": pretrain and training_identity("pretrain", pretrain, scenario),
         "precision": trainer["precision"],
         **identity_of(trainer),
+        **({"threshold": threshold.identity} if threshold else {}),
     }
     if method.get("features") == "raw":
         # A shallow method without pre-training uses no network.
@@ -158,6 +164,7 @@ def make_plan(
         identity=identity,
         run_dir=output_dir / dataset["name"] / method["name"] / name,
         metrics=own_metrics(settings["metrics"]),
+        threshold=threshold,
     )
 
 

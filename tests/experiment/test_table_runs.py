@@ -44,7 +44,9 @@ def run(method: str, table: Path, *overrides: str, **settings: object) -> deepsa
 def test_the_command_ends_with_a_score_for_each_row(table: Path, cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", *WORDS, "dataset.drop=[truth]")
     assert done.returncode == 0, done.stderr
-    assert "378 unlabeled, 12 known normal, 10 known anomalies" in " ".join(done.stdout.split())
+    told = " ".join(done.stdout.split())
+    assert "322 training samples: 301 unlabeled, 11 known normal, 10 known anomalies" in told
+    assert "78 samples are kept out" in told
     assert "unknown" in done.stdout
     (path,) = (tmp_path / "runs" / "table" / "deep_sad").glob("given-seed_0-*/scores.csv")
     with path.open() as file:
