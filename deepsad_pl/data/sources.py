@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,22 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
+from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.toy import toy_table
 
 Array = npt.NDArray[Any]
 
 TRAIN_SHARE = 0.6
+
+
+class Preparation(Protocol):
+    """How the rows that a network sees are made of raw ones; fitted on training rows."""
+
+    def transform(self, x: Array, /) -> npt.NDArray[np.float32]:
+        """Prepare raw rows, shape (n, D); what cannot be prepared is not finite."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it for JSON."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,8 @@ class Source:
             normal, -1 known anomaly; None if they bring none. With them, ``labels_test`` is 0 for normal samples, 1 for
             anomalies and -1 where the truth is not known.
         ids_test: name of each test sample, shape (M,), which ``scores.csv`` then has; None: no names.
+        columns: names of the raw columns that rows were made of, in their order; None: they have none.
+        preparation: how rows were made of raw ones, so that new ones can be; None: raw rows were taken as they are.
     """
 
     x_train: Array
@@ -45,6 +58,8 @@ class Source:
     scale: float | None
     semi_y_train: Array | None = None
     ids_test: Array | None = None
+    columns: tuple[str, ...] | None = None
+    preparation: Preparation | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,17 +104,14 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     Raises:
         DeepSADError: if a value does not fit float32 then; names the columns.
     """
-    from sklearn import config_context
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+    return _scaled(x_train, x_test, scaling)[:2]
 
-    scaler = StandardScaler() if scaling == "zscore" else MinMaxScaler()
-    x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
-        train, test = _in_handy_units(x_train, x_test)
-        # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
-        train, test = _in_handy_units(train - train[0], test - train[0])
-        parts = scaler.fit_transform(train).astype(np.float32), scaler.transform(test).astype(np.float32)
-    wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
+
+def _scaled(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array, Scaling]:
+    """As :func:`standardize`, with the fitted scaling."""
+    fitted = Scaling.fit(x_train, scaling)
+    train, test = fitted.transform(x_train), fitted.transform(x_test)
+    wrong = [(~np.isfinite(part)).sum(axis=0) for part in (train, test)]
     if (columns := np.flatnonzero(wrong[0] + wrong[1])).size:
         named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
         more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
@@ -107,24 +119,14 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
             f"values too far from the training rows do not fit float32 after dataset.scaling={scaling}, in column "
             f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
         )
-    return parts
-
-
-def _in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
-    """Columns that vary times the power of two, which rounds nothing, that brings their training rows near 1.
-
-    In other units the square of a difference may overflow or vanish.
-    """
-    varies = train.min(axis=0) < train.max(axis=0)
-    exponent = np.where(varies, np.frexp(np.abs(train).max(axis=0))[1], 0)
-    return np.ldexp(train, -exponent), np.ldexp(test, -exponent)
+    return train, test, fitted
 
 
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
     """A table split 60:40 and scaled."""
     train, test = split_rows(labels, seed)
-    x_train, x_test = standardize(x[train], x[test], scaling)
-    return Source(x_train, labels[train], x_test, labels[test], scale=None)
+    x_train, x_test, fitted = _scaled(x[train], x[test], scaling)
+    return Source(x_train, labels[train], x_test, labels[test], scale=None, preparation=fitted)
 
 
 def digits_source(seed: int) -> Source:
@@ -331,6 +333,7 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
         raise DeepSADError(
             f"it returned {_told(made)}; return a Source, (x, labels) or (x_train, labels_train, x_test, labels_test)"
         )
+    columns = tuple(map(str, made[0].columns)) if hasattr(made[0], "columns") else None
     arrays = [np.asarray(part) for part in made]
     for x, labels in zip(arrays[::2], arrays[1::2], strict=True):
         if labels.ndim != 1 or len(labels) != len(x) or not np.issubdtype(labels.dtype, np.integer):
@@ -347,9 +350,12 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
     if x_train.ndim == 2 and x_train.shape[1:] == x_test.shape[1:] and np.issubdtype(x_train.dtype, np.number):
         if not (np.isfinite(x_train).all() and np.isfinite(x_test).all()):
             raise DeepSADError("it returned rows with values that are not finite; fill them in or leave the rows out")
-        parts = (x_train.astype(np.float32), x_test.astype(np.float32))
-        x_train, x_test = parts if scaling is None else standardize(x_train, x_test, scaling)
-        return Source(x_train, labels_train, x_test, labels_test, scale=None)
+        fitted = None
+        if scaling is None:
+            x_train, x_test = x_train.astype(np.float32), x_test.astype(np.float32)
+        else:
+            x_train, x_test, fitted = _scaled(x_train, x_test, scaling)
+        return Source(x_train, labels_train, x_test, labels_test, scale=None, columns=columns, preparation=fitted)
     if x_train.ndim == 3:
         x_train, x_test = x_train[:, None], x_test[:, None]
     if x_train.ndim != 4 or x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != np.uint8:

@@ -1,10 +1,12 @@
 """Columns of tables in comparable units: right at every magnitude, or refused by column."""
 
+import json
 import math
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from tiny_data import table_of, write_table
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
-from deepsad_pl.data.sources import split_rows, standardize, table_source
+from deepsad_pl.data.scaling import Scaling
+from deepsad_pl.data.sources import as_source, split_rows, standardize, table_source
 from deepsad_pl.experiment.build import load_data
 
 
@@ -165,3 +168,37 @@ def test_the_real_tables_keep_every_bit_that_they_had(real_data: Path, name: str
     source = table_source(x, y, 0, scaling)
     assert source.x_train.tobytes() == scaler.fit_transform(x[train]).astype(np.float32).tobytes()
     assert source.x_test.tobytes() == scaler.transform(x[test]).astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+def test_a_scaling_kept_as_json_prepares_raw_rows_to_the_bit(scaling: str) -> None:
+    x, y = table_of(100, 4, 30)
+    x[:, 1], x[:, 2] = 7.0, x[:, 2] * 1e-200
+    source = table_source(x, y, 0, scaling)
+    assert source.preparation is not None
+    again = Scaling.from_dict(json.loads(json.dumps(source.preparation.as_dict())))
+    train, test = split_rows(y, 0)
+    assert np.array_equal(again.transform(x[train]), source.x_train)
+    assert np.array_equal(again.transform(x[test]), source.x_test)
+
+
+def test_arrays_of_a_data_frame_keep_the_names_of_their_columns() -> None:
+    x, y = table_of(100, 2, 30)
+    source = as_source((pd.DataFrame(x, columns=["speed", "load"]), y), seed=0, scaling="zscore")
+    assert source.columns == ("speed", "load")
+    assert as_source((x, y), seed=0, scaling=None).preparation is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kind": "robust"}, "'robust', neither zscore nor minmax"),
+        ({"origin": [1.0]}, "not one number for each column"),
+        ({"factor": None}, "not one number for each column"),
+        ({"shift": ["a", "b"]}, "could not convert"),
+    ],
+)
+def test_a_damaged_scaling_is_refused(change: dict[str, object], told: str) -> None:
+    content = Scaling.fit(table_of(20, 2, 5)[0], "zscore").as_dict()
+    with pytest.raises(ValueError, match=told):
+        Scaling.from_dict(content | change)
