@@ -1,105 +1,108 @@
-"""The scaling of a table's columns: fitted on training rows, applied to any rows, kept as plain numbers."""
+"""Bring the columns of a table to comparable units, as the training rows say."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-
-_NUMBERS = ("first_exponent", "origin", "second_exponent", "shift", "factor")
+Method = Literal["zscore", "minmax"]
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How each column is scaled, from what the training rows say; a constant column is divided by 1.
+    """What was learned from the training rows, one value for each of D columns.
 
-    A column first loses its unit (a power of two) and its first training value, and then its unit again: the square of
-    a difference may overflow or vanish in other units, and the mean of equal values far from 0 need not be their value.
+    A value v becomes ``w = (v * 2**-unit - origin) * 2**-spread``, and then ``(w - shift) / factor`` (zscore) or
+    ``w * factor + shift`` (minmax).
 
     Attributes:
-        kind: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1], others anywhere).
-        first_exponent: the power of two that each column is divided by, shape (D,).
-        origin: what is subtracted then, shape (D,).
-        second_exponent: the power of two that the difference is divided by, shape (D,).
-        shift: mean of the training rows then, or what ``minmax`` adds at the end, shape (D,).
-        factor: standard deviation of the training rows then, or what ``minmax`` multiplies by, shape (D,).
+        method: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1], others anywhere).
+        unit: exponent of the power of two near the largest training value; rounds nothing.
+        origin: the first training row in this unit.
+        spread: exponent of the power of two near the largest distance from the origin; rounds nothing.
+        shift: mean, or offset of the minimum.
+        factor: standard deviation, or one over the range; 1 for a constant column.
     """
 
-    kind: str
-    first_exponent: Array
-    origin: Array
-    second_exponent: Array
-    shift: Array
-    factor: Array
+    method: Method
+    unit: tuple[int, ...]
+    origin: tuple[float, ...]
+    spread: tuple[int, ...]
+    shift: tuple[float, ...]
+    factor: tuple[float, ...]
 
     @classmethod
-    def fit(cls, x: Array, kind: str) -> Self:
-        """Fit it on training rows.
+    def fit(cls, x: Array, method: Method) -> Self:
+        """Learn the scaling from training rows.
 
         Args:
-            x: finite, shape (N, D).
-            kind: ``zscore`` or ``minmax``.
+            x: finite, float64, shape (N, D) with N >= 1.
+            method: ``zscore`` or ``minmax``.
         """
         from sklearn import config_context
         from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-        x = np.asarray(x, dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"), config_context(assume_finite=True):
-            first_exponent = _exponents(x)
-            x = np.ldexp(x, -first_exponent)
+            x = np.asarray(x, dtype=np.float64)
+            unit = _exponents(x)
+            x = np.ldexp(x, -unit)
+            # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
             origin = x[0].copy()
             x = x - origin
-            second_exponent = _exponents(x)
-            scaler = (StandardScaler() if kind == "zscore" else MinMaxScaler()).fit(np.ldexp(x, -second_exponent))
-        shift, factor = (scaler.mean_, scaler.scale_) if kind == "zscore" else (scaler.min_, scaler.scale_)
-        return cls(kind, first_exponent, origin, second_exponent, shift, factor)
+            spread = _exponents(x)
+            x = np.ldexp(x, -spread)
+            scaler = StandardScaler(copy=False) if method == "zscore" else MinMaxScaler()
+            scaler.fit(x)
+        shift = scaler.mean_ if method == "zscore" else scaler.min_
+        numbers = (unit, origin, spread, shift, scaler.scale_)
+        return cls(method, *(tuple(values.tolist()) for values in numbers))
+
+    @classmethod
+    def beside(cls, parts: Sequence[Self]) -> Self:
+        """The scaling of the columns of all parts, which share a method, in their order."""
+        (method,) = {part.method for part in parts}
+        names = [field.name for field in fields(cls)][1:]
+        return cls(method, *(tuple(v for part in parts for v in getattr(part, name)) for name in names))
 
     def transform(self, x: Array) -> npt.NDArray[np.float32]:
-        """Scale rows.
+        """Scale rows; NaN stays NaN, and what does not fit float32 becomes infinite or NaN.
 
         Args:
-            x: shape (n, D).
+            x: float64, shape (M, D).
 
         Returns:
-            The same shape; what does not fit float32 is infinite or NaN.
+            float32, shape (M, D).
         """
-        x = np.asarray(x, dtype=np.float64)
+        shift, factor = np.array(self.shift), np.array(self.factor)
         with np.errstate(over="ignore", invalid="ignore"):
-            x = np.ldexp(np.ldexp(x, -self.first_exponent) - self.origin, -self.second_exponent)
-            # In scikit-learn's order of operations, so that no bit differs from its scalers.
-            x = (x - self.shift) / self.factor if self.kind == "zscore" else x * self.factor + self.shift
+            x = np.ldexp(np.asarray(x, dtype=np.float64), -np.array(self.unit, dtype=np.int64))
+            x -= np.array(self.origin)
+            x = np.ldexp(x, -np.array(self.spread, dtype=np.int64))
+            if self.method == "zscore":
+                x -= shift
+                x /= factor
+            else:
+                x *= factor
+                x += shift
             return x.astype(np.float32)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers, which JSON keeps to the bit."""
-        return {"kind": self.kind, **{name: getattr(self, name).tolist() for name in _NUMBERS}}
+        """Plain values that JSON keeps exactly."""
+        return {name: value if isinstance(value, str) else list(value) for name, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """The scaling that :meth:`as_dict` has written.
-
-        Raises:
-            ValueError: if the content is something else.
-        """
-        kind = content.get("kind")
-        if kind not in ("zscore", "minmax"):
-            raise ValueError(f"the scaling is {kind!r}, neither zscore nor minmax")
-        try:
-            arrays = {
-                name: np.array(content[name], dtype=np.int64 if name.endswith("exponent") else np.float64)
-                for name in _NUMBERS
-            }
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the scaling is incomplete ({error})") from error
-        if len({array.shape for array in arrays.values()}) > 1 or arrays["origin"].ndim != 1:
-            raise ValueError("the scaling has not one number for each column")
-        return cls(kind, **arrays)
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The scaling that :meth:`as_dict` wrote."""
+        return cls(values["method"], *(tuple(values[field.name]) for field in fields(cls)[1:]))
 
 
 def _exponents(x: Array) -> Array:
-    """For each column that varies the power of two, division by which rounds nothing, that brings it near 1; else 0."""
+    """The powers of two that bring columns that vary near 1; 0 for the others.
+
+    In other units the square of a difference may overflow or vanish.
+    """
     varies = x.min(axis=0) < x.max(axis=0)
     return np.where(varies, np.frexp(np.abs(x).max(axis=0))[1], 0)

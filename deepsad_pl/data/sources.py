@@ -109,7 +109,7 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
 
 def _scaled(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array, Scaling]:
     """As :func:`standardize`, with the fitted scaling."""
-    fitted = Scaling.fit(x_train, scaling)
+    fitted = Scaling.fit(x_train, "zscore" if scaling == "zscore" else "minmax")
     train, test = fitted.transform(x_train), fitted.transform(x_test)
     wrong = [(~np.isfinite(part)).sum(axis=0) for part in (train, test)]
     if (columns := np.flatnonzero(wrong[0] + wrong[1])).size:

@@ -187,18 +187,3 @@ def test_arrays_of_a_data_frame_keep_the_names_of_their_columns() -> None:
     source = as_source((pd.DataFrame(x, columns=["speed", "load"]), y), seed=0, scaling="zscore")
     assert source.columns == ("speed", "load")
     assert as_source((x, y), seed=0, scaling=None).preparation is None
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"kind": "robust"}, "'robust', neither zscore nor minmax"),
-        ({"origin": [1.0]}, "not one number for each column"),
-        ({"factor": None}, "not one number for each column"),
-        ({"shift": ["a", "b"]}, "could not convert"),
-    ],
-)
-def test_a_damaged_scaling_is_refused(change: dict[str, object], told: str) -> None:
-    content = Scaling.fit(table_of(20, 2, 5)[0], "zscore").as_dict()
-    with pytest.raises(ValueError, match=told):
-        Scaling.from_dict(content | change)
