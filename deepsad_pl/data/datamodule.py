@@ -21,6 +21,11 @@ _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 
+def scoring_batch_size(shape: tuple[int, ...]) -> int:
+    """The number of samples of a shape, (C, H, W) or (D,), in a batch of scoring."""
+    return max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // math.prod(shape[1:])))
+
+
 class AnomalyDataModule(LightningDataModule):
     """A semi-supervised training set and the whole test set of a source, under a scenario.
 
@@ -141,7 +146,7 @@ class AnomalyDataModule(LightningDataModule):
 
     @property
     def _eval_batch_size(self) -> int:
-        return max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // math.prod(self.source.shape[1:])))
+        return scoring_batch_size(self.source.shape)
 
     def train_dataloader(self) -> BatchLoader:
         """The training set, shuffled anew each epoch."""
