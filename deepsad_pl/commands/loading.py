@@ -1,6 +1,5 @@
 """Load the detector of a finished run; a run of an earlier release gets its folder from its checkpoints and data."""
 
-import shutil
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -12,7 +11,7 @@ from yaml import YAMLError
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import RECORD
-from deepsad_pl.detector.detector_folder import DETECTOR, FACTS
+from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
 from deepsad_pl.experiment.finished import locked_run, record_of
 from deepsad_pl.experiment.plan import Plan, make_plan
 
@@ -36,7 +35,7 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
     require_run(folder)
     from deepsad_pl.detector.detector import Detector
 
-    if not (folder / DETECTOR).exists():
+    if not (folder / DETECTOR / FACTS).exists():
         return _made(folder, data_dir)
     return Detector.read(folder / DETECTOR)
 
@@ -45,7 +44,7 @@ def require_run(folder: Path) -> None:
     """Raise an error unless a folder has a detector or is a finished run."""
     if not folder.is_dir():
         raise DeepSADError(f"run: there is no folder {folder}; give the run folder that train.py has named at its end")
-    if (folder / DETECTOR).exists() or ((folder / RECORD).exists() and (folder / _CONFIG).exists()):
+    if (folder / DETECTOR / FACTS).exists() or ((folder / RECORD).exists() and (folder / _CONFIG).exists()):
         return
     raise DeepSADError(
         f"run: {folder} is no finished run: it has neither {DETECTOR}/{FACTS} nor {RECORD} and {_CONFIG}; let the run "
@@ -96,6 +95,7 @@ def _made(folder: Path, data_dir: str | PathLike[str] | None) -> "Detector":
             return Detector.read(folder / DETECTOR)
         except DeepSADError as error:
             # A folder from a damaged checkpoint would hide the reason the next time.
-            shutil.rmtree(folder / DETECTOR, ignore_errors=True)
+            for name in (FACTS, MODULE, MODEL):
+                (folder / DETECTOR / name).unlink(missing_ok=True)
             told = f"run: the detector of {folder} cannot be made from its checkpoints and data"
             raise DeepSADError(*(f"{told}: {one}" for one in error.problems)) from error

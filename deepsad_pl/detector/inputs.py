@@ -1,18 +1,21 @@
 """From raw input to what a network sees: the shape, the columns and the preparation that go with a trained detector."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.sources import Preparation, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[Any]
 
@@ -126,7 +129,7 @@ class Inputs:
             for name in lacking[:_MOST_NAMES]
         ]
 
-    def from_frame(self, frame: pd.DataFrame) -> Prepared:
+    def from_frame(self, frame: "pd.DataFrame") -> Prepared:
         """Prepare the rows of a table.
 
         Args:
@@ -135,6 +138,9 @@ class Inputs:
         Raises:
             DeepSADError: if it has not these columns.
         """
+        # Not at the top: every training imports this module, and pandas takes long and starts threads.
+        import pandas as pd
+
         if problems := self.column_problems(list(map(str, frame.columns))):
             raise DeepSADError(*problems)
         # Inputs of dataset=table come in here: an encoding that takes the frame itself and names unreadable cells.
@@ -171,7 +177,7 @@ class Inputs:
                 held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"
                 raise DeepSADError(f"x has {held}, but pixels are whole numbers from 0 to {self.scale:g}; give these")
             return Prepared(x.astype(np.uint8))
-        flat = x.reshape(len(x), -1).astype(np.float64)
+        flat = x.reshape(len(x), math.prod(self.shape)).astype(np.float64)
         prepared = self._from_rows(flat, {}, [str(place) for place in range(flat.shape[1])])
         return Prepared(prepared.x.reshape(x.shape), prepared.problems)
 
