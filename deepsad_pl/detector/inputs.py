@@ -143,7 +143,8 @@ class Inputs:
 
         if problems := self.column_problems(list(map(str, frame.columns))):
             raise DeepSADError(*problems)
-        # Inputs of dataset=table come in here: an encoding that takes the frame itself and names unreadable cells.
+        # Inputs of dataset=table come in here: an encoding takes the frame itself and names its unreadable cells. With
+        # it come its own column_problems, and the columns that are text to it, which the reader leaves as they are.
         frame = frame.set_axis(list(map(str, frame.columns)), axis=1)
         frame = frame if self.columns is None else frame[list(self.columns)]
         x, problems_of_rows = np.empty((len(frame), frame.shape[1])), dict[int, str]()
@@ -154,7 +155,9 @@ class Inputs:
                 continue
             x[:, place] = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             for row in np.flatnonzero(np.isnan(x[:, place]) & column.notna().to_numpy()):
-                problems_of_rows.setdefault(int(row), f"column {name!r} holds {column.iloc[row]!r}, no number")
+                cell = column.iloc[row]
+                told = "is empty" if not str(cell).strip() else f"holds {cell!r}, no number"
+                problems_of_rows.setdefault(int(row), f"column {name!r} {told}")
         return self._from_rows(x, problems_of_rows, [repr(name) for name in frame.columns])
 
     def from_array(self, x: npt.ArrayLike) -> Prepared:

@@ -167,6 +167,8 @@ def frames_of(file: str, rows: int, *, text: Sequence[str] = ()) -> Iterator[pd.
             return
         source: Any = sys.stdin if file == STANDARD_INPUT else file
         options: dict[str, Any] = {"dtype": dict.fromkeys(text, str), "float_precision": "high", "low_memory": False}
+        # An id may be NA; an empty cell in a column of numbers is told later.
+        options["keep_default_na"] = False
         with pd.read_csv(source, sep=_separator(file), chunksize=rows, index_col=False, **options) as reader:
             yield from reader
     except (OSError, ValueError, EOFError) as error:

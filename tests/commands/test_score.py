@@ -130,7 +130,7 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
     run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = pd.DataFrame(rows, columns=COLUMNS).astype(object)
-    frame.insert(0, "id", [f"00{i}" for i in range(200)])
+    frame.insert(0, "id", ["NA", *(f"00{i}" for i in range(1, 200))])
     frame.loc[3, "b"], frame.loc[5, "f"], frame.loc[7, "a"] = "broken", None, 1e300
     frame.to_csv(tmp_path / "new.csv", index=False)
     told = scored(run_dir, f"input={tmp_path / 'new.csv'}", f"output={tmp_path / 'out.csv'}")
@@ -140,7 +140,7 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
     assert "(id 003) cannot be scored: column 'b' holds 'broken', no number" in said
     assert "(id 005) cannot be scored: column 'f' is empty" in said
     assert "(id 007) cannot be scored: column 'a' holds 1e+300, too far from the training rows" in said
-    found = pd.read_csv(tmp_path / "out.csv", dtype={"id": str})
+    found = pd.read_csv(tmp_path / "out.csv", dtype={"id": str}, keep_default_na=False, na_values={"score": ""})
     assert found["id"].tolist() == frame["id"].tolist()
     assert np.flatnonzero(found["score"].isna()).tolist() == [3, 5, 7]
     rest = np.delete(np.arange(200), [3, 5, 7])
