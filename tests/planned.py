@@ -20,8 +20,9 @@ METHODS = tuple(own("method"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
-# Groups whose options set nothing outside their own group.
-_SELF_CONTAINED = ("dataset", "scenario", "recipe", "pretrain", "trainer", "logger")
+# Groups whose options set nothing outside their own group, but for the one below.
+_SELF_CONTAINED = ("dataset", "scenario", "threshold", "recipe", "pretrain", "trainer", "logger")
+_SETS_ANOTHER = ("scenario=given",)  # it overrides the threshold
 
 
 @cache
@@ -31,7 +32,9 @@ def composed(*choices: str) -> DictConfig:
     apart = [
         choice
         for choice, group in zip(choices, groups, strict=True)
-        if group in _SELF_CONTAINED and not any(other.startswith(f"+{group}.") for other in choices)
+        if group in _SELF_CONTAINED
+        and choice not in _SETS_ANOTHER
+        and not any(other.startswith(f"+{group}.") for other in choices)
     ]
     if not apart or len(choices) == 1 or len({*groups}) < len(groups):
         with initialize_config_dir(CONF, version_base="1.3"):

@@ -65,6 +65,8 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
         settings: dict[str, Any] = {str(key): value for key, value in loaded.items()}
         # Where it was computed does not matter, and need not be possible here.
         settings["trainer"] |= {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+        # A release before thresholds had none.
+        settings.setdefault("threshold", {"name": "none"})
         settings |= {"force": False} | ({} if data_dir is None else {"data_dir": str(data_dir)})
         plan = replace(make_plan(settings), run_dir=folder)
     except DeepSADError as error:

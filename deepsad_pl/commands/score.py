@@ -237,8 +237,9 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     from deepsad_pl.experiment.plan import root_of
     from deepsad_pl.settings.about import of_dataset
 
-    source = load_data(plan)
-    rows = build(plan, source).data.training_set.index
+    data = build(plan, load_data(plan)).data
+    # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
+    source, rows = data.source, data.training_set.index
     paths = None
     if of_dataset(plan.dataset).classes_from_folder:
         root = root_of(plan.dataset)

@@ -35,7 +35,7 @@ TAKEN_NAMES = frozenset(
     (
         *METRICS,
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
-        *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics"),
+        *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
         *("lr_from_test", "roc", "scores_normal", "scores_anomalous"),
     )
@@ -133,6 +133,9 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
             # Unlike all other numbers, custom metrics may be negative.
             if not _is_finite(value := record.get(name)):
                 yield f"its {name} is {value!r}, no finite number"
+    threshold = record.get("threshold", {"value": 0.0, "rows": 0})
+    if not (isinstance(threshold, dict) and _is_finite(threshold.get("value")) and _is_count(threshold.get("rows"))):
+        yield f"its threshold is {threshold!r}, without a finite value and a number of rows"
     scores = record.get("scores", {"bytes": 0, "sha256": ""})
     if not (isinstance(scores, dict) and _is_count(scores.get("bytes")) and isinstance(scores.get("sha256"), str)):
         yield f"its scores are {scores!r}, not the bytes and sha256 of {SCORES}"

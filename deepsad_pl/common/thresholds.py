@@ -108,7 +108,8 @@ def smallest_alpha(samples: int) -> float:
     (0.05, 0.077)
     """
     digits = 3 + math.floor(math.log10(samples + 1))
-    return math.ceil(Fraction(10**digits, samples + 1)) / 10**digits
+    units: int = 10**digits
+    return math.ceil(Fraction(units, samples + 1)) / units
 
 
 def allows(samples: int, alpha: float) -> bool:

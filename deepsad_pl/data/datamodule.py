@@ -13,7 +13,7 @@ from torch import Tensor
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
-from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, given_training_set, is_given
+from deepsad_pl.data.scenario import Counts, Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
 
 # Samples in a batch of scoring, fewer of large images: the activations of more would leave the caches of a CPU.
@@ -39,6 +39,8 @@ class AnomalyDataModule(LightningDataModule):
         batch_size: global, over all ranks.
         seed: of the shuffling.
         labeled_anomalies: whether labeled anomalies are part of the training data.
+        held_out: positions in the training set of the samples that are kept out of the training data, to calibrate a
+            threshold, shape (n,).
 
     Attributes:
         training_set: the rows drawn.
@@ -57,16 +59,19 @@ class AnomalyDataModule(LightningDataModule):
         batch_size: int = 200,
         seed: int = 0,
         labeled_anomalies: bool = True,
+        held_out: npt.ArrayLike = (),
     ) -> None:
         super().__init__()
         self.source = source
         self.scenario = scenario
         self.batch_size = batch_size
         self.seed = seed
-        self.training_set = _training_set(source, scenario, classes)
+        self.training_set = training_set_of(source, scenario, classes)
         keep = np.ones(len(self.training_set.index), bool) if labeled_anomalies else self.training_set.semi_y != -1
+        self._held_out = np.sort(np.asarray(held_out, dtype=np.int64))
+        keep[self._held_out] = False
         self._rows = self.training_set.index[keep]
-        drawn = self.training_set.counts
+        drawn = self.training_set.counts if not len(self._held_out) else _counts(self.training_set, keep)
         self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0)
         self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
         self._y = torch.from_numpy(self.training_set.y[keep])
@@ -80,7 +85,7 @@ class AnomalyDataModule(LightningDataModule):
                 f"the test data hold {normals} normal and {anomalies} anomalous samples, but AUROC needs both; choose "
                 "another scenario.normal_class"
             )
-        smallest = len(self._rows) // self.batches
+        smallest = len(self._rows) // max(1, self.batches)
         if smallest < 2:
             raise DeepSADError(
                 f"{len(self._rows)} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
@@ -140,6 +145,31 @@ class AnomalyDataModule(LightningDataModule):
         x = torch.from_numpy(self._x_train())
         return self._loader(x, self._semi_y, self._y, batch_size=self._eval_batch_size)
 
+    @property
+    def _calibration(self) -> npt.NDArray[np.int64]:
+        """The positions in the training set of the calibration samples."""
+        return self._held_out if len(self._held_out) else np.flatnonzero(self.training_set.semi_y >= 0)
+
+    @property
+    def held_out_count(self) -> int:
+        """The number of samples that are kept out of the training data."""
+        return len(self._held_out)
+
+    @property
+    def calibration_semi_y(self) -> npt.NDArray[np.int64]:
+        """The semi-labels of the calibration samples, shape (n,)."""
+        return self.training_set.semi_y[self._calibration]
+
+    def calibration_dataloader(self) -> BatchLoader:
+        """The samples that are held out, in their order; if none are, the training ones that are no known anomalies.
+
+        Their ground truth is not known (-1), whether or not the data have it: a threshold must not depend on it.
+        """
+        positions = self._calibration
+        x = torch.from_numpy(np.array(self.source.x_train[self.training_set.index[positions]]))
+        semi_y = torch.from_numpy(self.training_set.semi_y[positions])
+        return self._loader(x, semi_y, torch.full_like(semi_y, -1), batch_size=self._eval_batch_size)
+
     def _x_train(self) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self.source.x_train[self._rows]
         return rows
@@ -173,7 +203,17 @@ class AnomalyDataModule(LightningDataModule):
         return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
 
 
-def _training_set(source: Source, scenario: Scenario, classes: tuple[str, ...]) -> TrainingSet:
+def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...] = ()) -> TrainingSet:
+    """The training set of a scenario, drawn or given.
+
+    Args:
+        source: the data.
+        scenario: who is normal, labeled, polluting.
+        classes: class names, for messages.
+
+    Raises:
+        DeepSADError: if the scenario cannot be had from the data.
+    """
     if is_given(scenario):
         if source.semi_y_train is None:
             raise DeepSADError(
@@ -185,6 +225,13 @@ def _training_set(source: Source, scenario: Scenario, classes: tuple[str, ...]) 
     if classes and highest >= len(classes):
         raise DeepSADError(f"the data hold a class {highest}, but there are {len(classes)} class names; name all")
     return draw_training_set(source.labels_train, scenario, classes)
+
+
+def _counts(drawn: TrainingSet, keep: npt.NDArray[np.bool_]) -> Counts:
+    semi_y, y = drawn.semi_y[keep], drawn.y[keep]
+    unlabeled = semi_y == 0
+    numbers = (semi_y == -1, semi_y == 1, unlabeled & (y == 0), unlabeled & (y == 1))
+    return Counts(*(int(kind.sum()) for kind in numbers))
 
 
 def _test_truth(source: Source, scenario: Scenario) -> npt.NDArray[np.int64]:

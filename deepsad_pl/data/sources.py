@@ -2,8 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -49,6 +50,9 @@ class Source:
         ids_test: name of each test sample, shape (M,), which ``scores.csv`` then has; None: no names.
         columns: names of the raw columns that rows were made of, in their order; None: they have none.
         preparation: how rows were made of raw ones, so that new ones can be; None: raw rows were taken as they are.
+        refit: makes the source anew with everything that was learned from the training rows (a scaling, an encoding)
+            learned from some of them alone: it takes their indices, ascending, shape (n,), and returns as many rows in
+            the same order. None: nothing was learned from them.
     """
 
     x_train: Array
@@ -60,6 +64,7 @@ class Source:
     ids_test: Array | None = None
     columns: tuple[str, ...] | None = None
     preparation: Preparation | None = None
+    refit: "Callable[[Array], Source] | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,11 +127,31 @@ def _scaled(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array, 
     return train, test, fitted
 
 
+def _scaled_source(
+    x_train: Array,
+    labels_train: Array,
+    x_test: Array,
+    labels_test: Array,
+    scaling: str,
+    columns: tuple[str, ...] | None = None,
+    kept: Array | None = None,
+) -> Source:
+    """Rows scaled by what the training rows say, or those of them that are kept."""
+    if kept is None:
+        train, test, fitted = _scaled(x_train, x_test, scaling)
+    else:
+        rest = np.delete(np.arange(len(x_train)), kept)
+        by_kept, others, fitted = _scaled(x_train[kept], np.concatenate([x_train[rest], x_test]), scaling)
+        train, test = np.empty((len(x_train), x_train.shape[1]), np.float32), others[len(rest) :]
+        train[kept], train[rest] = by_kept, others[: len(rest)]
+    refit = partial(_scaled_source, x_train, labels_train, x_test, labels_test, scaling, columns)
+    return Source(train, labels_train, test, labels_test, None, columns=columns, preparation=fitted, refit=refit)
+
+
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
     """A table split 60:40 and scaled."""
     train, test = split_rows(labels, seed)
-    x_train, x_test, fitted = _scaled(x[train], x[test], scaling)
-    return Source(x_train, labels[train], x_test, labels[test], scale=None, preparation=fitted)
+    return _scaled_source(x[train], labels[train], x[test], labels[test], scaling)
 
 
 def digits_source(seed: int) -> Source:
@@ -350,12 +375,10 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
     if x_train.ndim == 2 and x_train.shape[1:] == x_test.shape[1:] and np.issubdtype(x_train.dtype, np.number):
         if not (np.isfinite(x_train).all() and np.isfinite(x_test).all()):
             raise DeepSADError("it returned rows with values that are not finite; fill them in or leave the rows out")
-        fitted = None
-        if scaling is None:
-            x_train, x_test = x_train.astype(np.float32), x_test.astype(np.float32)
-        else:
-            x_train, x_test, fitted = _scaled(x_train, x_test, scaling)
-        return Source(x_train, labels_train, x_test, labels_test, scale=None, columns=columns, preparation=fitted)
+        if scaling is not None:
+            return _scaled_source(x_train, labels_train, x_test, labels_test, scaling, columns)
+        x_train, x_test = x_train.astype(np.float32), x_test.astype(np.float32)
+        return Source(x_train, labels_train, x_test, labels_test, scale=None, columns=columns)
     if x_train.ndim == 3:
         x_train, x_test = x_train[:, None], x_test[:, None]
     if x_train.ndim != 4 or x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != np.uint8:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import Threshold, p_values
@@ -20,7 +21,7 @@ from deepsad_pl.detector.detector_folder import CALIBRATION, MODEL, MODULE, Fact
 from deepsad_pl.detector.inputs import Prepared
 from deepsad_pl.detector.read_input import chunks_of
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.shallow.models import Model, load_model, read_arrays
+from deepsad_pl.shallow.models import Model, load_model
 
 Floats = npt.NDArray[np.float64]
 Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
@@ -76,9 +77,9 @@ class Detector:
             model = load_model(folder / MODEL, facts.package)
         if (folder / CALIBRATION).exists():
             try:
-                arrays = read_arrays(folder / CALIBRATION)
-                calibration = arrays["score"].astype(np.float64), arrays["y"].astype(np.int64)
-            except (ValueError, KeyError) as error:
+                score, y = read_calibration(folder.parent)
+                calibration = score.astype(np.float64), y.astype(np.int64)
+            except ValueError as error:
                 raise DeepSADError(f"{folder / CALIBRATION} is damaged ({error}); copy it again") from error
         return cls(facts, module, model, calibration)
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from deepsad_pl.common.components import instantiate, load
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.common.thresholds import require_enough
+from deepsad_pl.data.calibration import calibration_rows
+from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
@@ -55,7 +58,7 @@ class Parts:
 
     Attributes:
         phases: its trainings in order, ending with the method's own unless the method is shallow.
-        data: training and test data of the method.
+        data: training, calibration and test data of the method.
     """
 
     phases: list[Phase]
@@ -143,11 +146,15 @@ def build(plan: Plan, source: Source) -> Parts:
     """
     # A method that also serves as a pre-training must shuffle as the pre-training does, to give the same result.
     shuffle = _SHUFFLE_PRETRAIN if plan.about.is_pretraining else _SHUFFLE_FIT
-    data = _data(plan, source, plan.method, shuffle)
+    held_out = _held_out(plan, source)
+    if len(held_out) and source.refit is not None:
+        rows = training_set_of(source, plan.scenario, plan.classes).index[held_out]
+        source = source.refit(np.delete(np.arange(len(source.x_train)), rows))
+    data = _data(plan, source, plan.method, shuffle, held_out)
     _check_rows(plan, data)
     phases: list[Phase] = []
     if plan.pretrain:
-        pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN)
+        pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out)
         phases.append(_phase("pretrain", plan, source, pretrain_data))
     if not plan.about.shallow:
         phases.append(_phase("fit", plan, source, data))
@@ -159,7 +166,26 @@ def stream(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
 
 
-def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int) -> AnomalyDataModule:
+def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
+    """The positions in the training set of the samples that calibrate the threshold.
+
+    Raises:
+        DeepSADError: if there are too few for it.
+    """
+    threshold = plan.threshold
+    if threshold.share is None:
+        return np.zeros(0, np.int64)
+    semi_y = training_set_of(source, plan.scenario, plan.classes).semi_y
+    rows = calibration_rows(semi_y, kind=threshold.kind, share=threshold.share, seed=plan.seed)
+    if threshold.kind == "conformal":
+        assert threshold.alpha is not None
+        require_enough(len(rows), threshold.alpha)
+    return rows
+
+
+def _data(
+    plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int, held_out: npt.NDArray[np.int64]
+) -> AnomalyDataModule:
     options = {"batch_size": settings["batch_size"]} if "batch_size" in settings else {}
     return AnomalyDataModule(
         source,
@@ -167,6 +193,7 @@ def _data(plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int)
         classes=plan.classes,
         seed=stream(plan.seed, shuffle),
         labeled_anomalies=settings.get("data") != "unlabeled" and not hides_labeled_anomalies(plan.method),
+        held_out=held_out,
         **options,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deepsad_pl.common.calibration_scores import CALIBRATION, calibration_problem
 from deepsad_pl.common.files import locked
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import (
@@ -19,6 +20,7 @@ from deepsad_pl.common.records import (
     warn_once,
     write_record,
 )
+from deepsad_pl.experiment.calibrated import has_threshold, with_threshold
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.own_metrics import lacking, values_of, with_metrics
 from deepsad_pl.tracking.loggers import wandb_settings
@@ -64,6 +66,9 @@ def finished_outcome(plan: Plan) -> Outcome | None:
     if (problem := scores_problem(plan.run_dir, record)) is not None:
         warn_once(f"{plan.run_dir / SCORES} {problem}: it is written again from the trained model")
         return None
+    if plan.threshold and (problem := calibration_problem(plan.run_dir, record)) is not None:
+        warn_once(f"{plan.run_dir / CALIBRATION} {problem}: it is written again from the trained model")
+        return None
     return Outcome(record, plan.run_dir, was_finished=True)
 
 
@@ -79,9 +84,9 @@ def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]
 
 
 def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wait: bool = True) -> Outcome | None:
-    """As :func:`finished_outcome`, with all requested metrics; the outcome is also reported to a W&B agent's trial.
+    """As :func:`finished_outcome`, with all requested metrics and the threshold; also tells a W&B agent's trial.
 
-    Metrics missing from the record are computed from the scores and added to it.
+    Metrics missing from the record, and a threshold with another alpha, are computed from the scores and added to it.
 
     Args:
         plan: plan of the experiment.
@@ -95,7 +100,7 @@ def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wai
         BusyError: if another process is running the experiment and ``wait`` is false.
     """
     outcome = finished_outcome(plan)
-    if outcome is not None and lacking(plan.metrics, outcome.record) and is_main_process(plan.ranks):
+    if outcome is not None and _is_outdated(plan, outcome.record) and is_main_process(plan.ranks):
         with nullcontext() if has_lock else locked_run(plan, wait=wait):
             # The process that held the lock may have changed the outcome.
             outcome = finished_outcome(plan)
@@ -108,16 +113,21 @@ def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wai
     return outcome
 
 
+def _is_outdated(plan: Plan, record: Mapping[str, Any]) -> bool:
+    return bool(lacking(plan.metrics, record)) or not has_threshold(record, plan.threshold)
+
+
 def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
-    """Compute the metrics that a record lacks, as far as possible, and write them to ``metrics.json``.
+    """Compute the metrics and the threshold that a record lacks, as far as possible, and write ``metrics.json``.
 
     Raises:
-        DeepSADError: about the metrics that cannot be computed.
+        DeepSADError: about the metrics that cannot be computed, or an alpha that is too small.
     """
-    record, error = with_metrics(plan.run_dir, outcome.record, plan.metrics)
+    record = with_threshold(plan.run_dir, outcome.record, plan.threshold)
+    record, error = with_metrics(plan.run_dir, record, plan.metrics)
     if record != outcome.record:
         write_record(plan.run_dir, record)
-        log.info("metrics computed from %s, without training", plan.run_dir / SCORES)
+        log.info("metrics or threshold computed from %s, without training", plan.run_dir / SCORES)
     if error is not None:
         raise error
     return replace(outcome, record=record)

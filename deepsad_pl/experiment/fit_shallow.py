@@ -39,12 +39,14 @@ class Scored:
         selection: its hyper-parameters, and how they were selected.
         fit_seconds: time for the fit, including the selection.
         score_seconds: time for scoring the test set.
+        calibration: scores of the calibration samples; None if the plan has no threshold.
     """
 
     result: dict[str, Tensor]
     selection: dict[str, Any]
     fit_seconds: float
     score_seconds: float
+    calibration: npt.NDArray[np.float64] | None = None
 
 
 def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
@@ -90,11 +92,14 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
     x_test = features(data.test_dataloader(), encoder) if task.x_test is None else task.x_test
     result = _result(data, fitted.model.score(x_test))
     score_seconds = time.monotonic() - start
+    calibration = _calibration(plan, data, encoder, fitted.model)
     shutil.rmtree(grid)
-    return Scored(result, fitted.selection, fit_seconds, score_seconds)
+    return Scored(result, fitted.selection, fit_seconds, score_seconds, calibration)
 
 
-def score_saved(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> dict[str, Tensor]:
+def score_saved(
+    plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path
+) -> tuple[dict[str, Tensor], npt.NDArray[np.float64] | None]:
     """Score the test set with the model that :func:`score_shallow` has saved.
 
     Args:
@@ -104,19 +109,27 @@ def score_saved(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | No
         folder: folder of the model.
 
     Returns:
-        ``idx``, ``y`` and ``score`` of every test sample.
+        ``idx``, ``y`` and ``score`` of every test sample; the scores of the calibration samples, None if the plan has
+        no threshold.
 
     Raises:
         DeepSADError: if the model is missing or damaged.
         ValueError: if the model was fitted on rows of another width.
     """
     model = load_model(folder / MODEL, of_package(plan))
-    return _result(data, model.score(features(data.test_dataloader(), encoder)))
+    result = _result(data, model.score(features(data.test_dataloader(), encoder)))
+    return result, _calibration(plan, data, encoder, model)
 
 
 def of_package(plan: Plan) -> str:
     """The top-level package of a plan's method; only model classes from it may be loaded."""
     return str(plan.method["_target_"]).partition(".")[0]
+
+
+def _calibration(
+    plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, model: Model
+) -> npt.NDArray[np.float64] | None:
+    return model.score(features(data.calibration_dataloader(), encoder)) if plan.threshold else None
 
 
 def _result(data: AnomalyDataModule, score: npt.NDArray[np.float64]) -> dict[str, Tensor]:

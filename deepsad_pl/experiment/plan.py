@@ -11,6 +11,7 @@ from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import identity_hash
+from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.scenario import (
@@ -51,6 +52,7 @@ class Plan:
         identity: everything that determines the result.
         run_dir: the run folder.
         metrics: user-defined metrics, by name.
+        threshold: how the threshold of the scores is set.
     """
 
     dataset: dict[str, Any]
@@ -67,6 +69,7 @@ class Plan:
     identity: dict[str, Any]
     run_dir: Path
     metrics: dict[str, OwnMetric]
+    threshold: Threshold
 
     @property
     def about(self) -> about.MethodAbout:
@@ -120,7 +123,9 @@ def make_plan(
     if problems or scenario is None:
         raise DeepSADError(*problems)
 
-    if hides_labeled_anomalies(method):
+    threshold = Threshold.of_settings(settings["threshold"])
+    # A method that does not see the labeled anomalies is still calibrated on them by threshold=labeled.
+    if hides_labeled_anomalies(method) and threshold.kind != "labeled":
         scenario = scenario.unsupervised() or scenario
     method, pretrain = (
         phase and _sized(_capped(phase, trainer["max_epochs"]), dataset["network"]) for phase in (method, pretrain)
@@ -136,6 +141,7 @@ def make_plan(
         "pretrain": pretrain and training_identity("pretrain", pretrain, scenario),
         "precision": trainer["precision"],
         **identity_of(trainer),
+        **({"threshold": threshold.identity} if threshold else {}),
     }
     if method.get("features") == "raw":
         # A shallow method without pre-training uses no network.
@@ -157,6 +163,7 @@ def make_plan(
         identity=identity,
         run_dir=output_dir / dataset["name"] / method["name"] / name,
         metrics=own_metrics(settings["metrics"]),
+        threshold=threshold,
     )
 
 

@@ -3,7 +3,9 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+import numpy.typing as npt
 from torch import Tensor
 
 from deepsad_pl.common.errors import DeepSADError
@@ -15,19 +17,26 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.shallow.models import Model, load_model
 
 
-def scores_again(plan: Plan, parts: Parts) -> Mapping[str, Tensor] | None:
-    """Score the test set with the trained model of the run folder.
+def scores_again(plan: Plan, parts: Parts) -> tuple[Mapping[str, Tensor], npt.NDArray[Any] | None] | None:
+    """Score the test set and the calibration samples with the trained model of the run folder.
 
     Args:
         plan: plan of the experiment, in one process.
         parts: its data and modules, which are not changed.
 
     Returns:
-        ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each; None if the model is missing or damaged.
+        ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each; the scores of the calibration samples, None
+        if the plan has no threshold. None if the model is missing or damaged.
     """
     if not plan.about.shallow:
         module = _trained(plan, parts.phases[-1])
-        return None if module is None else score_test_set(plan, module, parts.data)[0]
+        if module is None:
+            return None
+        result, _ = score_test_set(plan, module, parts.data)
+        if not plan.threshold:
+            return result, None
+        calibration, _ = score_test_set(plan, module, parts.data, calibration=True)
+        return result, calibration["score"].numpy()
     encoder = None
     if plan.method["features"] == "bottleneck" and (encoder := _trained(plan, parts.phases[0])) is None:
         return None

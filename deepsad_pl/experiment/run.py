@@ -6,19 +6,21 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from deepsad_pl import __version__
+from deepsad_pl.common.calibration_scores import CALIBRATION, write_calibration
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
@@ -32,10 +34,12 @@ from deepsad_pl.common.records import (
     write_record,
     write_scores,
 )
+from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts, is_given
 from deepsad_pl.detector.detector_folder import DETECTOR
 from deepsad_pl.experiment.build import Parts, build, load_data
+from deepsad_pl.experiment.calibrated import threshold_entry
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
@@ -56,8 +60,13 @@ _THREADS = torch.get_num_threads()
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
 
 
-# A function that scores a test set: returns ``idx``, ``y`` and ``score`` of every sample, and the device used.
-Score = Callable[[Plan, TrainedMethod, AnomalyDataModule], tuple[Mapping[str, Tensor], torch.device]]
+class Score(Protocol):
+    """A function that scores a test set, or the calibration samples after it."""
+
+    def __call__(
+        self, plan: Plan, module: TrainedMethod, data: AnomalyDataModule, *, calibration: bool = False
+    ) -> tuple[Mapping[str, Tensor], torch.device]:
+        """Return ``idx``, ``y`` and ``score`` of every sample, and the device used."""
 
 
 def run_experiment(
@@ -102,10 +111,11 @@ def finished_or_restored(plan: Plan, parts: Parts, config: Mapping[str, Any]) ->
 
 def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool:
     """Recompute the scores of a finished experiment from its trained model; return whether that was possible."""
-    result = scores_again(plan, parts)
-    if result is None:
+    found_again = scores_again(plan, parts)
+    if found_again is None:
         log.warning("%s: its trained model is lost too: the experiment is run again", plan.run_dir)
         return False
+    result, calibration = found_again
     try:
         found = metrics_where_known(result["score"], result["y"])
         auroc = auroc_of(found)
@@ -119,7 +129,10 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
         return False
     arrays = {key: tensor.numpy() for key, tensor in result.items()}
     written = write_scores(plan.run_dir, **arrays, ids=parts.data.source.ids_test)
-    write_record(plan.run_dir, {**record, "scores": written})
+    restored = {**record, "scores": written}
+    if calibration is not None:
+        restored["threshold"] = _calibrated(plan, parts.data, calibration, arrays)
+    write_record(plan.run_dir, restored)
     log.info("%s is written again", plan.run_dir / SCORES)
     return True
 
@@ -156,7 +169,7 @@ def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
 
 def _forget(run_dir: Path) -> None:
     """Remove an earlier run's files, its record first: if killed midway, the run must not look finished."""
-    for name in (RECORD, DAMAGED, SCORES, LOSSES, RUN_ID, LOG):
+    for name in (RECORD, DAMAGED, SCORES, CALIBRATION, LOSSES, RUN_ID, LOG):
         (run_dir / name).unlink(missing_ok=True)
     for folder in (CHECKPOINTS, DETECTOR):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
@@ -196,6 +209,8 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
     try:
         log.debug("%s", command)
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
+        if held_out := parts.data.held_out_count:
+            log.info("%d samples are kept out of training to calibrate the threshold", held_out)
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(
@@ -254,18 +269,22 @@ def score_and_record(
     seconds = {"pretrain": 0.0, "fit": 0.0} | {name: done.seconds for name, done in trained.items()}
     device, selection = torch.device("cpu"), {}
     result: Mapping[str, Tensor]
+    calibration: npt.NDArray[Any] | None = None
     if plan.about.shallow:
         # Imported here because it loads scikit-learn and scipy.optimize, which only shallow methods need.
         from deepsad_pl.experiment.fit_shallow import score_shallow
 
         encoder = parts.phases[0].module if plan.method["features"] == "bottleneck" else None
         scored = score_shallow(plan, data, encoder, plan.run_dir / CHECKPOINTS)
-        result, selection = scored.result, {"selection": scored.selection}
+        result, calibration, selection = scored.result, scored.calibration, {"selection": scored.selection}
         seconds |= {"fit": scored.fit_seconds, "score": scored.score_seconds}
     else:
         start = time.monotonic()
         result, device = (score or _score_by_trainer)(plan, parts.phases[-1].module, data)
         seconds["score"] = time.monotonic() - start
+        if plan.threshold:
+            calibrated, _ = (score or _score_by_trainer)(plan, parts.phases[-1].module, data, calibration=True)
+            calibration = calibrated["score"].numpy()
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
     with _evaluated(plan):
@@ -274,7 +293,7 @@ def score_and_record(
     record = {
         **metrics,
         **_what_was_done(plan),
-        "counts": _counts(data),
+        "counts": _counts(data, plan.threshold),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": {name: done.spread for name, done in trained.items()},
         "epochs": {name: done.epochs for name, done in trained.items()},
@@ -292,6 +311,9 @@ def score_and_record(
     if is_main_process(plan.ranks):
         arrays = {key: tensor.numpy() for key, tensor in result.items()}
         record["scores"] = write_scores(plan.run_dir, **arrays, ids=data.source.ids_test)
+        if calibration is not None:
+            with _evaluated(plan):
+                record["threshold"] = _calibrated(plan, data, calibration, arrays)
         record, error = with_metrics(plan.run_dir, record, plan.metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
         tracker.result(known | values_of(record), arrays["y"], arrays["score"])
@@ -300,6 +322,15 @@ def score_and_record(
         if error is not None:
             raise error
     return record
+
+
+def _calibrated(
+    plan: Plan, data: AnomalyDataModule, calibration: npt.NDArray[Any], test: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, Any]:
+    """Write the calibration scores, and return the threshold for the record."""
+    entry = threshold_entry(plan.threshold, calibration, data.calibration_semi_y, test["score"], test["y"])
+    write_calibration(plan.run_dir, calibration, data.calibration_semi_y)
+    return entry
 
 
 @contextmanager
@@ -313,18 +344,23 @@ def _evaluated(plan: Plan) -> Iterator[None]:
 
 
 def _score_by_trainer(
-    plan: Plan, module: TrainedMethod, data: AnomalyDataModule
+    plan: Plan, module: TrainedMethod, data: AnomalyDataModule, *, calibration: bool = False
 ) -> tuple[Mapping[str, Tensor], torch.device]:
-    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("score")])
-    module.needs_truth = not is_given(plan.scenario)
+    trainer = make_trainer(plan.trainer, plan.run_dir, 1, [PhaseProgress("calibrate" if calibration else "score")])
+    module.needs_truth = not calibration and not is_given(plan.scenario)
     with _evaluated(plan):
-        trainer.test(module, datamodule=data, verbose=False)
+        if calibration:
+            trainer.test(module, dataloaders=data.calibration_dataloader(), verbose=False)
+        else:
+            trainer.test(module, datamodule=data, verbose=False)
     return module.test_result, trainer.strategy.root_device
 
 
-def _counts(data: AnomalyDataModule) -> dict[str, int]:
+def _counts(data: AnomalyDataModule, threshold: Threshold) -> dict[str, int]:
     counts = data.counts
     found = {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts}
+    if threshold:
+        found["calibration"] = data.held_out_count
     if is_given(data.scenario):
         # Nobody knows how many of the unlabeled samples are normal.
         del found["unlabeled_normals"], found["pollution"]

@@ -1,4 +1,4 @@
-"""Score a test set without a Trainer, whose start takes longer than scoring most test sets."""
+"""Score a test set or the calibration samples without a Trainer, whose start takes longer than most scoring."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ from deepsad_pl.training.device import device_of
 
 @torch.no_grad()
 def score_test_set(
-    plan: Plan, module: TrainedMethod, data: AnomalyDataModule
+    plan: Plan, module: TrainedMethod, data: AnomalyDataModule, *, calibration: bool = False
 ) -> tuple[Mapping[str, Tensor], torch.device]:
     """Compute the same result as ``trainer.test`` stores in ``module.test_result``.
 
@@ -23,9 +23,10 @@ def score_test_set(
         plan: plan of the experiment, for its device and precision.
         module: the trained module; it is on the CPU afterwards.
         data: data whose test set is scored.
+        calibration: whether to score the calibration samples in place of the test set.
 
     Returns:
-        ``idx``, ``y`` and ``score`` of every test sample, shape (n,) each, on the CPU; the device.
+        ``idx``, ``y`` and ``score`` of every sample, shape (n,) each, on the CPU; the device.
     """
     device = device_of(plan.trainer)
     module.to(device).eval()
@@ -33,7 +34,8 @@ def score_test_set(
     if plan.trainer["precision"] == "bf16-mixed":
         precision = torch.autocast(device.type, dtype=torch.bfloat16)
     with precision:
-        parts = [(idx, y, module.checked_score(x.to(device))) for x, _, y, idx in data.test_dataloader()]
+        loader = data.calibration_dataloader() if calibration else data.test_dataloader()
+        parts = [(idx, y, module.checked_score(x.to(device))) for x, _, y, idx in loader]
     module.cpu()
     idx, y, score = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return {"idx": idx, "y": y, "score": score}, device

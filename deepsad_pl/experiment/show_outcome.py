@@ -46,11 +46,29 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
         "of unknown truth": counts.get("test_unknown", 0),
     }
     table.add_row("test samples", _sum(counts["test"], test))
+    if "threshold" in record:
+        table.add_row("threshold", _threshold(record["threshold"]))
+        if rates := _rates(record["threshold"]):
+            table.add_row("", rates)
     if selected := _selected(record):
         table.add_row("selected", selected)
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+
+
+def _threshold(threshold: Mapping[str, Any]) -> str:
+    """Value, kind and level of a threshold."""
+    level = "alpha" if "alpha" in threshold else "fpr"
+    how = f"{level} {threshold[level]:g}" if threshold[level] is not None else "best F1"
+    return f"{threshold['value']:.6g} ({threshold['kind']}, {how}, {threshold['rows']} samples)"
+
+
+def _rates(threshold: Mapping[str, Any]) -> str:
+    """What a threshold does on the test set where the truth is known; empty if it is not."""
+    names = {"false_alarm_rate": "false-alarm rate", "recall": "recall"}
+    said = [f"{names[key]} {value:.4f}" for key, value in threshold.get("test", {}).items() if value is not None]
+    return f"test {', '.join(said)}" if said else ""
 
 
 def _shown(value: float | None) -> str:

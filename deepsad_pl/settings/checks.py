@@ -7,12 +7,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from deepsad_pl.common.ranges import problems
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.settings import about
 from deepsad_pl.settings.own_metrics import metric_problems
+from deepsad_pl.settings.schema import GROUP_CONFIGS, THRESHOLD_KINDS
 from deepsad_pl.settings.typed import component_problems
 from deepsad_pl.tracking.loggers import node_problems, wandb_settings
 from deepsad_pl.tracking.wandb_run import trial_id
@@ -24,18 +27,18 @@ Settings = Mapping[str, Any]
 
 def incomplete(settings: Settings) -> list[str]:
     """List the missing keys that all other checks depend on."""
-    problems = []
+    missing = []
     for group in ("dataset", "pretrain", "method"):
         node = settings[group]
         for key, what in (("name", "a name, of which folders are named"), ("_target_", "the dotted path of its code")):
             # Without a pre-training there is nothing to instantiate.
             if key not in node and not (group == "pretrain" and key == "_target_"):
-                problems.append(f"{group} has no {key}; give it {what}, in its YAML")
-        problems += about.about_problems(group, node)
+                missing.append(f"{group} has no {key}; give it {what}, in its YAML")
+        missing += about.about_problems(group, node)
     for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
         if key not in settings["dataset"] and not (key == "classes" and "root" in settings["dataset"]):
-            problems.append(f"dataset has no {key}; give it {what}, in its YAML")
-    return problems
+            missing.append(f"dataset has no {key}; give it {what}, in its YAML")
+    return missing
 
 
 def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
@@ -50,6 +53,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         *_folder_problems(settings),
         *_dataset_problems(settings["dataset"], "network" if settings["network"] else "dataset.network"),
         *_method_problems(settings),
+        *_threshold_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
         *_logger_problems(settings["logger"], multirun),
         *metric_problems(settings["metrics"]),
@@ -206,6 +210,30 @@ def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str
             f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario['gamma_l']} and "
             f"scenario.k_l={scenario['k_l']} leave none; raise both above 0 or choose an unsupervised method"
         )
+
+
+def _threshold_problems(settings: Settings) -> Iterator[str]:
+    threshold, scenario = settings["threshold"], settings["scenario"]
+    # Each choice has settings of its own, by which it is known.
+    chosen = next(
+        name
+        for name, kind in GROUP_CONFIGS["threshold"].items()
+        if {one.name for one in fields(kind)} == set(threshold)
+    )
+    if threshold["name"] != chosen:
+        yield f"threshold.name is {threshold['name']!r}, but threshold={chosen} is chosen; give threshold=<name>"
+        return
+    for key, kind in THRESHOLD_KINDS.items():
+        if key in threshold:
+            yield from problems(f"threshold.{key}", threshold[key], kind)
+    # How much is labeled in data that bring their labels is known only once they are read.
+    if threshold["name"] == "labeled" and "given" not in scenario:
+        for kind, key in (("normal samples", "gamma_n"), ("anomalies", "gamma_l"), ("anomalies", "k_l")):
+            if scenario[key] == 0:
+                yield (
+                    f"threshold=labeled needs labeled {kind}, but scenario.{key} is 0; raise it or choose "
+                    "threshold=conformal"
+                )
 
 
 def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from omegaconf import MISSING, OmegaConf
 
-from deepsad_pl.common.ranges import AtLeast2, Length, Positive
+from deepsad_pl.common.ranges import AtLeast2, Length, Positive, Share
 from deepsad_pl.settings.about import paper_grid
 
 
@@ -106,6 +106,36 @@ class DrawnConfig(ScenarioConfig):
 
 
 @dataclass
+class ThresholdConfig:
+    """Base of the choices of ``threshold``, and its choice ``none``: a run ends with scores alone."""
+
+    name: str = "none"
+
+
+@dataclass
+class ConformalConfig(ThresholdConfig):
+    """Split-conformal p-values: on fresh normal data, at most a share alpha of false alarms."""
+
+    share: float = MISSING  # of the training samples not labeled as anomalies; kept out of training for calibration
+    alpha: float = MISSING  # false-alarm rate
+
+
+@dataclass
+class QuantileConfig(ThresholdConfig):
+    """The 1 - alpha quantile of the training samples' own scores; optimistic, since training has lowered these."""
+
+    alpha: float = MISSING  # false-alarm rate among the training samples not labeled as anomalies
+
+
+@dataclass
+class LabeledConfig(ThresholdConfig):
+    """The best threshold on labeled samples that are kept out of training."""
+
+    share: float = MISSING  # of the labeled samples of each kind
+    fpr: float | None = None  # wanted false-positive rate among known normal ones; null: the best F1
+
+
+@dataclass
 class RecipeConfig:
     """The schedule that both phases use by default."""
 
@@ -180,6 +210,7 @@ class TrainConfig:
     dataset: dict[str, Any] = MISSING
     network: dict[str, Any] = MISSING
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     recipe: RecipeConfig = MISSING
     pretrain: dict[str, Any] = MISSING
     method: dict[str, Any] = MISSING
@@ -229,10 +260,18 @@ KEYS: Mapping[str, type[Any]] = {
 # For each other group, the types that an option may start from.
 GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
     "scenario": {"base": DrawnConfig, "given": GivenConfig},
+    "threshold": {
+        "none": ThresholdConfig,
+        "conformal": ConformalConfig,
+        "quantile": QuantileConfig,
+        "labeled": LabeledConfig,
+    },
     "recipe": {"base": RecipeConfig},
     "trainer": {"base": TrainerConfig},
     "study": {"base": StudyConfig},
     "logger": {"base": LoggerConfig, "wandb": WandbConfig},
 }
+# The range of each setting of a threshold.
+THRESHOLD_KINDS: Mapping[str, Any] = {"share": Share, "alpha": Share, "fpr": Share | None}
 # All groups of an experiment.
 GROUPS = frozenset({*GROUP_CONFIGS, *KEYS})

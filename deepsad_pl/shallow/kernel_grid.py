@@ -27,11 +27,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.arrays import read_arrays, write_arrays
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.metrics import auroc
 from deepsad_pl.shallow import selection as select
 from deepsad_pl.shallow.kernels import FloatArray, gaussian_kernel, squared_distances
-from deepsad_pl.shallow.models import KernelModel, read_arrays, write_arrays
+from deepsad_pl.shallow.models import KernelModel
 from deepsad_pl.shallow.selection import IntArray
 from deepsad_pl.shallow.task import Fitted, Task
 

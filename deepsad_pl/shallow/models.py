@@ -6,9 +6,8 @@ test rows and s training rows may not fit into memory (shuttle: 4.7 GB).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from io import BytesIO
 from math import log, pi
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from deepsad_pl.common.arrays import read_arrays, write_arrays
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import write_atomic
 from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, squared_distances
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -322,34 +321,6 @@ def _class_of(name: str, package: str) -> type[Model]:
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise ValueError(f"its class is {name}, which is no Model")
     return found
-
-
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write an ``.npz`` file atomically: a killed process never leaves a part of it."""
-    named: dict[str, Any] = dict(arrays)
-    file = BytesIO()
-    np.savez_compressed(file, **named)
-    write_atomic(path, file.getvalue())
-
-
-def read_arrays(path: Path) -> Arrays:
-    """Read all arrays of an ``.npz`` file; pickled objects are refused.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or no ``.npz`` file.
-    """
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("not an .npz archive")
-        with file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise
-    # A damaged file raises nearly any error: BadZipFile, zlib.error, or any error that a broken header causes.
-    except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _tiles(queries: int, rows: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -1,8 +1,11 @@
 """Thresholds and conformal p-values: closed forms, plain loops and the guarantee."""
 
+import doctest
+
 import numpy as np
 import pytest
 
+from deepsad_pl.common import thresholds
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import (
     Threshold,
@@ -14,6 +17,11 @@ from deepsad_pl.common.thresholds import (
     rates,
     smallest_alpha,
 )
+
+
+def test_examples_in_docstrings() -> None:
+    found = doctest.testmod(thresholds)
+    assert found.attempted and not found.failed
 
 
 def scores(seed: int, size: int, *, ties: bool) -> np.ndarray:
@@ -45,7 +53,7 @@ def test_too_few_samples_are_refused_with_the_smallest_alpha() -> None:
         DeepSADError, match=r"alpha is 0.05, but of 18 calibration samples the smallest possible is 0.05"
     ):
         conformal_threshold(range(18), 0.05)
-    with pytest.raises(DeepSADError, match="of 0 calibration samples none is possible; raise threshold.share"):
+    with pytest.raises(DeepSADError, match=r"of 0 calibration samples none is possible; raise threshold.share"):
         conformal_threshold([], 0.5)
 
 

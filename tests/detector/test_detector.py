@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from sklearn.datasets import load_digits
 from stacks import alone
 from tiny_data import write_odds
@@ -149,6 +150,9 @@ def test_a_run_of_an_earlier_release_gets_its_detector(
     trained: Path, run_dir: Path, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(run_dir / "detector")
+    config = OmegaConf.load(run_dir / "config.yaml")
+    del config["threshold"]  # which came with the detector
+    OmegaConf.save(config, run_dir / "config.yaml")
     monkeypatch.setattr("deepsad_pl.experiment.run._train_and_score", None)
     test = split_rows(read_table(trained.parents[3] / "odds" / "thyroid.npz")[1], 0)[1]
     detector = deepsad_pl.load(run_dir)

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from stacks import SHORT, outcomes, together
+from tiny_data import write_odds
 
 import deepsad_pl
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import read_scores
+from deepsad_pl.data.odds import read_table
 from deepsad_pl.data.sources import as_source, split_rows
 from deepsad_pl.detector.detector_folder import FACTS, read_facts, write_detector
 from deepsad_pl.detector.inputs import Inputs
@@ -53,6 +55,24 @@ def test_a_detector_says_what_it_takes_without_a_pickle(experiment: Callable[...
     assert (said["dataset"], said["method"], said["hash"]) == ("digits", "ssad_hybrid", outcome.record["hash"])
     assert said["target"] == "deepsad_pl.methods.autoencoder.AutoencoderModule"
     assert said["inputs"] == {"shape": [1, 8, 8], "scale": 16.0, "columns": None, "preparation": None}
+
+
+@pytest.mark.parametrize("kind", ["conformal", "quantile"])
+def test_a_threshold_of_the_run_is_the_detectors(experiment: Callable[..., Outcome], tmp_path: Path, kind: str) -> None:
+    file = write_odds(tmp_path, "cardio", rows=300, outliers=60)
+    words = ("dataset=cardio", f"data_dir={tmp_path}", f"threshold={kind}", "trainer.max_epochs=2")
+    outcome = experiment(*words, "method.batch_size=32", "pretrain.batch_size=32")
+    x, y = read_table(file)
+    rows = x[split_rows(y, 0)[1]]
+    detector = deepsad_pl.load(outcome.run_dir)
+    score = read_scores(outcome.run_dir)[1]
+    # Calibration rows are not in the scaling, which the detector has to know.
+    assert detector.score(rows) == pytest.approx(score, rel=1e-5)
+    expected = np.where(score > outcome.record["threshold"]["value"], -1, 1)
+    assert (detector.predict(rows) != expected).sum() <= 1
+    if kind == "conformal":
+        clear = np.abs(score / outcome.record["threshold"]["value"] - 1) > 1e-5
+        assert np.array_equal((detector.p_value(rows) <= 0.05)[clear], (expected == -1)[clear])
 
 
 def test_named_columns_are_found_by_name(tmp_path: Path) -> None:

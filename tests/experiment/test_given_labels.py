@@ -64,7 +64,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             method,
             "marked",
             config_dir=tmp_path / "conf",
-            **{"scenario": "given", "logger": "none", "output_dir": tmp_path / "runs", "max_epochs": 1, **settings},
+            **{
+                "scenario": "given",
+                "threshold": "none",
+                "logger": "none",
+                "output_dir": tmp_path / "runs",
+                "max_epochs": 1,
+                **settings,
+            },
         )
 
     return result
@@ -118,6 +125,17 @@ def test_a_run_is_evaluated_where_the_truth_is_known(run: Callable[..., Any]) ->
     assert [row["y"] for row in rows[:5]] == ["", "1", "1", "1", ""]
     assert result.run_dir.name.startswith("given-seed_0-")
     assert run().was_finished
+
+
+def test_given_labels_come_with_a_conformal_threshold(run: Callable[..., Any]) -> None:
+    result = run(threshold="conformal", truth="none")
+    counts = result.record["counts"]
+    assert (counts["train"], counts["calibration"], counts["labeled_anomalies"]) == (99, 21, 12)
+    assert result.record["threshold"].keys() == {"kind", "share", "alpha", "value", "rows"}
+    assert run(threshold="conformal", truth="some").record["threshold"]["test"].keys() == {
+        "false_alarm_rate",
+        "recall",
+    }
 
 
 @pytest.mark.parametrize("truth", ["normal", "none"])

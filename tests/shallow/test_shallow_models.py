@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from deepsad_pl.common.arrays import write_arrays
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow import models
 from deepsad_pl.shallow.models import (
@@ -185,7 +186,7 @@ def test_contents_are_checked(change: dict[str, Any], said: str, tmp_path: Path)
     path = tmp_path / "model.npz"
     save_model(path, MODELS[0])
     with np.load(path) as file:
-        models.write_arrays(path, {**file, **change})
+        write_arrays(path, {**file, **change})
     with pytest.raises(DeepSADError, match=said):
         load_model(path)
 
