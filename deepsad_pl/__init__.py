@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepsad_pl.commands.api import Result, list_datasets, list_methods, load_data, run
+    from deepsad_pl.commands.loading import load
     from deepsad_pl.common.errors import DeepSADError
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 # Where each public name is; a module is imported when one of its names is first used (PEP 562).
 _WHERE = {
     **dict.fromkeys(("Result", "list_datasets", "list_methods", "load_data", "run"), "commands.api"),
+    "load": "commands.loading",
     "DeepSADError": "common.errors",
     "AnomalyDataModule": "data.datamodule",
     "Scenario": "data.scenario",
@@ -56,6 +58,7 @@ __all__ = [
     "VAEModule",
     "list_datasets",
     "list_methods",
+    "load",
     "load_data",
     "run",
 ]

@@ -42,6 +42,8 @@ MODULES = (
 
 def import_all() -> None:
     """Import it; no thread may have been started after it."""
+    # pandas imports pyarrow, whose allocator would start one.
+    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
     for name in MODULES:
         importlib.import_module(name)
         if name == "deepsad_pl.commands.main":

@@ -21,6 +21,11 @@ _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 
 
+def scoring_batch_size(shape: tuple[int, ...]) -> int:
+    """The number of samples of a shape, (C, H, W) or (D,), in a batch of scoring."""
+    return max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // math.prod(shape[1:])))
+
+
 class AnomalyDataModule(LightningDataModule):
     """The semi-supervised training set drawn from a source for a scenario, and the source's whole test set.
 
@@ -172,7 +177,7 @@ class AnomalyDataModule(LightningDataModule):
 
     @property
     def _eval_batch_size(self) -> int:
-        return max(1, min(_EVAL_SAMPLES, _EVAL_PIXELS // math.prod(self.source.shape[1:])))
+        return scoring_batch_size(self.source.shape)
 
     def train_dataloader(self) -> BatchLoader:
         """The training set, shuffled anew each epoch."""

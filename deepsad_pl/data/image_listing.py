@@ -67,6 +67,16 @@ def holds_images(root: Path, folder: str) -> bool:
     return any(True for _ in _walk(root, folder, frozenset(), {}))
 
 
+def images_below(folder: Path) -> list[Path]:
+    """The images in a folder and its sub-folders, by folder, then by name; hidden ones and other files are left out.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+    names = sorted(_walk(folder, ".", frozenset(), {}), key=lambda name: name.rpartition("/"))
+    return [folder / name for name in names]
+
+
 def is_class(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a class folder: a folder or a link to one, and not hidden."""
     return _kind(entry) == "folder" and not entry.name.startswith(".")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,16 @@ Array = npt.NDArray[Any]
 TRAIN_SHARE = 0.6
 
 
+class Preparation(Protocol):
+    """How the rows that a network sees are made of raw ones; fitted on training rows."""
+
+    def transform(self, x: Array, /) -> npt.NDArray[np.float32]:
+        """Prepare raw rows, shape (n, D); what cannot be prepared is not finite."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it for JSON."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Training and test data of one data set, with the class of every row.
@@ -39,6 +49,8 @@ class Source:
             normal, -1 known anomaly; None if there are none. With them, ``labels_test`` is 0 for normal samples, 1 for
             anomalies and -1 where the truth is not known.
         ids_test: name of each test sample, for ``scores.csv``, shape (M,); None if they have no names.
+        columns: names of the raw columns from which rows were made, in their order; None if they have none.
+        preparation: how rows are made from raw ones, for new data; None: raw rows are used unchanged.
         refit: function that returns the source as if what is learned from the training samples (a scaling, an encoding)
             were learned from some of them alone. It takes their indices, ascending, shape (n,), and returns as many
             samples in the same order. None: nothing is learned from them.
@@ -51,6 +63,8 @@ class Source:
     scale: float | None
     semi_y_train: Array | None = None
     ids_test: Array | None = None
+    columns: tuple[str, ...] | None = None
+    preparation: Preparation | None = None
     refit: "Callable[[Array], Source] | None" = None
 
     @property
@@ -99,10 +113,14 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
     Raises:
         DeepSADError: if a scaled value does not fit float32; the message names the columns.
     """
-    x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
+    return _scaled(x_train, x_test, scaling)[:2]
+
+
+def _scaled(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array, Scaling]:
+    """As :func:`standardize`, with the fitted scaling."""
     fitted = Scaling.fit(x_train, "zscore" if scaling == "zscore" else "minmax")
-    parts = fitted.transform(x_train), fitted.transform(x_test)
-    wrong = [(~np.isfinite(part)).sum(axis=0) for part in parts]
+    train, test = fitted.transform(x_train), fitted.transform(x_test)
+    wrong = [(~np.isfinite(part)).sum(axis=0) for part in (train, test)]
     if (columns := np.flatnonzero(wrong[0] + wrong[1])).size:
         named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
         more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
@@ -111,22 +129,28 @@ def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Arr
             "column "
             f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
         )
-    return parts
+    return train, test, fitted
 
 
 def _scaled_source(
-    x_train: Array, labels_train: Array, x_test: Array, labels_test: Array, scaling: str, kept: Array | None = None
+    x_train: Array,
+    labels_train: Array,
+    x_test: Array,
+    labels_test: Array,
+    scaling: str,
+    columns: tuple[str, ...] | None = None,
+    kept: Array | None = None,
 ) -> Source:
     """Rows scaled by what the training rows say, or those of them that are kept."""
     if kept is None:
-        scaled = standardize(x_train, x_test, scaling)
+        train, test, fitted = _scaled(x_train, x_test, scaling)
     else:
         rest = np.delete(np.arange(len(x_train)), kept)
-        by_kept, others = standardize(x_train[kept], np.concatenate([x_train[rest], x_test]), scaling)
-        scaled = np.empty((len(x_train), x_train.shape[1]), np.float32), others[len(rest) :]
-        scaled[0][kept], scaled[0][rest] = by_kept, others[: len(rest)]
-    refit = partial(_scaled_source, x_train, labels_train, x_test, labels_test, scaling)
-    return Source(scaled[0], labels_train, scaled[1], labels_test, None, refit=refit)
+        by_kept, others, fitted = _scaled(x_train[kept], np.concatenate([x_train[rest], x_test]), scaling)
+        train, test = np.empty((len(x_train), x_train.shape[1]), np.float32), others[len(rest) :]
+        train[kept], train[rest] = by_kept, others[: len(rest)]
+    refit = partial(_scaled_source, x_train, labels_train, x_test, labels_test, scaling, columns)
+    return Source(train, labels_train, test, labels_test, None, columns=columns, preparation=fitted, refit=refit)
 
 
 def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
@@ -363,6 +387,7 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
         raise DeepSADError(
             f"it returned {_told(made)}; return a Source, (x, labels) or (x_train, labels_train, x_test, labels_test)"
         )
+    columns = tuple(map(str, made[0].columns)) if hasattr(made[0], "columns") else None
     arrays = [np.asarray(part) for part in made]
     for x, labels in zip(arrays[::2], arrays[1::2], strict=True):
         if labels.ndim != 1 or len(labels) != len(x) or not np.issubdtype(labels.dtype, np.integer):
@@ -380,8 +405,9 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
         if not (np.isfinite(x_train).all() and np.isfinite(x_test).all()):
             raise DeepSADError("it returned rows with values that are not finite; fill them in or leave the rows out")
         if scaling is not None:
-            return _scaled_source(x_train, labels_train, x_test, labels_test, scaling)
-        return Source(x_train.astype(np.float32), labels_train, x_test.astype(np.float32), labels_test, scale=None)
+            return _scaled_source(x_train, labels_train, x_test, labels_test, scaling, columns)
+        x_train, x_test = x_train.astype(np.float32), x_test.astype(np.float32)
+        return Source(x_train, labels_train, x_test, labels_test, scale=None, columns=columns)
     if x_train.ndim == 3:
         x_train, x_test = x_train[:, None], x_test[:, None]
     if x_train.ndim != 4 or x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != np.uint8:

@@ -37,10 +37,12 @@ from deepsad_pl.common.records import (
 from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts, is_given
+from deepsad_pl.detector.detector_folder import DETECTOR
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
+from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
 from deepsad_pl.methods.base import TrainedMethod
@@ -172,7 +174,8 @@ def _forget(run_dir: Path) -> None:
     """Remove an earlier run's files, its record first: if killed midway, the run must not look finished."""
     for name in (RECORD, DAMAGED, SCORES, CALIBRATION, LOSSES, RUN_ID, LOG):
         (run_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
+    for folder in (CHECKPOINTS, DETECTOR):
+        shutil.rmtree(run_dir / folder, ignore_errors=True)
 
 
 # The run folders whose logs get the messages of this context, while many experiments are running; None: all.
@@ -317,6 +320,7 @@ def score_and_record(
         record, error = with_metrics(plan.run_dir, record, plan.metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
         tracker.result(known | values_of(record), arrays["y"], arrays["score"])
+        keep_detector(plan, parts, record)
         write_record(plan.run_dir, record)
         if error is not None:
             raise error

@@ -38,7 +38,7 @@ def test_nothing_else_is_installed_at_the_top(wheel: Path) -> None:
     assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"deepsad_pl", "hydra_plugins"}
 
 
-@pytest.mark.parametrize("script", PROJECT["scripts"].values())
+@pytest.mark.parametrize("script", [s for s in PROJECT["scripts"].values() if not s.endswith(":score")])
 def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, script: str) -> None:
     module, function = script.split(":")
     code = f"import {module}; print({module}.__file__); {module}.{function}()"
@@ -54,6 +54,26 @@ def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, s
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(wheel))
     assert "name: thyroid" in done.stdout
+
+
+def test_deepsad_score_runs_from_the_wheel_alone_without_torch(wheel: Path, tmp_path: Path) -> None:
+    assert PROJECT["scripts"]["deepsad-score"] == "deepsad_pl.commands.score:score"
+    code = (
+        "import sys; from deepsad_pl.commands import score\n"
+        "try: score.score()\n"
+        "finally: print(score.__file__, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "run=nowhere", "inptu=new.csv", "output=scores.csv"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(wheel)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "there is no setting inptu of score.py; did you mean input?" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"{wheel / 'deepsad_pl' / 'commands' / 'score.py'} False"
 
 
 def test_compromised_lightning_releases_are_excluded() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from processes import ROOT, run_script
@@ -14,8 +15,10 @@ from studies import fields_of
 from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
 from torchvision import datasets
 
+from deepsad_pl import run
 from deepsad_pl.commands import main as cli
-from deepsad_pl.data.odds import ODDS_FILES
+from deepsad_pl.commands.score import score
+from deepsad_pl.data.odds import ODDS_FILES, load_odds
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS, COMPONENTS, RECIPES = (
@@ -33,7 +36,7 @@ def cut(command: str) -> str:
 
 
 COMMANDS = [*commands_of(README), *map(cut, commands_of(RESULTS)), *commands_of(COMPONENTS), *commands_of(RECIPES)]
-SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep}
+SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep, "score.py": score}
 # The seed would draw what is in the test data alone, if it could.
 IMAGES = {"train": {"good": 8, "torn": 6}, "test": {"good": 8, "scratched": 6, "torn": 6}}
 
@@ -71,6 +74,9 @@ def test_python_command(
     if command in done:
         return
     _, script, *arguments = shlex.split(command)
+    if script == "score.py":
+        run_score(arguments, fresh, monkeypatch, capsys)
+        return
     if any(argument.startswith("study=") for argument in arguments):
         run_study(arguments, fresh, monkeypatch, capsys)
         done.add(command)
@@ -92,6 +98,20 @@ def test_python_command(
         assert list((fresh / "runs").glob("*/*/*/metrics.json"))
         assert "AUROC" in shown
     done.add(command)
+
+
+def run_score(
+    arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a run on a small table and its raw rows."""
+    run_dir = run("iforest_raw", "cardio", logger="none").run_dir
+    rows = load_odds("cardio", fresh / "data")[0]
+    np.savetxt("new.csv", rows, delimiter=",", header=",".join(f"x{i}" for i in range(rows.shape[1])), comments="")
+    monkeypatch.setattr(sys, "argv", ["score.py", *(word.replace("$RUN", str(run_dir)) for word in arguments)])
+    capsys.readouterr()
+    score()
+    assert capsys.readouterr().out == "300 scored: scores.csv\n"
+    assert len((fresh / "scores.csv").read_text().splitlines()) == 301
 
 
 def run_study(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from tiny_data import table_of, write_table
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.scaling import Method, Scaling
-from deepsad_pl.data.sources import split_rows, standardize, table_source
+from deepsad_pl.data.sources import as_source, split_rows, standardize, table_source
 from deepsad_pl.experiment.build import load_data
 
 
@@ -239,3 +240,22 @@ def test_transform_leaves_nan_and_what_does_not_fit_to_the_caller_and_its_argume
     assert found.dtype == np.float32
     assert found == pytest.approx(np.array([[np.nan, np.inf], [0.5, 1.0]]), nan_ok=True)
     assert np.array_equal(x, before, equal_nan=True)
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "minmax"])
+def test_a_scaling_kept_as_json_prepares_raw_rows_to_the_bit(scaling: str) -> None:
+    x, y = table_of(100, 4, 30)
+    x[:, 1], x[:, 2] = 7.0, x[:, 2] * 1e-200
+    source = table_source(x, y, 0, scaling)
+    assert source.preparation is not None
+    again = Scaling.from_dict(json.loads(json.dumps(source.preparation.as_dict())))
+    train, test = split_rows(y, 0)
+    assert np.array_equal(again.transform(x[train]), source.x_train)
+    assert np.array_equal(again.transform(x[test]), source.x_test)
+
+
+def test_arrays_of_a_data_frame_keep_the_names_of_their_columns() -> None:
+    x, y = table_of(100, 2, 30)
+    source = as_source((pd.DataFrame(x, columns=["speed", "load"]), y), seed=0, scaling="zscore")
+    assert source.columns == ("speed", "load")
+    assert as_source((x, y), seed=0, scaling=None).preparation is None

@@ -52,6 +52,7 @@ def score_bytes(outcome: Outcome) -> bytes:
 def test_run_folder_holds_what_is_promised_and_no_more(finished: Outcome) -> None:
     files = {str(path.relative_to(finished.run_dir)) for path in finished.run_dir.rglob("*") if path.is_file()}
     promised = {"config.yaml", "train.log", "checkpoints/last.ckpt", "scores.csv", "metrics.json"}
+    promised |= {"detector/detector.json", "detector/module.ckpt"}
     assert files - {".lock"} == promised | {"checkpoints/pretrain.ckpt"}
 
 

@@ -1,0 +1,103 @@
+"""Load the detector of a finished run; a run of an earlier release gets its folder from its checkpoints and data."""
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import RECORD
+from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
+from deepsad_pl.experiment.finished import locked_run, record_of
+from deepsad_pl.experiment.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from deepsad_pl.detector.detector import Detector
+
+_CONFIG = "config.yaml"
+
+
+def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = None) -> "Detector":
+    """Load the detector of a finished run.
+
+    Args:
+        run: the run folder.
+        data_dir: where the run's data lie, if it is of an earlier release and they have been moved.
+
+    Raises:
+        DeepSADError: if it is no finished run, or its detector is damaged or cannot be made.
+    """
+    folder = Path(run).expanduser()
+    require_run(folder)
+    from deepsad_pl.detector.detector import Detector
+
+    if not (folder / DETECTOR / FACTS).exists():
+        return _made(folder, data_dir)
+    return Detector.read(folder / DETECTOR)
+
+
+def require_run(folder: Path) -> None:
+    """Raise an error unless a folder has a detector or is a finished run."""
+    if not folder.is_dir():
+        raise DeepSADError(f"run: there is no folder {folder}; give the run folder that train.py has named at its end")
+    if (folder / DETECTOR / FACTS).exists() or ((folder / RECORD).exists() and (folder / _CONFIG).exists()):
+        return
+    raise DeepSADError(
+        f"run: {folder} is no finished run: it has neither {DETECTOR}/{FACTS} nor {RECORD} and {_CONFIG}; let the run "
+        "end, or give its folder"
+    )
+
+
+def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
+    """The plan of a finished run, from its configuration.
+
+    Raises:
+        DeepSADError: if it cannot be planned again, or its data are others now.
+    """
+    told = f"run: {folder} cannot be planned again from its {_CONFIG}"
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(folder / _CONFIG), resolve=True)
+        assert isinstance(loaded, dict)
+        settings: dict[str, Any] = {str(key): value for key, value in loaded.items()}
+        # Where it was computed does not matter, and need not be possible here.
+        settings["trainer"] |= {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+        # A release before thresholds had none.
+        settings.setdefault("threshold", {"name": "none"})
+        settings |= {"force": False} | ({} if data_dir is None else {"data_dir": str(data_dir)})
+        plan = replace(make_plan(settings), run_dir=folder)
+    except DeepSADError as error:
+        raise DeepSADError(*(f"{told}: {one}" for one in error.problems)) from error
+    except (OSError, YAMLError, OmegaConfBaseException, AssertionError, KeyError, TypeError) as error:
+        said = str(error).partition("\n")[0]
+        raise DeepSADError(f"{told} ({type(error).__name__}: {said}); run it again") from error
+    if record_of(plan) is None:
+        raise DeepSADError(
+            f"run: {folder} cannot be used: its data or its code have changed since it was trained, or its {RECORD} is "
+            "damaged; give the data of the training in data_dir, or run it again"
+        )
+    return plan
+
+
+def _made(folder: Path, data_dir: str | PathLike[str] | None) -> "Detector":
+    """Write the detector that an earlier release has not, and load it."""
+    plan = planned(folder, data_dir)
+    from deepsad_pl.detector.detector import Detector
+    from deepsad_pl.experiment.build import build, load_data
+    from deepsad_pl.experiment.keep_detector import keep_detector
+
+    with locked_run(plan):
+        record = record_of(plan)
+        assert record is not None
+        try:
+            keep_detector(plan, build(plan, load_data(plan)), record)
+            return Detector.read(folder / DETECTOR)
+        except DeepSADError as error:
+            # A folder from a damaged checkpoint would hide the reason the next time.
+            for name in (FACTS, MODULE, MODEL):
+                (folder / DETECTOR / name).unlink(missing_ok=True)
+            told = f"run: the detector of {folder} cannot be made from its checkpoints and data"
+            raise DeepSADError(*(f"{told}: {one}" for one in error.problems)) from error

@@ -1,0 +1,255 @@
+"""The command ``score.py``: new data into a finished run's detector, a file of scores out.
+
+Heavy libraries are imported only once the words are right, so that ``--help`` and errors appear quickly.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from yaml import YAMLError
+
+from deepsad_pl import __version__
+from deepsad_pl.commands.loading import load, planned, require_run
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+
+if TYPE_CHECKING:
+    from deepsad_pl.detector.detector import Detector
+    from deepsad_pl.detector.inputs import Inputs
+    from deepsad_pl.detector.read_input import Chunk
+
+TRAIN = "train"
+# Samples that cannot be scored of which standard error tells; the output has all of them.
+_MOST_TOLD = 20
+
+HELP = """Score new data with the detector of a finished run.
+
+  python score.py run=<run folder> input=new.csv output=scores.csv
+  python score.py run=<run folder> input=photos output=scores.parquet threshold.alpha=0.01
+  cat new.csv | python score.py run=<run folder> input=- output=daily.csv append=true
+  python score.py run=<run folder> input=train output=train.csv
+
+run         folder of the run, which train.py names at its end
+input       a table (.csv, .tsv, also .gz; .parquet; X of .npz or .mat), an image, a folder of images, a glob, a list
+            of these, - for CSV on standard input, or train for the training samples
+output      .csv, .jsonl or .parquet with the columns id (or path), score, p_value, anomaly; higher is more anomalous
+append      true: append to an existing .csv or .jsonl (default false: replace it)
+id          column with the name of each row (default: id if there is one, else the row's position from 0)
+drop        columns to leave out, such as drop=[label]
+batch_size  samples that are scored at once (default: as in the run)
+device      auto (default), cpu, cuda
+data_dir    where the data of the run lie, for input=train and runs of earlier releases (default: as in the run)
+threshold.alpha
+            false-alarm rate at which a sample is an anomaly (default: the run's)
+"""
+
+
+@dataclass
+class ThresholdWords:
+    """What can be changed about a threshold after the training."""
+
+    alpha: float | None = None
+
+
+@dataclass
+class ScoreWords:
+    """The words of the command; see ``HELP``."""
+
+    run: str = MISSING
+    input: list[str] = MISSING
+    output: str = MISSING
+    append: bool = False
+    id: str | None = None
+    drop: list[str] = field(default_factory=list)
+    batch_size: int | None = None
+    device: str = "auto"
+    data_dir: str | None = None
+    threshold: ThresholdWords = field(default_factory=ThresholdWords)
+
+
+# Whose values are taken as they are spelled: a path may look like a number or a list of YAML.
+_VERBATIM = ("run", "output", "id", "device", "data_dir")
+_LISTS = ("input", "drop")
+_KEYS = [*(key for key in ScoreWords.__dataclass_fields__ if key != "threshold"), "threshold.alpha"]
+
+
+def score() -> None:
+    """Entry point of ``python score.py`` and ``deepsad-score``."""
+    words = sys.argv[1:]
+    if "--version" in words:
+        print(f"deepsad_pl {__version__}")
+        return
+    if not words or not {"-h", "--help"}.isdisjoint(words):
+        print(HELP, end="")
+        return
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        told = score_new(parsed(words), stderr)
+    except DeepSADError as error:
+        stderr.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    print(told)
+
+
+def parsed(words: Sequence[str]) -> ScoreWords:
+    """The words of a command line.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    cfg, problems = OmegaConf.structured(ScoreWords), []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or key not in _KEYS:
+            near = suggested(key, _KEYS) or f"it has {', '.join(_KEYS)}"
+            problems.append(f"there is no setting {key} of score.py; {near}" if equals else f"{word} is no key=value")
+            continue
+        try:
+            OmegaConf.update(cfg, key, _value(key, text))
+        except (OmegaConfBaseException, YAMLError) as error:
+            said = str(error).partition("\n")[0].rstrip(".")
+            problems.append(f"{key} is {text!r} ({said}); python score.py --help says what it may be")
+    for key in ("run", "input", "output"):
+        if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
+            problems.append(f"{key} is not set; give {key}=...")
+    if problems:
+        raise DeepSADError(*problems)
+    found = OmegaConf.to_object(cfg)
+    assert isinstance(found, ScoreWords)
+    if found.batch_size is not None and found.batch_size < 1:
+        problems.append(f"batch_size is {found.batch_size}; give a number from 1 on")
+    if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
+        problems.append(f"threshold.alpha is {found.threshold.alpha}; give a rate between 0 and 1")
+    if not found.input:
+        problems.append("input is an empty list; name what is to be scored")
+    if problems:
+        raise DeepSADError(*problems)
+    return found
+
+
+def _value(key: str, text: str) -> Any:
+    if key in _LISTS:
+        inner = text[1:-1] if text.startswith("[") and text.endswith("]") and not Path(text).exists() else None
+        if inner is None:
+            return [text]
+        return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
+    if key in _VERBATIM:
+        return text
+    return OmegaConf.from_dotlist([f"value={text}"]).value
+
+
+def score_new(words: ScoreWords, stderr: Console) -> str:
+    """Score what the words say; returns the summary.
+
+    Args:
+        words: of the command line.
+        stderr: takes the progress and the samples that cannot be scored.
+
+    Raises:
+        DeepSADError: with every problem found before any row; or later, if the input cannot be read to its end.
+    """
+    from deepsad_pl.detector.write_output import Output, output_problems
+
+    run, problems = Path(words.run).expanduser(), []
+    problems += output_problems(Path(words.output), append=words.append)
+    of_training = words.input == [TRAIN]
+    for check in (lambda: require_run(run), lambda: [] if of_training else _files(words.input)):
+        try:
+            check()
+        except DeepSADError as error:
+            problems += error.problems
+    if problems:
+        raise DeepSADError(*problems)
+
+    from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
+    from deepsad_pl.detector.score_chunks import score_chunks
+
+    detector = _detector(words)
+    inputs = detector.facts.inputs
+    if of_training:
+        first, chunks, total = _of_training(run, words, inputs)
+    else:
+        files = _files(words.input)
+        if problems := input_problems(files, inputs, id_column=words.id, drop=words.drop):
+            raise DeepSADError(*problems)
+        kinds = {is_table(file) for file in files}
+        if len(kinds) > 1:
+            raise DeepSADError("input: tables and images cannot be in one output; score them one after the other")
+        first, total = "id" if kinds == {True} else "path", None
+        chunks = chunks_of(files, inputs, id_column=words.id, drop=words.drop)
+
+    told = 0
+
+    def tell(sentence: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= _MOST_TOLD:
+            stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
+
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Output(Path(words.output), first, append=words.append) as output, Progress(*columns, console=stderr) as bar:
+        task = bar.add_task("", total=total)
+        tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
+        bar.update(task, total=tally.scored + tally.unscored)
+    if told > _MOST_TOLD:
+        stderr.print(f"and {told - _MOST_TOLD:,} more, which the output has with an empty score", style="yellow")
+    parts = [f"{tally.scored:,} scored"]
+    parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []
+    if tally.anomalies is not None:
+        level = "" if detector.threshold.alpha is None else f" at alpha {detector.threshold.alpha:g}"
+        parts.append(f"{tally.anomalies:,} anomalies{level}")
+    return f"{', '.join(parts)}: {words.output}"
+
+
+def _files(words: Sequence[str]) -> list[str]:
+    from deepsad_pl.detector.read_input import files_of
+
+    return files_of(words)
+
+
+def _detector(words: ScoreWords) -> "Detector":
+    from deepsad_pl.training.fast_import import import_lightning
+
+    import_lightning()
+    detector = load(words.run, data_dir=words.data_dir).with_alpha(words.threshold.alpha)
+    import torch
+
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    detector.to(automatic if words.device == "auto" else words.device)
+    detector.batch_size = words.batch_size or detector.batch_size
+    return detector
+
+
+def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "Iterator[Chunk]", int]:
+    """The training samples: what the output calls them, themselves, their number."""
+    plan = planned(run, words.data_dir)
+    from deepsad_pl.data.image_folder import scan
+    from deepsad_pl.detector.inputs import Prepared
+    from deepsad_pl.detector.read_input import Chunk, rows_at_once
+    from deepsad_pl.experiment.build import build, load_data
+    from deepsad_pl.experiment.plan import root_of
+    from deepsad_pl.settings.about import of_dataset
+
+    data = build(plan, load_data(plan)).data
+    # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
+    source, rows = data.source, data.training_set.index
+    paths = None
+    if of_dataset(plan.dataset).classes_from_folder:
+        root = root_of(plan.dataset)
+        paths = [str(root / name) for group in scan(root).images["train"] for name in group]
+
+    def chunks() -> Iterator[Chunk]:
+        step = rows_at_once(inputs)
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            ids: list[Any] = part.tolist() if paths is None else [paths[row] for row in part]
+            yield Chunk(ids, [f"training sample {one}" for one in ids], Prepared(source.x_train[part]))
+
+    return "id" if paths is None else "path", chunks(), len(rows)

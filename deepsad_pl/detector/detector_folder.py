@@ -1,0 +1,107 @@
+"""The folder of a detector in its run: ``detector.json`` and the files with what was trained, without a pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import read_json, write_atomic
+from deepsad_pl.detector.inputs import Inputs
+
+DETECTOR, FACTS = "detector", "detector.json"
+# Scores and semi-labels of the samples that were kept out of training to set the threshold.
+CALIBRATION = "calibration.npz"
+MODULE, MODEL = "module.ckpt", "model.npz"
+
+# Increased when the meaning of a folder changes.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What ``detector.json`` says.
+
+    Attributes:
+        dataset: name of the data set.
+        method: name of the method.
+        hash: of the run's identity.
+        versions: of the packages that trained it.
+        inputs: what the detector takes.
+        target: class of the trained module; None for a shallow method on raw input.
+        package: top-level package of the class in ``model.npz``; None without that file.
+        precision: that the module scores in, a setting of the Trainer.
+        threshold: the settings of the threshold, as in the record; None: there is none.
+        files: SHA-256 of each file.
+    """
+
+    dataset: str
+    method: str
+    hash: str
+    versions: Mapping[str, str]
+    inputs: Inputs
+    target: str | None
+    package: str | None
+    precision: str
+    threshold: Mapping[str, Any] | None
+    files: Mapping[str, str]
+
+
+def write_detector(folder: Path, sources: Mapping[str, Path], inputs: Inputs, facts: Mapping[str, Any]) -> None:
+    """Copy the trained files into a detector's folder; ``detector.json`` is written last and marks it as whole.
+
+    Args:
+        folder: created if missing.
+        sources: the file to copy, by its name in the folder.
+        inputs: what the detector takes.
+        facts: the other fields of :class:`Facts` but ``files``, serializable as JSON.
+
+    Raises:
+        DeepSADError: if a file cannot be read or written.
+    """
+    digests = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FACTS).unlink(missing_ok=True)
+        for name, source in sources.items():
+            content = source.read_bytes()
+            digests[name] = hashlib.sha256(content).hexdigest()
+            write_atomic(folder / name, content)
+        described = {"format": FORMAT, **facts, "inputs": inputs.as_dict(), "files": digests}
+        write_atomic(folder / FACTS, json.dumps(described, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise DeepSADError(f"{error.filename or folder} cannot be read or written ({error.strerror})") from error
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read a detector's folder and check its files.
+
+    Raises:
+        DeepSADError: if a file is missing, damaged or of another release.
+    """
+    path = folder / FACTS
+    way_out = f"copy it again, or remove {folder} to have it made again from the run's checkpoints and data"
+    try:
+        content = read_json(path)
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}, this release reads {FORMAT}")
+        inputs = Inputs.from_dict(content["inputs"])
+        others = {name: content[name] for name in Facts.__dataclass_fields__ if name != "inputs"}
+        facts = Facts(inputs=inputs, **others)
+        for name, digest in facts.files.items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise ValueError(f"the SHA-256 of {name} is another")
+        # The run writes it itself, and again if it is lost; an archive has checksums of its own.
+        if facts.threshold and not (folder / CALIBRATION).exists():
+            raise ValueError(f"{CALIBRATION} is missing")
+    except FileNotFoundError as error:
+        name = Path(error.filename).name
+        raise DeepSADError(f"the detector {folder} has no file {name}; {way_out}") from None
+    except OSError as error:
+        raise DeepSADError(f"{error.filename} cannot be read ({error.strerror}); make it readable") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DeepSADError(f"the detector {folder} is damaged: {told}; {way_out}") from error
+    return facts

@@ -1,0 +1,222 @@
+"""From raw input to what a network sees: the shape, the columns and the preparation that go with a trained detector."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.data.scaling import Scaling
+from deepsad_pl.data.sources import Preparation, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+
+_MOST_NAMES = 10
+
+
+# The preparations that a detector's folder may name. The encoding of dataset=table's columns belongs here too.
+PREPARATIONS: dict[str, type[Any]] = {"scaling": Scaling}
+
+
+@dataclass
+class Prepared:
+    """Samples as a network takes them.
+
+    Attributes:
+        x: float32 rows or uint8 pixels, shape (n, ...).
+        problems: why a sample cannot be scored, by its position; its values in ``x`` mean nothing.
+    """
+
+    x: Array
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a detector takes.
+
+    Attributes:
+        shape: of one sample: (C, H, W) or (D,).
+        scale: what pixels are divided by; None for rows.
+        columns: names of a table's columns, in the order of training; None: they have none.
+        preparation: how raw rows are prepared; None: they are taken as they are.
+    """
+
+    shape: tuple[int, ...]
+    scale: float | None
+    columns: tuple[str, ...] | None = None
+    preparation: Preparation | None = None
+
+    @classmethod
+    def of_source(cls, source: Source) -> Self:
+        """What a detector that was trained on this source takes."""
+        return cls(source.shape, source.scale, source.columns, source.preparation)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it for JSON."""
+        prepared = None if self.preparation is None else {"kind": _kind(self.preparation), **self.preparation.as_dict()}
+        names = None if self.columns is None else list(self.columns)
+        return {"shape": list(self.shape), "scale": self.scale, "columns": names, "preparation": prepared}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """What :meth:`as_dict` has written.
+
+        Raises:
+            KeyError: if a part is missing.
+            TypeError: if a part has another type.
+            ValueError: if the preparation is not known.
+        """
+        preparation = None
+        if (prepared := content["preparation"]) is not None:
+            kind = prepared["kind"]
+            if kind not in PREPARATIONS:
+                raise ValueError(f"its rows were prepared by {kind}; this release knows {', '.join(PREPARATIONS)}")
+            preparation = PREPARATIONS[kind].from_dict({k: v for k, v in prepared.items() if k != "kind"})
+        names = content["columns"]
+        return cls(
+            tuple(map(int, content["shape"])),
+            content["scale"],
+            None if names is None else tuple(map(str, names)),
+            preparation,
+        )
+
+    @property
+    def are_rows(self) -> bool:
+        """Whether a sample is a row of numbers."""
+        return self.scale is None and len(self.shape) == 1
+
+    @property
+    def are_image_files(self) -> bool:
+        """Whether image files can be decoded to samples."""
+        return self.scale == 255 and len(self.shape) == 3 and self.shape[0] in (1, 3)
+
+    def described(self) -> str:
+        """What a sample is, in words."""
+        if self.are_rows:
+            return f"rows of {self.shape[0]} numbers"
+        size = " x ".join(map(str, self.shape))
+        return (
+            f"arrays of {size} numbers" if self.scale is None else f"images of {size} pixels from 0 to {self.scale:g}"
+        )
+
+    def column_problems(self, names: Sequence[str]) -> list[str]:
+        """What keeps a table with these columns from being scored, one sentence each.
+
+        Args:
+            names: of its columns, in any order if those of the training have names.
+        """
+        if not self.are_rows:
+            return [f"it is a table, but the detector scores {self.described()}; give images, or X in a .npz file"]
+        if self.columns is None:
+            if len(names) == self.shape[0]:
+                return []
+            return [
+                f"it has {len(names)} columns ({_listed(names)}), but the detector scores {self.described()}; name "
+                "the others in drop=[...] and a column of names in id=..."
+            ]
+        lacking = [name for name in self.columns if name not in names]
+        return [
+            f"it lacks the column {name!r} of the training; {suggested(name, names) or 'add it'}"
+            for name in lacking[:_MOST_NAMES]
+        ]
+
+    def from_frame(self, frame: "pd.DataFrame") -> Prepared:
+        """Prepare the rows of a table.
+
+        Args:
+            frame: has the columns of the training; others are left out if these have names.
+
+        Raises:
+            DeepSADError: if it has not these columns.
+        """
+        # Not at the top: every training imports this module, and pandas takes long and starts threads.
+        import pandas as pd
+
+        if problems := self.column_problems(list(map(str, frame.columns))):
+            raise DeepSADError(*problems)
+        # Inputs of dataset=table come in here: an encoding takes the frame itself and names its unreadable cells. With
+        # it come its own column_problems, and the columns that are text to it, which the reader leaves as they are.
+        frame = frame.set_axis(list(map(str, frame.columns)), axis=1)
+        frame = frame if self.columns is None else frame[list(self.columns)]
+        x, problems_of_rows = np.empty((len(frame), frame.shape[1])), dict[int, str]()
+        for place, name in enumerate(frame.columns):
+            column = frame.iloc[:, place]
+            if pd.api.types.is_numeric_dtype(column.dtype):
+                x[:, place] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+                continue
+            x[:, place] = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+            for row in np.flatnonzero(np.isnan(x[:, place]) & column.notna().to_numpy()):
+                cell = column.iloc[row]
+                told = "is empty" if not str(cell).strip() else f"holds {cell!r}, no number"
+                problems_of_rows.setdefault(int(row), f"column {name!r} {told}")
+        return self._from_rows(x, problems_of_rows, [repr(name) for name in frame.columns])
+
+    def from_array(self, x: npt.ArrayLike) -> Prepared:
+        """Prepare raw rows or pixels.
+
+        Args:
+            x: shape (n, ...); for grey images also (n, H, W).
+
+        Raises:
+            DeepSADError: if the shape or the type is another.
+        """
+        x = np.asarray(x)
+        if self.shape[0] == 1 and x.shape[1:] == self.shape[1:] and len(self.shape) == 3:
+            x = x[:, None]
+        if x.shape[1:] != self.shape or x.ndim == 0 or x.dtype.kind not in "biuf":
+            told = f"x has the shape {x.shape} and the type {x.dtype}"
+            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})")
+        if self.scale is not None:
+            if x.dtype.kind == "f" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
+                held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"
+                raise DeepSADError(f"x has {held}, but pixels are whole numbers from 0 to {self.scale:g}; give these")
+            return Prepared(x.astype(np.uint8))
+        flat = x.reshape(len(x), math.prod(self.shape)).astype(np.float64)
+        prepared = self._from_rows(flat, {}, [str(place) for place in range(flat.shape[1])])
+        return Prepared(prepared.x.reshape(x.shape), prepared.problems)
+
+    def from_image(self, path: Path) -> npt.NDArray[np.uint8]:
+        """Decode an image file as the images of the training were.
+
+        Raises:
+            DeepSADError: if it cannot be read.
+        """
+        from deepsad_pl.data import pixels
+
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DeepSADError(f"{path} cannot be read ({error.strerror}); repair or remove it") from error
+        return pixels.decode(path, content, self.shape)
+
+    def _from_rows(self, x: Array, problems: dict[int, str], names: Sequence[str]) -> Prepared:
+        for row, place in np.argwhere(~np.isfinite(x)):
+            told = "is empty" if np.isnan(x[row, place]) else f"holds {x[row, place]}"
+            problems.setdefault(int(row), f"column {names[place]} {told}")
+        with np.errstate(over="ignore"):
+            rows = x.astype(np.float32) if self.preparation is None else self.preparation.transform(x)
+        for row in np.flatnonzero(~np.isfinite(rows).all(axis=1)):
+            place = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+            problems.setdefault(
+                int(row), f"column {names[place]} holds {x[row, place]:g}, too far from the training rows"
+            )
+        return Prepared(rows, problems)
+
+
+def _kind(preparation: Preparation) -> str:
+    names = [name for name, kind in PREPARATIONS.items() if kind is type(preparation)]
+    return names[0] if names else f"{type(preparation).__module__}.{type(preparation).__qualname__}"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    more = f", and {len(values) - _MOST_NAMES} more" if len(values) > _MOST_NAMES else ""
+    return ", ".join(map(str, values[:_MOST_NAMES])) + more

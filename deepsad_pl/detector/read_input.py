@@ -1,0 +1,282 @@
+"""New data in chunks of bounded size: tables, arrays and images, from files, folders, globs or standard input."""
+
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.image_listing import images_below
+from deepsad_pl.detector.inputs import Inputs, Prepared
+
+STANDARD_INPUT = "-"
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_ARRAYS = (".npz", ".mat")
+TABLES = (*_TEXT, ".parquet", *_ARRAYS)
+# Numbers of a chunk: 32 MB in double precision.
+_NUMBERS = 1 << 22
+_MOST_ROWS = 1 << 16
+
+
+@dataclass
+class Chunk:
+    """Some samples of the input.
+
+    Attributes:
+        ids: what each is called in the output: its position over all input, its id or its path.
+        names: what each is called in messages.
+        prepared: the samples.
+    """
+
+    ids: Sequence[Any]
+    names: Sequence[str]
+    prepared: Prepared
+
+
+def rows_at_once(inputs: Inputs) -> int:
+    """How many samples a chunk has."""
+    return max(1, min(_MOST_ROWS, _NUMBERS // math.prod(inputs.shape)))
+
+
+def files_of(words: Sequence[str | Path]) -> list[str]:
+    """The files that an input names: itself, those that a glob finds, or a folder, which is left as it is.
+
+    Raises:
+        DeepSADError: for each word that names nothing.
+    """
+    found: list[str] = []
+    problems = []
+    for word in map(str, words):
+        path = Path(word).expanduser()
+        if word == STANDARD_INPUT or path.exists():
+            found.append(word if word == STANDARD_INPUT else str(path))
+        elif matches := sorted(glob(str(path), recursive=True)):  # noqa: PTH207 (absolute or not)
+            found += matches
+        else:
+            problems.append(f"input: there is no file or folder {word}; correct the path, or give - for standard input")
+    if problems:
+        raise DeepSADError(*problems)
+    return found
+
+
+def is_table(file: str) -> bool:
+    """Whether a file is read as a table or an array, not as an image."""
+    return file == STANDARD_INPUT or file.lower().endswith(TABLES)
+
+
+def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | None, drop: Sequence[str]) -> list[str]:
+    """What keeps the input from being scored, before any row: wrong columns, files of another kind.
+
+    Args:
+        files: as :func:`files_of` returns them.
+        inputs: what the detector takes.
+        id_column: column with the name of each row.
+        drop: columns to leave out.
+    """
+    problems = []
+    for file in files:
+        if not is_table(file):
+            if not inputs.are_image_files:
+                kind = "a folder" if Path(file).is_dir() else "no table"
+                problems.append(
+                    f"input: {file} is {kind}, but the detector scores {inputs.described()}; give "
+                    f"{'a table (.csv, .parquet) or ' if inputs.are_rows else ''}X in a .npz file"
+                )
+        elif file != STANDARD_INPUT and not file.lower().endswith(_ARRAYS):
+            try:
+                names = columns_of(file)
+            except DeepSADError as error:
+                problems += error.problems
+            else:
+                problems += [f"input: {file}: {one}" for one in _column_problems(names, inputs, id_column, drop)]
+    return problems
+
+
+def chunks_of(
+    words: Sequence[str | Path], inputs: Inputs, *, id_column: str | None = None, drop: Sequence[str] = ()
+) -> Iterator[Chunk]:
+    """Read the input in chunks, in its order, with bounded memory; ``.npz`` and ``.mat`` files are read whole.
+
+    Args:
+        words: files, folders, globs, or ``-`` for CSV on standard input.
+        inputs: what the detector takes.
+        id_column: column with the name of each row; None: ``id`` if the detector has no such column, else positions.
+        drop: columns to leave out.
+
+    Raises:
+        DeepSADError: if a file is missing or cannot be read, or its columns are wrong.
+    """
+    files = files_of(words)
+    if problems := input_problems(files, inputs, id_column=id_column, drop=drop):
+        raise DeepSADError(*problems)
+    first = 0
+    for file in files:
+        if not is_table(file):
+            yield from _image_chunks(file, inputs)
+            continue
+        shown = "standard input" if file == STANDARD_INPUT else file
+        for position, ids, prepared in _table_chunks(file, inputs, id_column, drop):
+            n = len(prepared.x)
+            rows = range(position, position + n)
+            named = [f"row {row} of {shown}" for row in rows]
+            if ids is not None:
+                named = [f"{one} (id {name})" for one, name in zip(named, ids, strict=True)]
+            yield Chunk(list(range(first, first + n)) if ids is None else ids, named, prepared)
+            first += n
+
+
+def columns_of(file: str) -> list[str]:
+    """The column names of a table.
+
+    Raises:
+        DeepSADError: if it cannot be read.
+    """
+    try:
+        if file.lower().endswith(".parquet"):
+            import pyarrow.parquet
+
+            return list(pyarrow.parquet.read_schema(file).names)
+        return list(map(str, pd.read_csv(file, sep=_separator(file), nrows=0, index_col=False).columns))
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(file, error) from error
+
+
+def frames_of(file: str, rows: int, *, text: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+    """The rows of a table in chunks. The reader of dataset=table, ``table_chunks``, takes its place.
+
+    Args:
+        file: CSV, TSV or Parquet; ``-`` is CSV on standard input.
+        rows: of a chunk.
+        text: columns whose cells stay as they are spelled.
+    """
+    try:
+        if file.lower().endswith(".parquet"):
+            import pyarrow.parquet
+
+            with pyarrow.parquet.ParquetFile(file) as table:
+                for batch in table.iter_batches(batch_size=rows):
+                    yield batch.to_pandas()
+            return
+        source: Any = sys.stdin if file == STANDARD_INPUT else file
+        options: dict[str, Any] = {"dtype": dict.fromkeys(text, str), "float_precision": "high", "low_memory": False}
+        # An id may be NA; an empty cell in a column of numbers is told later.
+        options["keep_default_na"] = False
+        with pd.read_csv(source, sep=_separator(file), chunksize=rows, index_col=False, **options) as reader:
+            yield from reader
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _table_chunks(
+    file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str]
+) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
+    """The position of each chunk's first row, the ids of its rows, and these, prepared."""
+    if file.lower().endswith(_ARRAYS):
+        x, step = _array_in(Path(file)), rows_at_once(inputs)
+        # An array without rows is still looked at.
+        for first in range(0, max(1, len(x)), step):
+            yield first, None, inputs.from_array(x[first : first + step])
+        return
+    first = 0
+    for frame in frames_of(file, rows_at_once(inputs), text=[id_column or "id"]):
+        names = list(map(str, frame.columns))
+        if file == STANDARD_INPUT and first == 0 and (problems := _column_problems(names, inputs, id_column, drop)):
+            raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
+        chosen = _id_of(names, inputs, id_column)
+        ids = None if chosen is None else frame[chosen].astype(object).where(frame[chosen].notna(), "").tolist()
+        yield first, ids, inputs.from_frame(frame.drop(columns=_others(names, chosen, drop)))
+        first += len(frame)
+
+
+def _column_problems(names: Sequence[str], inputs: Inputs, id_column: str | None, drop: Sequence[str]) -> list[str]:
+    if inputs.are_rows and names and all(map(_is_number, names)) and not {*names} & {*(inputs.columns or ())}:
+        return [
+            f"its first line holds the numbers {', '.join(names[:3])}, ...; add a line with the names of the columns"
+        ]
+    problems = [
+        f"it has no column {name!r}; correct {key}" for key, name in _asked(id_column, drop) if name not in names
+    ]
+    chosen = _id_of(names, inputs, id_column)
+    return problems or inputs.column_problems([n for n in names if n not in _others(names, chosen, drop)])
+
+
+def _asked(id_column: str | None, drop: Sequence[str]) -> list[tuple[str, str]]:
+    return [*([("id", id_column)] if id_column is not None else []), *(("drop", name) for name in drop)]
+
+
+def _id_of(names: Sequence[str], inputs: Inputs, id_column: str | None) -> str | None:
+    if id_column is None and "id" in names and "id" not in (inputs.columns or ()):
+        return "id"
+    return id_column
+
+
+def _others(names: Sequence[str], id_column: str | None, drop: Sequence[str]) -> list[str]:
+    return [name for name in names if name in drop or name == id_column]
+
+
+def _image_chunks(file: str, inputs: Inputs) -> Iterator[Chunk]:
+    paths = [Path(file)]
+    if paths[0].is_dir():
+        paths = images_below(Path(file))
+        if not paths:
+            raise DeepSADError(f"input: the folder {file} holds no image; give a folder of images")
+    # Few enough that the progress is seen.
+    step = min(256, rows_at_once(inputs))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in range(0, len(paths), step):
+            part = paths[first : first + step]
+            prepared = Prepared(np.zeros((len(part), *inputs.shape), np.uint8))
+            for place, found in enumerate(pool.map(lambda path: _decoded(path, inputs), part)):
+                if isinstance(found, str):
+                    prepared.problems[place] = found
+                else:
+                    prepared.x[place] = found
+            names = list(map(str, part))
+            yield Chunk(names, names, prepared)
+
+
+def _decoded(path: Path, inputs: Inputs) -> Any:
+    try:
+        return inputs.from_image(path)
+    except DeepSADError as error:
+        return str(error).removeprefix(f"{path} ")
+
+
+def _array_in(path: Path) -> Any:
+    try:
+        if path.suffix.lower() == ".mat":
+            from scipy.io import loadmat
+
+            return loadmat(str(path))["X"]
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["X"]
+    except KeyError as error:
+        raise DeepSADError(f"input: {path} has no array X ({error}); save the samples as X") from error
+    except Exception as error:  # each reader raises kinds of its own on damaged files
+        raise _unreadable(str(path), error) from error
+
+
+def _separator(file: str) -> str:
+    return "\t" if file.lower().removesuffix(".gz").endswith(".tsv") else ","
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unreadable(file: str, error: Exception) -> DeepSADError:
+    said = str(error).strip().partition("\n")[0].rstrip(".")
+    shown = "standard input" if file == STANDARD_INPUT else file
+    return DeepSADError(f"input: {shown} cannot be read ({type(error).__name__}: {said}); repair it")

@@ -1,0 +1,61 @@
+"""Score chunks of samples with a detector and write the outcome of each."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from deepsad_pl.detector.detector import Detector
+from deepsad_pl.detector.read_input import Chunk
+from deepsad_pl.detector.write_output import Output
+
+
+@dataclass
+class Tally:
+    """How many samples there were of each kind.
+
+    Attributes:
+        scored: that have a score.
+        unscored: that cannot be scored.
+        anomalies: above the threshold; None without one.
+    """
+
+    scored: int = 0
+    unscored: int = 0
+    anomalies: int | None = None
+
+
+def score_chunks(
+    detector: Detector,
+    chunks: Iterable[Chunk],
+    output: Output,
+    *,
+    tell: Callable[[str], None],
+    advance: Callable[[int], None],
+) -> Tally:
+    """Score all chunks.
+
+    Args:
+        detector: the detector.
+        chunks: the samples.
+        output: takes the scores; the other columns are blank without a threshold or a score.
+        tell: is given a sentence for each sample that cannot be scored.
+        advance: is given the number of samples of each chunk once it is written.
+    """
+    tally = Tally(anomalies=0 if detector.has_threshold else None)
+    for chunk in chunks:
+        score = detector.scored(chunk.prepared)
+        known = np.isfinite(score)
+        p_value, anomaly = np.full(len(score), np.nan), np.full(len(score), pd.NA, dtype=object)
+        if detector.has_threshold:
+            p_value[known] = detector.p_values_of(score[known])
+            anomaly[known] = detector.are_anomalies(score[known]).astype(int)
+            tally.anomalies = (tally.anomalies or 0) + int(anomaly[known].sum())
+        output.write(list(chunk.ids), score, p_value, anomaly)
+        tally.scored += int(known.sum())
+        tally.unscored += len(score) - int(known.sum())
+        for place, told in sorted(chunk.prepared.problems.items()):
+            tell(f"{chunk.names[place]} cannot be scored: {told}")
+        advance(len(score))
+    return tally
