@@ -200,6 +200,9 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         bar.update(task, total=tally.scored + tally.unscored)
     if told > _MOST_TOLD:
         stderr.print(f"and {told - _MOST_TOLD:,} more, which the output has with an empty score", style="yellow")
+    for what, count in tally.unusual.items():
+        told_once = f"{count:,} rows have {what}, which no training row has"
+        stderr.print(told_once, style="yellow", markup=False, soft_wrap=True)
     parts = [f"{tally.scored:,} scored"]
     parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []
     if tally.anomalies is not None:

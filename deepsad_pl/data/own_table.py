@@ -84,7 +84,7 @@ def own_table(
     ids = None if id is None else np.array(_texts(rows, id))[test]
     x = frame[names].iloc[train]
     same = rows is frame and np.array_equal(train, test)
-    return _source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, scaling)
+    return _source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, id, scaling)
 
 
 def _source(
@@ -94,6 +94,7 @@ def _source(
     y: IntArray,
     semi_y: IntArray | None,
     ids: npt.NDArray[Any] | None,
+    id_column: str | None,
     scaling: Literal["zscore", "minmax"],
     kept: IntArray | None = None,
 ) -> Source:
@@ -101,8 +102,20 @@ def _source(
     columns = TableColumns.fit(train if kept is None else train.iloc[kept], scaling=scaling)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
-    refit = partial(_source, train, labels_train, test, y, semi_y, ids, scaling)
-    return Source(x_train, labels_train, x_test, y, None, semi_y, ids, refit=refit)
+    refit = partial(_source, train, labels_train, test, y, semi_y, ids, id_column, scaling)
+    return Source(
+        x_train,
+        labels_train,
+        x_test,
+        y,
+        None,
+        semi_y,
+        ids,
+        columns=tuple(columns.names),
+        preparation=columns,
+        id_column=id_column,
+        refit=refit,
+    )
 
 
 def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDArray[np.float32]:

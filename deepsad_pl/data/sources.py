@@ -26,13 +26,13 @@ TRAIN_SHARE = 0.6
 
 
 class Preparation(Protocol):
-    """How the rows that a network sees are made of raw ones; fitted on training rows."""
+    """How the rows that a network sees are made from raw ones; fitted on training rows."""
 
-    def transform(self, x: Array, /) -> npt.NDArray[np.float32]:
-        """Prepare raw rows, shape (n, D); what cannot be prepared is not finite."""
+    def transform(self, x: Any, /) -> Any:
+        """Prepare raw rows: an array (n, D), or the rows of a table, as the implementation says."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON."""
+        """Everything that is needed to prepare rows again, as values for JSON."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Source:
         ids_test: name of each test sample, for ``scores.csv``, shape (M,); None if they have no names.
         columns: names of the raw columns from which rows were made, in their order; None if they have none.
         preparation: how rows are made from raw ones, for new data; None: raw rows are used unchanged.
+        id_column: column of the names in a table, for new data; None: there is none.
         refit: function that returns the source as if what is learned from the training samples (a scaling, an encoding)
             were learned from some of them alone. It takes their indices, ascending, shape (n,), and returns as many
             samples in the same order. None: nothing is learned from them.
@@ -65,6 +66,7 @@ class Source:
     ids_test: Array | None = None
     columns: tuple[str, ...] | None = None
     preparation: Preparation | None = None
+    id_column: str | None = None
     refit: "Callable[[Array], Source] | None" = None
 
     @property

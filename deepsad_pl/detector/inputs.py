@@ -1,29 +1,35 @@
 """From raw input to what a network sees: the shape, the columns and the preparation that go with a trained detector."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
-from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.sources import Preparation, Source
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from deepsad_pl.data.table_columns import Encoded, TableColumns
 
 Array = npt.NDArray[Any]
 
 _MOST_NAMES = 10
 
 
-# The preparations that a detector's folder may name. The encoding of dataset=table's columns belongs here too.
-PREPARATIONS: dict[str, type[Any]] = {"scaling": Scaling}
+# The preparations that a detector's folder may name. The second one is imported on demand, since it needs pandas.
+PREPARATIONS = {
+    "scaling": "deepsad_pl.data.scaling.Scaling",
+    "table_columns": "deepsad_pl.data.table_columns.TableColumns",
+}
 
 
 @dataclass
@@ -33,10 +39,12 @@ class Prepared:
     Attributes:
         x: float32 rows or uint8 pixels, shape (n, ...).
         problems: why a sample cannot be scored, by its position; its values in ``x`` mean nothing.
+        unusual: what no training row had, and how many cells have it: an unknown category, a missing value.
     """
 
     x: Array
     problems: dict[int, str] = field(default_factory=dict)
+    unusual: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -48,23 +56,31 @@ class Inputs:
         scale: what pixels are divided by; None for rows.
         columns: names of a table's columns, in the order of training; None: they have none.
         preparation: how raw rows are prepared; None: they are taken as they are.
+        id_column: column with the names of the rows in the training table; None: there was none.
     """
 
     shape: tuple[int, ...]
     scale: float | None
     columns: tuple[str, ...] | None = None
-    preparation: Preparation | None = None
+    preparation: "Preparation | TableColumns | None" = None
+    id_column: str | None = None
 
     @classmethod
     def of_source(cls, source: Source) -> Self:
         """What a detector that was trained on this source takes."""
-        return cls(source.shape, source.scale, source.columns, source.preparation)
+        return cls(source.shape, source.scale, source.columns, source.preparation, source.id_column)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON."""
         prepared = None if self.preparation is None else {"kind": _kind(self.preparation), **self.preparation.as_dict()}
         names = None if self.columns is None else list(self.columns)
-        return {"shape": list(self.shape), "scale": self.scale, "columns": names, "preparation": prepared}
+        return {
+            "shape": list(self.shape),
+            "scale": self.scale,
+            "columns": names,
+            "preparation": prepared,
+            "id_column": self.id_column,
+        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -80,13 +96,16 @@ class Inputs:
             kind = prepared["kind"]
             if kind not in PREPARATIONS:
                 raise ValueError(f"its rows were prepared by {kind}; this release knows {', '.join(PREPARATIONS)}")
-            preparation = PREPARATIONS[kind].from_dict({k: v for k, v in prepared.items() if k != "kind"})
+            module, _, name = PREPARATIONS[kind].rpartition(".")
+            made_by = getattr(import_module(module), name)
+            preparation = made_by.from_dict({k: v for k, v in prepared.items() if k != "kind"})
         names = content["columns"]
         return cls(
             tuple(map(int, content["shape"])),
             content["scale"],
             None if names is None else tuple(map(str, names)),
             preparation,
+            content["id_column"],
         )
 
     @property
@@ -101,6 +120,8 @@ class Inputs:
 
     def described(self) -> str:
         """What a sample is, in words."""
+        if self._encoding is not None:
+            return f"rows of a table with the columns {_listed(self._encoding.names)}"
         if self.are_rows:
             return f"rows of {self.shape[0]} numbers"
         size = " x ".join(map(str, self.shape))
@@ -143,10 +164,10 @@ class Inputs:
 
         if problems := self.column_problems(list(map(str, frame.columns))):
             raise DeepSADError(*problems)
-        # Inputs of dataset=table come in here: an encoding takes the frame itself and names its unreadable cells. With
-        # it come its own column_problems, and the columns that are text to it, which the reader leaves as they are.
         frame = frame.set_axis(list(map(str, frame.columns)), axis=1)
         frame = frame if self.columns is None else frame[list(self.columns)]
+        if self._encoding is not None:
+            return self._encoded(self._encoding.transform(frame))
         x, problems_of_rows = np.empty((len(frame), frame.shape[1])), dict[int, str]()
         for place, name in enumerate(frame.columns):
             column = frame.iloc[:, place]
@@ -170,6 +191,10 @@ class Inputs:
             DeepSADError: if the shape or the type is another.
         """
         x = np.asarray(x)
+        if self._encoding is not None and x.ndim == 2 and x.shape[1] == len(self._encoding.names):
+            import pandas as pd
+
+            return self.from_frame(pd.DataFrame(x, columns=self._encoding.names).infer_objects())
         if self.shape[0] == 1 and x.shape[1:] == self.shape[1:] and len(self.shape) == 3:
             x = x[:, None]
         if x.shape[1:] != self.shape or x.ndim == 0 or x.dtype.kind not in "biuf":
@@ -198,12 +223,34 @@ class Inputs:
             raise DeepSADError(f"{path} cannot be read ({error.strerror}); repair or remove it") from error
         return pixels.decode(path, content, self.shape)
 
+    @property
+    def text(self) -> list[str]:
+        """The columns of a table whose cells are read as they are spelled."""
+        return [] if self._encoding is None else self._encoding.text
+
+    @property
+    def _encoding(self) -> "TableColumns | None":
+        """The encoding of a table's columns, if rows are made from one."""
+        return cast("TableColumns", self.preparation) if hasattr(self.preparation, "column_problems") else None
+
+    @staticmethod
+    def _encoded(found: "Encoded") -> Prepared:
+        problems: dict[int, str] = {}
+        for row, name, cell in found.unreadable:
+            problems.setdefault(row, f"column {name!r} holds {cell!r}, no number")
+        unusual = Counter({f"an unknown category in column {name!r}": n for name, n in found.unknown.items()})
+        unusual += Counter({f"no value in column {name!r}": n for name, n in found.missing.items()})
+        return Prepared(found.x, problems, unusual)
+
     def _from_rows(self, x: Array, problems: dict[int, str], names: Sequence[str]) -> Prepared:
         for row, place in np.argwhere(~np.isfinite(x)):
             told = "is empty" if np.isnan(x[row, place]) else f"holds {x[row, place]}"
             problems.setdefault(int(row), f"column {names[place]} {told}")
         with np.errstate(over="ignore"):
-            rows = x.astype(np.float32) if self.preparation is None else self.preparation.transform(x)
+            made = (
+                x.astype(np.float32) if self.preparation is None else cast(Preparation, self.preparation).transform(x)
+            )
+            rows: Array = np.asarray(made)
         for row in np.flatnonzero(~np.isfinite(rows).all(axis=1)):
             place = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
             problems.setdefault(
@@ -212,9 +259,9 @@ class Inputs:
         return Prepared(rows, problems)
 
 
-def _kind(preparation: Preparation) -> str:
-    names = [name for name, kind in PREPARATIONS.items() if kind is type(preparation)]
-    return names[0] if names else f"{type(preparation).__module__}.{type(preparation).__qualname__}"
+def _kind(preparation: object) -> str:
+    made_by = f"{type(preparation).__module__}.{type(preparation).__qualname__}"
+    return next((name for name, target in PREPARATIONS.items() if target == made_by), made_by)
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.image_listing import images_below
+from deepsad_pl.data.table_files import STANDARD_INPUT, column_names, table_chunks
 from deepsad_pl.detector.inputs import Inputs, Prepared
 
-STANDARD_INPUT = "-"
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ARRAYS = (".npz", ".mat")
 TABLES = (*_TEXT, ".parquet", *_ARRAYS)
@@ -92,7 +90,7 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
                 )
         elif file != STANDARD_INPUT and not file.lower().endswith(_ARRAYS):
             try:
-                names = columns_of(file)
+                names = column_names(Path(file))
             except DeepSADError as error:
                 problems += error.problems
             else:
@@ -108,7 +106,8 @@ def chunks_of(
     Args:
         words: files, folders, globs, or ``-`` for CSV on standard input.
         inputs: what the detector takes.
-        id_column: column with the name of each row; None: ``id`` if the detector has no such column, else positions.
+        id_column: column with the name of each row; None: that of the training table, or else ``id``, if there is such
+            a column that the detector does not use; positions otherwise.
         drop: columns to leave out.
 
     Raises:
@@ -133,48 +132,6 @@ def chunks_of(
             first += n
 
 
-def columns_of(file: str) -> list[str]:
-    """The column names of a table.
-
-    Raises:
-        DeepSADError: if it cannot be read.
-    """
-    try:
-        if file.lower().endswith(".parquet"):
-            import pyarrow.parquet
-
-            return list(pyarrow.parquet.read_schema(file).names)
-        return list(map(str, pd.read_csv(file, sep=_separator(file), nrows=0, index_col=False).columns))
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(file, error) from error
-
-
-def frames_of(file: str, rows: int, *, text: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
-    """The rows of a table in chunks. The reader of dataset=table, ``table_chunks``, takes its place.
-
-    Args:
-        file: CSV, TSV or Parquet; ``-`` is CSV on standard input.
-        rows: of a chunk.
-        text: columns whose cells stay as they are spelled.
-    """
-    try:
-        if file.lower().endswith(".parquet"):
-            import pyarrow.parquet
-
-            with pyarrow.parquet.ParquetFile(file) as table:
-                for batch in table.iter_batches(batch_size=rows):
-                    yield batch.to_pandas()
-            return
-        source: Any = sys.stdin if file == STANDARD_INPUT else file
-        options: dict[str, Any] = {"dtype": dict.fromkeys(text, str), "float_precision": "high", "low_memory": False}
-        # An id may be NA; an empty cell in a column of numbers is told later.
-        options["keep_default_na"] = False
-        with pd.read_csv(source, sep=_separator(file), chunksize=rows, index_col=False, **options) as reader:
-            yield from reader
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(file, error) from error
-
-
 def _table_chunks(
     file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str]
 ) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
@@ -186,7 +143,8 @@ def _table_chunks(
             yield first, None, inputs.from_array(x[first : first + step])
         return
     first = 0
-    for frame in frames_of(file, rows_at_once(inputs), text=[id_column or "id"]):
+    text = [*inputs.text, id_column or inputs.id_column or "id"]
+    for frame in table_chunks(file, rows_at_once(inputs), text=text):
         names = list(map(str, frame.columns))
         if file == STANDARD_INPUT and first == 0 and (problems := _column_problems(names, inputs, id_column, drop)):
             raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
@@ -213,9 +171,10 @@ def _asked(id_column: str | None, drop: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _id_of(names: Sequence[str], inputs: Inputs, id_column: str | None) -> str | None:
-    if id_column is None and "id" in names and "id" not in (inputs.columns or ()):
-        return "id"
-    return id_column
+    if id_column is not None:
+        return id_column
+    usual = [inputs.id_column] if inputs.id_column is not None else ["id"]
+    return next((name for name in usual if name in names and name not in (inputs.columns or ())), None)
 
 
 def _others(names: Sequence[str], id_column: str | None, drop: Sequence[str]) -> list[str]:
@@ -262,10 +221,6 @@ def _array_in(path: Path) -> Any:
         raise DeepSADError(f"input: {path} has no array X ({error}); save the samples as X") from error
     except Exception as error:  # each reader raises kinds of its own on damaged files
         raise _unreadable(str(path), error) from error
-
-
-def _separator(file: str) -> str:
-    return "\t" if file.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
 def _is_number(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Score chunks of samples with a detector and write the outcome of each."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,13 @@ class Tally:
         scored: that have a score.
         unscored: that cannot be scored.
         anomalies: above the threshold; None without one.
+        unusual: see :class:`~deepsad_pl.detector.inputs.Prepared`.
     """
 
     scored: int = 0
     unscored: int = 0
     anomalies: int | None = None
+    unusual: Counter[str] = field(default_factory=Counter)
 
 
 def score_chunks(
@@ -53,6 +56,7 @@ def score_chunks(
             anomaly[known] = detector.are_anomalies(score[known]).astype(int)
             tally.anomalies = (tally.anomalies or 0) + int(anomaly[known].sum())
         output.write(list(chunk.ids), score, p_value, anomaly)
+        tally.unusual += chunk.prepared.unusual
         tally.scored += int(known.sum())
         tally.unscored += len(score) - int(known.sum())
         for place, told in sorted(chunk.prepared.problems.items()):

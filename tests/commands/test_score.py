@@ -188,7 +188,7 @@ def test_wrong_columns_are_an_error_before_any_row(run_dir: Path, raw: Path, tmp
     frame.assign(label=1).to_csv(wide := tmp_path / "wide.csv", index=False)
     frame.to_csv(bare := tmp_path / "bare.csv", index=False, header=False)
     assert f"{wide}: it has 7 columns (a, b, c, d, e, f, label)" in refused(run_dir, f"input=[{raw},{wide}]", out)
-    assert "its first line holds the numbers" in refused(run_dir, f"input={bare}", out)
+    assert "has no column names: its first row" in refused(run_dir, f"input={bare}", out)
     assert "no column 'nmae'; correct id" in refused(run_dir, f"input={raw}", out, "id=nmae")
     assert not (tmp_path / "out.csv").exists()
     assert scored(run_dir, f"input={wide}", out, "drop=[label]").startswith("200 scored")

@@ -165,7 +165,7 @@ def test_a_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, tmp_path:
     model = run_dir / "checkpoints" / "model.npz"
     whole = model.read_bytes()
     model.write_bytes(whole[:100])
-    with pytest.raises(DeepSADError, match=f"the detector of {run_dir} cannot be made .* no readable model"):
+    with pytest.raises(DeepSADError, match=f"the detector of {run_dir} cannot be made .* is not a readable model"):
         deepsad_pl.load(run_dir)
     model.unlink()
     with pytest.raises(DeepSADError, match=f"the detector of {run_dir} cannot be made .*model.npz cannot be read"):

@@ -54,7 +54,13 @@ def test_a_detector_says_what_it_takes_without_a_pickle(experiment: Callable[...
     said = json.loads((folder / FACTS).read_text())
     assert (said["dataset"], said["method"], said["hash"]) == ("digits", "ssad_hybrid", outcome.record["hash"])
     assert said["target"] == "deepsad_pl.methods.autoencoder.AutoencoderModule"
-    assert said["inputs"] == {"shape": [1, 8, 8], "scale": 16.0, "columns": None, "preparation": None}
+    assert said["inputs"] == {
+        "shape": [1, 8, 8],
+        "scale": 16.0,
+        "columns": None,
+        "preparation": None,
+        "id_column": None,
+    }
 
 
 @pytest.mark.parametrize("kind", ["conformal", "quantile"])

@@ -1,0 +1,86 @@
+"""A run on a table of one's own scores new rows of the table: raw numbers, categories, empty cells, text in numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from own_tables import parts
+from planned import METHODS
+from rich.console import Console
+
+import deepsad_pl
+from deepsad_pl.commands.score import parsed, score_new
+from deepsad_pl.common.errors import DeepSADError
+
+
+def run(folder: Path, method: str = "deep_sad", **settings: object) -> deepsad_pl.Result:
+    parts().drop(columns="truth").to_csv(folder / "parts.csv", index=False)
+    words = ["dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part"]
+    return deepsad_pl.run(
+        method,
+        "table",
+        [f"dataset.path={folder / 'parts.csv'}", *words, "trainer.max_epochs=2", "logger=none"],
+        output_dir=folder / "runs",
+        data_dir=folder,
+        **settings,
+    )
+
+
+def scored(run_dir: Path, table: Path, out: Path, *words: str) -> tuple[pd.DataFrame, str]:
+    with out.with_suffix(".log").open("w") as log:
+        stderr = Console(file=log, width=400)
+        told = score_new(parsed([f"run={run_dir}", f"input={table}", f"output={out}", *words]), stderr)
+    return pd.read_csv(out), f"{out.with_suffix('.log').read_text()}{told}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_raw_rows_have_the_scores_of_the_run(method: str, tmp_path: Path) -> None:
+    result = run(tmp_path, method)
+    table = pd.read_csv(tmp_path / "parts.csv", keep_default_na=False)
+    found, _ = scored(result.run_dir, tmp_path / "parts.csv", tmp_path / "out.csv")
+    assert found["id"].tolist() == table["part"].tolist()
+    assert found["score"].to_numpy() == pytest.approx(result.scores, rel=1e-5)
+    assert found["anomaly"].tolist() == (found["p_value"] <= 0.05).astype(int).tolist()
+    detector = deepsad_pl.load(result.run_dir)
+    frame = pd.read_csv(tmp_path / "parts.csv")
+    assert detector.score(frame) == pytest.approx(result.scores, rel=1e-5)
+    assert (detector.predict(frame) == np.where(found["anomaly"] == 1, -1, 1)).all()
+
+
+def test_new_rows_in_other_formats_and_orders_have_the_same_scores(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    table = parts(50, scrap=1, good=1, seed=3)
+    table.to_csv(tmp_path / "new.csv", index=False)
+    first, _ = scored(result.run_dir, tmp_path / "new.csv", tmp_path / "first.csv")
+    other = table[list(reversed(table.columns))]
+    for name in ("new.tsv", "new.parquet"):
+        other.to_csv(tmp_path / name, sep="\t", index=False) if name.endswith("tsv") else other.to_parquet(
+            tmp_path / name
+        )
+        found, _ = scored(result.run_dir, tmp_path / name, tmp_path / "second.csv")
+        assert found["score"].tolist() == first["score"].tolist()
+        assert found["id"].tolist() == table["part"].tolist()
+
+
+def test_what_no_training_row_has_is_told_and_counted(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    table = parts(50, scrap=1, good=1, seed=3).astype({"sensor_0": object})
+    table.loc[3, "sensor_0"] = "oops"
+    table.loc[4, "sensor_1"] = np.nan
+    table.loc[5:6, "machine"] = "new"
+    table.to_csv(tmp_path / "new.csv", index=False)
+    found, told = scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
+    assert found["score"].isna().tolist() == [row == 3 for row in range(50)]
+    assert "row 3 of" in told and "(id P00003) cannot be scored: column 'sensor_0' holds 'oops', no number" in told
+    assert "2 rows have an unknown category in column 'machine', which no training row has" in told
+    assert "1 rows have no value in column 'sensor_1', which no training row has" in told
+    assert "49 scored, 1 could not be scored" in told
+
+
+def test_a_missing_column_is_an_error_before_any_row(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    parts().drop(columns="sensor_2").to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(DeepSADError, match="lacks the column 'sensor_2' of the training"):
+        scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
