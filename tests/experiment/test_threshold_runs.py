@@ -135,7 +135,7 @@ def test_a_run_of_each_kind(kind: str, tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_run_without_a_threshold_leaves_nothing_of_it(tmp_path: Path) -> None:
     outcome = alone(tmp_path, *TOY)
     assert "threshold" not in outcome.record and "calibration" not in outcome.record["counts"]
-    assert not (outcome.run_dir / "detector").exists()
+    assert not (outcome.run_dir / CALIBRATION).exists()
 
 
 @pytest.mark.parametrize("method", METHODS)
