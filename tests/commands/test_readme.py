@@ -15,7 +15,6 @@ from studies import fields_of
 from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
 from torchvision import datasets
 
-from deepsad_pl import run
 from deepsad_pl.commands import main as cli
 from deepsad_pl.commands.score import score
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
@@ -104,7 +103,9 @@ def run_score(
     arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a run on a small table and its raw rows."""
-    run_dir = run("iforest_raw", "cardio", logger="none").run_dir
+    monkeypatch.setattr(sys, "argv", ["train.py", "dataset=cardio", "method=iforest_raw", "logger=none"])
+    cli.train()
+    (run_dir,) = (fresh / "runs" / "cardio" / "iforest_raw").iterdir()
     rows = load_odds("cardio", fresh / "data")[0]
     np.savetxt("new.csv", rows, delimiter=",", header=",".join(f"x{i}" for i in range(rows.shape[1])), comments="")
     monkeypatch.setattr(sys, "argv", ["score.py", *(word.replace("$RUN", str(run_dir)) for word in arguments)])
