@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+import own_tables
 import pytest
 import torch
 from processes import ROOT, run_script
@@ -17,7 +17,7 @@ from torchvision import datasets
 
 from deepsad_pl.commands import main as cli
 from deepsad_pl.commands.score import score
-from deepsad_pl.data.odds import ODDS_FILES, load_odds
+from deepsad_pl.data.odds import ODDS_FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS, COMPONENTS, RECIPES = (
@@ -52,6 +52,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ODDS_FILES:
         write_odds(tmp_path / "data", name, rows=300)
     write_image_folder(tmp_path / "photos", IMAGES)
+    own_tables.parts().drop(columns="truth").to_csv(tmp_path / "parts.csv", index=False)
     return tmp_path
 
 
@@ -102,16 +103,17 @@ def test_python_command(
 def run_score(
     arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a run on a small table and its raw rows."""
-    monkeypatch.setattr(sys, "argv", ["train.py", "dataset=cardio", "method=iforest_raw", "logger=none"])
+    """With the run of the command before it on a small table, and new rows."""
+    trained = next(command for command in COMMANDS if "dataset=table" in command)
+    words = ["trainer.max_epochs=1", "logger=none"]
+    monkeypatch.setattr(sys, "argv", [*shlex.split(trained)[1:], *words])
     cli.train()
-    (run_dir,) = (fresh / "runs" / "cardio" / "iforest_raw").iterdir()
-    rows = load_odds("cardio", fresh / "data")[0]
-    np.savetxt("new.csv", rows, delimiter=",", header=",".join(f"x{i}" for i in range(rows.shape[1])), comments="")
+    (run_dir,) = (fresh / "runs" / "table" / "deep_sad").iterdir()
+    own_tables.parts(300, seed=1).drop(columns=["quality", "truth"]).to_csv("new.csv", index=False)
     monkeypatch.setattr(sys, "argv", ["score.py", *(word.replace("$RUN", str(run_dir)) for word in arguments)])
     capsys.readouterr()
     score()
-    assert capsys.readouterr().out == "300 scored: scores.csv\n"
+    assert re.fullmatch(r"300 scored, \d+ anomalies at alpha 0.05: scores.csv\n", capsys.readouterr().out)
     assert len((fresh / "scores.csv").read_text().splitlines()) == 301
 
 
