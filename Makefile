@@ -11,7 +11,7 @@ JOBS ?= 8
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest bench bench-gpu lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel bench bench-gpu lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,15 @@ test-lowest: ## run the tests with the lowest versions that pyproject.toml allow
 	$(LOWEST)/python -m pip install --quiet uv
 	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct --editable '.[dev]'
 	$(LOWEST)/python -m pytest -n auto $(ARGS)
+
+test-wheel: ## build the wheel, install it in .venv-wheel and run its commands outside the checkout
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet build
+	.venv-wheel/bin/python -m build --quiet --wheel --outdir dist
+	.venv-wheel/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
+	folder=$$(mktemp -d) && bin=$$PWD/.venv-wheel/bin && cd $$folder \
+	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version
 
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)
