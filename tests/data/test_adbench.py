@@ -227,7 +227,9 @@ def test_a_file_put_there_by_hand_is_used_and_told_if_it_is_another(
     with caplog.at_level(logging.WARNING):
         assert load_adbench("annthyroid", tmp_path)[0].shape == (60, 6)
     (told,) = caplog.messages
-    assert told == ("2_annthyroid.npz here has 60 rows, 6 columns and 20 outliers; ADBench has 7200, 6 and 534")
+    assert told == (
+        "2_annthyroid.npz in this file has 60 rows, 6 columns and 20 outliers, but in ADBench 7200, 6 and 534"
+    )
     assert data_digest("adbench", tmp_path, "annthyroid") is not None
     # Of a table without a sum nobody can tell whether it is the published one.
     write_adbench(tmp_path, "speech")

@@ -140,8 +140,7 @@ def test_the_other_files_are_uploaded_as_they_were(report: Path, run_dir: Path, 
 
 
 def test_wandb_sync_finds_it(report: Path, run_dir: Path) -> None:
-    (found,) = offline_folders(report.parents[1])
-    assert (found.folders, found.run_dir) == ((run_dir,), report)
+    assert offline_folders(report.parents[1]) == {report: [run_dir]}
 
 
 def test_the_next_report_is_a_run_of_its_own(report: Path, run: wandb_file.OfflineRun, tmp_path: Path) -> None:
