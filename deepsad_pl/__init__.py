@@ -67,7 +67,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    from deepsad_pl.training.fast_import import no_collection
+
+    with no_collection():
+        found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
     globals()[name] = found
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_tables import parts
 from tiny_data import (
     IMAGES_PER_CLASS,
     expected_of_cifar10,
@@ -64,6 +65,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
         if name == "adbench":
             write_adbench(data_dir, "annthyroid", rows=60, outliers=20)
             return [*overrides, "dataset.table=annthyroid"], 24
+        if name == "table":
+            parts(60, scrap=2, good=2).to_csv(tmp_path / "parts.csv", index=False)
+            columns = ["label=quality", "normal=[ok]", "anomaly=[scrap]", "truth=truth", "id=part"]
+            settings = [f"dataset.{column}" for column in (f"path={tmp_path / 'parts.csv'}", *columns)]
+            return [*overrides, *settings, "threshold=none"], 24
         pytest.fail(f"conf/dataset/{name}.yaml is new: write its files here")
 
     return files

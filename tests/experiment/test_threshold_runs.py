@@ -229,7 +229,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, caplog: pytest.Lo
     assert process.returncode == -signal.SIGKILL
     assert not list(tmp_path.rglob("metrics.json"))
     resumed, undisturbed = alone(tmp_path / "killed", *words), alone(tmp_path / "undisturbed", *words)
-    assert "fit goes on from" in (resumed.run_dir / "train.log").read_text()
+    assert "fit resumes from" in (resumed.run_dir / "train.log").read_text()
     one, other = (read_calibration(outcome.run_dir) for outcome in (resumed, undisturbed))
     assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
     assert resumed.record["threshold"] == undisturbed.record["threshold"]

@@ -162,7 +162,7 @@ def test_an_invalid_end_is_told_before_any_trial(cli: CLI, tmp_path: Path) -> No
     done = cli("train.py", "-m", "hydra/sweeper=optuna", "method.eta=interval(-1,1)", "scenario.k_l=1,20", *QUICK)
     assert done.returncode != 0
     told = " ".join(done.stderr.split())
-    assert "method.eta is -1.0; give a number > 0" in told
+    assert "method.eta is -1.0; it must be a number > 0" in told
     assert "scenario.k_l" in told
     assert not any(tmp_path.iterdir())
 
