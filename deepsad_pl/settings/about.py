@@ -197,6 +197,10 @@ def own(group: str) -> Mapping[str, Settings]:
     return {name: whole(name) for name in sorted(files)}
 
 
+# Rank of a column that declares none.
+_LAST = 1000
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the tables: its heading, place, style and methods.
@@ -216,14 +220,14 @@ class Column:
 
 @cache
 def own_columns() -> Mapping[str, Column]:
-    """The columns of the package's own methods, in the order of the paper's tables."""
+    """The columns of the package's own methods, in the order of the paper's tables; those without a rank come last."""
     found: dict[str, Column] = {}
     for name, method in own("method").items():
         facts = of_method(method)
         column = facts.column or name
         before = found[column].methods if column in found else ()
-        assert facts.heading is not None and facts.rank is not None
-        found[column] = Column(facts.heading, facts.rank, facts.style, (*before, name))
+        rank = _LAST if facts.rank is None else facts.rank
+        found[column] = Column(facts.heading or column, rank, facts.style, (*before, name))
     return dict(sorted(found.items(), key=lambda item: item[1].rank))
 
 

@@ -236,7 +236,7 @@ def test_the_papers_figures_are_in_the_right_places() -> None:
 def test_the_papers_tables_are_whole() -> None:
     lines = lines_of(ROOT / "deepsad_pl" / "report" / "paper_tables.csv")
     assert len(lines) == len(paper_lines()) == 3 * 31 + 3 * 65 + 3 * 31 + 6 * 9
-    assert {line["method"] for line in lines} == set(own_columns())
+    assert {line["method"] for line in lines} <= set(own_columns())
 
 
 def test_the_papers_figures_can_be_left_out(report: Report, tmp_path: Path) -> None:
