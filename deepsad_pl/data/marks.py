@@ -1,7 +1,7 @@
 """From the labels that a person wrote to semi-labels: which mean known normal, which mean known anomaly."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,14 @@ def truths(
         return np.select([semi_y == 1, semi_y == -1], [0, 1], -1).astype(np.int64)
     names = [composed(mark.strip()) for mark in marks]
     normals = {as_text(name, set(names)) for name in normal}
+    problems = list(_other_spellings(set(names), normals, key))
+    if not normals & set(names):
+        problems.append(
+            f"{key} has no {' or '.join(map(repr, sorted(normals)))} (dataset.normal), so that every known truth would "
+            f"mean anomaly; its values are {_listed(Counter(names))}"
+        )
+    if problems:
+        raise DeepSADError(*problems)
     return np.array([-1 if not name else int(name not in normals) for name in names], np.int64)
 
 
@@ -90,9 +98,21 @@ def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[ob
                     f"dataset.{setting} names {name!r}, but {key} has the labels {_listed(found)}; {way_out}"
                 )
             meaning[name] = semi_y
+    problems += _other_spellings(found, meaning, key)
     if problems:
         raise DeepSADError(*dict.fromkeys(problems))
     return meaning
+
+
+def _other_spellings(found: Iterable[str], named: Collection[str], key: str) -> Iterator[str]:
+    """Yield a sentence for each label that differs from a named one in upper and lower case alone."""
+    folded = {name.casefold(): name for name in named}
+    for mark in found:
+        if mark not in named and (name := folded.get(mark.casefold())) is not None:
+            yield (
+                f"{key} has the labels {name!r} and {mark!r}, of which only the first is named, so the other would mean "
+                "something else; name both, or correct the table"
+            )
 
 
 def as_text(name: object, marks: Iterable[str]) -> str:

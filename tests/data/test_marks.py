@@ -79,3 +79,17 @@ def test_truth_as_numbers() -> None:
     assert truths(["-1", "1", ""], [], [], key=KEY, strict=False).dtype == np.int64
     with pytest.raises(DeepSADError, match="meaning is not known"):
         truths(["0", "1"], [], [], key=KEY, strict=False)
+
+
+def test_another_spelling_of_a_named_label_is_refused() -> None:
+    """It would silently be unlabeled, or an anomaly."""
+    with pytest.raises(DeepSADError, match="has the labels 'scrap' and 'Scrap', of which only the first is named"):
+        semi_labels(["ok", "scrap", "Scrap"], ["ok"], ["scrap"], key=KEY)
+    assert semi_labels(["scrap", "Scrap", ""], [], ["scrap", "Scrap"], key=KEY).tolist() == [-1, -1, 0]
+    with pytest.raises(DeepSADError, match="has the labels 'ok' and 'OK'"):
+        truths(["ok", "OK", "crack"], ["ok"], [], key=KEY, strict=False)
+
+
+def test_truth_without_any_named_normal_is_refused() -> None:
+    with pytest.raises(DeepSADError, match=r"has no 'good' \(dataset.normal\), so that every known truth"):
+        truths(["fine", "crack", ""], ["good"], [], key=KEY, strict=False)
