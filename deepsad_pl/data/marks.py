@@ -110,8 +110,8 @@ def _other_spellings(found: Iterable[str], named: Collection[str], key: str) -> 
     for mark in found:
         if mark not in named and (name := folded.get(mark.casefold())) is not None:
             yield (
-                f"{key} has the labels {name!r} and {mark!r}, of which only the first is named, so the other would mean "
-                "something else; name both, or correct the table"
+                f"{key} has the labels {name!r} and {mark!r}, of which only the first is named, so the other would "
+                "mean something else; name both, or correct the table"
             )
 
 
