@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import read_json
 from deepsad_pl.common.records import RECORD
 from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
 from deepsad_pl.experiment.finished import locked_run, record_of
@@ -37,7 +38,20 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
 
     if not (folder / DETECTOR / FACTS).exists():
         return _made(folder, data_dir)
-    return Detector.read(folder / DETECTOR)
+    return _at_the_records_level(Detector.read(folder / DETECTOR), folder)
+
+
+def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
+    """Give a detector the alpha or fpr that the run was last asked for, which only its record has."""
+    try:
+        record = read_json(folder / RECORD)
+    except (OSError, ValueError):  # a detector that was copied without its run, or whose record is damaged
+        return detector
+    entry = record.get("threshold") if isinstance(record, dict) else None
+    if detector.has_threshold and isinstance(entry, dict) and entry.get("kind") == detector.threshold.kind:
+        levels = {key: entry[key] for key in ("alpha", "fpr") if key in entry}
+        detector.threshold = replace(detector.threshold, **levels)
+    return detector
 
 
 def require_run(folder: Path) -> None:

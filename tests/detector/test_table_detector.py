@@ -84,3 +84,16 @@ def test_a_missing_column_is_an_error_before_any_row(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match="lacks the column 'sensor_2' of the training"):
         scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_detector_has_the_alpha_that_its_run_was_last_asked_for(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    assert deepsad_pl.load(result.run_dir).threshold.alpha == 0.05
+    again = run(tmp_path, alpha=0.1)
+    assert again.was_finished and again.run_dir == result.run_dir
+    detector = deepsad_pl.load(result.run_dir)
+    assert detector.threshold.alpha == 0.1
+    found, told = scored(result.run_dir, tmp_path / "parts.csv", tmp_path / "out.csv")
+    assert "at alpha 0.1" in told
+    assert found["anomaly"].tolist() == (found["p_value"] <= 0.1).astype(int).tolist()
+    assert found["anomaly"].sum() > (found["p_value"] <= 0.05).sum()
