@@ -40,6 +40,9 @@ def instantiate(node: Mapping[str, Any], key: str, **supplied: Any) -> Any:
         call = hydra_instantiate({"_convert_": "all", **node, "_partial_": True})
         call = partial(call, **{name: value for name, value in supplied.items() if name not in node})
         return call if node.get("_partial_") else call()
+    except DeepSADError:
+        # Its own sentence says what is wrong and what to do, whatever caused it.
+        raise
     except Exception as error:
         cause = error.__cause__ or error
         if isinstance(cause, DeepSADError):

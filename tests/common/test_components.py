@@ -169,3 +169,14 @@ def test_what_is_made_gets_plain_arguments_and_its_own_error_is_told(write: Writ
         DeepSADError, match=r"key: maker.fail cannot be created \(KeyError: 'inside', in .*maker.py, line 4\)"
     ):
         instantiate({"_target_": "maker.fail"}, "key")
+
+
+def test_a_sentence_of_ours_is_kept_whatever_caused_it() -> None:
+    """A failed download said only that its component cannot be created."""
+    with pytest.raises(DeepSADError) as caught:
+        instantiate({"_target_": f"{__name__}.refuse_with_a_cause"}, "dataset")
+    assert str(caught.value) == "the file could not be downloaded; try again"
+
+
+def refuse_with_a_cause() -> None:
+    raise DeepSADError("the file could not be downloaded; try again") from OSError("no network")
