@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from yaml import YAMLError
 
 from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, planned, require_run
+from deepsad_pl.commands.plain_words import parse_words
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.suggestions import suggested
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -74,12 +72,6 @@ class ScoreWords:
     threshold: ThresholdWords = field(default_factory=ThresholdWords)
 
 
-# Whose values are taken as they are spelled: a path may look like a number or a list of YAML.
-_VERBATIM = ("run", "output", "id", "device", "data_dir")
-_LISTS = ("input", "drop")
-_KEYS = [*(key for key in ScoreWords.__dataclass_fields__ if key != "threshold"), "threshold.alpha"]
-
-
 def score() -> None:
     """Entry point of ``python score.py`` and ``deepsad-score``."""
     words = sys.argv[1:]
@@ -104,25 +96,14 @@ def parsed(words: Sequence[str]) -> ScoreWords:
     Raises:
         DeepSADError: with every problem found.
     """
-    cfg, problems = OmegaConf.structured(ScoreWords), []
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or key not in _KEYS:
-            near = suggested(key, _KEYS) or f"it has {', '.join(_KEYS)}"
-            problems.append(f"there is no setting {key} of score.py; {near}" if equals else f"{word} is no key=value")
-            continue
-        try:
-            OmegaConf.update(cfg, key, _value(key, text))
-        except (OmegaConfBaseException, YAMLError) as error:
-            said = str(error).partition("\n")[0].rstrip(".")
-            problems.append(f"{key} is {text!r} ({said}); python score.py --help says what it may be")
-    for key in ("run", "input", "output"):
-        if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
-            problems.append(f"{key} is not set; give {key}=...")
-    if problems:
-        raise DeepSADError(*problems)
-    found = OmegaConf.to_object(cfg)
-    assert isinstance(found, ScoreWords)
+    found = parse_words(
+        words,
+        ScoreWords,
+        command="score.py",
+        verbatim=("run", "output", "id", "device", "data_dir"),
+        required=("run", "input", "output"),
+    )
+    problems = []
     if found.batch_size is not None and found.batch_size < 1:
         problems.append(f"batch_size is {found.batch_size}; give a number from 1 on")
     if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
@@ -132,17 +113,6 @@ def parsed(words: Sequence[str]) -> ScoreWords:
     if problems:
         raise DeepSADError(*problems)
     return found
-
-
-def _value(key: str, text: str) -> Any:
-    if key in _LISTS:
-        inner = text[1:-1] if text.startswith("[") and text.endswith("]") and not Path(text).exists() else None
-        if inner is None:
-            return [text]
-        return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
-    if key in _VERBATIM:
-        return text
-    return OmegaConf.from_dotlist([f"value={text}"]).value
 
 
 def score_new(words: ScoreWords, stderr: Console) -> str:

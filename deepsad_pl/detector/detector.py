@@ -54,7 +54,7 @@ class Detector:
     ) -> None:
         self.facts = facts
         self.batch_size = scoring_batch_size(facts.inputs.shape)
-        self._module = module if module is None else module.eval()
+        self._module = None if module is None else module.eval().requires_grad_(False)
         self._model = model
         self._calibration = calibration
         self._device = torch.device("cpu")
@@ -82,6 +82,16 @@ class Detector:
             except ValueError as error:
                 raise DeepSADError(f"{folder / CALIBRATION} is damaged ({error}); copy it again") from error
         return cls(facts, module, model, calibration)
+
+    @property
+    def module(self) -> TrainedMethod | None:
+        """The trained module, in evaluation mode; for a hybrid method the autoencoder; None on raw input."""
+        return self._module
+
+    @property
+    def model(self) -> Model | None:
+        """The model of a shallow method; None for a deep one."""
+        return self._model
 
     @property
     def has_threshold(self) -> bool:
@@ -156,7 +166,7 @@ class Detector:
             self._require_threshold()
             self.threshold = replace(self.threshold, alpha=alpha)
         if self._calibration is not None:
-            self._threshold_value()
+            self.threshold_value()
         return self
 
     def scored(self, prepared: Prepared) -> Floats:
@@ -178,9 +188,10 @@ class Detector:
 
     def are_anomalies(self, score: Floats) -> npt.NDArray[np.bool_]:
         """Whether each finite score is that of an anomaly: above the threshold."""
-        return score > self._threshold_value()
+        return score > self.threshold_value()
 
-    def _threshold_value(self) -> float:
+    def threshold_value(self) -> float:
+        """The score above which a sample is an anomaly, for a detector that has a threshold."""
         assert self._calibration is not None
         calibration, y = self._calibration
         if self.threshold.kind != "labeled":
