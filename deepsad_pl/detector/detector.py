@@ -11,13 +11,23 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from deepsad_pl.common.arrays import read_arrays
 from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import Threshold, p_values
 from deepsad_pl.data.batch_loader import batch_sizes
 from deepsad_pl.data.datamodule import scoring_batch_size
-from deepsad_pl.detector.detector_folder import CALIBRATION, MODEL, MODULE, Facts, read_facts
+from deepsad_pl.detector.contributions import integrated_gradients, occlusion, patch_occlusion, summed
+from deepsad_pl.detector.detector_folder import (
+    CALIBRATION,
+    DETECTOR,
+    MODEL,
+    MODULE,
+    REFERENCES,
+    Facts,
+    read_facts,
+)
 from deepsad_pl.detector.inputs import Prepared
 from deepsad_pl.detector.read_input import chunks_of
 from deepsad_pl.methods.base import TrainedMethod
@@ -38,6 +48,8 @@ class Detector:
         module: the trained module; for a hybrid method the autoencoder; None for a shallow method on raw input.
         model: the model of a shallow method.
         calibration: scores and semi-labels of calibration samples, shape (n,) each; None: there is no threshold.
+        references: training samples with which explanations compare, as a network sees them, shape (R, ...); None:
+            scores cannot be explained.
 
     Attributes:
         facts: as given.
@@ -51,12 +63,14 @@ class Detector:
         module: TrainedMethod | None,
         model: Model | None,
         calibration: tuple[Floats, npt.NDArray[np.int64]] | None = None,
+        references: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.facts = facts
         self.batch_size = scoring_batch_size(facts.inputs.shape)
         self._module = None if module is None else module.eval().requires_grad_(False)
         self._model = model
         self._calibration = calibration
+        self._references = references
         self._device = torch.device("cpu")
         # A folder with calibration scores whose record names no threshold is read as conformal.
         described: dict[str, Any] = {"kind": "conformal", "alpha": 0.05} | dict(facts.threshold or {})
@@ -70,7 +84,7 @@ class Detector:
         Raises:
             DeepSADError: if it is missing, damaged or of another release.
         """
-        facts, module, model, calibration = read_facts(folder), None, None, None
+        facts, module, model, calibration, references = read_facts(folder), None, None, None, None
         if facts.target is not None:
             module = _module(folder / MODULE, facts.target)
         if facts.package is not None:
@@ -81,7 +95,9 @@ class Detector:
                 calibration = score.astype(np.float64), y.astype(np.int64)
             except ValueError as error:
                 raise DeepSADError(f"{folder / CALIBRATION} is damaged ({error}); copy it again") from error
-        return cls(facts, module, model, calibration)
+        if REFERENCES in facts.files:
+            references = read_arrays(folder / REFERENCES)["x"]
+        return cls(facts, module, model, calibration, references)
 
     @property
     def module(self) -> TrainedMethod | None:
@@ -126,10 +142,8 @@ class Detector:
         for names, prepared in self._prepared(x):
             found = self.scored(prepared)
             scores.append(found)
-            problems += [f"{names[place]}: {told}" for place, told in sorted(prepared.problems.items())]
-        if problems:
-            more = [f"and {len(problems) - 10} more samples cannot be scored"] if problems[10:] else []
-            raise DeepSADError(*problems[:10], *more)
+            problems += _sentences(names, prepared)
+        _require_none(problems)
         return np.concatenate(scores)
 
     def p_value(self, x: Raw) -> Floats:
@@ -155,6 +169,63 @@ class Detector:
         """
         self._require_threshold()
         return np.where(self.are_anomalies(self.score(x)), -1, 1)
+
+    @property
+    def baseline_score(self) -> float:
+        """The mean score of the references: of a deep method's, what the contributions of a sample start from.
+
+        Raises:
+            DeepSADError: if the detector has no references.
+        """
+        return float(self._scores(self._require_references()).mean())
+
+    def explain(self, x: Raw) -> pd.DataFrame | Floats:
+        """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
+
+        Samples are compared with references: training samples that are no labeled anomalies. For a deep method,
+        integrated gradients: the contributions of a sample add up to its score less :attr:`baseline_score`. For a
+        shallow one, occlusion: by how much the score falls if a column or a patch is that of a reference, on average.
+
+        Args:
+            x: raw input.
+
+        Returns:
+            A frame (n, columns) for rows; its columns are those of the table, or else numbers from 0. An array
+            (n, H, W) for images.
+
+        Raises:
+            DeepSADError: if the detector has no references; see also :meth:`score`.
+        """
+        self._require_references()
+        parts, problems = [], list[str]()
+        for names, prepared in self._prepared(x):
+            self.scored(prepared)
+            problems += _sentences(names, prepared)
+            if not problems:
+                parts.append(self.explained(prepared.x))
+        _require_none(problems)
+        inputs = self.facts.inputs
+        if not inputs.are_rows:
+            return np.concatenate([np.empty((0, *inputs.shape[-2:])), *parts])
+        columns = inputs.feature_names
+        return pd.DataFrame(np.concatenate([np.empty((0, len(columns))), *parts]), columns=columns)
+
+    def explained(self, x: npt.NDArray[Any]) -> Floats:
+        """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W)."""
+        inputs, references = self.facts.inputs, self._require_references()
+        groups, parts = inputs.feature_groups, []
+        for part in self._batches(x):
+            seen = self._seen(torch.from_numpy(part))
+            if self._model is None:
+                assert self._module is not None
+                found = integrated_gradients(self._module.score, seen, references)
+                parts.append(summed(found, groups) if inputs.are_rows else found.sum(axis=1))
+            elif inputs.are_rows:
+                parts.append(occlusion(self._scores, seen, references, groups))
+            else:
+                parts.append(patch_occlusion(self._scores, seen, references))
+        shape = (groups.max() + 1,) if inputs.are_rows else inputs.shape[-2:]
+        return np.concatenate([np.empty((0, *shape)), *parts])
 
     def with_alpha(self, alpha: float | None) -> Self:
         """The same detector with another false-alarm rate; None leaves it as it was trained.
@@ -222,7 +293,7 @@ class Detector:
     def _score(self, x: npt.NDArray[Any]) -> Floats:
         if not len(x):
             return np.empty(0)
-        parts = [self._of_batch(torch.from_numpy(part)) for part in self._batches(x)]
+        parts = [self._of_seen(self._seen(torch.from_numpy(part))) for part in self._batches(x)]
         return (
             np.concatenate(parts).astype(np.float64)
             if self._model is None
@@ -235,11 +306,19 @@ class Detector:
             yield np.array(x[first : first + size])
             first += size
 
-    def _of_batch(self, x: torch.Tensor) -> npt.NDArray[Any]:
-        """Scores of a deep method, or the features of a shallow one."""
+    def _seen(self, x: torch.Tensor) -> torch.Tensor:
+        """Prepared samples as a network sees them."""
         x = x.to(self._device).float()
-        if self.facts.inputs.scale is not None:
-            x = x.div_(self.facts.inputs.scale)
+        return x if self.facts.inputs.scale is None else x.div_(self.facts.inputs.scale)
+
+    @torch.no_grad()
+    def _scores(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of samples as a network sees them, float64, shape (B,)."""
+        found = self._of_seen(x)
+        return torch.from_numpy(found.astype(np.float64) if self._model is None else self._model.score(found))
+
+    def _of_seen(self, x: torch.Tensor) -> npt.NDArray[Any]:
+        """Scores of a deep method, or the features of a shallow one."""
         if self._module is None:
             found = x.flatten(1)
         elif self._model is not None:
@@ -253,6 +332,24 @@ class Detector:
             found = found.double()
         result: npt.NDArray[Any] = found.cpu().numpy()
         return result
+
+    def _require_references(self) -> torch.Tensor:
+        if self._references is None:
+            raise DeepSADError(
+                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, and it is "
+                "made again from the run's checkpoints and data"
+            )
+        return torch.from_numpy(self._references).to(self._device)
+
+
+def _sentences(names: Sequence[Any], prepared: Prepared) -> list[str]:
+    return [f"{names[place]}: {told}" for place, told in sorted(prepared.problems.items())]
+
+
+def _require_none(problems: Sequence[str]) -> None:
+    if problems:
+        more = [f"and {len(problems) - 10} more samples cannot be scored"] if problems[10:] else []
+        raise DeepSADError(*problems[:10], *more)
 
 
 def _module(path: Path, target: str) -> TrainedMethod:

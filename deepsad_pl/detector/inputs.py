@@ -114,6 +114,21 @@ class Inputs:
         return self.scale is None and len(self.shape) == 1
 
     @property
+    def feature_names(self) -> list[str]:
+        """The names of a table's columns; numbers from 0 if they have none."""
+        if self._encoding is not None:
+            return self._encoding.names
+        return list(self.columns or map(str, range(math.prod(self.shape))))
+
+    @property
+    def feature_groups(self) -> npt.NDArray[np.int64]:
+        """The column that each value of a prepared row comes from, by position in :attr:`feature_names`."""
+        if self._encoding is None:
+            return np.arange(math.prod(self.shape))
+        places = {name: place for place, name in enumerate(self._encoding.names)}
+        return np.array([places[source.column] for source in self._encoding.sources], np.int64)
+
+    @property
     def are_image_files(self) -> bool:
         """Whether image files can be decoded to samples."""
         return self.scale == 255 and len(self.shape) == 3 and self.shape[0] in (1, 3)
