@@ -9,6 +9,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.adbench_tables import table_named
 from deepsad_pl.data.digests import file_digests
+from deepsad_pl.data.labeled_images import labeled_identity
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario
 from deepsad_pl.settings import about
@@ -46,12 +47,13 @@ def code_of(group: str, node: Settings) -> dict[str, Any]:
     return {"_target_": target, **({"code": [fingerprint(one) for one in others]} if others else {})}
 
 
-def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
+def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> dict[str, Any]:
     """The settings that determine the data, and the network recommended for them.
 
     Args:
         dataset: settings of the data set.
         data_dir: folder of the data.
+        given: whether the labels come with the data.
 
     Raises:
         DeepSADError: if files cannot be read.
@@ -67,11 +69,12 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
         chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in files}
         chosen["files"] = files_digest(dataset, data_dir)
     if about.of_dataset(dataset).classes_from_folder:
-        root = Path(dataset["root"]).expanduser()
-        chosen |= {
-            "image_size": image_size(dataset),
-            "files": image_folder.content_digest(root, data_dir / "cache"),
-        }
+        root, cache_dir = Path(dataset["root"]).expanduser(), data_dir / "cache"
+        chosen["image_size"] = image_size(dataset)
+        if given and not foreign:
+            chosen |= labeled_identity(dataset, cache_dir)
+        else:
+            chosen["files"] = image_folder.content_digest(root, cache_dir)
     elif (digest := data_digest(dataset.get("kind", ""), data_dir, dataset.get("table"))) is not None:
         chosen["data_digest"] = digest
     return chosen

@@ -90,7 +90,8 @@ class DatasetAbout:
         classes_from_folder: whether the classes are the sub-folders of ``dataset.root``.
         files: settings that hold the path of a file, or a list of paths; a run's identity has the files' contents.
         check: dotted path of a function of the settings that yields a sentence for each problem with them. It is
-            imported when a configuration is checked, so its module should import little.
+            imported when a configuration is checked, so its module should import little. If it takes ``given``, it is
+            told whether the labels come with the data.
         columns: dotted path of a function of the settings that returns the number of columns, from which the widths of
             the recommended network follow if its ``units`` are null.
         class_names: dotted path of a function of the settings that returns the names of the classes.
