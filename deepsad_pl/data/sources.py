@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import as_utf8
 from deepsad_pl.data.adbench import load_adbench
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
@@ -388,7 +389,7 @@ def image_folder_source(
     if not test:
         test, y = train, np.full(len(train), -1)
     anomalous = (semi_y == -1).astype(np.int64)
-    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=np.array(test))
+    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=np.array([as_utf8(name) for name in test]))
 
 
 def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
