@@ -13,6 +13,7 @@ from deepsad_pl.data import image_folder, labeled_images
 from deepsad_pl.data.image_folder import content_digest, image_folder_arrays, looked_at_once, scan
 from deepsad_pl.data.labeled_images import image_folder_problems, labeled_identity, list_labeled
 from deepsad_pl.data.sources import Source, image_folder_source
+from deepsad_pl.stacked.experiments import _source_of
 
 NAMES = ("train/b.png", "train/a.png", "train/x/0.png", "train/x/sub/0.png", "train/normal/0.png", "test/0.png")
 
@@ -117,6 +118,18 @@ def test_a_scenario_that_draws_does_not_look_at_the_settings_of_labels(tmp_path:
         f"scenario=given, or leave it out and set scenario.{key}_class"
         for key, value in (("normal", []), ("anomaly", ["anomaly"]))
     ]
+
+
+def test_experiments_with_drawn_and_with_given_labels_do_not_share_their_data(tmp_path: Path) -> None:
+    counts = {part: {"normal": 4, "anomaly": 3} for part in ("train", "test")}
+    words = words_of(write_labeled(tmp_path / "root", counts))
+    given = plan_of(*words)
+    classes = ("scenario.normal_class=normal", "scenario.anomaly_class=anomaly")
+    drawn = plan_of(*(word for word in words if word != "scenario=given"), *classes)
+    assert given.identity["dataset"]["files"] == drawn.identity["dataset"]["files"]
+    known: dict[str, Source] = {}
+    assert _source_of(drawn, known).semi_y_train is None
+    assert _source_of(given, known).semi_y_train is not None
 
 
 def test_problems_come_at_once_and_before_any_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
