@@ -250,6 +250,8 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     if of_dataset(plan.dataset).classes_from_folder:
         root = root_of(plan.dataset)
         paths = [str(root / name) for group in scan(root).images["train"] for name in group]
+    if source.folder is not None and source.ids_train is not None:
+        paths = [str(source.folder / name) for name in source.ids_train]
 
     def chunks() -> Iterator[Chunk]:
         step = rows_at_once(inputs)

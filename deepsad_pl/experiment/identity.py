@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.common.components import fingerprint, targets_of
+from deepsad_pl.common.components import fingerprint, load, targets_of
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.adbench_tables import table_named
@@ -68,6 +68,8 @@ def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> 
     if files := about.of_dataset(dataset).files:
         chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in files}
         chosen["files"] = files_digest(dataset, data_dir)
+    if (content := about.of_dataset(dataset).content) is not None:
+        chosen |= load(content, "dataset.about.content")(dataset, data_dir / "cache")
     if about.of_dataset(dataset).classes_from_folder:
         root, cache_dir = Path(dataset["root"]).expanduser(), data_dir / "cache"
         chosen["image_size"] = image_size(dataset)

@@ -297,6 +297,7 @@ def score_and_record(
         **metrics,
         **_what_was_done(plan),
         "counts": _counts(data, plan.threshold),
+        **_known_anomalies(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": {name: done.spread for name, done in trained.items()},
         "epochs": {name: done.epochs for name, done in trained.items()},
@@ -368,6 +369,15 @@ def _counts(data: AnomalyDataModule, threshold: Threshold) -> dict[str, int]:
         # Nobody knows how many of the unlabeled samples are normal.
         del found["unlabeled_normals"], found["pollution"]
     return found
+
+
+def _known_anomalies(data: AnomalyDataModule) -> dict[str, list[str]]:
+    """The names of the known anomalies, where labels that come with the data have names."""
+    names = data.source.ids_train
+    if names is None or not is_given(data.scenario):
+        return {}
+    training_set = data.training_set
+    return {"known_anomalies": names[training_set.index[training_set.semi_y == -1]].tolist()}
 
 
 def _what_was_done(plan: Plan) -> dict[str, Any]:

@@ -95,6 +95,9 @@ class DatasetAbout:
         columns: dotted path of a function of the settings that returns the number of columns, from which the widths of
             the recommended network follow if its ``units`` are null.
         class_names: dotted path of a function of the settings that returns the names of the classes.
+        content: dotted path of a function ``(settings, cache_dir)`` that returns, as values for JSON, what else
+            determines the data, for a run's identity, such as a hash of their files. The entry ``files`` is passed to
+            the data set's own function as ``digest``.
     """
 
     inputs: Literal["images", "rows"] = "rows"
@@ -105,6 +108,7 @@ class DatasetAbout:
     check: str | None = None
     columns: str | None = None
     class_names: str | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ def output_dir_problems(output_dir: str) -> Iterator[str]:
 
 def _folder_problems(settings: Settings) -> Iterator[str]:
     yield from output_dir_problems(settings["output_dir"])
-    if not str(settings["dataset"].get("root", "given")).strip():
+    dataset = settings["dataset"]
+    if about.of_dataset(dataset).classes_from_folder and not str(dataset.get("root", "given")).strip():
         yield "dataset.root is empty; set the folder that holds train/ and test/"
 
 
