@@ -79,7 +79,8 @@ def _selected(record: Mapping[str, Any]) -> str:
     """The hyper-parameters of a shallow method and the protocol that selected them; empty if there are none."""
     selection = record.get("selection", {})
     chosen = [f"{key} {selection[key]:.4g}" for key in ("gamma", "nu", "bandwidth") if key in selection]
-    return f"{', '.join(chosen)} by {selection['protocol']}" if chosen else ""
+    folds = f" in {selection['folds']} folds" if "folds" in selection else ""
+    return f"{', '.join(chosen)} by {selection['protocol']}{folds}" if chosen else ""
 
 
 def _sum(total: int, parts: dict[str, int]) -> str:
