@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,29 @@ def test_stacks_and_packs_select_as_runs_of_their_own(
         alone = experiment(*words, "method=ssad_raw", f"seed={seed}").record
         assert found[seed]["selection"] == json.loads(json.dumps(alone["selection"]))
         assert found[seed]["scores"] == alone["scores"]
+
+
+@pytest.mark.parametrize("in_folds", [True, False])
+def test_a_method_of_ones_own_is_asked_for_folds_if_it_says_so(
+    in_folds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deepsad_pl
+
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /pretrain: none\nmethod:\n  name: mine\n  _target_: mine.fit\n"
+        f"  features: raw\n  selection: holdout\n  about: {{shallow: true, holdout_folds: {str(in_folds).lower()}}}\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "from deepsad_pl.shallow.models import DensityModel\nfrom deepsad_pl.shallow.task import Fitted, Task\n\n"
+        "def fit(task: Task, *, selection: str) -> Fitted:\n"
+        "    return Fitted(DensityModel(task.x, 1.0), {'protocol': selection, 'asked': task.holdout_folds})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    words = [word for word in write_table(tmp_path) if not word.startswith(("dataset=", "data_dir="))]
+    result = deepsad_pl.run(
+        "mine", "table", words, config_dir=tmp_path / "conf", data_dir=tmp_path, output_dir=tmp_path / "runs"
+    )
+    assert result.record["selection"] == {"protocol": "holdout", "asked": 5 if in_folds else None}
+    assert result.record["identity"]["method"].get("holdout_folds") == (5 if in_folds else None)
