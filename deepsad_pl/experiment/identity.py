@@ -11,9 +11,10 @@ from deepsad_pl.data.adbench_tables import table_named
 from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.labeled_images import labeled_identity
 from deepsad_pl.data.published import data_digest
-from deepsad_pl.data.scenario import Scenario
+from deepsad_pl.data.scenario import Scenario, is_given
 from deepsad_pl.settings import about
 from deepsad_pl.settings.typed import arguments_of
+from deepsad_pl.shallow.selection import MOST_FOLDS
 
 Settings = Mapping[str, Any]
 
@@ -25,6 +26,17 @@ _SEES = "sees_labeled_anomalies"
 def hides_labeled_anomalies(method: Settings) -> bool:
     """Whether a method is unsupervised and not set to see labeled anomalies."""
     return about.of_method(method).labels == "hidden" and not method.get(_SEES, False)
+
+
+def holdout_folds(method: Settings, scenario: Scenario) -> int | None:
+    """The largest number of folds in which a method selects its hyper-parameters; None if it does not do so in folds.
+
+    Args:
+        method: settings of the method.
+        scenario: scenario of its data.
+    """
+    folds = is_given(scenario) and about.of_method(method).holdout_folds and method.get("selection") == "holdout"
+    return MOST_FOLDS if folds else None
 
 
 def code_of(group: str, node: Settings) -> dict[str, Any]:
@@ -119,6 +131,8 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
         for setting, unused in facts.unused.items():
             for key in unused.get(phase.get(setting), ()):
                 chosen.pop(key, None)
+        if (folds := holdout_folds(phase, scenario)) is not None:
+            chosen["holdout_folds"] = folds
         chosen.pop(_SEES, None)
         # Without labels, it does not matter whether the method sees them.
         if scenario.known_classes and hides_labeled_anomalies(phase):

@@ -39,7 +39,7 @@ from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts, is_given
 from deepsad_pl.detector.detector_folder import DETECTOR
 from deepsad_pl.experiment.build import Parts, build, load_data
-from deepsad_pl.experiment.calibrated import threshold_entry
+from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
@@ -320,7 +320,7 @@ def score_and_record(
                 record["threshold"] = _calibrated(plan, data, calibration, arrays)
         record, error = with_metrics(plan.run_dir, record, plan.metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
-        tracker.result(known | values_of(record), arrays["y"], arrays["score"])
+        tracker.result(known | threshold_metrics(record) | values_of(record), arrays["y"], arrays["score"])
         keep_detector(plan, parts, record)
         write_record(plan.run_dir, record)
         if error is not None:

@@ -51,6 +51,8 @@ class MethodAbout(TrainingAbout):
         needs_labeled_normals: for a setting, the value that requires labeled normal samples.
         without_labels: the method to which it is equivalent if nothing is labeled.
         check: dotted path of a function of ``semi_y`` and the settings that rejects unsuitable training rows.
+        holdout_folds: whether ``selection=holdout`` with given labels is a cross-validation over the labeled anomalies
+            (``Task.holdout_folds``).
         stack: family of methods that share one hand-written objective and can be trained in one stack.
         column: column of a study's tables; several variants may share one. None: the method's name.
         heading: heading of that column. None: the column.
@@ -70,6 +72,7 @@ class MethodAbout(TrainingAbout):
     needs_labeled_normals: Mapping[str, Any] = field(default_factory=dict)
     without_labels: str | None = None
     check: str | None = None
+    holdout_folds: bool = False
     stack: str | None = None
     column: str | None = None
     heading: str | None = None
