@@ -203,7 +203,9 @@ def _detector(words: ScoreWords) -> "Detector":
 def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "Iterator[Chunk]", int]:
     """The training samples: what the output calls them, themselves, their number."""
     plan = planned(run, words.data_dir)
-    from deepsad_pl.data.image_folder import scan
+    from deepsad_pl.data import image_folder
+    from deepsad_pl.data.labeled_images import list_labeled
+    from deepsad_pl.data.scenario import is_given
     from deepsad_pl.detector.inputs import Prepared
     from deepsad_pl.detector.read_input import Chunk, rows_at_once
     from deepsad_pl.experiment.build import build, load_data
@@ -213,10 +215,13 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     data = build(plan, load_data(plan)).data
     # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
     source, rows = data.source, data.training_set.index
+    scan = list_labeled if is_given(plan.scenario) else image_folder.scan
     paths = None
     if of_dataset(plan.dataset).classes_from_folder:
         root = root_of(plan.dataset)
         paths = [str(root / name) for group in scan(root).images["train"] for name in group]
+    if source.folder is not None and source.ids_train is not None:
+        paths = [str(source.folder / name) for name in source.ids_train]
 
     def chunks() -> Iterator[Chunk]:
         step = rows_at_once(inputs)

@@ -73,7 +73,7 @@ class Detector:
         self._references = references
         self._device = torch.device("cpu")
         # A folder with calibration scores whose record names no threshold is read as conformal.
-        described: dict[str, Any] = {"kind": "conformal", "alpha": 0.05} | dict(facts.threshold or {})
+        described: dict[str, Any] = dict(facts.threshold or {"kind": "conformal", "alpha": 0.05})
         known = {key: described[key] for key in Threshold.__dataclass_fields__ if key in described}
         self.threshold = Threshold(**known)
 
@@ -148,6 +148,9 @@ class Detector:
 
     def p_value(self, x: Raw) -> Floats:
         """The conformal p-value of each sample, shape (n,), in (0, 1]: how unusual its score is for a normal sample.
+
+        It compares with the calibration samples that are not known anomalies. With ``threshold=quantile`` these were
+        trained on, so p-values of fresh normal samples are too low.
 
         Args:
             x: raw input.
@@ -231,10 +234,15 @@ class Detector:
         """The same detector with another false-alarm rate; None leaves it as it was trained.
 
         Raises:
-            DeepSADError: if the run has no threshold, or its calibration samples are too few for alpha.
+            DeepSADError: if the run has no threshold or one without alpha, or its calibration samples are too few.
         """
         if alpha is not None:
             self._require_threshold()
+            if self.threshold.kind == "labeled":
+                raise DeepSADError(
+                    f"threshold.alpha is {alpha:g}, but the run has threshold=labeled, which has no alpha; leave it "
+                    "out, or repeat the run's command with another threshold.fpr, which trains nothing"
+                )
             self.threshold = replace(self.threshold, alpha=alpha)
         if self._calibration is not None:
             self.threshold_value()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import as_utf8
 
 OUTPUTS = (".csv", ".jsonl", ".parquet")
 # Of a number in text: more than a single-precision score has.
@@ -89,7 +90,8 @@ class Output:
 
     def write(self, *columns: Sequence[Any] | npt.NDArray[Any]) -> None:
         """Write a chunk: one value for each row in each column, NaN or NA for what is blank."""
-        frame = pd.DataFrame(dict(zip(self._columns, columns, strict=True)))
+        ids = [as_utf8(one) if isinstance(one, str) else one for one in columns[0]]
+        frame = pd.DataFrame(dict(zip(self._columns, (ids, *columns[1:]), strict=True)))
         frame["anomaly"] = frame["anomaly"].astype("Int8")
         if self._kind == ".parquet":
             self._write_parquet(frame)
