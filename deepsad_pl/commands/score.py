@@ -243,16 +243,16 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     data = build(plan, load_data(plan)).data
     # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
     source, rows = data.source, data.training_set.index
-    paths = None
+    called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
     if of_dataset(plan.dataset).classes_from_folder:
         root = root_of(plan.dataset)
-        paths = [str(root / name) for group in scan(root).images["train"] for name in group]
+        called, names = "path", [str(root / name) for group in scan(root).images["train"] for name in group]
 
     def chunks() -> Iterator[Chunk]:
         step = rows_at_once(inputs)
         for first in range(0, len(rows), step):
             part = rows[first : first + step]
-            ids: list[Any] = part.tolist() if paths is None else [paths[row] for row in part]
+            ids: list[Any] = part.tolist() if names is None else [names[row] for row in part]
             yield Chunk(ids, [f"training sample {one}" for one in ids], Prepared(source.x_train[part]))
 
-    return "id" if paths is None else "path", chunks(), len(rows)
+    return called, chunks(), len(rows)

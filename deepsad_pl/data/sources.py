@@ -49,6 +49,7 @@ class Source:
             normal, -1 known anomaly; None if there are none. With them, ``labels_test`` is 0 for normal samples, 1 for
             anomalies and -1 where the truth is not known.
         ids_test: name of each test sample, for ``scores.csv``, shape (M,); None if they have no names.
+        ids_train: name of each training sample, for ``score.py input=train``, shape (N,); None if they have no names.
         columns: names of the raw columns from which rows were made, in their order; None if they have none.
         preparation: how rows are made from raw ones, for new data; None: raw rows are used unchanged.
         id_column: column of the names in a table, for new data; None: there is none.
@@ -64,6 +65,7 @@ class Source:
     scale: float | None
     semi_y_train: Array | None = None
     ids_test: Array | None = None
+    ids_train: Array | None = None
     columns: tuple[str, ...] | None = None
     preparation: Preparation | None = None
     id_column: str | None = None
