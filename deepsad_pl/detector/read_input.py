@@ -2,19 +2,23 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.image_listing import images_below
+from deepsad_pl.data.ragged_rows import RaggedRow
 from deepsad_pl.data.table_files import STANDARD_INPUT, column_names, table_chunks
 from deepsad_pl.detector.inputs import Inputs, Prepared
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ARRAYS = (".npz", ".mat")
@@ -144,14 +148,34 @@ def _table_chunks(
         return
     first = 0
     text = [*inputs.text, id_column or inputs.id_column or "id"]
-    for frame in table_chunks(file, rows_at_once(inputs), text=text):
+    ragged: dict[int, RaggedRow] = {}
+    for frame in table_chunks(file, rows_at_once(inputs), text=text, ragged=ragged):
         names = list(map(str, frame.columns))
         if file == STANDARD_INPUT and first == 0 and (problems := _column_problems(names, inputs, id_column, drop)):
             raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
         chosen = _id_of(names, inputs, id_column)
         ids = None if chosen is None else frame[chosen].astype(object).where(frame[chosen].notna(), "").tolist()
-        yield first, ids, inputs.from_frame(frame.drop(columns=_others(names, chosen, drop)))
+        frame = frame.drop(columns=_others(names, chosen, drop))
+        # Only those up to here: the table is read ahead.
+        wrong = {row - first: ragged.pop(row) for row in sorted(ragged) if row < first + len(frame)}
+        if not wrong:
+            yield first, ids, inputs.from_frame(frame)
+        else:
+            if ids is not None:
+                place = names.index(str(chosen))
+                ids = [wrong[i].cell(place) if i in wrong else name for i, name in enumerate(ids)]
+            yield first, ids, _without(wrong, frame, inputs)
         first += len(frame)
+
+
+def _without(wrong: Mapping[int, RaggedRow], frame: "pd.DataFrame", inputs: Inputs) -> Prepared:
+    """The rows of a table, of which some cannot be scored, whatever their cells."""
+    right = np.setdiff1d(np.arange(len(frame)), list(wrong))
+    found = inputs.from_frame(frame.iloc[right])
+    x = np.zeros((len(frame), *found.x.shape[1:]), found.x.dtype)
+    x[right] = found.x
+    problems = {int(right[row]): told for row, told in found.problems.items()}
+    return Prepared(x, problems | {row: one.told() for row, one in wrong.items()}, found.unusual)
 
 
 def _column_problems(names: Sequence[str], inputs: Inputs, id_column: str | None, drop: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """score.py: formats in and out, rows that cannot be scored, wrong words, nothing half-written."""
 
 import gzip
+import io
 import json
 import shutil
 import subprocess
@@ -145,6 +146,46 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
     assert np.flatnonzero(found["score"].isna()).tolist() == [3, 5, 7]
     rest = np.delete(np.arange(200), [3, 5, 7])
     assert found["score"].to_numpy()[rest] == pytest.approx(expected[rest], rel=1e-5)
+
+
+@pytest.mark.parametrize("way", ["new.csv", "new.tsv.gz", "-"])
+def test_ragged_rows_leave_the_others_alone(
+    run_dir: Path,
+    rows: np.ndarray,
+    expected: np.ndarray,
+    tmp_path: Path,
+    way: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deepsad_pl.data.table_files._BLOCK_BYTES", 400)
+    monkeypatch.setattr("deepsad_pl.data.table_files._BLOCK_NAMES", 0)
+    monkeypatch.setattr("deepsad_pl.detector.read_input._NUMBERS", 6 * 50)
+    separator, wrong = "\t" if "tsv" in way else ",", [0, 49, 50, *range(100, 140), 199]
+    cells = [[f"P{i:03}", *map(repr, row)] for i, row in enumerate(rows.tolist())]
+    for row in wrong:
+        cells[row] = [*cells[row], "surplus"] if row % 2 else cells[row][:3]
+    cells[7][2], cells[199] = "broken", []
+    lines = [separator.join(row) for row in [["id", *COLUMNS], *cells]]
+    # A last row that is none: no cell, but a separator too few.
+    content = "\n".join([*lines[:-1], separator])
+    if way == "-":
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    else:
+        (tmp_path / way).write_bytes(gzip.compress(content.encode()) if way.endswith(".gz") else content.encode())
+    word = way if way == "-" else str(tmp_path / way)
+    told = scored(run_dir, f"input={word}", f"output={tmp_path / 'out.csv'}")
+    assert told.startswith(f"{200 - len(wrong) - 1} scored, {len(wrong) + 1} could not be scored")
+    said = " ".join(capsys.readouterr().err.split())
+    named = "standard input" if way == "-" else word
+    assert f"row 0 of {named} (id P000) cannot be scored: it has 3 cells under 7 column names: 'P000" in said
+    assert f"row 49 of {named} (id P049) cannot be scored: it has 8 cells under 7 column names" in said
+    assert "(id P007) cannot be scored: column 'b' holds 'broken', no number" in said
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found["id"].fillna("").tolist() == [*(row[0] for row in cells[:-1]), ""]
+    assert np.flatnonzero(found["score"].isna()).tolist() == sorted([*wrong, 7])
+    kept = found["score"].notna().to_numpy()
+    assert found["score"].to_numpy()[kept] == pytest.approx(expected[kept], rel=1e-5)
 
 
 def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path) -> None:
