@@ -114,6 +114,22 @@ def test_every_format_is_written(run_dir: Path, raw: Path, expected: np.ndarray,
     assert table["anomaly"].isna().all()
 
 
+def test_an_array_in_several_blocks_has_the_scores_of_one(
+    run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepsad_pl.detector.read_input._NUMBERS", 6 * 30)
+    np.savez_compressed(tmp_path / "new.npz", X=rows)
+    scored(run_dir, f"input={tmp_path / 'new.npz'}", f"output={tmp_path / 'out.csv'}")
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found["id"].tolist() == list(range(200))
+    assert found["score"].to_numpy() == pytest.approx(expected, rel=1e-6)
+    damaged = (tmp_path / "new.npz").read_bytes()
+    (tmp_path / "new.npz").write_bytes(damaged[:1000] + b"????????" + damaged[1008:])
+    told = refused(run_dir, f"input={tmp_path / 'new.npz'}", f"output={tmp_path / 'other.csv'}")
+    assert "new.npz cannot be read" in told
+    assert not (tmp_path / "other.csv").exists()
+
+
 def test_a_list_a_glob_and_small_chunks_are_one_output(
     run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +247,8 @@ def test_wrong_columns_are_an_error_before_any_row(run_dir: Path, raw: Path, tmp
     assert f"{wide}: it has 7 columns (a, b, c, d, e, f, label)" in refused(run_dir, f"input=[{raw},{wide}]", out)
     assert "has no column names: its first row" in refused(run_dir, f"input={bare}", out)
     assert "no column 'nmae'; correct id" in refused(run_dir, f"input={raw}", out, "id=nmae")
+    np.savez(array := tmp_path / "wide.npz", X=np.zeros((9, 7)))
+    assert f"{array}: x has the shape (9, 7) and the type float64" in refused(run_dir, f"input=[{raw},{array}]", out)
     assert not (tmp_path / "out.csv").exists()
     assert scored(run_dir, f"input={wide}", out, "drop=[label]").startswith("200 scored")
     assert scored(run_dir, f"input={wide}", out, "id=label").startswith("200 scored")
