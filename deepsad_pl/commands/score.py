@@ -18,6 +18,7 @@ from yaml import YAMLError
 from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.signals import sigterm_exits
 from deepsad_pl.common.suggestions import suggested
 
 if TYPE_CHECKING:
@@ -194,7 +195,17 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Output(Path(words.output), first, append=words.append) as output, Progress(*columns, console=stderr) as bar:
+    with (
+        sigterm_exits(),
+        Output(Path(words.output), first, append=words.append) as output,
+        Progress(*columns, console=stderr) as bar,
+    ):
+        if output.undone is not None:
+            told_once = (
+                f"an earlier run was killed while it appended to {words.output}; what it had written is taken back, so "
+                "score its input again"
+            )
+            bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
         tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
         bar.update(task, total=tally.scored + tally.unscored)

@@ -1,9 +1,12 @@
 """score.py: formats in and out, rows that cannot be scored, wrong words, nothing half-written."""
 
 import gzip
+import hashlib
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +225,23 @@ def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path
     )
 
 
+def test_an_append_that_was_killed_is_told_and_taken_back(
+    run_dir: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "daily.csv"
+    words = (f"input={raw}", f"output={out}", "append=true")
+    scored(run_dir, *words)
+    once = out.read_text()
+    # What a kill leaves in the moment in which rows are appended, as test_write_output shows.
+    note = {"size": len(once), "tail": hashlib.sha256(once[-4096:].encode()).hexdigest(), "most": len(once) + 99}
+    (tmp_path / ".daily.csv.appending").write_text(json.dumps(note))
+    out.write_text(f"{once}0,0.1,,\n1,0.")
+    scored(run_dir, *words)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"killed while it appended to {out}; what it had written is taken back, so score its input again" in said
+    assert out.read_text() == once + once.partition("\n")[2]
+
+
 @pytest.mark.parametrize("append", ["false", "true"])
 def test_an_input_that_breaks_off_leaves_the_output_as_it_was(
     run_dir: Path, raw: Path, tmp_path: Path, append: str, monkeypatch: pytest.MonkeyPatch
@@ -237,6 +257,20 @@ def test_an_input_that_breaks_off_leaves_the_output_as_it_was(
     assert f"{broken} cannot be read" in told
     assert out.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"raw.csv", "out.csv", "broken.csv.gz"}
+
+
+def test_a_terminated_process_cleans_up(
+    run_dir: Path, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(*_: object, **__: object) -> None:
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out.csv.")]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("deepsad_pl.detector.score_chunks.score_chunks", terminated)
+    with pytest.raises(SystemExit) as caught:
+        scored(run_dir, f"input={raw}", f"output={tmp_path / 'out.csv'}")
+    assert caught.value.code == 143
+    assert [*tmp_path.iterdir()] == [raw]
 
 
 def test_wrong_columns_are_an_error_before_any_row(run_dir: Path, raw: Path, tmp_path: Path) -> None:
@@ -334,7 +368,6 @@ def test_a_folder_of_images_is_scored(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_standard_input_and_the_command_itself(run_dir: Path, raw: Path, tmp_path: Path, cli: Cli) -> None:
-    import os
     import sys
 
     words = [sys.executable, str(ROOT / "score.py"), f"run={run_dir}", "input=-", "output=out.csv"]
