@@ -169,6 +169,10 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     if problems:
         raise DeepSADError(*problems)
 
+    from deepsad_pl.training.fast_import import import_lightning
+
+    # Before whatever imports Lightning.
+    import_lightning()
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
     from deepsad_pl.detector.score_chunks import score_chunks
 
@@ -229,9 +233,6 @@ def _files(words: Sequence[str]) -> list[str]:
 
 
 def _detector(words: ScoreWords) -> "Detector":
-    from deepsad_pl.training.fast_import import import_lightning
-
-    import_lightning()
     detector = load(words.run, data_dir=words.data_dir).with_alpha(words.threshold.alpha)
     import torch
 
