@@ -1,5 +1,6 @@
 """An output file is whole or as it was before, whenever the process that writes it is killed."""
 
+import csv
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from processes import ROOT
 
@@ -133,3 +135,31 @@ def test_appending_from_two_processes_loses_no_row(tmp_path: Path) -> None:
     assert len(lines) == 2 + 2 * 600
     rows = [f"chunk{chunk}-{row},0.5,0.1,0" for chunk in range(3) for row in range(200)]
     assert lines[2:602] == lines[602:] == rows
+
+
+def test_csv_is_what_pandas_writes(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    score = np.exp(draw.normal(size=500) * 20).astype(np.float32).astype(float)
+    score[::7] = np.nan
+    p_value = draw.integers(1, 900, 500) / 900
+    p_value[::7] = np.nan
+    anomaly = np.where(np.isnan(score), pd.NA, (p_value <= 0.05).astype(int))
+    odd = ["a,b", 'say "x"', "two\nlines", "", " spaced ", "größe", "007", "NA", "-1", "a\tb"]
+    for ids in ([*range(500)], [f"P{i}" for i in range(500)], odd * 50):
+        for p_values in (p_value, np.full(500, np.nan)):
+            path = tmp_path / "out.csv"
+            with Output(path, "id") as output:
+                output.write(ids, score, p_values, anomaly)
+            frame = pd.DataFrame({"id": ids, "score": score, "p_value": p_values, "anomaly": anomaly})
+            frame["anomaly"] = frame["anomaly"].astype("Int8")
+            expected = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+            assert path.read_bytes().decode() == expected
+
+
+def test_names_come_back_as_they_were(tmp_path: Path) -> None:
+    names = ["a,b", 'say "x"', "two\nlines", "car\rriage", "car\r\nriage", "", " spaced "]
+    path = tmp_path / "out.csv"
+    with Output(path, "path") as output:
+        output.write(names, [1.0] * 7, [1.0] * 7, [0] * 7)
+    with path.open(newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["path", *names]
