@@ -17,6 +17,7 @@ from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.commands.plain_words import parse_words
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -138,6 +139,10 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     if problems:
         raise DeepSADError(*problems)
 
+    from deepsad_pl.training.fast_import import import_lightning
+
+    # Before whatever imports Lightning.
+    import_lightning()
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
     from deepsad_pl.detector.score_chunks import score_chunks
 
@@ -164,7 +169,17 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Output(Path(words.output), first, append=words.append) as output, Progress(*columns, console=stderr) as bar:
+    with (
+        sigterm_exits(),
+        Output(Path(words.output), first, append=words.append) as output,
+        Progress(*columns, console=stderr) as bar,
+    ):
+        if output.undone is not None:
+            told_once = (
+                f"an earlier run was killed while it appended to {words.output}; what it had written is taken back, so "
+                "score its input again"
+            )
+            bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
         tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
         bar.update(task, total=tally.scored + tally.unscored)
@@ -188,9 +203,6 @@ def _files(words: Sequence[str]) -> list[str]:
 
 
 def _detector(words: ScoreWords) -> "Detector":
-    from deepsad_pl.training.fast_import import import_lightning
-
-    import_lightning()
     detector = load(words.run, data_dir=words.data_dir).with_alpha(words.threshold.alpha)
     import torch
 
@@ -215,19 +227,20 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     data = build(plan, load_data(plan)).data
     # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
     source, rows = data.source, data.training_set.index
-    scan = list_labeled if is_given(plan.scenario) else image_folder.scan
-    paths = None
+    called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
+    folder = source.folder
     if of_dataset(plan.dataset).classes_from_folder:
-        root = root_of(plan.dataset)
-        paths = [str(root / name) for group in scan(root).images["train"] for name in group]
-    if source.folder is not None and source.ids_train is not None:
-        paths = [str(source.folder / name) for name in source.ids_train]
+        folder = root_of(plan.dataset)
+        scan = list_labeled if is_given(plan.scenario) else image_folder.scan
+        names = [name for group in scan(folder).images["train"] for name in group]
+    if folder is not None and names is not None:
+        called, names = "path", [str(folder / name) for name in names]
 
     def chunks() -> Iterator[Chunk]:
         step = rows_at_once(inputs)
         for first in range(0, len(rows), step):
             part = rows[first : first + step]
-            ids: list[Any] = part.tolist() if paths is None else [paths[row] for row in part]
+            ids: list[Any] = part.tolist() if names is None else [names[row] for row in part]
             yield Chunk(ids, [f"training sample {one}" for one in ids], Prepared(source.x_train[part]))
 
-    return "id" if paths is None else "path", chunks(), len(rows)
+    return called, chunks(), len(rows)

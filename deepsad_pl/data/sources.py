@@ -56,8 +56,8 @@ class Source:
         refit: function that returns the source as if what is learned from the training samples (a scaling, an encoding)
             were learned from some of them alone. It takes their indices, ascending, shape (n,), and returns as many
             samples in the same order. None: nothing is learned from them.
-        ids_train: name of each training sample, shape (N,); with ``semi_y_train``, the record lists the names of the
-            known anomalies. None if they have no names.
+        ids_train: name of each training sample, for ``score.py input=train``, shape (N,); with ``semi_y_train``, the
+            record lists the names of the known anomalies. None if they have no names.
         folder: if the samples are files, the folder that ``ids_train`` is relative to, for ``score.py input=train``.
     """
 

@@ -251,7 +251,9 @@ class Detector:
     def scored(self, prepared: Prepared) -> Floats:
         """The scores of prepared samples, shape (n,); NaN where one has a problem, or now gets one."""
         score = np.full(len(prepared.x), np.nan)
-        kept = np.setdiff1d(np.arange(len(score)), list(prepared.problems))
+        right = np.ones(len(score), bool)
+        right[list(prepared.problems)] = False
+        kept = np.flatnonzero(right)
         x = prepared.x if len(kept) == len(score) else prepared.x[kept]
         score[kept] = self._score(x)
         for row in kept[~np.isfinite(score[kept])]:
