@@ -227,13 +227,14 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     data = build(plan, load_data(plan)).data
     # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
     source, rows = data.source, data.training_set.index
-    scan = list_labeled if is_given(plan.scenario) else image_folder.scan
     called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
+    folder = source.folder
     if of_dataset(plan.dataset).classes_from_folder:
-        root = root_of(plan.dataset)
-        called, names = "path", [str(root / name) for group in scan(root).images["train"] for name in group]
-    if source.folder is not None and source.ids_train is not None:
-        called, names = "path", [str(source.folder / name) for name in source.ids_train]
+        folder = root_of(plan.dataset)
+        scan = list_labeled if is_given(plan.scenario) else image_folder.scan
+        names = [name for group in scan(folder).images["train"] for name in group]
+    if folder is not None and names is not None:
+        called, names = "path", [str(folder / name) for name in names]
 
     def chunks() -> Iterator[Chunk]:
         step = rows_at_once(inputs)

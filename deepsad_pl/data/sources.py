@@ -68,7 +68,6 @@ class Source:
     scale: float | None
     semi_y_train: Array | None = None
     ids_test: Array | None = None
-    ids_train: Array | None = None
     columns: tuple[str, ...] | None = None
     preparation: Preparation | None = None
     id_column: str | None = None
