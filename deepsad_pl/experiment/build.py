@@ -19,7 +19,13 @@ from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
-from deepsad_pl.experiment.identity import code_of, files_digest, hides_labeled_anomalies, holdout_folds
+from deepsad_pl.experiment.identity import (
+    code_of,
+    files_digest,
+    hides_labeled_anomalies,
+    holdout_folds,
+    label_files_digest,
+)
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings import about
@@ -92,7 +98,9 @@ def load_data(plan: Plan) -> Source:
     except DeepSADError as error:
         said_by = f"dataset={dataset['name']}, {node['_target_']}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
-    if facts.files and files_digest(dataset, plan.data_dir) != plan.identity["dataset"]["files"]:
+    known = {key: plan.identity["dataset"].get(key) for key in ("files", "label_files")}
+    files = files_digest(dataset, facts.files, plan.data_dir) if facts.files else known["files"]
+    if (files, label_files_digest(dataset, plan.data_dir).get("label_files")) != (known["files"], known["label_files"]):
         raise DeepSADError(
             f"the files of dataset={dataset['name']} have changed since the run was planned; run it again"
         )
@@ -186,8 +194,14 @@ def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
     if threshold.share is None:
         return np.zeros(0, np.int64)
     semi_y = training_set_of(source, plan.scenario, plan.classes).semi_y
-    rows = calibration_rows(semi_y, kind=threshold.kind, share=threshold.share, seed=plan.seed)
-    if threshold.kind == "conformal":
+    conformal = threshold.kind == "conformal"
+    # Drawn as without labels that were filled in later, so that a run that starts from an earlier one's weights is not
+    # calibrated on samples that these were trained on.
+    drawn_from = source.semi_y_before if conformal and source.semi_y_before is not None else semi_y
+    rows = calibration_rows(drawn_from, kind=threshold.kind, share=threshold.share, seed=plan.seed)
+    if conformal:
+        rows = rows[semi_y[rows] != -1]
+    if conformal:
         assert threshold.alpha is not None
         require_enough(len(rows), threshold.alpha)
     return rows
