@@ -27,6 +27,7 @@ from deepsad_pl.experiment.identity import (
     label_files_digest,
 )
 from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import lies_in_unit_interval
@@ -171,11 +172,13 @@ def build(plan: Plan, source: Source) -> Parts:
     data = _data(plan, source, plan.method, shuffle, held_out)
     _check_rows(plan, data)
     phases: list[Phase] = []
-    if plan.pretrain:
+    if plan.pretrain and not plan.starts_warm:
         pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out)
         phases.append(_phase("pretrain", plan, source, pretrain_data))
     if not plan.about.shallow:
         phases.append(_phase("fit", plan, source, data))
+        if plan.earlier is not None:
+            start_from_earlier(plan.earlier, phases[-1].module, source)
     return Parts(phases, data)
 
 
@@ -278,14 +281,15 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     if code_of("pretrain" if name == "pretrain" else "method", settings):
         _try_score(module, source)
     determined_by = None
-    if name == "pretrain" or plan.about.is_pretraining:
+    if (name == "pretrain" or plan.about.is_pretraining) and not plan.starts_warm:
         training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
         # The digest of the rows already covers which labels are seen.
         for key in ("data", "sees_labeled_anomalies"):
             training.pop(key, None)
         determined_by = {
             "format": _CACHE_FORMAT,
-            "dataset": plan.identity["dataset"],
+            # The rows say all that such a training sees; the labels of some of them are nothing to it.
+            "dataset": {key: value for key, value in plan.identity["dataset"].items() if key != "label_files"},
             "rows": data.digest(),
             "training": training,
             "seed": plan.seed,

@@ -45,6 +45,7 @@ from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
+from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
 from deepsad_pl.tracking.tracker import NoTracker, Tracker
@@ -214,6 +215,9 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
         if held_out := parts.data.held_out_count:
             log.info("%d samples are kept out of training to calibrate the threshold", held_out)
+        if plan.earlier is not None:
+            log.info("the training starts from the weights of %s, without a pre-training", plan.earlier.run)
+            warn_if_calibrated_on_seen(plan)
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(
