@@ -180,7 +180,7 @@ class Detector:
         Raises:
             DeepSADError: if the detector has no references.
         """
-        return float(self._scores(self._require_references()).mean())
+        return float(self._scores(self.require_references()).mean())
 
     def explain(self, x: Raw) -> pd.DataFrame | Floats:
         """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
@@ -199,7 +199,7 @@ class Detector:
         Raises:
             DeepSADError: if the detector has no references; see also :meth:`score`.
         """
-        self._require_references()
+        self.require_references()
         parts, problems = [], list[str]()
         for names, prepared in self._prepared(x):
             self.scored(prepared)
@@ -215,7 +215,7 @@ class Detector:
 
     def explained(self, x: npt.NDArray[Any]) -> Floats:
         """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W)."""
-        inputs, references = self.facts.inputs, self._require_references()
+        inputs, references = self.facts.inputs, self.require_references()
         groups, parts = inputs.feature_groups, []
         for part in self._batches(x):
             seen = self._seen(torch.from_numpy(part))
@@ -343,7 +343,12 @@ class Detector:
         result: npt.NDArray[Any] = found.cpu().numpy()
         return result
 
-    def _require_references(self) -> torch.Tensor:
+    def require_references(self) -> torch.Tensor:
+        """The samples with which explanations compare, as a network sees them, shape (R, ...).
+
+        Raises:
+            DeepSADError: if the detector has none.
+        """
         if self._references is None:
             raise DeepSADError(
                 f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, and it is "
