@@ -35,7 +35,7 @@ _WHOLE_ROOMS = frozenset({"detector", "stacked", "sweep", "study", "commands", "
 _WHOLE = frozenset(
     (
         *("cli", "experiment", "run", "forked_commands", "real_data", "subprocess", "background", "run_script"),
-        *("run_experiment", "fit_phase", "deepsad_pl", "golden"),
+        *("run_experiment", "fit_phase", "deepsad_pl", "golden", "alone", "together"),
     )
 )
 

@@ -20,6 +20,7 @@ from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.declared import setting_names
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
+from deepsad_pl.experiment.finished import Outcome
 from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.settings.about import CONF
 from deepsad_pl.settings.schema import GROUPS
@@ -34,7 +35,7 @@ Folder = str | PathLike[str] | None
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Outcome):
     """Result of an experiment.
 
     Attributes:
@@ -44,9 +45,6 @@ class Result:
         plan: the experiment's plan.
     """
 
-    record: Mapping[str, Any]
-    run_dir: Path
-    was_finished: bool
     plan: Plan
 
     @property
