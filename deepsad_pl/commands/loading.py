@@ -57,12 +57,12 @@ def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
 def require_run(folder: Path) -> None:
     """Raise an error unless a folder has a detector or is a finished run."""
     if not folder.is_dir():
-        raise DeepSADError(f"run: there is no folder {folder}; give the run folder that train.py has named at its end")
+        raise DeepSADError(f"run: there is no folder {folder}; give the run folder that train.py names at its end")
     if (folder / DETECTOR / FACTS).exists() or ((folder / RECORD).exists() and (folder / _CONFIG).exists()):
         return
     raise DeepSADError(
-        f"run: {folder} is no finished run: it has neither {DETECTOR}/{FACTS} nor {RECORD} and {_CONFIG}; let the run "
-        "end, or give its folder"
+        f"run: {folder} does not hold a finished run, since it has neither {DETECTOR}/{FACTS} nor {RECORD} with "
+        f"{_CONFIG}; give the folder of a finished run, or repeat the command of this one to finish it"
     )
 
 
@@ -90,8 +90,8 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
         raise DeepSADError(f"{told} ({type(error).__name__}: {said}); run it again") from error
     if record_of(plan) is None:
         raise DeepSADError(
-            f"run: {folder} cannot be used: its data or its code have changed since it was trained, or its {RECORD} is "
-            "damaged; give the data of the training in data_dir, or run it again"
+            f"run: {folder} cannot be used, since its data or its code have changed since the training, or its "
+            f"{RECORD} is damaged; set data_dir to the data of the training, or run the experiment again"
         )
     return plan
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 
 Floats = npt.NDArray[np.float64]
@@ -131,8 +132,8 @@ def require_enough(samples: int, alpha: float) -> None:
         return
     possible = f"the smallest possible is {smallest_alpha(samples):g}" if samples else "none is possible"
     raise DeepSADError(
-        f"threshold.alpha is {alpha:g}, but of {samples} calibration samples {possible}; "
-        f"{'raise it or ' if samples else ''}raise threshold.share, or choose threshold=quantile or threshold=none"
+        f"threshold.alpha is {alpha:g}, but with {counted(samples, 'calibration sample')} {possible}; raise "
+        f"{'threshold.alpha or ' if samples else ''}threshold.share, or choose threshold=quantile or threshold=none"
     )
 
 
@@ -229,5 +230,5 @@ def _whole(share: float, total: int) -> int:
 def _finite(score: npt.ArrayLike) -> Floats:
     values = np.asarray(score, dtype=np.float64)
     if wrong := int((~np.isfinite(values)).sum()):
-        raise ValueError(f"{wrong} of {values.size} anomaly scores are not finite")
+        raise ValueError(f"{wrong} of {values.size} anomaly scores {are(wrong)} not finite")
     return values

@@ -104,7 +104,7 @@ def name_problem(key: str, name: object) -> str | None:
     numbered = ", ".join(stem for stem in stems if not stem.startswith(_FEATURES))
     categories = ", ".join(stem.removeprefix(_FEATURES) for stem in stems if stem.startswith(_FEATURES))
     all_are = f"give one of {numbered}, with or without the number, or {_FEATURES} and one of {categories}"
-    return f"{key} is {name!r}, which is no table of ADBench; {near or all_are}"
+    return f"{key} is {name!r}, which is not a table of ADBench; {near or all_are}"
 
 
 def table_problems(dataset: Mapping[str, Any]) -> Iterator[str]:

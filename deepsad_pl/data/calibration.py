@@ -46,7 +46,7 @@ def calibration_rows(semi_y: npt.ArrayLike, *, kind: str, share: float | None, s
         pools, least = [np.flatnonzero(labels == label) for label in _LABELS], 1
         if missing := [name for name, pool in zip(_LABELS.values(), pools, strict=True) if not len(pool)]:
             raise DeepSADError(
-                f"threshold=labeled needs labeled samples of both kinds, but of {len(labels)} training samples none is "
+                f"threshold=labeled needs labeled samples of both kinds, but none of {len(labels)} training samples is "
                 f"a known {' or a known '.join(missing)}; label some, or choose threshold=conformal"
             )
     exact, drawn = Fraction(repr(float(share))), []

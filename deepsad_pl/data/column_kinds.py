@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.data.table_cells import BOOLEAN_PAIRS, MISSING_WORDS, numbers_in, shown, text_in
 
 Kind = Literal["number", "boolean", "category"]
@@ -56,7 +57,7 @@ def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     if isinstance(cells.dtype, pd.CategoricalDtype):
         cells = cells.astype(cells.dtype.categories.dtype)
     if cells.isna().all():
-        raise NoFeatureError(f"column {name!r} has no value in the {len(cells)} training rows; {_drop(name)}")
+        raise NoFeatureError(_is_empty(name, cells))
     if pd.api.types.is_bool_dtype(cells.dtype):
         return "boolean"
     if pd.api.types.is_numeric_dtype(cells.dtype):
@@ -72,7 +73,7 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     spellings: list[str] = pc.unique(text).drop_null().to_pylist()
     values = [spelling for spelling in spellings if spelling not in MISSING_WORDS]
     if not values:
-        raise NoFeatureError(f"column {name!r} has no value in the {len(cells)} training rows; {_drop(name)}")
+        raise NoFeatureError(_is_empty(name, cells))
     folded = {value.lower() for value in values}
     if any(folded <= {*pair} for pair in BOOLEAN_PAIRS):
         return "boolean"
@@ -96,16 +97,16 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     if nearly_unique:
         limit = f"more than {NEARLY_UNIQUE_SHARE:.0%} of these"
     raise NoFeatureError(
-        f"column {name!r} has {len(spellings)} different texts in {filled} rows, {limit}{_such_as(spellings)}; if it "
-        f"names the rows, say dataset.id={quoted(name)}, or {_drop(name)}"
+        f"column {name!r} has {len(spellings)} different texts in {filled} rows, {limit}{_such_as(spellings)}; set "
+        f"dataset.id={quoted(name)} if it names the rows, or {_drop(name)}"
     )
 
 
 def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
     if (infinite := int(np.isinf(numbers).sum())) > 0:
         raise NoFeatureError(
-            f"column {name!r} has infinite values in {infinite} training rows; correct them or leave them empty, or "
-            f"{_drop(name)}"
+            f"column {name!r} has infinite values in {counted(infinite, 'training row')}; correct them or leave them "
+            f"empty, or {_drop(name)}"
         )
     if _are_dates(numbers):
         raise NoFeatureError(_is_a_date(name, [shown(value) for value in numbers[np.isfinite(numbers)][:2]]))
@@ -113,7 +114,7 @@ def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.f
         return
     if _is_running(numbers, cells.index) or (_is_named_like_an_id(name) and len(np.unique(numbers)) == len(numbers)):
         raise NoFeatureError(
-            f"column {name!r} numbers the rows{_such_as([shown(value) for value in numbers[:2]])}; say "
+            f"column {name!r} seems to number the rows{_such_as([shown(value) for value in numbers[:2]])}; set "
             f"dataset.id={quoted(name)}, or {_drop(name)}"
         )
 
@@ -144,8 +145,12 @@ def _are_dates(numbers: npt.NDArray[np.float64]) -> bool:
 def _is_a_date(name: str, examples: Sequence[str]) -> str:
     return (
         f"column {name!r} holds dates or times{_such_as(examples)}; turn them into numbers, such as days since a fixed "
-        f"one, or {_drop(name)}"
+        f"date, or {_drop(name)}"
     )
+
+
+def _is_empty(name: str, cells: "pd.Series[Any]") -> str:
+    return f"column {name!r} has no value in the {counted(len(cells), 'training row')}; {_drop(name)}"
 
 
 def _such_as(examples: Sequence[str]) -> str:

@@ -71,8 +71,8 @@ def truths(
     problems = list(_other_spellings(set(names), normals, key))
     if not normals & set(names):
         problems.append(
-            f"{key} has no {' or '.join(map(repr, sorted(normals)))} (dataset.normal), so that every known truth would "
-            f"mean anomaly; its values are {_listed(Counter(names))}"
+            f"dataset.normal names {', '.join(map(repr, sorted(normals)))}, but {key} has no such value, so every row "
+            f"with a truth would be an anomaly; name some of its values: {_listed(Counter(names))}"
         )
     if problems:
         raise DeepSADError(*problems)
@@ -85,9 +85,7 @@ def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[ob
     for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
         for name in (as_text(name, found) for name in names):
             if meaning.get(name, semi_y) != semi_y:
-                problems.append(
-                    f"dataset.normal and dataset.anomaly both name {name!r}; a label means one or the other"
-                )
+                problems.append(f"dataset.normal and dataset.anomaly both name {name!r}; remove it from one of them")
             if not name.strip():
                 problems.append(
                     f"dataset.{setting} has an empty label, but an empty cell means unlabeled; leave it out"

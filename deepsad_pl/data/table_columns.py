@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of
@@ -114,8 +115,8 @@ class TableColumns:
         """
         if not len(frame) or not len(frame.columns):
             raise DeepSADError(
-                f"the table has {len(frame)} training rows and {len(frame.columns)} columns to learn from; at least "
-                "one of each is needed"
+                f"the table has {counted(len(frame), 'training row')} and {counted(len(frame.columns), 'column')} to "
+                "learn from; at least one of each is needed"
             )
         columns: list[Column] = []
         scalings: list[Scaling] = []

@@ -13,6 +13,7 @@ import torch
 
 from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import Threshold, p_values
 from deepsad_pl.data.batch_loader import batch_sizes
@@ -118,7 +119,7 @@ class Detector:
             scores.append(found)
             problems += [f"{names[place]}: {told}" for place, told in sorted(prepared.problems.items())]
         if problems:
-            more = [f"and {len(problems) - 10} more samples cannot be scored"] if problems[10:] else []
+            more = [f"and {counted(len(problems) - 10, 'more sample')} cannot be scored"] if problems[10:] else []
             raise DeepSADError(*problems[:10], *more)
         return np.concatenate(scores)
 
@@ -253,7 +254,7 @@ def _module(path: Path, target: str) -> TrainedMethod:
     except Exception as error:  # of a class from outside, nearly anything
         said = str(error).partition("\n")[0]
         raise DeepSADError(
-            f"{target} cannot be made from {path} ({type(error).__name__}: {said}); a class of your own must call "
+            f"{target} cannot be created from {path} ({type(error).__name__}: {said}); a class of your own must call "
             "self.save_hyperparameters() in its constructor"
         ) from error
     assert isinstance(module, TrainedMethod)

@@ -72,7 +72,10 @@ def write_detector(folder: Path, sources: Mapping[str, Path], inputs: Inputs, fa
         described = {"format": FORMAT, **facts, "inputs": inputs.as_dict(), "files": digests}
         write_atomic(folder / FACTS, json.dumps(described, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        raise DeepSADError(f"{error.filename or folder} cannot be read or written ({error.strerror})") from error
+        raise DeepSADError(
+            f"{error.filename or folder} cannot be read or written ({error.strerror}); make it readable and {folder} "
+            "writable"
+        ) from error
 
 
 def read_facts(folder: Path) -> Facts:
@@ -82,17 +85,17 @@ def read_facts(folder: Path) -> Facts:
         DeepSADError: if a file is missing, damaged or of another release.
     """
     path = folder / FACTS
-    way_out = f"copy it again, or remove {folder} to have it made again from the run's checkpoints and data"
+    way_out = f"copy it again, or remove {folder} so that it is made again from the run's checkpoints and data"
     try:
         content = read_json(path)
         if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}, this release reads {FORMAT}")
+            raise ValueError(f"its format is {content['format']!r}, but this release reads {FORMAT}")
         inputs = Inputs.from_dict(content["inputs"])
         others = {name: content[name] for name in Facts.__dataclass_fields__ if name != "inputs"}
         facts = Facts(inputs=inputs, **others)
         for name, digest in facts.files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise ValueError(f"the SHA-256 of {name} is another")
+                raise ValueError(f"the SHA-256 of {name} differs")
         # The run writes it itself, and again if it is lost; an archive has checksums of its own.
         if facts.threshold and not (folder / CALIBRATION).exists():
             raise ValueError(f"{CALIBRATION} is missing")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.sources import Preparation, Source
@@ -95,7 +96,7 @@ class Inputs:
         if (prepared := content["preparation"]) is not None:
             kind = prepared["kind"]
             if kind not in PREPARATIONS:
-                raise ValueError(f"its rows were prepared by {kind}; this release knows {', '.join(PREPARATIONS)}")
+                raise ValueError(f"its rows were prepared by {kind}, but this release has {', '.join(PREPARATIONS)}")
             module, _, name = PREPARATIONS[kind].rpartition(".")
             made_by = getattr(import_module(module), name)
             preparation = made_by.from_dict({k: v for k, v in prepared.items() if k != "kind"})
@@ -123,7 +124,7 @@ class Inputs:
         if self._encoding is not None:
             return f"rows of a table with the columns {_listed(self._encoding.names)}"
         if self.are_rows:
-            return f"rows of {self.shape[0]} numbers"
+            return f"rows of {counted(self.shape[0], 'number')}"
         size = " x ".join(map(str, self.shape))
         return (
             f"arrays of {size} numbers" if self.scale is None else f"images of {size} pixels from 0 to {self.scale:g}"
@@ -141,12 +142,12 @@ class Inputs:
             if len(names) == self.shape[0]:
                 return []
             return [
-                f"it has {len(names)} columns ({_listed(names)}), but the detector scores {self.described()}; name "
-                "the others in drop=[...] and a column of names in id=..."
+                f"it has {counted(len(names), 'column')} ({_listed(names)}), but the detector scores "
+                f"{self.described()}; leave others out with drop=[...] and name a column of names with id=..."
             ]
         lacking = [name for name in self.columns if name not in names]
         return [
-            f"it lacks the column {name!r} of the training; {suggested(name, names) or 'add it'}"
+            f"it lacks the column {name!r}, which the training data had; {suggested(name, names) or 'add it'}"
             for name in lacking[:_MOST_NAMES]
         ]
 
@@ -177,7 +178,7 @@ class Inputs:
             x[:, place] = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             for row in np.flatnonzero(np.isnan(x[:, place]) & column.notna().to_numpy()):
                 cell = column.iloc[row]
-                told = "is empty" if not str(cell).strip() else f"holds {cell!r}, no number"
+                told = "is empty" if not str(cell).strip() else f"holds {cell!r}, which is not a number"
                 problems_of_rows.setdefault(int(row), f"column {name!r} {told}")
         return self._from_rows(x, problems_of_rows, [repr(name) for name in frame.columns])
 
@@ -199,11 +200,14 @@ class Inputs:
             x = x[:, None]
         if x.shape[1:] != self.shape or x.ndim == 0 or x.dtype.kind not in "biuf":
             told = f"x has the shape {x.shape} and the type {x.dtype}"
-            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})")
+            needed = f"(n, {_listed(self.shape)})"
+            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give numbers of shape {needed}")
         if self.scale is not None:
             if x.dtype.kind == "f" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
                 held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"
-                raise DeepSADError(f"x has {held}, but pixels are whole numbers from 0 to {self.scale:g}; give these")
+                raise DeepSADError(
+                    f"x has {held}, but pixels must be whole numbers from 0 to {self.scale:g}; convert it"
+                )
             return Prepared(x.astype(np.uint8))
         flat = x.reshape(len(x), math.prod(self.shape)).astype(np.float64)
         prepared = self._from_rows(flat, {}, [str(place) for place in range(flat.shape[1])])
@@ -237,7 +241,7 @@ class Inputs:
     def _encoded(found: "Encoded") -> Prepared:
         problems: dict[int, str] = {}
         for row, name, cell in found.unreadable:
-            problems.setdefault(row, f"column {name!r} holds {cell!r}, no number")
+            problems.setdefault(row, f"column {name!r} holds {cell!r}, which is not a number")
         unusual = Counter({f"an unknown category in column {name!r}": n for name, n in found.unknown.items()})
         unusual += Counter({f"no value in column {name!r}": n for name, n in found.missing.items()})
         return Prepared(found.x, problems, unusual)

@@ -26,14 +26,14 @@ def columns_of_output(name: str) -> list[str]:
 def output_problems(path: Path, *, append: bool) -> list[str]:
     """What keeps a file from being written, before any work."""
     if path.suffix.lower() not in OUTPUTS:
-        return [f"output: {path} has to end in one of {', '.join(OUTPUTS)}, by which its format is chosen"]
+        return [f"output: {path} has an unknown format; let its name end in one of {', '.join(OUTPUTS)}"]
     problems = []
     if not path.expanduser().parent.is_dir():
         problems.append(f"output: there is no folder {path.parent}; create it or choose another")
     if path.expanduser().is_dir():
         problems.append(f"output: {path} is a folder; give a file")
     if append and path.suffix.lower() == ".parquet":
-        problems.append("append: a Parquet file cannot be appended to; write .csv or .jsonl")
+        problems.append("append is true, but nothing can be appended to a Parquet file; write .csv or .jsonl")
     return problems
 
 

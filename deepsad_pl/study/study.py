@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import are
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import first_line
@@ -107,14 +108,13 @@ class StudyRun:
                 raise DeepSADError(f"{study} remembers no command, so there is none to forget")
             known = "\n".join(f"  {request}" for request in remembered)
             raise DeepSADError(
-                f"{study} remembers no command {str(asked) or 'without words'}; choose one of these:\n{known}"
+                f"{study} remembers no command {str(asked) or 'without settings'}; choose one of these:\n{known}"
             )
         if not dry_run:
             self._memory.remove(found)
         what = f"{study} would forget" if dry_run else f"{study} has forgotten"
-        told = (
-            f"{what} {str(found) or 'the command without words'}: the next report leaves it out, its experiments stay"
-        )
+        asked_before = str(found) or "the command without settings"
+        told = f"{what} {asked_before}: the next report leaves it out, its experiments stay"
         console.print(told, markup=False, soft_wrap=True)
 
     def _recall(self) -> None:
@@ -318,7 +318,10 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
     lines += [f"  {' '.join(job.overrides)}: another process is running it" for job in state.working]
     again = "the same command without force=true" if forced else "the same command"
     return "\n".join(
-        [f"{len(state.missing)} of {total} experiments are not finished; {again} tries them again:", *lines]
+        [
+            f"{len(state.missing)} of {total} experiments {are(len(state.missing))} not finished; {again} tries again:",
+            *lines,
+        ]
     )
 
 

@@ -137,7 +137,7 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
     assert told.startswith("197 scored, 3 could not be scored")
     said = capsys.readouterr().err
     assert "row 3 of" in said
-    assert "(id 003) cannot be scored: column 'b' holds 'broken', no number" in said
+    assert "(id 003) cannot be scored: column 'b' holds 'broken', which is not a number" in said
     assert "(id 005) cannot be scored: column 'f' is empty" in said
     assert "(id 007) cannot be scored: column 'a' holds 1e+300, too far from the training rows" in said
     found = pd.read_csv(tmp_path / "out.csv", dtype={"id": str}, keep_default_na=False, na_values={"score": ""})
@@ -160,7 +160,7 @@ def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path
         out.write_text("name,score\nx,1\n")
         assert "begins with 'name,score', but the columns are id, score" in refused(run_dir, *words)
         assert out.read_text() == "name,score\nx,1\n"
-    assert "Parquet file cannot be appended to" in refused(
+    assert "nothing can be appended to a Parquet file" in refused(
         run_dir, f"input={raw}", "append=true", f"output={tmp_path / 'o.parquet'}"
     )
 
@@ -214,7 +214,7 @@ def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
     told = refused(tmp_path / "no", f"input={tmp_path}/none.csv", f"output={tmp_path}/no/out.txt")
     assert "run: there is no folder" in told
     assert "input: there is no file or folder" in told
-    assert "out.txt has to end in one of .csv, .jsonl, .parquet" in told
+    assert "out.txt has an unknown format; let its name end in one of .csv, .jsonl, .parquet" in told
 
 
 def test_paths_are_taken_as_they_are_spelled() -> None:

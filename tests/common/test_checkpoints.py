@@ -247,7 +247,7 @@ def test_a_damaged_checkpoint_is_set_aside_by_the_main_process(
         (record,) = caplog.records
         assert record.levelname == "WARNING"
         assert f"the checkpoint {path} is damaged" in record.getMessage() and why in record.getMessage()
-        assert "it is set aside as last.ckpt.damaged and trained again" in record.getMessage()
+        assert "it is renamed to last.ckpt.damaged and trained again" in record.getMessage()
         assert aside.read_bytes() == content and not path.exists()
     path.mkdir()
     with pytest.raises(DeepSADError, match=r"last\.ckpt cannot be read .* make it readable or remove it"):

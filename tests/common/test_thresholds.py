@@ -50,10 +50,10 @@ def test_above_the_conformal_threshold_are_the_p_values_up_to_alpha(size: int, a
 def test_too_few_samples_are_refused_with_the_smallest_alpha() -> None:
     assert conformal_threshold(range(19), 0.05) == 18
     with pytest.raises(
-        DeepSADError, match=r"alpha is 0.05, but of 18 calibration samples the smallest possible is 0.05"
+        DeepSADError, match=r"alpha is 0.05, but with 18 calibration samples the smallest possible is 0.05"
     ):
         conformal_threshold(range(18), 0.05)
-    with pytest.raises(DeepSADError, match=r"of 0 calibration samples none is possible; raise threshold.share"):
+    with pytest.raises(DeepSADError, match=r"with 0 calibration samples none is possible; raise threshold.share"):
         conformal_threshold([], 0.5)
 
 
@@ -113,7 +113,7 @@ def test_rates_are_undefined_without_samples_of_known_truth() -> None:
 
 @pytest.mark.parametrize("function", [lambda s: p_values([1.0], s), lambda s: conformal_threshold(s, 0.5)])
 def test_scores_that_are_not_finite_are_refused(function: object) -> None:
-    with pytest.raises(ValueError, match="1 of 2 anomaly scores are not finite"):
+    with pytest.raises(ValueError, match="1 of 2 anomaly scores is not finite"):
         function([1.0, np.nan])  # type: ignore[operator]
 
 

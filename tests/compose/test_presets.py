@@ -99,7 +99,7 @@ def test_the_words_of_a_preset_are_checked_like_those_of_a_command(own: Path) ->
         ("+experiment=quick_digit", "experiment has no option quick_digit; did you mean quick_digits?"),
         (
             "experiment=quick_digits",
-            "no experiment has been chosen that this could replace; write +experiment=quick_digits",
+            "replaces a chosen experiment, but none is chosen; write +experiment=quick_digits to add it",
         ),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_preset_that_is_not_there_and_one_without_its_plus(word: str, told: st
 def test_a_study_takes_no_preset(cli: CLI) -> None:
     done = cli("sweep.py", "study=classic", "+experiment=quick_digits", "dry_run=true")
     assert done.returncode != 0
-    assert "+experiment=quick_digits: a preset may choose what the study goes through" in " ".join(done.stderr.split())
+    assert "+experiment=quick_digits: a preset may set what the study varies" in " ".join(done.stderr.split())
 
 
 def test_the_help_lists_presets(cli: CLI) -> None:

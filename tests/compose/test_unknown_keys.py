@@ -217,7 +217,7 @@ def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
         "there is no setting expriment; did you mean experiment?"
     ]
     assert problems_of("experiment=good", config_dir=config_dir) == [
-        "experiment=good: no experiment has been chosen that this could replace; write +experiment=good"
+        "experiment=good replaces a chosen experiment, but none is chosen; write +experiment=good to add it"
     ]
 
 

@@ -128,13 +128,13 @@ def test_a_table_has_a_name_with_and_without_its_number(name: str, stem: str) ->
 )
 def test_a_wrong_name_is_told_with_the_nearest(name: str, near: str) -> None:
     assert table_named(name) is None
-    assert name_problem("dataset.table", name) == f"dataset.table is '{name}', which is no table of ADBench; {near}"
+    assert name_problem("dataset.table", name) == f"dataset.table is '{name}', which is not a table of ADBench; {near}"
 
 
 @pytest.mark.parametrize("name", ["", "xyz", None, 2])
 def test_a_name_like_no_other_is_told_with_all(name: object) -> None:
     problem = name_problem("dataset.table", name) or ""
-    assert problem.startswith(f"dataset.table is {name!r}, which is no table of ADBench; give one of 1_ALOI, 2_ann")
+    assert problem.startswith(f"dataset.table is {name!r}, which is not a table of ADBench; give one of 1_ALOI, 2_ann")
     assert problem.endswith(f"47_yeast, with or without the number, or MVTec-AD_ and one of {CATEGORIES}")
 
 

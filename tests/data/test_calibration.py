@@ -26,7 +26,7 @@ def test_labeled_keeps_out_a_share_of_each_kind_and_at_least_one() -> None:
 
 @pytest.mark.parametrize(("semi_y", "missing"), [([0, 1], "anomaly"), ([0, -1], "normal"), ([0], "normal or a known")])
 def test_labeled_needs_both_kinds(semi_y: list[int], missing: str) -> None:
-    with pytest.raises(DeepSADError, match=f"none is a known {missing}"):
+    with pytest.raises(DeepSADError, match=f"none of {len(semi_y)} training samples is a known {missing}"):
         calibration_rows(semi_y, kind="labeled", share=0.2, seed=0)
 
 

@@ -140,9 +140,9 @@ def test_columns_that_do_not_fit_are_named_with_their_rows_and_the_way_out(scali
     with pytest.raises(DeepSADError) as caught:
         standardize(train, test, scaling)
     assert str(caught.value) == (
-        f"values too far from those of the training rows overflow float32 after dataset.scaling={scaling}, in column "
-        "4 (0 training and 3 test rows), 9 (0 training and 1 test rows) of the table, counted from 0; correct them, "
-        "or leave the column out"
+        "some values are so far from the training rows that they overflow float32 after "
+        f"dataset.scaling={scaling}, in column 4 (0 training and 3 test rows), 9 (0 training and 1 test rows) of the "
+        "table, counted from 0; correct them, or leave the column out"
     )
     test[:, :12] = 1e300
     with pytest.raises(DeepSADError, match=r" 9 \(0 training and 20 test rows\) and 2 more of the table"):

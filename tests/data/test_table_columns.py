@@ -160,7 +160,7 @@ def test_a_column_of_dates_is_refused(date: str) -> None:
     (problem,) = problems_of(pd.DataFrame({"when": [date, None, date]}))
     assert problem == (
         f"column 'when' holds dates or times, such as {date!r}; turn them into numbers, such as days since a fixed "
-        "one, or leave the column out: dataset.drop=[when]"
+        "date, or leave the column out: dataset.drop=[when]"
     )
 
 
@@ -204,11 +204,11 @@ def test_all_columns_that_cannot_be_learned_from_are_named_at_once_with_the_way_
     leave = "leave the column out: dataset.drop="
     assert problems_of(frame) == [
         "column 'part no' has 202 different texts in 202 rows, more than 50% of these, such as 'P-0000' and 'P-0001'; "
-        f'if it names the rows, say dataset.id="part no", or {leave}["part no"]',
+        f'set dataset.id="part no" if it names the rows, or {leave}["part no"]',
         "column 'town' has 101 different texts in 202 rows, more than 100 categories, such as 'town 0' and 'town 1'; "
-        f"if it names the rows, say dataset.id=town, or {leave}[town]",
-        f"column 'row' numbers the rows, such as '1' and '2'; say dataset.id=row, or {leave}[row]",
-        f"column 'partId' numbers the rows, such as '{frame['partId'][0]}' and '{frame['partId'][1]}'; say "
+        f"set dataset.id=town if it names the rows, or {leave}[town]",
+        f"column 'row' seems to number the rows, such as '1' and '2'; set dataset.id=row, or {leave}[row]",
+        f"column 'partId' seems to number the rows, such as '{frame['partId'][0]}' and '{frame['partId'][1]}'; set "
         f"dataset.id=partId, or {leave}[partId]",
         f"column 'empty' has no value in the 202 training rows; {leave}[empty]",
         f"column 'words' has no value in the 202 training rows; {leave}[words]",
@@ -221,7 +221,7 @@ def test_all_columns_that_cannot_be_learned_from_are_named_at_once_with_the_way_
 def test_a_running_number_is_seen_when_other_rows_went_to_a_test_part() -> None:
     frame = pd.DataFrame({"row": np.arange(100) + 7, "x": np.arange(100) ** 2})
     train = frame.iloc[np.sort(np.random.default_rng(0).permutation(100)[:60])]
-    assert "column 'row' numbers the rows" in problems_of(train)[0]
+    assert "column 'row' seems to number the rows" in problems_of(train)[0]
     TableColumns.fit(frame.assign(row=frame["row"] * 2), scaling="zscore")
     TableColumns.fit(frame.iloc[:20], scaling="zscore")
 

@@ -67,8 +67,11 @@ def test_a_sample_is_scored_alike_alone_and_beside_others(tmp_path: Path) -> Non
         (np.full((2, 6), np.nan), "sample 0: column 0 is empty"),
         (np.array([[0, 0, 0, 0, 0, np.inf]]), "sample 0: column 5 holds inf"),
         (np.array([[1e300] * 6]), r"sample 0: column 0 holds 1e\+300, too far from the training rows"),
-        (pd.DataFrame({"a": [1]}), r"has 1 columns \(a\), but the detector scores rows of 6 numbers"),
-        (pd.DataFrame([[*"12345", "six"]], columns=[*"abcdef"]), "row 0: column 'f' holds 'six', no number"),
+        (pd.DataFrame({"a": [1]}), r"has 1 column \(a\), but the detector scores rows of 6 numbers"),
+        (
+            pd.DataFrame([[*"12345", "six"]], columns=[*"abcdef"]),
+            "row 0: column 'f' holds 'six', which is not a",
+        ),
     ],
 )
 def test_what_cannot_be_scored_is_refused(trained: Path, x: object, told: str) -> None:
@@ -78,9 +81,9 @@ def test_what_cannot_be_scored_is_refused(trained: Path, x: object, told: str) -
 
 def test_pixels_are_whole_numbers(tmp_path: Path) -> None:
     detector = deepsad_pl.load(alone(tmp_path, "method=iforest_raw", "logger=none").run_dir)
-    with pytest.raises(DeepSADError, match="pixels are whole numbers from 0 to 16"):
+    with pytest.raises(DeepSADError, match="pixels must be whole numbers from 0 to 16"):
         detector.score(np.zeros((2, 8, 8)))
-    with pytest.raises(DeepSADError, match="values from 0 to 255, but pixels are whole numbers from 0 to 16"):
+    with pytest.raises(DeepSADError, match="values from 0 to 255, but pixels must be whole numbers from 0 to 16"):
         detector.score(np.array([[[0] * 8] * 7 + [[255] * 8]]))
 
 
@@ -125,18 +128,18 @@ def test_a_damaged_detector_is_refused_by_a_sentence(run_dir: Path) -> None:
     def refused(told: str) -> None:
         with pytest.raises(DeepSADError, match=told) as caught:
             deepsad_pl.load(run_dir)
-        assert "to have it made again" in str(caught.value)
+        assert "so that it is made again" in str(caught.value)
         for name, content in whole.items():
             (folder / name).write_bytes(content)
 
     (folder / "model.npz").write_bytes(whole["model.npz"][:-1])
-    refused("the SHA-256 of model.npz is another")
+    refused("the SHA-256 of model.npz differs")
     (folder / "model.npz").unlink()
     refused("no file model.npz")
     (folder / FACTS).write_bytes(whole[FACTS][:100])
     refused("damaged")
     change(folder / FACTS, format=99)
-    refused("its format is 99, this release reads 1")
+    refused("its format is 99, but this release reads 1")
     change(folder / FACTS, inputs={"shape": [6]})
     refused("lacks 'preparation'")
     change(folder / FACTS, inputs={**json.loads(whole[FACTS])["inputs"], "preparation": {"kind": "other.Kind"}})
@@ -173,10 +176,10 @@ def test_a_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, tmp_path:
     model.write_bytes(whole)
     (other := tmp_path / "other").mkdir()
     write_odds(other, "thyroid", rows=100)
-    with pytest.raises(DeepSADError, match=f"{run_dir} cannot be used: its data or its code have changed"):
+    with pytest.raises(DeepSADError, match=f"{run_dir} cannot be used, since its data or its code have changed"):
         deepsad_pl.load(run_dir, data_dir=other)
     (run_dir / "metrics.json").unlink()
-    with pytest.raises(DeepSADError, match="is no finished run"):
+    with pytest.raises(DeepSADError, match="does not hold a finished run"):
         deepsad_pl.load(run_dir)
     with pytest.raises(DeepSADError, match="there is no folder"):
         deepsad_pl.load(tmp_path / "nowhere")

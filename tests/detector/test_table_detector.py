@@ -72,7 +72,7 @@ def test_what_no_training_row_has_is_told_and_counted(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "new.csv", index=False)
     found, told = scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
     assert found["score"].isna().tolist() == [row == 3 for row in range(50)]
-    assert "row 3 of" in told and "(id P00003) cannot be scored: column 'sensor_0' holds 'oops', no number" in told
+    assert "row 3 of" in told and "(id P00003) cannot be scored: column 'sensor_0' holds 'oops', which is not" in told
     assert "2 rows have an unknown category in column 'machine', which no training row has" in told
     assert "1 rows have no value in column 'sensor_1', which no training row has" in told
     assert "49 scored, 1 could not be scored" in told
@@ -81,7 +81,7 @@ def test_what_no_training_row_has_is_told_and_counted(tmp_path: Path) -> None:
 def test_a_missing_column_is_an_error_before_any_row(tmp_path: Path) -> None:
     result = run(tmp_path)
     parts().drop(columns="sensor_2").to_csv(tmp_path / "new.csv", index=False)
-    with pytest.raises(DeepSADError, match="lacks the column 'sensor_2' of the training"):
+    with pytest.raises(DeepSADError, match="lacks the column 'sensor_2', which the training data had"):
         scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 

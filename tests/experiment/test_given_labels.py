@@ -105,7 +105,7 @@ def test_an_unsupervised_method_leaves_labeled_anomalies_out() -> None:
 
 def test_data_without_labels_are_refused() -> None:
     x = np.zeros((4, 2), np.float32)
-    with pytest.raises(DeepSADError, match="these bring none; use scenario=default"):
+    with pytest.raises(DeepSADError, match="these data have none; use scenario=default"):
         AnomalyDataModule(Source(x, np.zeros(4, int), x, np.zeros(4, int), None), given_labels(0), batch_size=4)
 
 

@@ -269,7 +269,7 @@ def test_markdown_has_a_cell_for_each_column_and_says_what_is_incomplete(report:
     assert table[5][3].strip().endswith(" ± 0.9†")
     # What the study does not have is blank, and so is what the paper does not have.
     assert [cells[5].strip() for cells in table[2:]] == ["", "", "", "50.0 ± 0.0", "", "n 6"]
-    assert "1 of 7 cells are incomplete" in text
+    assert "1 of 7 cells is incomplete" in text
 
 
 def test_latex_is_balanced_and_escaped(report: Report) -> None:

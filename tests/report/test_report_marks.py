@@ -49,7 +49,7 @@ def test_other_settings_are_named_in_every_file_and_on_the_console(
     show_report(report)
     assert f"run with {TOLD}" in capsys.readouterr().out
     plain = (report.folder / "table.md").read_text().replace("\\_", "_")
-    assert f"run with {TOLD}, unlike the study as it stands, so the paper's figures are left out." in plain
+    assert f"run with {TOLD}, unlike the study's own settings, so the paper's figures are left out." in plain
     assert TOLD in (report.folder / "table.tex").read_text().replace("\\_", "_")
     for name in ("figure", "scatter"):
         assert f"run with {TOLD}" in texts(report.folder / f"{name}.svg")
@@ -61,7 +61,7 @@ def test_other_settings_are_named_in_every_file_and_on_the_console(
 def test_settings_that_are_named_only_leave_the_papers_figures(tmp_path: Path) -> None:
     results = pd.DataFrame(rows())
     made = write_report(tmp_path, results, name="x", title="x", axes=AXES, run_with=["recipe=paper"])
-    assert "The experiments were run with recipe=paper, unlike the study as it stands." in made.notes
+    assert "The experiments were run with recipe=paper, unlike the study's own settings." in made.notes
     assert any(cell.paper for cell in made.cells)
 
 
@@ -146,7 +146,7 @@ def test_n_is_what_was_asked_for_and_the_papers_stands_beside_it(
     table = (tmp_path / "table.md").read_text()
     counts = [text.strip() for line in table.splitlines() if "n 27" in line for text in line.split("|")]
     assert [text for text in counts if text] == ["n 27", "n 27, paper 90", "n 25 of 27, paper 90", "n 27"]
-    assert "1 of 4 cells are incomplete" in table
+    assert "1 of 4 cells is incomplete" in table
     assert "n also shows their number of experiments" in table
     lines = lines_of(tmp_path / "table.csv")
     assert [line["paper_n"] for line in lines] == ["27", "90", "90", ""]

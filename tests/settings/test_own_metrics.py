@@ -470,7 +470,7 @@ def test_a_study_with_a_failing_metric_says_so_and_keeps_its_experiments(tmp_pat
         command = [sys.executable, str(ROOT / "sweep.py"), *words, "+metrics.bad._target_=failing.f"]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert "1 of 1 experiments are not finished" in done.stderr, number
+        assert "1 of 1 experiments is not finished" in done.stderr, number
         assert "metrics.bad: failing.f failed (KeyError: 'inside')" in done.stderr
         assert len(records(tmp_path)) == 1
         assert "report: runs/studies/labeled_anomalies" in done.stdout

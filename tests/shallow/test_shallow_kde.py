@@ -109,7 +109,7 @@ def test_progress_ends_at_one() -> None:
 
 @pytest.mark.parametrize(("n", "folds"), [(4, 5), (20, 1), (1, 5)])
 def test_impossible_folds_are_refused(n: int, folds: int) -> None:
-    with pytest.raises(DeepSADError, match=f"method.folds is {folds} with {n} training rows"):
+    with pytest.raises(DeepSADError, match=f"method.folds is {folds} with {n} training row"):
         fit(normal(n, 2), folds=folds)
 
 

@@ -348,16 +348,24 @@ def test_two_calls_give_the_same_bits(normals):
 @pytest.mark.parametrize(
     ("semi_y", "weights", "message"),
     [
-        (labels(60, 2), {"kappa": 3.0}, r"kappa is 3, but 2 labeled rows .* at most 2; .*eta_l to 1\.5"),
+        (labels(60, 2), {"kappa": 3.0}, r"kappa is 3, but at most 2 is possible with 2 labeled rows .*eta_l to 1\.5"),
         (
             labels(60, 2),
             {"eta_u": 0.01},
-            r"58 unlabeled rows with eta_u 0\.01 add up to 0\.58, .* raise eta_u to 0\.0344",
+            r"58 unlabeled rows times eta_u 0\.01 is 0\.58, .* raise eta_u to 0\.0344",
         ),
-        (labels(60, 2), {"eta_u": 1.5 / 58}, r"add up to 1\.5, .* must reach 2; raise .* or lower kappa to 0\.5$"),
-        (labels(60, 0), {"eta_u": 0.01}, r"add up to 0\.6.* must reach 1; raise eta_u to 0\.0166667$"),
-        (labels(60, 0, 9), {"kappa": 2.0}, r"kappa is 2, but 0 labeled anomalies .* = 1; lower kappa"),
-        (labels(60, 60), {}, r"0 unlabeled rows .* must reach 2; add unlabeled rows"),
+        (
+            labels(60, 2),
+            {"eta_u": 1.5 / 58},
+            r"times eta_u .* is 1\.5, .* must be at least 2; raise .* or lower kappa to 0\.5$",
+        ),
+        (labels(60, 0), {"eta_u": 0.01}, r"is 0\.6.* must be at least 1; raise eta_u to 0\.0166667$"),
+        (
+            labels(60, 0, 9),
+            {"kappa": 2.0},
+            r"but at most 1 .* = 1 is possible with 0 labeled anomalies .* lower",
+        ),
+        (labels(60, 60), {}, r"0 unlabeled rows .* must be at least 2; add unlabeled rows"),
         (labels(60, 1, 2), {"eta_u": 0.001, "eta_l": 0.4}, r"kappa 1 and 2 labeled normals .* raise eta_u"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_study_goes_on_after_a_killed_job_and_after_a_killed_sweep(slurm: None
     subprocess.run(["scancel", victim], check=True)
     text, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 1, text
-    assert "1 of 3 experiments are not finished" in text
+    assert "1 of 3 experiments is not finished" in text
     assert victim in text[text.index("1 of 3") :]
     assert len(records(tmp_path)) == 2
 

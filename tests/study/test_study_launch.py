@@ -103,7 +103,7 @@ def test_a_launcher_that_gives_up_does_not_stop_the_others(bench: Bench) -> None
     with pytest.raises(DeepSADError) as caught:
         bench.run(launch)
     (text,) = caught.value.problems
-    assert "1 of 9 experiments are not finished" in text
+    assert "1 of 9 experiments is not finished" in text
     assert "scenario.anomaly_class=3" in text
     assert "a worker was killed" in text
     assert sorted(map(bench.known, bench.launched)) == [*"12233456789"]

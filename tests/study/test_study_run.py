@@ -94,7 +94,7 @@ def test_a_failing_experiment_stops_no_other_and_is_tried_again(cli: CLI, tmp_pa
     assert done.returncode == 1
     assert "Traceback" not in text
     assert text.count("asks for") >= 2, "when it happens and at the end"
-    assert "1 of 2 experiments are not finished" in text
+    assert "1 of 2 experiments is not finished" in text
     (record,) = records(tmp_path)
     assert record["scenario"]["gamma_l"] == 0.05
     state = cli("sweep.py", "study=labeled_anomalies", "action=status")

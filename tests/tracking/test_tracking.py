@@ -250,7 +250,7 @@ def test_an_unfinished_run_goes_on_in_the_run_of_an_agent(experiment: Experiment
 def test_the_trial_of_an_agent_is_one_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
-    with pytest.raises(DeepSADError, match=r"under a W&B agent, logger=wandb has one run for a single experiment"):
+    with pytest.raises(DeepSADError, match=r"a W&B agent gives logger=wandb one run, for one experiment"):
         make_plan(settings_of("logger=wandb"), multirun=True)
     make_plan(settings_of("logger=wandb"))
     make_plan(settings_of("logger=csv"), multirun=True)

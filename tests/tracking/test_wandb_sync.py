@@ -116,7 +116,7 @@ def test_a_failed_run_is_named_and_uploaded_by_the_next_call(
     fake.fail()
     assert main([str(root)], fake.command) == 0
     assert fake.calls[1]["folders"] == ["offline-run-20260101_000000-bb"]
-    assert "1 of 1 W&B runs are uploaded" in capsys.readouterr().out
+    assert "1 of 1 W&B runs is uploaded" in capsys.readouterr().out
 
 
 def test_after_a_batch_without_success_no_other_is_tried(
@@ -138,7 +138,7 @@ def test_a_run_whose_experiment_is_running_is_left_for_later(
     with FileLock(run_dir / ".lock"):
         assert main([str(root)], fake.command) == 0
     assert fake.calls[0]["folders"] == ["offline-run-20260101_000000-bb"]
-    assert f"left for later, its experiment is running: {run_dir}" in capsys.readouterr().out
+    assert f"left for later, since its experiment is running: {run_dir}" in capsys.readouterr().out
     assert main([str(root)], fake.command) == 0
     assert offline_folders(root) == {}
 
