@@ -29,15 +29,15 @@ Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
 
 
 class Detector:
-    """A trained detector. It is always in evaluation mode: the score of a sample does not depend on those beside it.
+    """A trained detector, always in evaluation mode: a sample's score does not depend on the samples beside it.
 
     Raw input ``x`` is an array of rows (n, D) or pixels (n, C, H, W), a data frame, or the path of a table, an image
     or a folder of images, or a list of paths.
 
     Args:
-        facts: what its folder says.
+        facts: contents of ``detector.json``.
         module: the trained module; for a hybrid method the autoencoder; None for a shallow method on raw input.
-        model: the model of a shallow method.
+        model: the model of a shallow method; None for a deep one.
         calibration: scores and semi-labels of calibration samples, shape (n,) each; None: there is no threshold.
 
     Attributes:
@@ -69,7 +69,7 @@ class Detector:
         """Load a detector from its folder.
 
         Raises:
-            DeepSADError: if it is missing, damaged or of another release.
+            DeepSADError: if the folder is incomplete, damaged or of another release.
         """
         facts, module, model, calibration = read_facts(folder), None, None, None
         if facts.target is not None:
@@ -86,11 +86,11 @@ class Detector:
 
     @property
     def has_threshold(self) -> bool:
-        """Whether there are calibration scores, and so p-values and anomalies."""
+        """Whether there are calibration scores, which p-values and predictions need."""
         return self._calibration is not None
 
     def to(self, device: str | torch.device) -> Self:
-        """Move it to a device; a shallow method's model stays on the CPU.
+        """Move the detector to a device; the model of a shallow method stays on the CPU.
 
         Raises:
             DeepSADError: if there is no such device here.
@@ -111,7 +111,7 @@ class Detector:
             x: raw input.
 
         Raises:
-            DeepSADError: if x has another shape or other columns, or a sample cannot be scored; names the first ones.
+            DeepSADError: if the shape or the columns of x are wrong, or samples cannot be scored; names the first ten.
         """
         scores, problems = [np.empty(0)], []
         for names, prepared in self._prepared(x):
@@ -148,7 +148,7 @@ class Detector:
         return np.where(self.are_anomalies(self.score(x)), -1, 1)
 
     def with_alpha(self, alpha: float | None) -> Self:
-        """The same detector with another false-alarm rate; None leaves it as it was trained.
+        """Set the false-alarm rate and return the detector; None keeps the present rate.
 
         Raises:
             DeepSADError: if the run has no threshold, or its calibration samples are too few for alpha.
@@ -161,7 +161,7 @@ class Detector:
         return self
 
     def scored(self, prepared: Prepared) -> Floats:
-        """The scores of prepared samples, shape (n,); NaN where one has a problem, or now gets one."""
+        """The scores of prepared samples, shape (n,); NaN if a sample has a problem or its score is not finite."""
         score = np.full(len(prepared.x), np.nan)
         kept = np.setdiff1d(np.arange(len(score)), list(prepared.problems))
         x = prepared.x if len(kept) == len(score) else prepared.x[kept]
@@ -178,7 +178,7 @@ class Detector:
         return p_values(calibration[y != -1], score)
 
     def are_anomalies(self, score: Floats) -> npt.NDArray[np.bool_]:
-        """Whether each finite score is that of an anomaly: above the threshold."""
+        """Whether each finite score is above the threshold."""
         return score > self._threshold_value()
 
     def _threshold_value(self) -> float:
@@ -226,7 +226,7 @@ class Detector:
             first += size
 
     def _of_batch(self, x: torch.Tensor) -> npt.NDArray[Any]:
-        """Scores of a deep method, or the features of a shallow one."""
+        """The scores of a deep method, or the features that a shallow method scores."""
         x = x.to(self._device).float()
         if self.facts.inputs.scale is not None:
             x = x.div_(self.facts.inputs.scale)
@@ -251,7 +251,7 @@ def _module(path: Path, target: str) -> TrainedMethod:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except DeepSADError:
         raise
-    except Exception as error:  # of a class from outside, nearly anything
+    except Exception as error:  # a class from outside can raise nearly anything
         said = str(error).partition("\n")[0]
         raise DeepSADError(
             f"{target} cannot be created from {path} ({type(error).__name__}: {said}); a class of your own must call "

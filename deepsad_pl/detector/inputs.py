@@ -1,4 +1,4 @@
-"""From raw input to what a network sees: the shape, the columns and the preparation that go with a trained detector."""
+"""Turn raw input into what a network takes, by the shape, columns and preparation that belong to a detector."""
 
 import math
 from collections import Counter
@@ -39,8 +39,9 @@ class Prepared:
 
     Attributes:
         x: float32 rows or uint8 pixels, shape (n, ...).
-        problems: why a sample cannot be scored, by its position; its values in ``x`` mean nothing.
-        unusual: what no training row had, and how many cells have it: an unknown category, a missing value.
+        problems: why samples cannot be scored, by position; the values of these samples in ``x`` mean nothing.
+        unusual: number of cells with something that no training row had (an unknown category, a missing value), by its
+            description.
     """
 
     x: Array
@@ -50,14 +51,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a detector takes.
+    """The raw input that a detector takes, and how it is prepared.
 
     Attributes:
-        shape: of one sample: (C, H, W) or (D,).
+        shape: shape of one sample: (C, H, W) or (D,).
         scale: what pixels are divided by; None for rows.
-        columns: names of a table's columns, in the order of training; None: they have none.
-        preparation: how raw rows are prepared; None: they are taken as they are.
-        id_column: column with the names of the rows in the training table; None: there was none.
+        columns: names of a table's columns, in the order of training; None if they have no names.
+        preparation: how raw rows are prepared; None: they are used unchanged.
+        id_column: column with the names of the rows in the training table; None if there was none.
     """
 
     shape: tuple[int, ...]
@@ -68,11 +69,11 @@ class Inputs:
 
     @classmethod
     def of_source(cls, source: Source) -> Self:
-        """What a detector that was trained on this source takes."""
+        """The inputs of a detector that was trained on this source."""
         return cls(source.shape, source.scale, source.columns, source.preparation, source.id_column)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON."""
+        """All attributes, as plain values for JSON."""
         prepared = None if self.preparation is None else {"kind": _kind(self.preparation), **self.preparation.as_dict()}
         names = None if self.columns is None else list(self.columns)
         return {
@@ -85,12 +86,12 @@ class Inputs:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """What :meth:`as_dict` has written.
+        """The inputs that :meth:`as_dict` wrote.
 
         Raises:
             KeyError: if a part is missing.
             TypeError: if a part has another type.
-            ValueError: if the preparation is not known.
+            ValueError: if the preparation is unknown.
         """
         preparation = None
         if (prepared := content["preparation"]) is not None:
@@ -116,11 +117,11 @@ class Inputs:
 
     @property
     def are_image_files(self) -> bool:
-        """Whether image files can be decoded to samples."""
+        """Whether image files can be decoded into samples."""
         return self.scale == 255 and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
     def described(self) -> str:
-        """What a sample is, in words."""
+        """What the samples are, in words."""
         if self._encoding is not None:
             return f"rows of a table with the columns {_listed(self._encoding.names)}"
         if self.are_rows:
@@ -131,10 +132,10 @@ class Inputs:
         )
 
     def column_problems(self, names: Sequence[str]) -> list[str]:
-        """What keeps a table with these columns from being scored, one sentence each.
+        """Reasons why a table with these columns cannot be scored, one sentence each.
 
         Args:
-            names: of its columns, in any order if those of the training have names.
+            names: names of its columns, in any order if the training columns have names.
         """
         if not self.are_rows:
             return [f"it is a table, but the detector scores {self.described()}; give images, or X in a .npz file"]
@@ -155,12 +156,12 @@ class Inputs:
         """Prepare the rows of a table.
 
         Args:
-            frame: has the columns of the training; others are left out if these have names.
+            frame: has the training columns; if these have names, other columns are ignored.
 
         Raises:
-            DeepSADError: if it has not these columns.
+            DeepSADError: if a training column is missing.
         """
-        # Not at the top: every training imports this module, and pandas takes long and starts threads.
+        # Not at the top: every training imports this module, and pandas is slow to import and starts threads.
         import pandas as pd
 
         if problems := self.column_problems(list(map(str, frame.columns))):
@@ -189,7 +190,7 @@ class Inputs:
             x: shape (n, ...); for grey images also (n, H, W).
 
         Raises:
-            DeepSADError: if the shape or the type is another.
+            DeepSADError: if the shape, the type or the range of pixels is wrong.
         """
         x = np.asarray(x)
         if self._encoding is not None and x.ndim == 2 and x.shape[1] == len(self._encoding.names):
@@ -214,7 +215,7 @@ class Inputs:
         return Prepared(prepared.x.reshape(x.shape), prepared.problems)
 
     def from_image(self, path: Path) -> npt.NDArray[np.uint8]:
-        """Decode an image file as the images of the training were.
+        """Decode an image file in the same way as the training images.
 
         Raises:
             DeepSADError: if it cannot be read.
@@ -229,12 +230,12 @@ class Inputs:
 
     @property
     def text(self) -> list[str]:
-        """The columns of a table whose cells are read as they are spelled."""
+        """The columns of a table whose cells must be read as text."""
         return [] if self._encoding is None else self._encoding.text
 
     @property
     def _encoding(self) -> "TableColumns | None":
-        """The encoding of a table's columns, if rows are made from one."""
+        """The encoding of a table's columns; None if rows are not encoded."""
         return cast("TableColumns", self.preparation) if hasattr(self.preparation, "column_problems") else None
 
     @staticmethod

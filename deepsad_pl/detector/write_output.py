@@ -1,4 +1,7 @@
-"""Write scores chunk by chunk to CSV, JSON lines or Parquet: into a temporary file that is moved, or appended."""
+"""Write scores chunk by chunk to CSV, JSON lines or Parquet.
+
+They are appended to an existing file, or written to a temporary file that then replaces it.
+"""
 
 import json
 import os
@@ -14,17 +17,17 @@ import pandas as pd
 from deepsad_pl.common.errors import DeepSADError
 
 OUTPUTS = (".csv", ".jsonl", ".parquet")
-# Of a number in text: more than a single-precision score has.
+# Format of a number in text, with more digits than a single-precision score has.
 _DIGITS = "%.9g"
 
 
 def columns_of_output(name: str) -> list[str]:
-    """The columns, of which the first is ``id`` or ``path``."""
+    """The names of the columns; the first one is ``id`` or ``path``."""
     return [name, "score", "p_value", "anomaly"]
 
 
 def output_problems(path: Path, *, append: bool) -> list[str]:
-    """What keeps a file from being written, before any work."""
+    """Reasons why a file cannot be written, found before any work."""
     if path.suffix.lower() not in OUTPUTS:
         return [f"output: {path} has an unknown format; let its name end in one of {', '.join(OUTPUTS)}"]
     problems = []
@@ -38,7 +41,7 @@ def output_problems(path: Path, *, append: bool) -> list[str]:
 
 
 class Output:
-    """A file of scores; after an error it is as it was before.
+    """A file of scores, as a context manager; after an error the file is as it was before.
 
     Args:
         path: its suffix is one of :data:`OUTPUTS`.
@@ -70,7 +73,7 @@ class Output:
             self._file.write(",".join(self._columns).encode() + b"\n")
 
     def _check_header(self) -> bool:
-        """Demand the same columns; returns whether the file ends with a line end."""
+        """Raise an error if the columns differ; return whether the file ends with a line break."""
         line = self._file.readline().decode(errors="replace").strip()
         names = line.split(",")
         if self._kind == ".jsonl":
@@ -88,7 +91,7 @@ class Output:
         return bool(self._file.read(1) == b"\n")
 
     def write(self, *columns: Sequence[Any] | npt.NDArray[Any]) -> None:
-        """Write a chunk: one value for each row in each column, NaN or NA for what is blank."""
+        """Write a chunk: for each column one value per row, NaN or NA for a blank."""
         frame = pd.DataFrame(dict(zip(self._columns, columns, strict=True)))
         frame["anomaly"] = frame["anomaly"].astype("Int8")
         if self._kind == ".parquet":
