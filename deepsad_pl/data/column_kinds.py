@@ -14,9 +14,9 @@ from deepsad_pl.data.table_cells import BOOLEAN_PAIRS, MISSING_WORDS, numbers_in
 
 Kind = Literal["number", "boolean", "category"]
 
-# Text with more different cells is no category.
+# A text column with more distinct texts is not a category.
 MOST_CATEGORIES = 100
-# Nor is text whose cells are nearly all different, which few rows cannot tell.
+# Nor is one whose cells are nearly all distinct, which is checked for more than this many rows.
 NEARLY_UNIQUE_SHARE, NEARLY_UNIQUE_ROWS = 0.5, 20
 
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?"
@@ -44,12 +44,12 @@ class NoFeatureError(Exception):
 def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     """The kind of a column of training rows.
 
-    Numbers are numeric cells, or text that is a number in each cell. Booleans are boolean cells, or text with one of
-    ``BOOLEAN_PAIRS``. Other text is a category.
+    A column of numbers has numeric cells, or text that is a number in each cell. A column of booleans has boolean
+    cells, or only the words of one of ``BOOLEAN_PAIRS``. Other text is a category.
 
     Args:
-        name: of the column.
-        cells: at least one; their index tells where rows stood before some were left out, for running numbers.
+        name: name of the column.
+        cells: at least one cell; the index has the rows' original positions, by which running numbers are recognized.
 
     Raises:
         NoFeatureError: if the column is empty, or holds infinite numbers, dates, running numbers, or too varied text.
@@ -122,7 +122,7 @@ def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.f
 def _is_running(numbers: npt.NDArray[np.float64], index: "pd.Index[Any]") -> bool:
     if (np.diff(numbers) == 1).all():
         return True
-    # Some rows may have gone to a test part: those left still have their distance from where they stood.
+    # Some rows may be in the test part: the others still differ from their original positions by a constant.
     if not pd.api.types.is_integer_dtype(index.dtype):
         return False
     positions = index.to_numpy(dtype=np.float64)
@@ -134,7 +134,7 @@ def _is_named_like_an_id(name: str) -> bool:
 
 
 def _are_dates(numbers: npt.NDArray[np.float64]) -> bool:
-    """Whether all are days of 1900 to 2099 written as 20240131, and not all the same."""
+    """Whether all numbers are days of 1900 to 2099 written as 20240131, and not all of them are equal."""
     numbers = numbers[~np.isnan(numbers)]
     if not ((numbers >= 19000101) & (numbers <= 20991231)).all() or (numbers == numbers[0]).all():
         return False
@@ -162,7 +162,7 @@ def _drop(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as Hydra's command line takes it."""
+    """A name, quoted if Hydra's command line needs it."""
     if re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII):
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
