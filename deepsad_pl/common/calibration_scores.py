@@ -1,4 +1,4 @@
-"""The scores of the calibration samples of a finished run, from which its threshold is computed. No torch here."""
+"""Read and write the calibration scores of a run, from which its threshold is computed. Does not import torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from deepsad_pl.common.arrays import read_arrays, write_arrays
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 
-# In the run folder.
+# Path in the run folder.
 CALIBRATION = Path("detector") / "calibration.npz"
 
 
