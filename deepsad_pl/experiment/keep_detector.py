@@ -1,4 +1,4 @@
-"""Write the detector of a finished experiment: what was trained, with all that raw input needs to be scored."""
+"""Write the detector of a finished experiment: what was trained, and everything needed to score raw input."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
 
     Args:
         plan: plan of the experiment.
-        parts: its data and modules, of which only the classes are used.
+        parts: its data and modules; only the classes of the modules are used.
         record: its record.
 
     Raises:
