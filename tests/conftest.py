@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a Slurm, and unit tests: no other process, no whole experiment, no real data."""
+    """Mark tests that need Slurm, and unit tests, which have no other process, no whole experiment and no real data."""
     for item in items:
         assert isinstance(item, pytest.Function)
         needs = {*item.fixturenames, *vars(item.module)}

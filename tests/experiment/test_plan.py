@@ -155,7 +155,7 @@ def test_an_image_must_survive_every_pooling(tmp_path: Path, size: str) -> None:
     assert ">= 8" in problem
 
 
-def test_a_wrong_number_of_channels_is_told(tmp_path: Path) -> None:
+def test_a_wrong_number_of_channels_is_reported(tmp_path: Path) -> None:
     (problem,) = problems_of("dataset=image_folder", image_folder(tmp_path), "dataset.channels=2")
     assert "dataset.channels" in problem
 

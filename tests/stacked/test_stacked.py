@@ -351,7 +351,7 @@ def test_memory_grows_with_the_batch_and_the_image() -> None:
     small = replica_bytes(network, (1, 28, 28), batch_size=100, data=784_000)
     assert replica_bytes(network, (1, 28, 28), batch_size=200, data=784_000) > 1.5 * small
     assert replica_bytes(network, (1, 28, 28), batch_size=100, data=10_784_000) - small == 20_000_000
-    # The first convolution alone has 8 x 28 x 28 outputs a sample.
+    # The first convolution alone has 8 x 28 x 28 outputs per sample.
     assert small > 4 * 100 * 8 * 28 * 28
     assert 0 < small < free_bytes("cpu")
 

@@ -276,7 +276,7 @@ def test_an_experiment_of_another_process_is_waited_for_and_stops_no_other(tmp_p
     results = outcomes(together(tmp_path, *cells))
     other.join()
     assert finished_meanwhile.is_set()
-    # What was left there is a stack of its own.
+    # The experiments left there form a separate stack.
     assert [outcome.record["trainer"]["replicas"] for outcome in results] == [2, 2, 2, 2]
     assert [outcome.record["seed"] for outcome in results] == [0, 1, 2, 3]
 

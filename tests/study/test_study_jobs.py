@@ -293,7 +293,7 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
     frame = results_frame([asked, asked], records, study, own_cells)
     assert not frame.duplicated(["column", "variant", "gamma_l", "normal_class", "anomaly_class", "seed"]).any()
     sizes = frame.groupby(["column", "variant", "gamma_l"]).size().to_dict()
-    # One normal class was asked for; the whole study here has two, and its third gamma_l is no cell of this table.
+    # One normal class was requested; the whole study here has two, and its third gamma_l is not in this table.
     assert sizes == {
         ("deep_sad", "deep_sad", 0.0): 1,
         ("deep_sad", "deep_sad", 0.05): 9,
