@@ -216,7 +216,7 @@ def resolve_scenario(
                 given += [c for c in drawn if c not in given][: k_l - len(given)]
             known = tuple(sorted(given))
         problems += [
-            f"scenario.anomaly_class {classes[i]!r} is also a normal class; choose another class or null"
+            f"scenario.anomaly_class names {classes[i]!r}, which is also a normal class; choose another class or null"
             for i in dict.fromkeys(known)
             if i in normal
         ]

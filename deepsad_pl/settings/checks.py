@@ -243,8 +243,8 @@ def _threshold_problems(settings: Settings) -> Iterator[str]:
     )
     if threshold["name"] != chosen:
         yield (
-            f"threshold.name is {threshold['name']!r}, but threshold={chosen} is chosen; leave threshold.name out, and "
-            "choose by threshold=<name>"
+            f"threshold.name is {threshold['name']!r}, but threshold={chosen} is chosen; choose with "
+            "threshold=<name>, not with threshold.name"
         )
         return
     for key, kind in THRESHOLD_KINDS.items():

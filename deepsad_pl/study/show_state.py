@@ -47,10 +47,10 @@ def _time(state: State, processes: int | None) -> str:
         return ""
     left = estimate(state.missing, state.records.values())
     if left.unknown == len(state.missing):
-        return " (no time estimate: none like them is finished)"
+        return " (no time estimate, since no similar experiment is finished)"
     text = f", about {_duration(left.seconds / (processes or 1))}"
     text += f" on {processes} processes" if processes and processes > 1 else " one after the other"
-    return text + (f" (without {left.unknown}, as none like them is finished)" if left.unknown else "")
+    return text + (f" (not counting {left.unknown}, since no similar one is finished)" if left.unknown else "")
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsad_pl.common.console import console
-from deepsad_pl.common.counting import are
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import first_line
@@ -143,7 +143,7 @@ class StudyRun:
             return
         self._memory.add(self._request)
         if state.working:
-            console.print(f"another process is running {len(state.working)} of them; waiting for it")
+            console.print(f"another process is running {len(state.working)} of these experiments; waiting for it")
         if state.missing:
             before = self._failures.versions()
             try:
@@ -230,7 +230,8 @@ class StudyRun:
         state = state_of(planned.unique, self._failures)
         show_state(self._named["name"], state, self._processes)
         if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
-            console.print(f"{len(incomplete)} of those to do lack only a metric, which needs no training")
+            lacking = counted(len(incomplete), "of these lacks", "of these lack")
+            console.print(f"{lacking} only a metric, which needs no training")
         return state
 
     def _report(self) -> None:

@@ -310,7 +310,7 @@ def test_a_list_gives_the_scenario_that_the_seed_would_draw() -> None:
     [
         ({"anomaly_class": []}, "scenario.anomaly_class is an empty list"),
         ({"anomaly_class": [1, "automobile"]}, "names 'automobile' more than once"),
-        ({"anomaly_class": [1, 0]}, "'airplane' is also a normal class"),
+        ({"anomaly_class": [1, 0]}, "'airplane', which is also a normal class"),
         ({"anomaly_class": [1, None]}, "scenario.anomaly_class: there is no class null"),
         ({"anomaly_class": [1, "plane"]}, "scenario.anomaly_class: there is no class 'plane'"),
         ({"anomaly_class": [1, 2, 3], "k_l": 2}, "scenario.k_l is 2, but scenario.anomaly_class lists 3"),

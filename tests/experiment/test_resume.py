@@ -106,7 +106,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert resumed.record["spread"] == undisturbed.record["spread"]
     log = (run_dir / "train.log").read_text()
     assert ("resumes from" in log) == (epoch > 0)
-    assert ("pretrain had already finished" in log) == (phase == "fit")
+    assert ("pretrain has already been trained" in log) == (phase == "fit")
 
 
 def test_a_resumed_training_repeats_only_the_interrupted_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

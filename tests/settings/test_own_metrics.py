@@ -433,7 +433,7 @@ def test_the_example_runs_in_a_stacked_study_even_when_finished(tmp_path: Path) 
 
     more = (*CONF, "+metrics=ranking", "+metrics.at_3={_target_: ranking.precision_at_n, n: 3}", *study)
     asked = script("sweep.py", *more, "dry_run=true", cwd=tmp_path)
-    assert "2 of those to do lack only a metric, which needs no training" in asked.stdout, asked.stderr
+    assert "2 of these lack only a metric, which needs no training" in asked.stdout, asked.stderr
     assert records(tmp_path) == found
     again = script("sweep.py", *more, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
