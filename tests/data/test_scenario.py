@@ -416,7 +416,7 @@ def test_labeling_everything_is_refused(l: int) -> None:  # noqa: E741
 
 def test_a_known_class_that_is_normal_is_refused() -> None:
     (problem,) = problems_of(normal_class=["bird", 0], anomaly_class=2, gamma_l=0.1)
-    assert "scenario.anomaly_class 'bird'" in problem
+    assert "scenario.anomaly_class names 'bird'" in problem
     assert "choose another" in problem
 
 
