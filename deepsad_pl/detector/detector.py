@@ -178,7 +178,7 @@ class Detector:
         return p_values(calibration[y != -1], score)
 
     def are_anomalies(self, score: Floats) -> npt.NDArray[np.bool_]:
-        """Whether each finite score is above the threshold."""
+        """Whether each finite score is that of an anomaly: above the threshold."""
         return score > self._threshold_value()
 
     def _threshold_value(self) -> float:

@@ -201,8 +201,7 @@ class Inputs:
             x = x[:, None]
         if x.shape[1:] != self.shape or x.ndim == 0 or x.dtype.kind not in "biuf":
             told = f"x has the shape {x.shape} and the type {x.dtype}"
-            needed = f"(n, {_listed(self.shape)})"
-            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give numbers of shape {needed}")
+            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})")
         if self.scale is not None:
             if x.dtype.kind == "f" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
                 held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"

@@ -1,7 +1,4 @@
-"""Write scores chunk by chunk to CSV, JSON lines or Parquet.
-
-They are appended to an existing file, or written to a temporary file that then replaces it.
-"""
+"""Write scores chunk by chunk to CSV, JSON lines or Parquet: into a temporary file that is moved, or appended."""
 
 import json
 import os
@@ -41,7 +38,7 @@ def output_problems(path: Path, *, append: bool) -> list[str]:
 
 
 class Output:
-    """A file of scores, as a context manager; after an error the file is as it was before.
+    """A file of scores; after an error it is as it was before.
 
     Args:
         path: its suffix is one of :data:`OUTPUTS`.
@@ -73,7 +70,7 @@ class Output:
             self._file.write(",".join(self._columns).encode() + b"\n")
 
     def _check_header(self) -> bool:
-        """Raise an error if the columns differ; return whether the file ends with a line break."""
+        """Demand the same columns; returns whether the file ends with a line end."""
         line = self._file.readline().decode(errors="replace").strip()
         names = line.split(",")
         if self._kind == ".jsonl":
@@ -91,7 +88,7 @@ class Output:
         return bool(self._file.read(1) == b"\n")
 
     def write(self, *columns: Sequence[Any] | npt.NDArray[Any]) -> None:
-        """Write a chunk: for each column one value per row, NaN or NA for a blank."""
+        """Write a chunk: one value for each row in each column, NaN or NA for what is blank."""
         frame = pd.DataFrame(dict(zip(self._columns, columns, strict=True)))
         frame["anomaly"] = frame["anomaly"].astype("Int8")
         if self._kind == ".parquet":
