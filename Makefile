@@ -50,13 +50,16 @@ test-wheel: ## build the wheel, install it in .venv-wheel and run its commands o
 	.venv-wheel/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
 	folder=$$(mktemp -d) && bin=$$PWD/.venv-wheel/bin && cd $$folder \
-	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version
+	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version \
+	  && $$bin/deepsad-export --version
 
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
 	$(BIN)/python -m benchmarks.shallow $(ARGS)
 	$(BIN)/python -m benchmarks.score $(ARGS)
+	$(BIN)/python -m benchmarks.score_files $(ARGS)
+	$(BIN)/python -m benchmarks.story $(ARGS)
 
 bench-gpu: $(STAMP) ## run the benchmarks that use a GPU (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step --device cuda $(ARGS)

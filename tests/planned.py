@@ -22,7 +22,7 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # Groups whose options set nothing outside their own group, with a few exceptions.
 _SELF_CONTAINED = ("dataset", "scenario", "threshold", "recipe", "pretrain", "trainer", "logger")
-_OVERRIDING = ("dataset=table", "scenario=given")
+_OVERRIDING = ("dataset=table", "dataset=mvtec", "scenario=given")
 
 
 @cache

@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from yaml import YAMLError
 
 from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, planned, require_run
+from deepsad_pl.commands.plain_words import parse_words
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -74,12 +73,6 @@ class ScoreWords:
     threshold: ThresholdWords = field(default_factory=ThresholdWords)
 
 
-# Whose values are taken as they are spelled: a path may look like a number or a list of YAML.
-_VERBATIM = ("run", "output", "id", "device", "data_dir")
-_LISTS = ("input", "drop")
-_KEYS = [*(key for key in ScoreWords.__dataclass_fields__ if key != "threshold"), "threshold.alpha"]
-
-
 def score() -> None:
     """Entry point of ``python score.py`` and ``deepsad-score``."""
     words = sys.argv[1:]
@@ -104,25 +97,14 @@ def parsed(words: Sequence[str]) -> ScoreWords:
     Raises:
         DeepSADError: with every problem found.
     """
-    cfg, problems = OmegaConf.structured(ScoreWords), []
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or key not in _KEYS:
-            near = suggested(key, _KEYS) or f"it has {', '.join(_KEYS)}"
-            problems.append(f"there is no setting {key} of score.py; {near}" if equals else f"{word} is no key=value")
-            continue
-        try:
-            OmegaConf.update(cfg, key, _value(key, text))
-        except (OmegaConfBaseException, YAMLError) as error:
-            said = str(error).partition("\n")[0].rstrip(".")
-            problems.append(f"{key} is {text!r} ({said}); python score.py --help says what it may be")
-    for key in ("run", "input", "output"):
-        if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
-            problems.append(f"{key} is not set; give {key}=...")
-    if problems:
-        raise DeepSADError(*problems)
-    found = OmegaConf.to_object(cfg)
-    assert isinstance(found, ScoreWords)
+    found = parse_words(
+        words,
+        ScoreWords,
+        command="score.py",
+        verbatim=("run", "output", "id", "device", "data_dir"),
+        required=("run", "input", "output"),
+    )
+    problems = []
     if found.batch_size is not None and found.batch_size < 1:
         problems.append(f"batch_size is {found.batch_size}; give a number from 1 on")
     if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
@@ -132,17 +114,6 @@ def parsed(words: Sequence[str]) -> ScoreWords:
     if problems:
         raise DeepSADError(*problems)
     return found
-
-
-def _value(key: str, text: str) -> Any:
-    if key in _LISTS:
-        inner = text[1:-1] if text.startswith("[") and text.endswith("]") and not Path(text).exists() else None
-        if inner is None:
-            return [text]
-        return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
-    if key in _VERBATIM:
-        return text
-    return OmegaConf.from_dotlist([f"value={text}"]).value
 
 
 def score_new(words: ScoreWords, stderr: Console) -> str:
@@ -168,6 +139,10 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     if problems:
         raise DeepSADError(*problems)
 
+    from deepsad_pl.training.fast_import import import_lightning
+
+    # Before whatever imports Lightning.
+    import_lightning()
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
     from deepsad_pl.detector.score_chunks import score_chunks
 
@@ -194,7 +169,17 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Output(Path(words.output), first, append=words.append) as output, Progress(*columns, console=stderr) as bar:
+    with (
+        sigterm_exits(),
+        Output(Path(words.output), first, append=words.append) as output,
+        Progress(*columns, console=stderr) as bar,
+    ):
+        if output.undone is not None:
+            told_once = (
+                f"an earlier run was killed while it appended to {words.output}; what it had written is taken back, so "
+                "score its input again"
+            )
+            bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
         tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
         bar.update(task, total=tally.scored + tally.unscored)
@@ -218,9 +203,6 @@ def _files(words: Sequence[str]) -> list[str]:
 
 
 def _detector(words: ScoreWords) -> "Detector":
-    from deepsad_pl.training.fast_import import import_lightning
-
-    import_lightning()
     detector = load(words.run, data_dir=words.data_dir).with_alpha(words.threshold.alpha)
     import torch
 
@@ -233,7 +215,9 @@ def _detector(words: ScoreWords) -> "Detector":
 def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "Iterator[Chunk]", int]:
     """The training samples: what the output calls them, themselves, their number."""
     plan = planned(run, words.data_dir)
-    from deepsad_pl.data.image_folder import scan
+    from deepsad_pl.data import image_folder
+    from deepsad_pl.data.labeled_images import list_labeled
+    from deepsad_pl.data.scenario import is_given
     from deepsad_pl.detector.inputs import Prepared
     from deepsad_pl.detector.read_input import Chunk, rows_at_once
     from deepsad_pl.experiment.build import build, load_data
@@ -243,16 +227,20 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     data = build(plan, load_data(plan)).data
     # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
     source, rows = data.source, data.training_set.index
-    paths = None
+    called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
+    folder = source.folder
     if of_dataset(plan.dataset).classes_from_folder:
-        root = root_of(plan.dataset)
-        paths = [str(root / name) for group in scan(root).images["train"] for name in group]
+        folder = root_of(plan.dataset)
+        scan = list_labeled if is_given(plan.scenario) else image_folder.scan
+        names = [name for group in scan(folder).images["train"] for name in group]
+    if folder is not None and names is not None:
+        called, names = "path", [str(folder / name) for name in names]
 
     def chunks() -> Iterator[Chunk]:
         step = rows_at_once(inputs)
         for first in range(0, len(rows), step):
             part = rows[first : first + step]
-            ids: list[Any] = part.tolist() if paths is None else [paths[row] for row in part]
+            ids: list[Any] = part.tolist() if names is None else [names[row] for row in part]
             yield Chunk(ids, [f"training sample {one}" for one in ids], Prepared(source.x_train[part]))
 
-    return "id" if paths is None else "path", chunks(), len(rows)
+    return called, chunks(), len(rows)

@@ -16,6 +16,15 @@ from deepsad_pl.common.errors import DeepSADError
 log = logging.getLogger(__name__)
 
 
+def as_utf8(name: str) -> str:
+    r"""A file name as text that UTF-8 can encode; bytes of it that are no UTF-8 become escapes.
+
+    >>> as_utf8("caf\udce9.png")
+    'caf\\udce9.png'
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file atomically, so that a killed process never leaves half of it; text is encoded as UTF-8."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

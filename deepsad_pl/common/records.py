@@ -35,7 +35,7 @@ TAKEN_NAMES = frozenset(
     (
         *METRICS,
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
-        *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold"),
+        *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
         *("lr_from_test", "roc", "scores_normal", "scores_anomalous"),
     )

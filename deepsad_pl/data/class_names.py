@@ -22,9 +22,11 @@ _HYDRA_FLOAT = re.compile(rf"[+-]?(?:{_POINT}|(?:{_INT}|{_POINT})e[+-]?[0-9](?:_
 # Names that YAML may read as something other than text. All others are text, or have to be quoted in YAML anyway.
 _MAYBE_YAML = re.compile(r"~|(?:[0-9+.-]|true|false|yes|no|on|off|null)[0-9A-Za-z_.:+-]*", re.IGNORECASE)
 
-# A command-line override that names classes; values with Hydra's functions, dictionaries or escapes do not match.
+# A command-line override that names classes or labels; values with Hydra's functions, dictionaries or escapes do not
+# match.
 _CLASS_SETTING = re.compile(
-    r"(\+{0,2}(?:scenario\.(?:normal|anomaly)_class|study\.(?:normal|anomaly)_classes)=)([^({\\]*)"
+    r"(\+{0,2}(?:scenario\.(?:normal|anomaly)_class|study\.(?:normal|anomaly)_classes|dataset\.(?:normal|anomaly))=)"
+    r"([^({\\]*)"
 )
 # An element in the value of such an override (a list or a comma-separated sweep): a quoted string, or everything up to
 # the next comma or bracket.
@@ -94,7 +96,7 @@ def read_alike(classes: Sequence[str]) -> bool:
 
 
 def quote_names(word: str) -> str:
-    """In a command-line argument, quote the class names that Hydra would refuse or turn into other values.
+    """In a command-line argument, quote names of classes and labels that Hydra would refuse or turn into other values.
 
     These are numbers, bools and names with non-ASCII characters. Whole numbers that may be indices, such as 7, and null
     stay unquoted.

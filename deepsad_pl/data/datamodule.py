@@ -20,6 +20,8 @@ from deepsad_pl.data.sources import Source
 # Samples in a scoring batch, fewer for large images: the activations of more would not fit into a CPU's caches.
 _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
+# The random stream of the references, independent of all other draws.
+_REFERENCE_STREAM = 120
 
 
 def scoring_batch_size(shape: tuple[int, ...]) -> int:
@@ -171,6 +173,18 @@ class AnomalyDataModule(LightningDataModule):
         x = torch.from_numpy(np.array(self.source.x_train[self.training_set.index[positions]]))
         semi_y = torch.from_numpy(self.training_set.semi_y[positions])
         return self._loader(x, semi_y, torch.full_like(semi_y, -1), batch_size=self._eval_batch_size)
+
+    def references(self, count: int) -> npt.NDArray[np.float32]:
+        """Training samples that are no labeled anomalies, as a network sees them, drawn by the seed: (count, ...).
+
+        All of them, in their order, if there are fewer.
+        """
+        rows = self._rows[self.semi_y != -1]
+        if len(rows) > count:
+            drawn = np.random.default_rng([self.seed, _REFERENCE_STREAM]).choice(len(rows), count, replace=False)
+            rows = rows[np.sort(drawn)]
+        found: npt.NDArray[np.float32] = self.source.x_train[rows].astype(np.float32)
+        return found if self.source.scale is None else found / np.float32(self.source.scale)
 
     def _x_train(self) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self.source.x_train[self._rows]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def class_names(root: Path) -> list[str]:
             raise DeepSADError(
                 f"dataset.root: there is no folder {folder}; choose a folder with train/<class>/* and test/<class>/*"
             )
-    folders = {**_class_folders(root, "test"), **_class_folders(root, "train")}
+    folders = {**class_folders(root, "test"), **class_folders(root, "train")}
     if not folders:
         raise DeepSADError(
             f"dataset.root: {root}/train has no class folder; create one folder of images for each class"
@@ -70,15 +70,11 @@ def class_names(root: Path) -> list[str]:
 
 def training_classes(root: Path) -> list[str]:
     """The class names that have at least one image in ``root/train``; the other classes are novel."""
-    if _trained is None:
-        return _training_classes(root)
-    if root not in _trained:
-        _trained[root] = _training_classes(root)
-    return _trained[root]
+    return once(("classes", root), lambda: _training_classes(root))
 
 
 def _training_classes(root: Path) -> list[str]:
-    folders = _class_folders(root, "train")
+    folders = class_folders(root, "train")
     return [c for c in class_names(root) if c in folders and holds_images(root, f"train/{folders[c]}")]
 
 
@@ -90,7 +86,7 @@ def scan(root: Path) -> Listing:
     """
     try:
         classes = class_names(root)
-        folders = {part: _class_folders(root, part) for part in PARTS}
+        folders = {part: class_folders(root, part) for part in PARTS}
         return list_images(root, {part: [folders[part].get(c) for c in classes] for part in PARTS})
     except OSError as error:
         raise DeepSADError(
@@ -98,22 +94,31 @@ def scan(root: Path) -> Listing:
         ) from error
 
 
-_digests: dict[tuple[Path, Path], str] | None = None
-_trained: dict[Path, list[str]] | None = None
+_found: dict[Hashable, Any] | None = None
 
 
 @contextmanager
 def looked_at_once() -> Iterator[None]:
     """Inside the block, assume that folders do not change: scan and hash each folder only once."""
-    global _digests, _trained
-    _digests, _trained = {}, {}
+    global _found
+    _found = {}
     try:
         yield
     finally:
-        _digests = _trained = None
+        _found = None
 
 
-def content_digest(root: Path, cache_dir: Path) -> str:
+def once(key: Hashable, look: Callable[[], _T]) -> _T:
+    """Call a function; inside :func:`looked_at_once`, return what the first call with the same key returned."""
+    if _found is None:
+        return look()
+    if key not in _found:
+        _found[key] = look()
+    value: _T = _found[key]
+    return value
+
+
+def content_digest(root: Path, cache_dir: Path, listing: Listing | None = None) -> str:
     """A hash of the images' relative names and bytes; it does not depend on where the folder is.
 
     Unchanged images are read only once; their hashes are cached, see :func:`~deepsad_pl.data.digests.file_digests`.
@@ -121,19 +126,24 @@ def content_digest(root: Path, cache_dir: Path) -> str:
     Args:
         root: the folder.
         cache_dir: where the hashes are cached.
+        listing: the images; None: those that :func:`scan` lists.
 
     Raises:
         DeepSADError: if the folder does not have the expected layout or cannot be read, or the cache cannot be written.
     """
-    if _digests is None:
-        return _content(root, cache_dir).digest
-    if (root, cache_dir) not in _digests:
-        _digests[root, cache_dir] = _content(root, cache_dir).digest
-    return _digests[root, cache_dir]
+    if listing is not None:
+        return _content(root, cache_dir, listing).digest
+    return once(("digest", root, cache_dir), lambda: _content(root, cache_dir).digest)
 
 
 def image_folder_arrays(
-    root: Path, cache_dir: Path, *, image_size: Sequence[int], channels: int, digest: str | None = None
+    root: Path,
+    cache_dir: Path,
+    *,
+    image_size: Sequence[int],
+    channels: int,
+    digest: str | None = None,
+    listing: Listing | None = None,
 ) -> tuple[npt.NDArray[Any], ...]:
     """Decode the images of a folder, or load them from the cache, with their class indices.
 
@@ -146,9 +156,11 @@ def image_folder_arrays(
         image_size: (H, W).
         channels: 1 (grey) or 3 (RGB).
         digest: the expected :func:`content_digest`; None accepts any.
+        listing: the images; None: those that :func:`scan` lists.
 
     Returns:
-        x_train (N, C, H, W) uint8 memory-mapped, labels_train (N,), x_test, labels_test.
+        x_train (N, C, H, W) uint8 memory-mapped, labels_train (N,), x_test, labels_test; only what belongs to the parts
+        of the listing, and labels are indices into its groups.
 
     Raises:
         DeepSADError: if the folder does not have the expected layout, its digest is not the expected one, it changes
@@ -156,7 +168,7 @@ def image_folder_arrays(
     """
     from deepsad_pl.data.decoded_cache import load_or_write
 
-    content = _content(root, cache_dir)
+    content = _content(root, cache_dir, listing)
     if digest not in (None, content.digest):
         raise DeepSADError(f"{root} has changed since this run was planned; start it again")
     if content.listing.skipped:
@@ -166,16 +178,17 @@ def image_folder_arrays(
             raise DeepSADError(f"dataset.root: {root / part} holds no image; put them into {part}/<class>/")
     shape = (channels, *image_size)
     key = _digest([PIXEL_FORMAT, content.digest, list(shape)])
-    images = load_or_write(cache_dir, key, PARTS, lambda folder: _decode_into(folder, root, content, shape))
+    parts = tuple(content.listing.images)
+    images = load_or_write(cache_dir, key, parts, lambda folder: _decode_into(folder, root, content, shape))
     arrays: list[npt.NDArray[Any]] = []
-    for part, array in zip(PARTS, images, strict=True):
+    for part, array in zip(parts, images, strict=True):
         groups = content.listing.images[part]
         arrays += [array, np.repeat(np.arange(len(groups)), [len(group) for group in groups])]
     return tuple(arrays)
 
 
-def _content(root: Path, cache_dir: Path) -> _Content:
-    listing = scan(root)
+def _content(root: Path, cache_dir: Path, listing: Listing | None = None) -> _Content:
+    listing = scan(root) if listing is None else listing
     try:
         hashes = file_digests(root, listing.names, cache_dir, progress="reading images")
     except OSError as error:
@@ -213,8 +226,13 @@ def _folder_digest(root: Path, files: Sequence[tuple[str, str]], cache_dir: Path
     return digest
 
 
-def _class_folders(root: Path, part: str) -> dict[str, str]:
-    """The class folders of a part by class name, which is the folder name in composed Unicode."""
+def class_folders(root: Path, part: str) -> dict[str, str]:
+    """The class folders of a part by class name, which is the folder name in composed Unicode.
+
+    Raises:
+        DeepSADError: if the names of two folders differ only in Unicode composition.
+        OSError: if the part cannot be read.
+    """
     folders: dict[str, str] = {}
     for entry in filter(is_class, os.scandir(root / part)):
         if (other := folders.setdefault(composed(entry.name), entry.name)) != entry.name:

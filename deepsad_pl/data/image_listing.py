@@ -39,6 +39,10 @@ class Listing:
         """The names of the images of all parts and classes."""
         return [name for groups in self.images.values() for group in groups for name in group]
 
+    def names_of(self, part: str) -> list[str]:
+        """The names of the images of all classes of a part; none if the listing lacks the part."""
+        return [name for group in self.images.get(part, ()) for name in group]
+
     def told(self) -> str:
         """One line about the skipped files: the number and an example for each reason."""
         total = sum(map(len, self.skipped.values()))
@@ -47,24 +51,31 @@ class Listing:
         return f"skipped {total} file{'s' if total > 1 else ''} ({listed})"
 
 
-def list_images(root: Path, folders: Mapping[str, Sequence[str | None]]) -> Listing:
+def list_images(root: Path, folders: Mapping[str, Sequence[str | None]], *, loose: bool = False) -> Listing:
     """List the images of each class, also in sub-folders and behind links; hidden files and folders are left out.
 
     Args:
         root: the folder.
         folders: for each part, the name of each class's folder; None for a class that the part lacks.
+        loose: whether images straight below a part, which have no class, are listed too, as the first group of the
+            part. Otherwise they are skipped.
 
     Raises:
         OSError: if a folder cannot be read.
     """
     skipped: Skipped = {}
-    images = {part: _images_of_part(root, part, of_classes, skipped) for part, of_classes in folders.items()}
+    images = {part: _images_of_part(root, part, of_classes, skipped, loose) for part, of_classes in folders.items()}
     return Listing(images, skipped)
 
 
 def holds_images(root: Path, folder: str) -> bool:
     """Whether a folder below ``root`` or one of its sub-folders holds an image."""
     return any(True for _ in _walk(root, folder, frozenset(), {}))
+
+
+def holds_loose_images(root: Path, part: str) -> bool:
+    """Whether an image lies straight below a part."""
+    return any(_is_loose_image(entry) for entry in os.scandir(root / part))
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -89,15 +100,22 @@ def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file"] | None:
         return None
 
 
-def _images_of_part(root: Path, part: str, folders: Sequence[str | None], skipped: Skipped) -> list[list[str]]:
+def _images_of_part(
+    root: Path, part: str, folders: Sequence[str | None], skipped: Skipped, loose: bool
+) -> list[list[str]]:
+    outside: list[str] = []
     for entry in os.scandir(root / part):
-        if _kind(entry) != "folder" and not entry.name.startswith("."):
+        name = f"{part}/{entry.name}"
+        if loose and _is_loose_image(entry):
+            outside.append(name)
+        elif _kind(entry) != "folder" and not entry.name.startswith("."):
             broken = _kind(entry) is None and entry.is_symlink()
-            _skip(skipped, f"{part}/{entry.name}", _BROKEN if broken else _OUTSIDE)
+            _skip(skipped, name, _BROKEN if broken else _NO_IMAGE if loose else _OUTSIDE)
     around = frozenset(map(_file_id, (root, root / part)))
     walks = [_walk(root, f"{part}/{folder}", around, skipped) if folder is not None else () for folder in folders]
     # Sorted by folder, then by file name.
-    return [sorted(walk, key=lambda name: name.rpartition("/")) for walk in walks]
+    groups = [sorted(walk, key=lambda name: name.rpartition("/")) for walk in walks]
+    return [sorted(outside), *groups] if loose else groups
 
 
 def _walk(root: Path, folder: str, around: frozenset[tuple[int, int]], skipped: Skipped) -> Iterator[str]:
@@ -122,6 +140,10 @@ def _walk(root: Path, folder: str, around: frozenset[tuple[int, int]], skipped: 
 def _file_id(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_dev, stat.st_ino
+
+
+def _is_loose_image(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and _kind(entry) == "file" and _is_image(entry)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

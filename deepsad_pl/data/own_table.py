@@ -81,9 +81,12 @@ def own_table(
     names = [name for name in map(str, frame) if name not in (others := {*roles.values(), *drop})]
     if tested is not None and (problems := list(_other_columns(names, tested, others))):
         raise DeepSADError(*problems)
-    ids = None if id is None else np.array(_texts(rows, id))[test]
     x = frame[names].iloc[train]
     same = rows is frame and np.array_equal(train, test)
+    ids = None
+    if id is not None:
+        ids_train = np.array(_texts(frame, id))[train]
+        ids = ids_train, ids_train if same else np.array(_texts(rows, id))[test]
     return _source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, id, scaling)
 
 
@@ -93,7 +96,7 @@ def _source(
     test: pd.DataFrame,
     y: IntArray,
     semi_y: IntArray | None,
-    ids: npt.NDArray[Any] | None,
+    ids: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None,
     id_column: str | None,
     scaling: Literal["zscore", "minmax"],
     kept: IntArray | None = None,
@@ -110,7 +113,8 @@ def _source(
         y,
         None,
         semi_y,
-        ids,
+        ids_train=None if ids is None else ids[0],
+        ids_test=None if ids is None else ids[1],
         columns=tuple(columns.names),
         preparation=columns,
         id_column=id_column,

@@ -89,6 +89,21 @@ class Scaling:
                 x += shift
             return x.astype(np.float32)
 
+    def inverse(self, x: Array) -> npt.NDArray[np.float64]:
+        """Raw rows that are scaled to the given ones, up to rounding.
+
+        Args:
+            x: scaled rows, shape (M, D).
+
+        Returns:
+            float64, shape (M, D).
+        """
+        shift, factor = np.array(self.shift), np.array(self.factor)
+        x = np.asarray(x, dtype=np.float64)
+        x = x * factor + shift if self.method == "zscore" else (x - shift) / factor
+        x = np.ldexp(x, np.array(self.spread, dtype=np.int64)) + np.array(self.origin)
+        return np.ldexp(x, np.array(self.unit, dtype=np.int64))
+
     def as_dict(self) -> dict[str, Any]:
         """All attributes, as plain values that JSON keeps exactly."""
         return {name: value if isinstance(value, str) else list(value) for name, value in asdict(self).items()}

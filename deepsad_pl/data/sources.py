@@ -15,6 +15,7 @@ from filelock import FileLock
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import as_utf8
 from deepsad_pl.data.adbench import load_adbench
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
@@ -56,6 +57,9 @@ class Source:
         refit: function that returns the source as if what is learned from the training samples (a scaling, an encoding)
             were learned from some of them alone. It takes their indices, ascending, shape (n,), and returns as many
             samples in the same order. None: nothing is learned from them.
+        ids_train: name of each training sample, for ``score.py input=train``, shape (N,); with ``semi_y_train``, the
+            record lists the names of the known anomalies. None if they have no names.
+        folder: if the samples are files, the folder that ``ids_train`` is relative to, for ``score.py input=train``.
     """
 
     x_train: Array
@@ -69,6 +73,8 @@ class Source:
     preparation: Preparation | None = None
     id_column: str | None = None
     refit: "Callable[[Array], Source] | None" = None
+    ids_train: Array | None = None
+    folder: Path | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -348,8 +354,14 @@ def image_folder_source(
     kind: Literal["image_folder"] = "image_folder",
     data_dir: Path,
     digest: str | None = None,
+    given: bool = False,
+    normal: Sequence[Any] | None = None,
+    anomaly: Sequence[Any] | None = None,
 ) -> Source:
     """Load the images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
+
+    With given labels, the folders of ``train/`` are labels, see :mod:`~deepsad_pl.data.labeled_images`. Without
+    ``test/``, the training images are then also the test images, and no truth is known.
 
     Args:
         root: path of the folder.
@@ -358,17 +370,32 @@ def image_folder_source(
         kind: always ``image_folder``.
         data_dir: decoded images are cached in its sub-folder ``cache``.
         digest: expected digest of the files, from the plan of the run; None accepts any.
+        given: whether the folders are labels (``scenario=given``); otherwise they are classes.
+        normal: folders of known normal images, see :func:`~deepsad_pl.data.folder_labels.folder_labels`.
+        anomaly: folders of known anomalies.
 
     Raises:
-        DeepSADError: if the images cannot be read or have changed.
+        DeepSADError: if the images cannot be read or have changed, or given labels are not clear.
     """
+    from deepsad_pl.data.folder_labels import folder_labels
     from deepsad_pl.data.image_folder import image_folder_arrays
+    from deepsad_pl.data.labeled_images import list_labeled
 
     size = image_size if isinstance(image_size, list) else [image_size, image_size]
-    folder = Path(root).expanduser()
-    arrays = image_folder_arrays(folder, data_dir / "cache", image_size=size, channels=channels, digest=digest)
-    x_train, labels_train, x_test, labels_test = arrays
-    return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
+    folder, cache_dir = Path(root).expanduser(), data_dir / "cache"
+    if not given:
+        arrays = image_folder_arrays(folder, cache_dir, image_size=size, channels=channels, digest=digest)
+        x_train, labels_train, x_test, labels_test = arrays
+        return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
+    labels, listing = folder_labels(folder, normal, anomaly), list_labeled(folder)
+    arrays = image_folder_arrays(folder, cache_dir, image_size=size, channels=channels, digest=digest, listing=listing)
+    train, test = (listing.names_of(part) for part in ("train", "test"))
+    semi_y = labels.semi_labels(train)
+    x_train, x_test, y = arrays[0], arrays[2] if test else arrays[0], labels.truths(test)
+    if not test:
+        test, y = train, np.full(len(train), -1)
+    anomalous = (semi_y == -1).astype(np.int64)
+    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=np.array([as_utf8(name) for name in test]))
 
 
 def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from deepsad_pl.common.arrays import read_arrays
 from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
 from deepsad_pl.common.counting import counted
@@ -18,7 +19,16 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import Threshold, p_values
 from deepsad_pl.data.batch_loader import batch_sizes
 from deepsad_pl.data.datamodule import scoring_batch_size
-from deepsad_pl.detector.detector_folder import CALIBRATION, MODEL, MODULE, Facts, read_facts
+from deepsad_pl.detector.contributions import integrated_gradients, occlusion, patch_occlusion, summed
+from deepsad_pl.detector.detector_folder import (
+    CALIBRATION,
+    DETECTOR,
+    MODEL,
+    MODULE,
+    REFERENCES,
+    Facts,
+    read_facts,
+)
 from deepsad_pl.detector.inputs import Prepared
 from deepsad_pl.detector.read_input import chunks_of
 from deepsad_pl.methods.base import TrainedMethod
@@ -39,6 +49,8 @@ class Detector:
         module: the trained module; for a hybrid method the autoencoder; None for a shallow method on raw input.
         model: the model of a shallow method; None for a deep one.
         calibration: scores and semi-labels of calibration samples, shape (n,) each; None: there is no threshold.
+        references: training samples with which explanations compare, as a network sees them, shape (R, ...); None:
+            scores cannot be explained.
 
     Attributes:
         facts: as given.
@@ -52,15 +64,17 @@ class Detector:
         module: TrainedMethod | None,
         model: Model | None,
         calibration: tuple[Floats, npt.NDArray[np.int64]] | None = None,
+        references: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.facts = facts
         self.batch_size = scoring_batch_size(facts.inputs.shape)
-        self._module = module if module is None else module.eval()
+        self._module = None if module is None else module.eval().requires_grad_(False)
         self._model = model
         self._calibration = calibration
+        self._references = references
         self._device = torch.device("cpu")
         # A folder with calibration scores whose record names no threshold is read as conformal.
-        described: dict[str, Any] = {"kind": "conformal", "alpha": 0.05} | dict(facts.threshold or {})
+        described: dict[str, Any] = dict(facts.threshold or {"kind": "conformal", "alpha": 0.05})
         known = {key: described[key] for key in Threshold.__dataclass_fields__ if key in described}
         self.threshold = Threshold(**known)
 
@@ -71,7 +85,7 @@ class Detector:
         Raises:
             DeepSADError: if the folder is incomplete, damaged or of another release.
         """
-        facts, module, model, calibration = read_facts(folder), None, None, None
+        facts, module, model, calibration, references = read_facts(folder), None, None, None, None
         if facts.target is not None:
             module = _module(folder / MODULE, facts.target)
         if facts.package is not None:
@@ -82,7 +96,19 @@ class Detector:
                 calibration = score.astype(np.float64), y.astype(np.int64)
             except ValueError as error:
                 raise DeepSADError(f"{folder / CALIBRATION} is damaged ({error}); copy it again") from error
-        return cls(facts, module, model, calibration)
+        if REFERENCES in facts.files:
+            references = read_arrays(folder / REFERENCES)["x"]
+        return cls(facts, module, model, calibration, references)
+
+    @property
+    def module(self) -> TrainedMethod | None:
+        """The trained module, in evaluation mode; for a hybrid method the autoencoder; None on raw input."""
+        return self._module
+
+    @property
+    def model(self) -> Model | None:
+        """The model of a shallow method; None for a deep one."""
+        return self._model
 
     @property
     def has_threshold(self) -> bool:
@@ -117,14 +143,15 @@ class Detector:
         for names, prepared in self._prepared(x):
             found = self.scored(prepared)
             scores.append(found)
-            problems += [f"{names[place]}: {told}" for place, told in sorted(prepared.problems.items())]
-        if problems:
-            more = [f"and {counted(len(problems) - 10, 'more sample')} cannot be scored"] if problems[10:] else []
-            raise DeepSADError(*problems[:10], *more)
+            problems += _sentences(names, prepared)
+        _require_none(problems)
         return np.concatenate(scores)
 
     def p_value(self, x: Raw) -> Floats:
         """The conformal p-value of each sample, shape (n,), in (0, 1]: how unusual its score is for a normal sample.
+
+        It compares with the calibration samples that are not known anomalies. With ``threshold=quantile`` these were
+        trained on, so p-values of fresh normal samples are too low.
 
         Args:
             x: raw input.
@@ -147,23 +174,87 @@ class Detector:
         self._require_threshold()
         return np.where(self.are_anomalies(self.score(x)), -1, 1)
 
+    @property
+    def baseline_score(self) -> float:
+        """The mean score of the references: of a deep method's, what the contributions of a sample start from.
+
+        Raises:
+            DeepSADError: if the detector has no references.
+        """
+        return float(self._scores(self._require_references()).mean())
+
+    def explain(self, x: Raw) -> pd.DataFrame | Floats:
+        """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
+
+        Samples are compared with references: training samples that are no labeled anomalies. For a deep method,
+        integrated gradients: the contributions of a sample add up to its score less :attr:`baseline_score`. For a
+        shallow one, occlusion: by how much the score falls if a column or a patch is that of a reference, on average.
+
+        Args:
+            x: raw input.
+
+        Returns:
+            A frame (n, columns) for rows; its columns are those of the table, or else numbers from 0. An array
+            (n, H, W) for images.
+
+        Raises:
+            DeepSADError: if the detector has no references; see also :meth:`score`.
+        """
+        self._require_references()
+        parts, problems = [], list[str]()
+        for names, prepared in self._prepared(x):
+            self.scored(prepared)
+            problems += _sentences(names, prepared)
+            if not problems:
+                parts.append(self.explained(prepared.x))
+        _require_none(problems)
+        inputs = self.facts.inputs
+        if not inputs.are_rows:
+            return np.concatenate([np.empty((0, *inputs.shape[-2:])), *parts])
+        columns = inputs.feature_names
+        return pd.DataFrame(np.concatenate([np.empty((0, len(columns))), *parts]), columns=columns)
+
+    def explained(self, x: npt.NDArray[Any]) -> Floats:
+        """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W)."""
+        inputs, references = self.facts.inputs, self._require_references()
+        groups, parts = inputs.feature_groups, []
+        for part in self._batches(x):
+            seen = self._seen(torch.from_numpy(part))
+            if self._model is None:
+                assert self._module is not None
+                found = integrated_gradients(self._module.score, seen, references)
+                parts.append(summed(found, groups) if inputs.are_rows else found.sum(axis=1))
+            elif inputs.are_rows:
+                parts.append(occlusion(self._scores, seen, references, groups))
+            else:
+                parts.append(patch_occlusion(self._scores, seen, references))
+        shape = (groups.max() + 1,) if inputs.are_rows else inputs.shape[-2:]
+        return np.concatenate([np.empty((0, *shape)), *parts])
+
     def with_alpha(self, alpha: float | None) -> Self:
         """Set the false-alarm rate and return the detector; None keeps the present rate.
 
         Raises:
-            DeepSADError: if the run has no threshold, or its calibration samples are too few for alpha.
+            DeepSADError: if the run has no threshold or one without alpha, or its calibration samples are too few.
         """
         if alpha is not None:
             self._require_threshold()
+            if self.threshold.kind == "labeled":
+                raise DeepSADError(
+                    f"threshold.alpha is {alpha:g}, but the run has threshold=labeled, which has no alpha; leave it "
+                    "out, or repeat the run's command with another threshold.fpr, which trains nothing"
+                )
             self.threshold = replace(self.threshold, alpha=alpha)
         if self._calibration is not None:
-            self._threshold_value()
+            self.threshold_value()
         return self
 
     def scored(self, prepared: Prepared) -> Floats:
         """The scores of prepared samples, shape (n,); NaN if a sample has a problem or its score is not finite."""
         score = np.full(len(prepared.x), np.nan)
-        kept = np.setdiff1d(np.arange(len(score)), list(prepared.problems))
+        right = np.ones(len(score), bool)
+        right[list(prepared.problems)] = False
+        kept = np.flatnonzero(right)
         x = prepared.x if len(kept) == len(score) else prepared.x[kept]
         score[kept] = self._score(x)
         for row in kept[~np.isfinite(score[kept])]:
@@ -179,9 +270,10 @@ class Detector:
 
     def are_anomalies(self, score: Floats) -> npt.NDArray[np.bool_]:
         """Whether each finite score is that of an anomaly: above the threshold."""
-        return score > self._threshold_value()
+        return score > self.threshold_value()
 
-    def _threshold_value(self) -> float:
+    def threshold_value(self) -> float:
+        """The score above which a sample is an anomaly, for a detector that has a threshold."""
         assert self._calibration is not None
         calibration, y = self._calibration
         if self.threshold.kind != "labeled":
@@ -212,7 +304,7 @@ class Detector:
     def _score(self, x: npt.NDArray[Any]) -> Floats:
         if not len(x):
             return np.empty(0)
-        parts = [self._of_batch(torch.from_numpy(part)) for part in self._batches(x)]
+        parts = [self._of_seen(self._seen(torch.from_numpy(part))) for part in self._batches(x)]
         return (
             np.concatenate(parts).astype(np.float64)
             if self._model is None
@@ -225,11 +317,19 @@ class Detector:
             yield np.array(x[first : first + size])
             first += size
 
-    def _of_batch(self, x: torch.Tensor) -> npt.NDArray[Any]:
-        """The scores of a deep method, or the features that a shallow method scores."""
+    def _seen(self, x: torch.Tensor) -> torch.Tensor:
+        """Prepared samples as a network sees them."""
         x = x.to(self._device).float()
-        if self.facts.inputs.scale is not None:
-            x = x.div_(self.facts.inputs.scale)
+        return x if self.facts.inputs.scale is None else x.div_(self.facts.inputs.scale)
+
+    @torch.no_grad()
+    def _scores(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of samples as a network sees them, float64, shape (B,)."""
+        found = self._of_seen(x)
+        return torch.from_numpy(found.astype(np.float64) if self._model is None else self._model.score(found))
+
+    def _of_seen(self, x: torch.Tensor) -> npt.NDArray[Any]:
+        """Scores of a deep method, or the features of a shallow one."""
         if self._module is None:
             found = x.flatten(1)
         elif self._model is not None:
@@ -243,6 +343,24 @@ class Detector:
             found = found.double()
         result: npt.NDArray[Any] = found.cpu().numpy()
         return result
+
+    def _require_references(self) -> torch.Tensor:
+        if self._references is None:
+            raise DeepSADError(
+                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, and it is "
+                "made again from the run's checkpoints and data"
+            )
+        return torch.from_numpy(self._references).to(self._device)
+
+
+def _sentences(names: Sequence[Any], prepared: Prepared) -> list[str]:
+    return [f"{names[place]}: {told}" for place, told in sorted(prepared.problems.items())]
+
+
+def _require_none(problems: Sequence[str]) -> None:
+    if problems:
+        more = [f"and {counted(len(problems) - 10, 'more sample')} cannot be scored"] if problems[10:] else []
+        raise DeepSADError(*problems[:10], *more)
 
 
 def _module(path: Path, target: str) -> TrainedMethod:

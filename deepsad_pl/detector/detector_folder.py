@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from deepsad_pl.common.arrays import write_arrays
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json, write_atomic
 from deepsad_pl.detector.inputs import Inputs
@@ -15,6 +19,8 @@ DETECTOR, FACTS = "detector", "detector.json"
 # Scores and semi-labels of the samples that were kept out of training to set the threshold.
 CALIBRATION = "calibration.npz"
 MODULE, MODEL = "module.ckpt", "model.npz"
+# Training samples with which explanations compare; detectors of earlier releases have none.
+REFERENCES = "references.npz"
 
 # Increased when the meaning of a folder changes.
 FORMAT = 1
@@ -49,7 +55,13 @@ class Facts:
     files: Mapping[str, str]
 
 
-def write_detector(folder: Path, sources: Mapping[str, Path], inputs: Inputs, facts: Mapping[str, Any]) -> None:
+def write_detector(
+    folder: Path,
+    sources: Mapping[str, Path],
+    inputs: Inputs,
+    facts: Mapping[str, Any],
+    references: npt.NDArray[np.float32],
+) -> None:
     """Copy the trained files into a detector's folder; ``detector.json`` is written last and marks it as complete.
 
     Args:
@@ -57,6 +69,7 @@ def write_detector(folder: Path, sources: Mapping[str, Path], inputs: Inputs, fa
         sources: path of each file to copy, by its name in the folder.
         inputs: raw input that the detector takes.
         facts: the fields of :class:`Facts` besides ``inputs`` and ``files``, serializable as JSON.
+        references: samples with which explanations compare, as a network sees them, shape (R, ...).
 
     Raises:
         DeepSADError: if a file cannot be read or written.
@@ -69,6 +82,8 @@ def write_detector(folder: Path, sources: Mapping[str, Path], inputs: Inputs, fa
             content = source.read_bytes()
             digests[name] = hashlib.sha256(content).hexdigest()
             write_atomic(folder / name, content)
+        write_arrays(folder / REFERENCES, {"x": references})
+        digests[REFERENCES] = hashlib.sha256((folder / REFERENCES).read_bytes()).hexdigest()
         described = {"format": FORMAT, **facts, "inputs": inputs.as_dict(), "files": digests}
         write_atomic(folder / FACTS, json.dumps(described, indent=1, allow_nan=False) + "\n")
     except OSError as error:

@@ -116,6 +116,21 @@ class Inputs:
         return self.scale is None and len(self.shape) == 1
 
     @property
+    def feature_names(self) -> list[str]:
+        """The names of a table's columns; numbers from 0 if they have none."""
+        if self._encoding is not None:
+            return self._encoding.names
+        return list(self.columns or map(str, range(math.prod(self.shape))))
+
+    @property
+    def feature_groups(self) -> npt.NDArray[np.int64]:
+        """The column that each value of a prepared row comes from, by position in :attr:`feature_names`."""
+        if self._encoding is None:
+            return np.arange(math.prod(self.shape))
+        places = {name: place for place, name in enumerate(self._encoding.names)}
+        return np.array([places[source.column] for source in self._encoding.sources], np.int64)
+
+    @property
     def are_image_files(self) -> bool:
         """Whether image files can be decoded into samples."""
         return self.scale == 255 and len(self.shape) == 3 and self.shape[0] in (1, 3)
@@ -199,9 +214,8 @@ class Inputs:
             return self.from_frame(pd.DataFrame(x, columns=self._encoding.names).infer_objects())
         if self.shape[0] == 1 and x.shape[1:] == self.shape[1:] and len(self.shape) == 3:
             x = x[:, None]
-        if x.shape[1:] != self.shape or x.ndim == 0 or x.dtype.kind not in "biuf":
-            told = f"x has the shape {x.shape} and the type {x.dtype}"
-            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})")
+        if problems := self.array_problems(x.shape, x.dtype):
+            raise DeepSADError(*problems)
         if self.scale is not None:
             if x.dtype.kind == "f" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
                 held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"
@@ -212,6 +226,18 @@ class Inputs:
         flat = x.reshape(len(x), math.prod(self.shape)).astype(np.float64)
         prepared = self._from_rows(flat, {}, [str(place) for place in range(flat.shape[1])])
         return Prepared(prepared.x.reshape(x.shape), prepared.problems)
+
+    def array_problems(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[str]:
+        """What keeps an array of this shape and type from being scored: at most one sentence."""
+        forms = [self.shape]
+        if len(self.shape) == 3 and self.shape[0] == 1:
+            forms.append(self.shape[1:])
+        if self._encoding is not None and shape[1:] == (len(self._encoding.names),):
+            return []
+        if shape and shape[1:] in forms and dtype.kind in "biuf":
+            return []
+        told = f"x has the shape {shape} and the type {dtype}"
+        return [f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})"]
 
     def from_image(self, path: Path) -> npt.NDArray[np.uint8]:
         """Decode an image file in the same way as the training images.

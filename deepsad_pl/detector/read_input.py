@@ -2,19 +2,25 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.image_listing import images_below
+from deepsad_pl.data.ragged_rows import RaggedRow
 from deepsad_pl.data.table_files import STANDARD_INPUT, column_names, table_chunks
 from deepsad_pl.detector.inputs import Inputs, Prepared
+from deepsad_pl.detector.npz_blocks import npz_blocks, npz_header
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ARRAYS = (".npz", ".mat")
@@ -95,13 +101,21 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
                 problems += error.problems
             else:
                 problems += [f"input: {file}: {one}" for one in _column_problems(names, inputs, id_column, drop)]
+        elif file.lower().endswith(".npz"):
+            try:
+                with _told(Path(file)):
+                    shape, dtype = npz_header(Path(file), "X")
+            except DeepSADError as error:
+                problems += error.problems
+            else:
+                problems += [f"input: {file}: {one}" for one in inputs.array_problems(shape, dtype)]
     return problems
 
 
 def chunks_of(
     words: Sequence[str | Path], inputs: Inputs, *, id_column: str | None = None, drop: Sequence[str] = ()
 ) -> Iterator[Chunk]:
-    """Read the input in chunks, in its order, with bounded memory; ``.npz`` and ``.mat`` files are read whole.
+    """Read the input in chunks, in its order, with bounded memory; a ``.mat`` file is read whole.
 
     Args:
         words: files, folders, globs, or ``-`` for CSV on standard input.
@@ -137,21 +151,41 @@ def _table_chunks(
 ) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
     """The position of each chunk's first row, the ids of its rows, and these, prepared."""
     if file.lower().endswith(_ARRAYS):
-        x, step = _array_in(Path(file)), rows_at_once(inputs)
-        # An array without rows is still looked at.
-        for first in range(0, max(1, len(x)), step):
-            yield first, None, inputs.from_array(x[first : first + step])
+        first = 0
+        for x in _array_blocks(Path(file), rows_at_once(inputs)):
+            yield first, None, inputs.from_array(x)
+            first += len(x)
         return
     first = 0
     text = [*inputs.text, id_column or inputs.id_column or "id"]
-    for frame in table_chunks(file, rows_at_once(inputs), text=text):
+    ragged: dict[int, RaggedRow] = {}
+    for frame in table_chunks(file, rows_at_once(inputs), text=text, ragged=ragged):
         names = list(map(str, frame.columns))
         if file == STANDARD_INPUT and first == 0 and (problems := _column_problems(names, inputs, id_column, drop)):
             raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
         chosen = _id_of(names, inputs, id_column)
         ids = None if chosen is None else frame[chosen].astype(object).where(frame[chosen].notna(), "").tolist()
-        yield first, ids, inputs.from_frame(frame.drop(columns=_others(names, chosen, drop)))
+        frame = frame.drop(columns=_others(names, chosen, drop))
+        # Only those up to here: the table is read ahead.
+        wrong = {row - first: ragged.pop(row) for row in sorted(ragged) if row < first + len(frame)}
+        if not wrong:
+            yield first, ids, inputs.from_frame(frame)
+        else:
+            if ids is not None:
+                place = names.index(str(chosen))
+                ids = [wrong[i].cell(place) if i in wrong else name for i, name in enumerate(ids)]
+            yield first, ids, _without(wrong, frame, inputs)
         first += len(frame)
+
+
+def _without(wrong: Mapping[int, RaggedRow], frame: "pd.DataFrame", inputs: Inputs) -> Prepared:
+    """The rows of a table, of which some cannot be scored, whatever their cells."""
+    right = np.setdiff1d(np.arange(len(frame)), list(wrong))
+    found = inputs.from_frame(frame.iloc[right])
+    x = np.zeros((len(frame), *found.x.shape[1:]), found.x.dtype)
+    x[right] = found.x
+    problems = {int(right[row]): told for row, told in found.problems.items()}
+    return Prepared(x, problems | {row: one.told() for row, one in wrong.items()}, found.unusual)
 
 
 def _column_problems(names: Sequence[str], inputs: Inputs, id_column: str | None, drop: Sequence[str]) -> list[str]:
@@ -209,14 +243,26 @@ def _decoded(path: Path, inputs: Inputs) -> Any:
         return str(error).removeprefix(f"{path} ")
 
 
-def _array_in(path: Path) -> Any:
-    try:
-        if path.suffix.lower() == ".mat":
-            from scipy.io import loadmat
+def _array_blocks(path: Path, rows: int) -> Iterator[Any]:
+    """X in blocks of rows; at least one, so that an array without rows is looked at, too."""
+    with _told(path):
+        if path.suffix.lower() == ".npz":
+            yield from npz_blocks(path, "X", rows)
+            return
+        from scipy.io import loadmat
 
-            return loadmat(str(path))["X"]
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["X"]
+        x = loadmat(str(path), variable_names=["X"])["X"]
+        for first in range(0, max(1, len(x)), rows):
+            yield x[first : first + rows]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever a reader of arrays says of a wrong file is one sentence with its name."""
+    try:
+        yield
+    except (DeepSADError, MemoryError):
+        raise
     except KeyError as error:
         raise DeepSADError(f"input: {path} has no array X ({error}); save the samples as X") from error
     except Exception as error:  # each reader raises kinds of its own on damaged files

@@ -19,12 +19,13 @@ from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
-from deepsad_pl.experiment.identity import code_of, files_digest, hides_labeled_anomalies
+from deepsad_pl.experiment.identity import code_of, files_digest, hides_labeled_anomalies, holdout_folds
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import lies_in_unit_interval
 from deepsad_pl.settings.typed import accepted, arguments_of
+from deepsad_pl.shallow.selection import anomaly_folds
 
 log = logging.getLogger(__name__)
 
@@ -215,6 +216,12 @@ def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     if facts.check is not None:
         check = load(facts.check, "method.about.check")
         check(data.semi_y, **accepted(facts.check, method))
+        for fold, kept in enumerate(_kept_of_folds(plan, data), 1):
+            try:
+                check(data.semi_y[kept], **accepted(facts.check, method))
+            except DeepSADError as error:
+                without = f"without the rows of fold {fold} of method.selection=holdout"
+                raise DeepSADError(*(f"{without}: {one}" for one in error.problems)) from None
     for key, value in facts.needs_labeled_normals.items():
         if method.get(key) == value and not counts.labeled_normals:
             because, way_out = _none_labeled(scenario, "gamma_n", "normal", counts.total)
@@ -222,6 +229,17 @@ def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     if facts.labels == "needed" and not counts.labeled_anomalies:
         because, way_out = _none_labeled(scenario, "gamma_l", "anomaly", counts.total)
         raise DeepSADError(f"method={method['name']} learns from labeled anomalies, but {because}; {way_out}")
+
+
+def _kept_of_folds(plan: Plan, data: AnomalyDataModule) -> Iterator[npt.NDArray[np.int64]]:
+    """The training rows outside each fold in which the method selects its hyper-parameters.
+
+    Raises:
+        DeepSADError: if there are too few rows for the folds.
+    """
+    most = holdout_folds(plan.method, plan.scenario)
+    for held in [] if most is None else anomaly_folds(data.semi_y, stream(plan.seed, SHALLOW_STREAM), most):
+        yield np.setdiff1d(np.arange(len(data.semi_y)), held)
 
 
 def _none_labeled(scenario: Scenario, ratio: str, kind: str, total: int) -> tuple[str, str]:

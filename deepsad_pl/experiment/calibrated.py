@@ -39,6 +39,20 @@ def threshold_entry(
     return found | ({"test": rates(value, test_score, test_y)} if (np.asarray(test_y) >= 0).any() else {})
 
 
+def threshold_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers about a record's threshold for loggers; its kind and level are in the configuration that they get.
+
+    Returns:
+        ``threshold``, and ``threshold_false_alarm_rate`` and ``threshold_recall`` on the test set where they are known;
+        nothing without a threshold.
+    """
+    if "threshold" not in record:
+        return {}
+    test = record["threshold"].get("test", {})
+    known = {f"threshold_{name}": value for name, value in test.items() if value is not None}
+    return {"threshold": record["threshold"]["value"], **known}
+
+
 def has_threshold(record: Mapping[str, Any], threshold: Threshold) -> bool:
     """Whether a record has the threshold of these settings, or the settings ask for none."""
     known = record.get("threshold", {})

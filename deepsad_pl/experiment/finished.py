@@ -20,7 +20,7 @@ from deepsad_pl.common.records import (
     warn_once,
     write_record,
 )
-from deepsad_pl.experiment.calibrated import has_threshold, with_threshold
+from deepsad_pl.experiment.calibrated import has_threshold, threshold_metrics, with_threshold
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.own_metrics import lacking, values_of, with_metrics
 from deepsad_pl.tracking.loggers import wandb_settings
@@ -108,7 +108,7 @@ def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wai
     wandb = wandb_settings(plan.logger)
     if outcome is not None and wandb is not None and trial_id() and is_main_process(plan.ranks):
         known = {name: outcome.record[name] for name in METRICS if outcome.record[name] is not None}
-        metrics = known | values_of(outcome.record)
+        metrics = known | threshold_metrics(outcome.record) | values_of(outcome.record)
         log_trial(wandb, plan.run_dir, config, metrics, *read_scores(plan.run_dir), group=plan.wandb_group)
     return outcome
 

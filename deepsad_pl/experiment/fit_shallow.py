@@ -21,6 +21,7 @@ from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.experiment.build import SHALLOW_STREAM, stream
+from deepsad_pl.experiment.identity import holdout_folds
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.typed import arguments_of
@@ -75,6 +76,7 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
             seed=stream(plan.seed, SHALLOW_STREAM),
             x_test=features(data.test_dataloader(), encoder) if peeks else None,
             y_test=data.test_y if peeks else None,
+            holdout_folds=holdout_folds(plan.method, plan.scenario),
             threads=torch.get_num_threads(),
             grid_dir=grid,
             advance=advance,

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsad_pl.common.components import fingerprint, targets_of
+from deepsad_pl.common.components import fingerprint, load, targets_of
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.adbench_tables import table_named
 from deepsad_pl.data.digests import file_digests
+from deepsad_pl.data.labeled_images import labeled_identity
 from deepsad_pl.data.published import data_digest
-from deepsad_pl.data.scenario import Scenario
+from deepsad_pl.data.scenario import Scenario, is_given
 from deepsad_pl.settings import about
 from deepsad_pl.settings.typed import arguments_of
+from deepsad_pl.shallow.selection import MOST_FOLDS
 
 Settings = Mapping[str, Any]
 
@@ -24,6 +26,17 @@ _SEES = "sees_labeled_anomalies"
 def hides_labeled_anomalies(method: Settings) -> bool:
     """Whether a method is unsupervised and not set to see labeled anomalies."""
     return about.of_method(method).labels == "hidden" and not method.get(_SEES, False)
+
+
+def holdout_folds(method: Settings, scenario: Scenario) -> int | None:
+    """The largest number of folds in which a method selects its hyper-parameters; None if it does not do so in folds.
+
+    Args:
+        method: settings of the method.
+        scenario: scenario of its data.
+    """
+    folds = is_given(scenario) and about.of_method(method).holdout_folds and method.get("selection") == "holdout"
+    return MOST_FOLDS if folds else None
 
 
 def code_of(group: str, node: Settings) -> dict[str, Any]:
@@ -46,12 +59,13 @@ def code_of(group: str, node: Settings) -> dict[str, Any]:
     return {"_target_": target, **({"code": [fingerprint(one) for one in others]} if others else {})}
 
 
-def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
+def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> dict[str, Any]:
     """The settings that determine the data, and the network recommended for them.
 
     Args:
         dataset: settings of the data set.
         data_dir: folder of the data.
+        given: whether the labels come with the data.
 
     Raises:
         DeepSADError: if files cannot be read.
@@ -66,12 +80,15 @@ def data_identity(dataset: Settings, data_dir: Path) -> dict[str, Any]:
     if files := about.of_dataset(dataset).files:
         chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in files}
         chosen["files"] = files_digest(dataset, data_dir)
+    if (content := about.of_dataset(dataset).content) is not None:
+        chosen |= load(content, "dataset.about.content")(dataset, data_dir / "cache")
     if about.of_dataset(dataset).classes_from_folder:
-        root = Path(dataset["root"]).expanduser()
-        chosen |= {
-            "image_size": image_size(dataset),
-            "files": image_folder.content_digest(root, data_dir / "cache"),
-        }
+        root, cache_dir = Path(dataset["root"]).expanduser(), data_dir / "cache"
+        chosen["image_size"] = image_size(dataset)
+        if given and not foreign:
+            chosen |= labeled_identity(dataset, cache_dir)
+        else:
+            chosen["files"] = image_folder.content_digest(root, cache_dir)
     elif (digest := data_digest(dataset.get("kind", ""), data_dir, dataset.get("table"))) is not None:
         chosen["data_digest"] = digest
     return chosen
@@ -114,6 +131,8 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
         for setting, unused in facts.unused.items():
             for key in unused.get(phase.get(setting), ()):
                 chosen.pop(key, None)
+        if (folds := holdout_folds(phase, scenario)) is not None:
+            chosen["holdout_folds"] = folds
         chosen.pop(_SEES, None)
         # Without labels, it does not matter whether the method sees them.
         if scenario.known_classes and hides_labeled_anomalies(phase):

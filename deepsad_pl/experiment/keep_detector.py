@@ -9,13 +9,16 @@ from deepsad_pl.experiment.build import Parts
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, checkpoint_path
 from deepsad_pl.experiment.plan import Plan
 
+# Samples with which explanations compare: of rows, and of images, where each costs more.
+_REFERENCES = (32, 8)
+
 
 def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
     """Write ``<run>/detector/`` from the checkpoints of a run.
 
     Args:
         plan: plan of the experiment.
-        parts: its data and modules; only the classes of the modules are used.
+        parts: its data and modules; of the modules only the classes are used.
         record: its record.
 
     Raises:
@@ -38,4 +41,6 @@ def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
         "precision": plan.trainer["precision"],
         "threshold": record.get("threshold"),
     }
-    write_detector(plan.run_dir / DETECTOR, sources, Inputs.of_source(parts.data.source), facts)
+    inputs = Inputs.of_source(parts.data.source)
+    references = parts.data.references(_REFERENCES[0] if inputs.are_rows else _REFERENCES[1])
+    write_detector(plan.run_dir / DETECTOR, sources, inputs, facts, references)

@@ -136,7 +136,7 @@ def make_plan(
     output_dir = Path(settings["output_dir"]).expanduser()
     identity: dict[str, Any] = {
         "format": IDENTITY_FORMAT,
-        "dataset": data_identity(dataset, data_dir),
+        "dataset": data_identity(dataset, data_dir, given=given),
         "scenario": scenario.as_dict(),
         "method": training_identity("method", method, scenario),
         "pretrain": pretrain and training_identity("pretrain", pretrain, scenario),

@@ -40,7 +40,7 @@ from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts, is_given
 from deepsad_pl.detector.detector_folder import DETECTOR
 from deepsad_pl.experiment.build import Parts, build, load_data
-from deepsad_pl.experiment.calibrated import threshold_entry
+from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
@@ -299,6 +299,7 @@ def score_and_record(
         **metrics,
         **_what_was_done(plan),
         "counts": _counts(data, plan.threshold),
+        **_known_anomalies(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": {name: done.spread for name, done in trained.items()},
         "epochs": {name: done.epochs for name, done in trained.items()},
@@ -321,7 +322,7 @@ def score_and_record(
                 record["threshold"] = _calibrated(plan, data, calibration, arrays)
         record, error = with_metrics(plan.run_dir, record, plan.metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
-        tracker.result(known | values_of(record), arrays["y"], arrays["score"])
+        tracker.result(known | threshold_metrics(record) | values_of(record), arrays["y"], arrays["score"])
         keep_detector(plan, parts, record)
         write_record(plan.run_dir, record)
         if error is not None:
@@ -370,6 +371,15 @@ def _counts(data: AnomalyDataModule, threshold: Threshold) -> dict[str, int]:
         # Nobody knows how many of the unlabeled samples are normal.
         del found["unlabeled_normals"], found["pollution"]
     return found
+
+
+def _known_anomalies(data: AnomalyDataModule) -> dict[str, list[str]]:
+    """The names of the known anomalies, where labels that come with the data have names."""
+    names = data.source.ids_train
+    if names is None or not is_given(data.scenario):
+        return {}
+    training_set = data.training_set
+    return {"known_anomalies": names[training_set.index[training_set.semi_y == -1]].tolist()}
 
 
 def _what_was_done(plan: Plan) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def _selected(record: Mapping[str, Any]) -> str:
     """The hyper-parameters of a shallow method and the protocol that selected them; empty if there are none."""
     selection = record.get("selection", {})
     chosen = [f"{key} {selection[key]:.4g}" for key in ("gamma", "nu", "bandwidth") if key in selection]
-    return f"{', '.join(chosen)} by {selection['protocol']}" if chosen else ""
+    folds = f" in {selection['folds']} folds" if "folds" in selection else ""
+    return f"{', '.join(chosen)} by {selection['protocol']}{folds}" if chosen else ""
 
 
 def _sum(total: int, parts: Sequence[tuple[int, str, str]]) -> str:
@@ -105,11 +106,12 @@ def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
     table = Table(*map(escape, keys), "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
     for group, found in groups.items():
         done = [value for value in found if value is not None]
-        row = [*group, "unknown" if any(map(isnan, done)) else f"{mean(done):.4f}" if done else "failed"]
+        unknown = any(map(isnan, done))
+        row = [*group, "unknown" if unknown else f"{mean(done):.4f}" if done else "failed"]
         if seeds:
             failed = len(found) - len(done)
             row += [
-                f"{stdev(done):.4f}" if len(done) > 1 else "",
+                f"{stdev(done):.4f}" if len(done) > 1 and not unknown else "",
                 f"{len(done)}" + (f" ({failed} failed)" if failed else ""),
             ]
         table.add_row(*map(escape, row))

@@ -51,6 +51,8 @@ class MethodAbout(TrainingAbout):
         needs_labeled_normals: for a setting, the value that requires labeled normal samples.
         without_labels: the method to which it is equivalent if nothing is labeled.
         check: dotted path of a function of ``semi_y`` and the settings that rejects unsuitable training rows.
+        holdout_folds: whether ``selection=holdout`` with given labels is a cross-validation over the labeled anomalies
+            (``Task.holdout_folds``).
         stack: family of methods that share one hand-written objective and can be trained in one stack.
         column: column of a study's tables; several variants may share one. None: the method's name.
         heading: heading of that column. None: the column.
@@ -70,6 +72,7 @@ class MethodAbout(TrainingAbout):
     needs_labeled_normals: Mapping[str, Any] = field(default_factory=dict)
     without_labels: str | None = None
     check: str | None = None
+    holdout_folds: bool = False
     stack: str | None = None
     column: str | None = None
     heading: str | None = None
@@ -90,10 +93,14 @@ class DatasetAbout:
         classes_from_folder: whether the classes are the sub-folders of ``dataset.root``.
         files: settings that hold the path of a file, or a list of paths; a run's identity has the files' contents.
         check: dotted path of a function of the settings that yields a sentence for each problem with them. It is
-            imported when a configuration is checked, so its module should import little.
+            imported when a configuration is checked, so its module should import little. If it takes ``given``, it is
+            told whether the labels come with the data.
         columns: dotted path of a function of the settings that returns the number of columns, from which the widths of
             the recommended network follow if its ``units`` are null.
         class_names: dotted path of a function of the settings that returns the names of the classes.
+        content: dotted path of a function ``(settings, cache_dir)`` that returns, as values for JSON, what else
+            determines the data, for a run's identity, such as a hash of their files. The entry ``files`` is passed to
+            the data set's own function as ``digest``.
     """
 
     inputs: Literal["images", "rows"] = "rows"
@@ -104,6 +111,7 @@ class DatasetAbout:
     check: str | None = None
     columns: str | None = None
     class_names: str | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)

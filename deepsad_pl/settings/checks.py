@@ -19,7 +19,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.settings import about
 from deepsad_pl.settings.own_metrics import metric_problems
 from deepsad_pl.settings.schema import GROUP_CONFIGS, THRESHOLD_KINDS
-from deepsad_pl.settings.typed import component_problems
+from deepsad_pl.settings.typed import accepted, component_problems
 from deepsad_pl.tracking.loggers import node_problems, wandb_settings
 from deepsad_pl.tracking.wandb_run import trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
@@ -64,7 +64,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
     """
     return [
         *_folder_problems(settings),
-        *_dataset_problems(settings["dataset"], "network" if settings["network"] else "dataset.network"),
+        *_dataset_problems(settings),
         *_method_problems(settings),
         *_threshold_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
@@ -103,7 +103,8 @@ def output_dir_problems(output_dir: str) -> Iterator[str]:
 
 def _folder_problems(settings: Settings) -> Iterator[str]:
     yield from output_dir_problems(settings["output_dir"])
-    if not str(settings["dataset"].get("root", "given")).strip():
+    dataset = settings["dataset"]
+    if about.of_dataset(dataset).classes_from_folder and not str(dataset.get("root", "given")).strip():
         yield "dataset.root is empty; set the folder that holds train/ and test/"
 
 
@@ -117,11 +118,13 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
         )
 
 
-def _dataset_problems(dataset: Settings, network: str) -> Iterator[str]:
+def _dataset_problems(settings: Settings) -> Iterator[str]:
+    dataset, network = settings["dataset"], "network" if settings["network"] else "dataset.network"
     yield from names_a_folder("dataset.name", dataset["name"])
     yield from component_problems("dataset", dataset)
     if (check := about.of_dataset(dataset).check) is not None:
-        yield from load(check, "dataset.about.check")(dataset)
+        given = accepted(check, {"given": "given" in settings["scenario"]})
+        yield from load(check, "dataset.about.check")(dataset, **given)
     of_that_name = about.own("dataset").get(dataset["name"], {})
     for key in ("kind", "_target_"):
         others = [one.get(key) for one in about.own("dataset").values()]

@@ -10,6 +10,11 @@ highest AUROC on the whole test set. ``holdout`` uses training data only: it max
 anomalies against the other held-out rows or, if no labeled anomaly is held out, applies the consistency criterion of
 Tax and Mueller (2004); then it fits all rows once. ``none`` is a single fit with scikit-learn's default scale,
 1 / (D var(x)).
+
+With given labels (``Task.holdout_folds``), ``holdout`` is a cross-validation over the labeled anomalies: each fold is
+scored by a machine that was solved without it. The criterion is the mean of the folds' AUROCs, not the AUROC of all
+scores together, because scores of different fits are not comparable: each has its own offset and scale. With fewer than
+two labeled anomalies nothing can be held out, and ``holdout`` does what ``none`` does.
 """
 
 import hashlib
@@ -20,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Any, ClassVar
@@ -141,8 +147,14 @@ def fit_grid(
         )
     if selection == "test_subset":
         return _fit_by_test_subset(task, machine, semi_y, gammas, outers)
-    if selection == "holdout":
+    if selection == "holdout" and task.holdout_folds is None:
         return _fit_by_holdout(task, machine, semi_y, gammas, outer)
+    if selection == "holdout":
+        return _fit_by_folds(task, machine, semi_y, gammas, outer)
+    return _fit_default(task, machine, semi_y, outer)
+
+
+def _fit_default(task: Task, machine: Machine, semi_y: IntArray, outer: float | None) -> Fitted:
     point = Point(default_gamma(task.x), outer)
     (solution,) = solve_grid(task, machine, task.x, semi_y, [point], _progress(task, 1))
     return Fitted(solution.model(task.x, point.gamma), {"protocol": "none", **_named(machine, point), "grid": []})
@@ -264,6 +276,47 @@ def _fit_by_holdout(
     (solution,) = solve_grid(task, machine, task.x, semi_y, [best], progress)
     grid = [{**_named(machine, p), record["criterion"]: value} for p, value in zip(points, values, strict=True)]
     return Fitted(solution.model(task.x, best.gamma), {**record, **_named(machine, best), "grid": grid})
+
+
+def _fit_by_folds(
+    task: Task, machine: Machine, semi_y: IntArray, gammas: Sequence[float], outer: float | None
+) -> Fitted:
+    assert task.holdout_folds is not None
+    folds = select.anomaly_folds(semi_y, task.seed, task.holdout_folds)
+    if not folds:
+        anomalies = int((semi_y == -1).sum())
+        log.warning(
+            "method.selection=holdout needs two labeled anomalies, but there %s %d, so the default scale of the kernel "
+            "is used, as with method.selection=none",
+            "is" if anomalies == 1 else "are",
+            anomalies,
+        )
+        fitted = _fit_default(task, machine, semi_y, outer)
+        return Fitted(fitted.model, {**fitted.selection, "requested": "holdout", "labeled_anomalies": anomalies})
+    points = [Point(gamma, outer) for gamma in gammas]
+    progress = _progress(task, len(folds) * len(points) + 1)
+    of_folds: list[list[float]] = [[] for _ in points]
+    for held in folds:
+        kept = np.setdiff1d(np.arange(len(semi_y)), held)
+        x, x_held, anomalous = task.x[kept], task.x[held], (semi_y[held] == -1).astype(np.int64)
+        solutions = solve_grid(task, machine, x, semi_y[kept], points, progress)
+        for values, point, solution in zip(of_folds, points, solutions, strict=True):
+            values.append(auroc(solution.model(x, point.gamma).score(x_held), anomalous))
+    # An exact sum, so that the order of the folds does not decide between equals.
+    means = [fsum(values) / len(folds) for values in of_folds]
+    best = points[int(np.argmax(means))]
+    (solution,) = solve_grid(task, machine, task.x, semi_y, [best], progress)
+    record = {
+        "protocol": "holdout",
+        "folds": len(folds),
+        "criterion": "mean_auroc_of_folds",
+        **_named(machine, best),
+        "grid": [
+            {**_named(machine, point), "mean_auroc_of_folds": mean, "auroc_of_folds": values}
+            for point, mean, values in zip(points, means, of_folds, strict=True)
+        ],
+    }
+    return Fitted(solution.model(task.x, best.gamma), record)
 
 
 def _named(machine: Machine, point: Point) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from math import log, pi
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,30 @@ class DensityModel(Model):
         return -log_density
 
 
+class Descent(NamedTuple):
+    """The nodes of all trees such that each row takes the same number of steps: a leaf is its own child.
+
+    Attributes:
+        left: index of the left child of each node, shape (N,).
+        right: of the right child.
+        feature: the column that a node splits on; 0 at a leaf.
+        threshold: rows with x <= threshold go left.
+        path: estimated path length of a row that ends in a node.
+        roots: index of the first node of each tree, shape (trees,).
+        steps: depth of the deepest tree.
+        normalizer: trees times c(psi); 0 for trees of a single row.
+    """
+
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    feature: npt.NDArray[np.int64]
+    threshold: FloatArray
+    path: FloatArray
+    roots: npt.NDArray[np.int64]
+    steps: int
+    normalizer: float
+
+
 class ForestModel(Model):
     r"""An isolation forest, :math:`s(x) = 2^{-E[h(x)] / c(\psi)}` (Liu, Ting and Zhou 2008).
 
@@ -205,8 +229,22 @@ class ForestModel(Model):
         """The nodes of all trees, psi and width."""
         return {**self._arrays, "psi": np.asarray(self.psi), "width": np.asarray(self.width)}
 
-    def _score(self, x: Rows) -> FloatArray:
+    def descent(self) -> Descent:
+        """What a row's way through the trees needs."""
         normalizer = len(self._roots) * float(average_path_length(np.array([self.psi]))[0])
+        return Descent(
+            self._left,
+            self._right,
+            self._feature,
+            self._threshold,
+            self._path,
+            self._roots,
+            self._steps,
+            normalizer,
+        )
+
+    def _score(self, x: Rows) -> FloatArray:
+        normalizer = self.descent().normalizer
         if normalizer == 0:
             # Trees of a single row carry no information; 0.5 is scikit-learn's convention.
             return np.full(len(x), 0.5)

@@ -33,7 +33,8 @@ Knobs:
     ``selection``: ``test_subset`` is the paper's protocol: gamma maximizes AUROC on 10% of the test set, nu on the
     whole test set. The authors call this an unfair advantage, granted to make the baseline strong. **Its results cannot
     be reached without test labels.** ``holdout`` takes the largest gamma that is consistent on held-out training rows,
-    ``none`` takes scikit-learn's default.
+    also with given labels, since the method sees no labeled anomalies to select on. ``none`` takes scikit-learn's
+    default.
 
 What differs from common practice, and why:
     All gammas share one matrix of distances, computed by one matrix product, and all nus share one precomputed kernel:

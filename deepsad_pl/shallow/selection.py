@@ -1,4 +1,4 @@
-"""Building blocks of hyper-parameter selection: the test subset, the holdout split, the consistency criterion."""
+"""Building blocks of hyper-parameter selection: test subset, holdout split, folds, the consistency criterion."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -11,7 +11,10 @@ from deepsad_pl.common.errors import DeepSADError
 IntArray = npt.NDArray[np.int64]
 
 # Independent random streams, so draws from one never change those from another.
-TEST_SUBSET_STREAM, HOLDOUT_STREAM, KDE_FOLDS_STREAM, FOREST_STREAM = 110, 111, 112, 113
+TEST_SUBSET_STREAM, HOLDOUT_STREAM, KDE_FOLDS_STREAM, FOREST_STREAM, ANOMALY_FOLDS_STREAM = range(110, 115)
+
+# With given labels: the largest number of folds of selection=holdout.
+MOST_FOLDS = 5
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
@@ -77,6 +80,40 @@ def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntA
         counts[0 if len(order[0]) >= len(order[1]) else 1] = 1
     held = np.sort(np.concatenate([order[label][:count] for label, count in counts.items()]))
     return np.setdiff1d(np.arange(len(semi_y)), held), held
+
+
+def anomaly_folds(semi_y: IntArray, seed: int, most: int = MOST_FOLDS) -> list[IntArray]:
+    """Divide the training rows into folds for cross-validation, stratified by semi-label.
+
+    There are ``most`` folds, or as many as labeled anomalies if these are fewer, so each fold has a labeled anomaly.
+    Every row is in exactly one fold. The folds' numbers of rows differ by at most one, in all and of each kind.
+
+    Args:
+        semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (n,).
+        seed: seed of this draw, which is independent of all other draws.
+        most: largest number of folds, >= 2.
+
+    Returns:
+        The ascending row indices of each fold; no folds if there are fewer than two labeled anomalies.
+
+    Raises:
+        DeepSADError: if there are folds, but fewer other rows than folds.
+    """
+    rng = generator(seed, ANOMALY_FOLDS_STREAM)
+    order = [rng.permutation(np.flatnonzero(semi_y == label)) for label in (-1, 1, 0)]
+    anomalies = len(order[0])
+    others, folds = len(semi_y) - anomalies, min(most, anomalies)
+    if folds < 2:
+        return []
+    if others < folds:
+        raise DeepSADError(
+            f"method.selection=holdout divides the training rows into {folds} folds, each with a labeled anomaly and "
+            f"another row to compare it with, but only {others} of {len(semi_y)} rows are not labeled anomalies; add "
+            "data or use method.selection=none"
+        )
+    # Dealt out in turn like cards, the kinds one after the other.
+    dealt = np.concatenate(order)
+    return [np.sort(dealt[fold::folds]) for fold in range(folds)]
 
 
 def consistency(gammas: Sequence[float], rejected: Sequence[float], *, nu: float, held_out: int) -> int:

@@ -38,8 +38,9 @@ Knobs:
     ``selection``: ``test_subset`` is the paper's protocol, which maximizes AUROC on 10% of the test set. The authors
     call this an unfair advantage. **Its results cannot be reached without test labels.** ``holdout`` maximizes the
     AUROC of held-out labeled anomalies against the other held-out training rows; with fewer than two labeled anomalies
-    it takes the largest gamma that is consistent at :math:`\nu = 1 / (n \eta_u)`. ``none`` takes scikit-learn's default
-    scale.
+    it takes the largest gamma that is consistent at :math:`\nu = 1 / (n \eta_u)`. With given labels, ``holdout``
+    maximizes the mean AUROC over five folds, or as many as labeled anomalies if these are fewer; below two it does what
+    ``none`` does (:mod:`~deepsad_pl.shallow.kernel_grid`). ``none`` takes scikit-learn's default scale.
 
 What differs from common practice, and why:
     The score includes the offset rho. A ranking does not need it, but the rejection of held-out rows does.

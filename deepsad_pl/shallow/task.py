@@ -24,6 +24,8 @@ class Task:
         threads: number of solvers that may run in parallel.
         grid_dir: folder for the solutions of a grid, so that a killed run can resume; None: store none.
         advance: called with the finished share of the work, in [0, 1].
+        holdout_folds: largest number of folds with ``selection="holdout"``, which is then a cross-validation over the
+            labeled anomalies (see :func:`~deepsad_pl.shallow.selection.anomaly_folds`); None: it is a single split.
     """
 
     x: npt.NDArray[np.float32]
@@ -34,6 +36,7 @@ class Task:
     threads: int = 1
     grid_dir: Path | None = None
     advance: Callable[[float], None] = lambda share: None
+    holdout_folds: int | None = None
 
 
 @dataclass(frozen=True)

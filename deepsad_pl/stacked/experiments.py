@@ -16,6 +16,7 @@ import torch
 from deepsad_pl.common.checkpoints import Checkpoint
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
+from deepsad_pl.data.scenario import is_given
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import Parts, Phase, build, load_data
 from deepsad_pl.experiment.encoder_cache import Entry, entry_key, locked_entry
@@ -265,7 +266,7 @@ def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
     # Without a test set of its own, a data set is split by the seed.
     seed = None if about.of_dataset(plan.dataset).own_test_set else plan.seed
     content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files")]
-    key = json.dumps([plan.dataset, str(plan.data_dir), seed, content], sort_keys=True)
+    key = json.dumps([plan.dataset, str(plan.data_dir), seed, content, is_given(plan.scenario)], sort_keys=True)
     if key not in known:
         known[key] = load_data(plan)
     return known[key]

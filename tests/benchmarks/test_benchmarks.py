@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import plain, score, shallow
+from benchmarks import plain, score, score_files, shallow, story
 from benchmarks.harness import Row, alternate, rows, seconds
 from benchmarks.options import Options, parse, parser
 from benchmarks.peak import rise
@@ -174,3 +174,24 @@ def test_a_quick_run_reports_what_it_measured(
 
 def test_a_row_without_values_has_no_median() -> None:
     assert Row("x", "a", "s", "a").median is None
+
+
+@pytest.mark.slow
+def test_the_story_is_told_from_the_table_to_the_decisions(tmp_path: Path) -> None:
+    content = json.loads(
+        story.main(["--quick", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]).read_text()
+    )
+    train, score = content["rows"]
+    assert (train["case"].split(":")[0], score["case"].split(":")[0]) == ("train.py", "score.py")
+    assert "pretrain" in train["more"]["inside"] and "fit" in train["more"]["inside"]
+    assert "false alarms" in score["more"]["outcome"]
+
+
+@pytest.mark.slow
+def test_score_py_is_measured_beside_a_loop_over_the_same_network(tmp_path: Path) -> None:
+    content = json.loads(score_files.main(["--quick", "--threads", "1", "--out", str(tmp_path)]).read_text())
+    cases = {(row["what"].split(",")[0], row["case"]): row for row in content["rows"]}
+    ways = [("table", f"score.py, .{kind}") for kind in ("csv", "parquet", "npz")] + [("images", "score.py, .png")]
+    assert [*cases] == [("table", "loop"), *ways[:3], ("images", "loop"), ways[3]]
+    for (what, _), row in cases.items():
+        assert row["ratio"] == pytest.approx(row["median"] / cases[what, "loop"]["median"])

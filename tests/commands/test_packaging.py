@@ -38,7 +38,7 @@ def test_nothing_else_is_installed_at_the_top(wheel: Path) -> None:
     assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"deepsad_pl", "hydra_plugins"}
 
 
-@pytest.mark.parametrize("script", [s for s in PROJECT["scripts"].values() if not s.endswith(":score")])
+@pytest.mark.parametrize("script", [s for s in PROJECT["scripts"].values() if not s.endswith((":score", ":export"))])
 def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, script: str) -> None:
     module, function = script.split(":")
     code = f"import {module}; print({module}.__file__); {module}.{function}()"
@@ -56,15 +56,18 @@ def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, s
     assert "name: thyroid" in done.stdout
 
 
-def test_deepsad_score_runs_from_the_wheel_alone_without_torch(wheel: Path, tmp_path: Path) -> None:
-    assert PROJECT["scripts"]["deepsad-score"] == "deepsad_pl.commands.score:score"
+@pytest.mark.parametrize(("name", "wrong"), [("score", "inptu"), ("export", "outptu")])
+def test_the_other_commands_run_from_the_wheel_alone_without_torch(
+    wheel: Path, tmp_path: Path, name: str, wrong: str
+) -> None:
+    assert PROJECT["scripts"][f"deepsad-{name}"] == f"deepsad_pl.commands.{name}:{name}"
     code = (
-        "import sys; from deepsad_pl.commands import score\n"
-        "try: score.score()\n"
-        "finally: print(score.__file__, 'torch' in sys.modules, file=sys.stderr)"
+        f"import sys; from deepsad_pl.commands import {name}\n"
+        f"try: {name}.{name}()\n"
+        f"finally: print({name}.__file__, 'torch' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, "run=nowhere", "inptu=new.csv", "output=scores.csv"],
+        [sys.executable, "-P", "-c", code, "run=nowhere", f"{wrong}=new"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(wheel)},
         text=True,
@@ -72,8 +75,8 @@ def test_deepsad_score_runs_from_the_wheel_alone_without_torch(wheel: Path, tmp_
         check=False,
     )
     assert done.returncode == 1
-    assert "there is no setting inptu of score.py; did you mean input?" in done.stderr
-    assert done.stderr.splitlines()[-1] == f"{wheel / 'deepsad_pl' / 'commands' / 'score.py'} False"
+    assert f"there is no setting {wrong} of {name}.py; did you mean" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"{wheel / 'deepsad_pl' / 'commands' / name}.py False"
 
 
 def test_compromised_lightning_releases_are_excluded() -> None:

@@ -178,6 +178,8 @@ def test_the_command_line_keeps_names_as_text(elements: list[str], form: str) ->
         ("scenario.anomaly_class=[Öl,'1_1',\"Öl,1_2\",true]", "scenario.anomaly_class=['Öl','1_1',\"Öl,1_2\",'true']"),
         ("++study.normal_classes=[1_0]", "++study.normal_classes=['1_0']"),
         ("study.anomaly_classes=null", "study.anomaly_classes=null"),
+        ("dataset.anomaly=[1_0,007,Öl]", "dataset.anomaly=['1_0',007,'Öl']"),
+        ("dataset.name=1_0", "dataset.name=1_0"),
         (f"{KEY}=range(0,1_0)", f"{KEY}=range(0,1_0)"),
         ("scenario.k_l=1_0", "scenario.k_l=1_0"),
         ("-m", "-m"),

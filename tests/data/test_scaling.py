@@ -259,3 +259,10 @@ def test_arrays_of_a_data_frame_keep_the_names_of_their_columns() -> None:
     source = as_source((pd.DataFrame(x, columns=["speed", "load"]), y), seed=0, scaling="zscore")
     assert source.columns == ("speed", "load")
     assert as_source((x, y), seed=0, scaling=None).preparation is None
+
+
+@pytest.mark.parametrize("method", ["zscore", "minmax"])
+def test_the_inverse_gives_the_raw_rows(method: Method) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 3)) * [1e-200, 1, 1e200] + [0, 1e6, 0]
+    scaling = Scaling.fit(x, method)
+    assert scaling.inverse(scaling.transform(x)) == pytest.approx(x, rel=1e-4)

@@ -1,5 +1,6 @@
 """A run on an own table scores new rows of the table: raw numbers, categories, empty cells, text in number columns."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,33 @@ def test_unseen_values_are_reported_and_counted(tmp_path: Path) -> None:
     assert "2 rows have an unknown category in column 'machine', which no training row has" in told
     assert "1 rows have no value in column 'sensor_1', which no training row has" in told
     assert "49 scored, 1 could not be scored" in told
+
+
+@pytest.mark.parametrize("truth", [False, True])
+def test_training_rows_keep_the_names_of_their_table(truth: bool, tmp_path: Path) -> None:
+    table = parts()
+    # In no order, and with zeros that a number would lose.
+    table["part"] = [f"{7 * i % 400:04}" for i in range(400)]
+    words = ["dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part"]
+    words += ["dataset.truth=truth"] if truth else ["dataset.drop=[truth]"]
+    table.to_csv(tmp_path / "parts.csv", index=False)
+    words += [f"dataset.path={tmp_path / 'parts.csv'}", "trainer.max_epochs=1", "logger=none"]
+    result = deepsad_pl.run("deep_sad", "table", words, output_dir=tmp_path / "runs", data_dir=tmp_path)
+    detector = deepsad_pl.load(result.run_dir)
+    expected = dict(zip(table["part"], detector.score(table.drop(columns=["truth", "quality"])), strict=True))
+    stderr = Console(stderr=True)
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        score_new(parsed([f"run={result.run_dir}", "input=train", f"output={tmp_path / name}"]), stderr)
+    text = pd.read_csv(tmp_path / "out.csv", dtype={"id": str})
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    packed = pd.read_parquet(tmp_path / "out.parquet")
+    assert len(text) == (240 if truth else 400)
+    assert text["id"].tolist() == [line["id"] for line in lines] == packed["id"].tolist()
+    for scores in (text["score"], [line["score"] for line in lines], packed["score"]):
+        assert list(scores) == pytest.approx([expected[name] for name in text["id"]], rel=1e-5)
+    tested = pd.read_csv(result.run_dir / "scores.csv", dtype={"id": str}).set_index("id")["score"]
+    assert tested.to_dict() == pytest.approx({name: expected[name] for name in tested.index}, rel=1e-5)
+    assert {*tested.index} | {*text["id"]} == {*table["part"]}
 
 
 def test_a_missing_column_is_an_error_before_any_row(tmp_path: Path) -> None:

@@ -250,3 +250,22 @@ def test_sets_without_files_have_no_digest(tmp_path: Path, kind: str) -> None:
 def test_the_pinned_files_of_cifar10_are_those_that_torchvision_reads() -> None:
     named = [name for name, _ in [*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list]]
     assert [*named, datasets.CIFAR10.meta["filename"]] == list(PUBLISHED["cifar10"].sha256)
+
+
+def test_a_data_set_from_outside_says_what_its_files_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "contents.py").write_text(
+        "def content(settings, cache_dir):\n    return {'files': (cache_dir.parent / settings['name']).read_text()}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def files() -> str:
+        plan = plan_on("toy", tmp_path, "+dataset.about.content=contents.content")
+        found: str = plan.identity["dataset"]["files"]
+        return found
+
+    (tmp_path / "toy").write_text("first")
+    assert files() == "first"
+    (tmp_path / "toy").write_text("second")
+    assert files() == "second"
+    with pytest.raises(DeepSADError, match=r"dataset\.about\.content is contents\.nothing, which cannot be imported"):
+        plan_on("toy", tmp_path, "+dataset.about.content=contents.nothing")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mvtec_tree import TEST as MVTEC_TEST
+from mvtec_tree import write_mvtec
 from own_tables import parts
 from tiny_data import (
     IMAGES_PER_CLASS,
@@ -70,6 +72,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
             columns = ["label=quality", "normal=[ok]", "anomaly=[scrap]", "truth=truth", "id=part"]
             settings = [f"dataset.{column}" for column in (f"path={tmp_path / 'parts.csv'}", *columns)]
             return [*overrides, *settings, "threshold=none"], 24
+        if name == "mvtec":
+            write_mvtec(tmp_path / "mvtec", "bottle")
+            settings = [f"dataset.root={tmp_path / 'mvtec'}", "dataset.category=bottle", "dataset.image_size=16"]
+            labeled = ["dataset.labeled_defects=[hole]", "dataset.labeled_images=4", "threshold=none"]
+            return [*overrides, *settings, *labeled], sum(MVTEC_TEST.values()) - 4
         pytest.fail(f"conf/dataset/{name}.yaml is new: write its files here")
 
     return files
@@ -93,7 +100,7 @@ def test_one_epoch_runs_on_every_data_set(
     record = json.loads((outcome.run_dir / "metrics.json").read_text())
     assert 0 <= record["auroc"] <= 1
     assert 0 <= record["average_precision"] <= 1
-    assert record["dataset"] == ("adbench-annthyroid" if name == "adbench" else name)
+    assert record["dataset"] == {"adbench": "adbench-annthyroid", "mvtec": "mvtec-bottle"}.get(name, name)
     assert record["counts"]["labeled_anomalies"] > 0
     assert record["counts"]["test"] == test
     rows = scores_of(outcome)

@@ -13,7 +13,7 @@ from deepsad_pl.experiment.build import load_data
 from deepsad_pl.experiment.plan import Plan
 
 # These also need settings of the data.
-NAMED_ELSEWHERE = ("adbench", "image_folder", "table")
+NAMED_ELSEWHERE = ("adbench", "image_folder", "mvtec", "table")
 DATASETS = sorted(path.stem for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem not in NAMED_ELSEWHERE)
 
 

@@ -53,8 +53,8 @@ def test_the_subset_depends_on_its_own_stream_alone() -> None:
     assert np.array_equal(selection.test_subset(y, 7), np.sort(expected))
     assert not np.array_equal(selection.test_subset(y, 7), selection.test_subset(y, 8))
     streams = {selection.TEST_SUBSET_STREAM, selection.HOLDOUT_STREAM}
-    streams |= {selection.KDE_FOLDS_STREAM, selection.FOREST_STREAM}
-    assert streams == {110, 111, 112, 113}
+    streams |= {selection.KDE_FOLDS_STREAM, selection.FOREST_STREAM, selection.ANOMALY_FOLDS_STREAM}
+    assert streams == {110, 111, 112, 113, 114}
 
 
 @pytest.mark.parametrize(("label", "name"), [(0, "anomalous"), (1, "normal")])

@@ -137,6 +137,11 @@ def test_the_table_shows_values_in_brackets_unchanged(capsys: pytest.CaptureFixt
     assert table_rows(capsys.readouterr().out) == [["[cat,dog]", "0.5000"], ["[/x]", "0.2500"]]
 
 
+def test_the_table_has_no_deviation_of_an_unknown_auroc(capsys: pytest.CaptureFixture[str]) -> None:
+    show_sweep([({"seed": str(seed), "k": "a"}, auroc) for seed, auroc in enumerate((0.5, float("nan"), 0.7))])
+    assert [cell for cell in table_rows(capsys.readouterr().out)[0] if cell] == ["a", "unknown", "3"]
+
+
 def test_the_table_leaves_failed_jobs_out_of_the_mean_and_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
     show_sweep([({"seed": str(seed), "k": "a"}, auroc) for seed, auroc in enumerate((0.5, None, 0.7))])
     ((name, average, deviation, seeds),) = table_rows(capsys.readouterr().out)

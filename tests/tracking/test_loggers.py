@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import wandb
 import wandb_file
+import yaml
 from broken_runs import broken_at
 from lightning_utilities.core.rank_zero import rank_zero_only
 from planned import plan_of, problems_of, settings_of
@@ -384,6 +385,15 @@ def test_a_run_without_a_training_logs_its_result(experiment: Experiment) -> Non
     done = experiment(LIGHTNING, "method=iforest_raw")
     (row,) = rows_of(done.run_dir / "rows" / "version_0" / "metrics.csv")
     assert float(row["test/auroc"]) == done.record["auroc"]
+
+
+def test_a_logger_gets_the_threshold(experiment: Experiment) -> None:
+    done = experiment(LIGHTNING, "method=iforest_raw", "threshold=conformal", "threshold.alpha=0.1")
+    (row,) = rows_of(done.run_dir / "rows" / "version_0" / "metrics.csv")
+    assert float(row["test/threshold"]) == done.record["threshold"]["value"]
+    assert float(row["test/threshold_recall"]) == done.record["threshold"]["test"]["recall"]
+    config = yaml.safe_load((done.run_dir / "rows" / "version_0" / "hparams.yaml").read_text())
+    assert (config["threshold"]["name"], config["threshold"]["alpha"]) == ("conformal", 0.1)
 
 
 def test_a_task_of_a_job_farm_logs_for_itself(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

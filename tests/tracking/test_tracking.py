@@ -64,6 +64,7 @@ def losses_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_metrics_can_be_read_from_the_run_file(outcome: Outcome, tracked: wandb_file.OfflineRun) -> None:
+    assert not any("threshold" in key for key in tracked.summary)
     assert tracked.summary["test/auroc"] == outcome.record["auroc"]
     assert tracked.summary["test/average_precision"] == outcome.record["average_precision"]
 
@@ -254,6 +255,22 @@ def test_the_trial_of_an_agent_is_one_experiment(monkeypatch: pytest.MonkeyPatch
     make_plan(settings_of("logger=csv"), multirun=True)
     monkeypatch.delenv("WANDB_SWEEP_ID")
     make_plan(settings_of("logger=wandb"), multirun=True)
+
+
+@pytest.mark.parametrize("kind", ["conformal", "quantile"])
+def test_the_threshold_is_reported_with_what_it_does(experiment: Experiment, kind: str, tmp_path: Path) -> None:
+    words = ("logger=wandb", "method=iforest_raw", f"threshold={kind}", "threshold.alpha=0.1")
+    outcome = experiment(*words)
+    threshold = outcome.record["threshold"]
+    # The second time, an agent's trial finds it finished.
+    with agent(tmp_path):
+        assert experiment(*words).was_finished
+    first, second = (wandb_file.read(path) for path in wandb_file.run_files(outcome.run_dir))
+    for run in (first, second):
+        assert run.summary["test/threshold"] == threshold["value"]
+        assert run.summary["test/threshold_false_alarm_rate"] == threshold["test"]["false_alarm_rate"]
+        assert run.summary["test/threshold_recall"] == threshold["test"]["recall"]
+        assert (run.config["threshold.name"], run.config["threshold.alpha"]) == (kind, 0.1)
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])

@@ -1,0 +1,81 @@
+"""Words of a command without Hydra: ``key=value`` into a dataclass, with every problem told at once."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
+
+_T = TypeVar("_T")
+
+
+def parse_words(
+    words: Sequence[str],
+    schema: type[_T],
+    *,
+    command: str,
+    verbatim: Collection[str] = (),
+    required: Collection[str] = (),
+) -> _T:
+    """The words of a command line as a dataclass.
+
+    Args:
+        words: each ``key=value``; a key of a nested dataclass has a dot.
+        schema: dataclass whose required fields are ``MISSING``.
+        command: name of the command, for messages.
+        verbatim: keys whose values are taken as they are spelled: a path may look like a number or a list of YAML.
+        required: keys without a default.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    hints, keys, problems = get_type_hints(schema), _keys(schema), []
+    lists = {key for key, hint in hints.items() if getattr(hint, "__origin__", None) is list}
+    cfg = OmegaConf.structured(schema)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or key not in keys:
+            near = suggested(key, keys) or f"it has {', '.join(keys)}"
+            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is no key=value")
+            continue
+        try:
+            value = text if key in verbatim else _listed(text) if key in lists else _read(text)
+            OmegaConf.update(cfg, key, value)
+        except (OmegaConfBaseException, YAMLError) as error:
+            said = str(error).partition("\n")[0].rstrip(".")
+            problems.append(f"{key} is {text!r} ({said}); python {command} --help says what it may be")
+    for key in required:
+        if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
+            problems.append(f"{key} is not set; give {key}=...")
+    if problems:
+        raise DeepSADError(*problems)
+    found = OmegaConf.to_object(cfg)
+    assert isinstance(found, schema)
+    return found
+
+
+def _keys(schema: type[Any]) -> list[str]:
+    hints = get_type_hints(schema)
+    keys = []
+    for one in fields(schema):
+        kind = hints[one.name]
+        nested = isinstance(kind, type) and is_dataclass(kind)
+        keys += [f"{one.name}.{key}" for key in _keys(kind)] if nested else [one.name]
+    return keys
+
+
+def _listed(text: str) -> list[str]:
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") and not Path(text).exists() else None
+    if inner is None:
+        return [text]
+    return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
+
+
+def _read(text: str) -> Any:
+    return OmegaConf.from_dotlist([f"value={text}"]).value

@@ -1,0 +1,70 @@
+"""Draw images of known defects to be labeled: evenly over the defects, by a seed. Pure numpy."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+# A random stream of its own, so that what is labeled moves no other draw; those of calibration and scenario are lower.
+_STREAM = 300
+
+
+def even_shares(defects: Collection[str], total: int) -> dict[str, int]:
+    """The number of images that are drawn of each defect; the first ones in alphabetical order may get one more.
+
+    >>> even_shares(["hole", "crack"], 5)
+    {'crack': 3, 'hole': 2}
+
+    Args:
+        defects: their names, each once, at least one.
+        total: number of images in all, >= 0.
+    """
+    each, more = divmod(total, len(defects))
+    return {name: each + (place < more) for place, name in enumerate(sorted(defects))}
+
+
+def draw_defects(counts: Mapping[str, int], total: int, seed: int) -> dict[str, IntArray]:
+    """Draw images of each defect; a larger total adds images to those of a smaller one.
+
+    The order in which a defect's images are drawn depends only on the seed, its name and its number of images.
+
+    Args:
+        counts: number of images of each defect, at least one defect; each must have its share (:func:`even_shares`).
+        total: number of images in all.
+        seed: determines the draw.
+
+    Returns:
+        For each defect, the positions of the drawn images among its images, ascending.
+    """
+    drawn: dict[str, IntArray] = {}
+    for name, share in even_shares(counts, total).items():
+        order = np.random.default_rng([seed, _STREAM, *name.encode()]).permutation(counts[name])
+        drawn[name] = np.sort(order[:share]).astype(np.int64)
+    return drawn
+
+
+def draw_problems(counts: Mapping[str, int], total: int, others: int) -> Iterator[str]:
+    """Yield a sentence for each reason why so many images cannot be drawn.
+
+    Args:
+        counts: number of images of each defect of which images are labeled.
+        total: number of images in all.
+        others: number of images of all other defects.
+    """
+    # Drawn in turn, defect number i of k exceeds its c images at draw c * k + i + 1.
+    most = min(counts[name] * len(counts) + place for place, name in enumerate(sorted(counts)))
+    most = min(most, sum(counts.values()) + others - 1)
+    way_out = f"use at most dataset.labeled_images={most}" if most > 0 else "use dataset.labeled_defects=[]"
+    short = {name: share for name, share in even_shares(counts, total).items() if share > counts[name]}
+    for name, share in short.items():
+        yield (
+            f"dataset.labeled_images={total} labels {share} images of the defect {name!r}, but it has "
+            f"{counts[name]}; {way_out}"
+        )
+    if not short and total == sum(counts.values()) + others:
+        yield (
+            f"dataset.labeled_images={total} labels all {total} images with a defect, so that the test part has no "
+            f"anomaly left; {way_out}"
+        )

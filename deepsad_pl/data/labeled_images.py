@@ -1,0 +1,77 @@
+"""Image folders with labels (``scenario=given``): ``<root>/train/{unlabeled,normal,anomaly}/**``.
+
+Every other folder of ``train/``, and images straight below it, are unlabeled. In ``test/`` a folder is the truth:
+normal or, if it is not named as normal, an anomaly; the truth of images straight below it is not known.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.folder_labels import DEFAULTS, FolderLabels, folder_labels, layout_problems, parts_of, unreadable
+from deepsad_pl.data.image_folder import class_folders, content_digest, once
+from deepsad_pl.data.image_listing import Listing, list_images
+
+
+def list_labeled(root: Path) -> Listing:
+    """List the images of each part: those straight below it, then those of each folder; ``test/`` may be missing.
+
+    Raises:
+        DeepSADError: if there is no ``train/``, or a folder cannot be read.
+    """
+    try:
+        if problems := list(layout_problems(root)):
+            raise DeepSADError(*problems)
+        folders = {part: sorted(class_folders(root, part).values()) for part in parts_of(root)}
+        return list_images(root, folders, loose=True)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) -> Iterator[str]:
+    """Yield a sentence for each problem with the labels of an image folder.
+
+    Args:
+        dataset: settings of the data set.
+        given: whether the labels are used as they are (``scenario=given``).
+    """
+    named = {key: dataset.get(key) for key in DEFAULTS}
+    if not given:
+        for key, names in named.items():
+            if names is not None:
+                yield (
+                    f"dataset.{key} is {names}, but it names folders with labels, which only scenario=given uses; "
+                    f"choose scenario=given, or leave it out and set scenario.{key}_class"
+                )
+        return
+    wrong = [key for key, names in named.items() if not isinstance(names, list | tuple | None)]
+    for key in wrong:
+        yield f"dataset.{key} is {named[key]!r}; it must be a list, such as dataset.{key}=[{named[key]}]"
+    # An empty root is reported by the check of the folders.
+    if not wrong and str(dataset["root"]).strip():
+        try:
+            labels_of(dataset)
+        except DeepSADError as error:
+            yield from error.problems
+
+
+def labels_of(dataset: Mapping[str, Any]) -> FolderLabels:
+    """:func:`folder_labels` of the settings of a data set."""
+    root, normal, anomaly = Path(dataset["root"]).expanduser(), dataset.get("normal"), dataset.get("anomaly")
+    return once(("labels", root, repr((normal, anomaly))), lambda: folder_labels(root, normal, anomaly))
+
+
+def labeled_identity(dataset: Mapping[str, Any], cache_dir: Path) -> dict[str, Any]:
+    """What distinguishes the images of a data set and their labels from others: their contents, and what folders mean.
+
+    Args:
+        dataset: settings of the data set.
+        cache_dir: where hashes of the images are cached.
+
+    Raises:
+        DeepSADError: if an image cannot be read, or the labels are not clear.
+    """
+    root, labels = Path(dataset["root"]).expanduser(), labels_of(dataset)
+    digest = once(("labeled digest", root, cache_dir), lambda: content_digest(root, cache_dir, list_labeled(root)))
+    return {"files": digest, "labels": {"normal": list(labels.normal), "anomaly": list(labels.anomaly)}}
