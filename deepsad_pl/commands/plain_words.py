@@ -42,14 +42,14 @@ def parse_words(
         key, equals, text = word.partition("=")
         if not equals or key not in keys:
             near = suggested(key, keys) or f"it has {', '.join(keys)}"
-            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is no key=value")
+            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is not key=value")
             continue
         try:
             value = text if key in verbatim else _listed(text) if key in lists else _read(text)
             OmegaConf.update(cfg, key, value)
         except (OmegaConfBaseException, YAMLError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
-            problems.append(f"{key} is {text!r} ({said}); python {command} --help says what it may be")
+            problems.append(f"{key} is {text!r} ({said}); python {command} --help shows what is allowed")
     for key in required:
         if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
             problems.append(f"{key} is not set; give {key}=...")

@@ -176,23 +176,23 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     ):
         if output.undone is not None:
             told_once = (
-                f"an earlier run was killed while it appended to {words.output}; what it had written is taken back, so "
-                "score its input again"
+                f"an earlier run was killed while it appended to {words.output}; the rows that it had written are "
+                "removed, so score its input again"
             )
             bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
         tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
         bar.update(task, total=tally.scored + tally.unscored)
     if told > _MOST_TOLD:
-        stderr.print(f"and {told - _MOST_TOLD:,} more, which the output has with an empty score", style="yellow")
+        stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
     for what, count in tally.unusual.items():
-        told_once = f"{count:,} rows have {what}, which no training row has"
+        told_once = f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
         stderr.print(told_once, style="yellow", markup=False, soft_wrap=True)
     parts = [f"{tally.scored:,} scored"]
     parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []
     if tally.anomalies is not None:
         level = "" if detector.threshold.alpha is None else f" at alpha {detector.threshold.alpha:g}"
-        parts.append(f"{tally.anomalies:,} anomalies{level}")
+        parts.append(f"{tally.anomalies:,} {'anomaly' if tally.anomalies == 1 else 'anomalies'}{level}")
     return f"{', '.join(parts)}: {words.output}"
 
 

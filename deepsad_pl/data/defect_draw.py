@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import counted
+
 IntArray = npt.NDArray[np.int64]
 
 # A random stream of its own, so that what is labeled moves no other draw; those of calibration and scenario are lower.
@@ -60,11 +62,11 @@ def draw_problems(counts: Mapping[str, int], total: int, others: int) -> Iterato
     short = {name: share for name, share in even_shares(counts, total).items() if share > counts[name]}
     for name, share in short.items():
         yield (
-            f"dataset.labeled_images={total} labels {share} images of the defect {name!r}, but it has "
+            f"dataset.labeled_images={total} labels {counted(share, 'image')} of the defect {name!r}, but it has "
             f"{counts[name]}; {way_out}"
         )
     if not short and total == sum(counts.values()) + others:
         yield (
-            f"dataset.labeled_images={total} labels all {total} images with a defect, so that the test part has no "
-            f"anomaly left; {way_out}"
+            f"dataset.labeled_images={total} labels all images with a defect, so that no anomaly is left in the test "
+            f"set; {way_out}"
         )

@@ -138,7 +138,7 @@ def layout_problems(root: Path) -> Iterator[str]:
         if (root / part).is_dir():
             continue
         if part in entries:
-            yield f"dataset.root: {root / part} is no folder; put images into a folder of that name, or remove it"
+            yield f"dataset.root: {root / part} is not a folder; put images into a folder of that name, or remove it"
         elif alike:
             yield f"dataset.root: {root} has a folder {alike[0]}, but it must be called {part}; rename it"
         elif part == "train":
@@ -201,7 +201,7 @@ def _meaning_problems(found: _Found, named: Mapping[str, Named], names: Mapping[
 def _training_problems(found: _Found, anomaly: Sequence[str]) -> Iterator[str]:
     train = found.root / "train"
     if not found.filled["train"] and not found.loose["train"]:
-        yield f"dataset.root: {train} holds no image; put them into train/{{unlabeled,normal,anomaly}}/"
+        yield f"dataset.root: {train} holds no image; put images into train/{{unlabeled,normal,anomaly}}/"
     elif not found.loose["train"] and found.filled["train"] <= {*anomaly}:
         yield (
             f"all images in {train} are labeled anomalies ({_listed(found.filled['train'])}); put unlabeled images "

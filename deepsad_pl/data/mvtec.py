@@ -229,7 +229,7 @@ def _defect_problems(found: Category, requested: Sequence[str], total: int) -> I
     unknown = [name for name in dict.fromkeys(names) if name not in there]
     for name in unknown:
         if name == GOOD:
-            yield "dataset.labeled_defects names good, which is no defect; leave it out"
+            yield "dataset.labeled_defects names good, which is not a defect; leave it out"
             continue
         way_out = suggested(name, there) or (
             f"choose from {', '.join(sorted(there))}" if there else "use dataset.labeled_defects=[]"

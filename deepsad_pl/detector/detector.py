@@ -347,8 +347,8 @@ class Detector:
     def _require_references(self) -> torch.Tensor:
         if self._references is None:
             raise DeepSADError(
-                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, and it is "
-                "made again from the run's checkpoints and data"
+                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, so that it "
+                "is made again from the run's checkpoints and data"
             )
         return torch.from_numpy(self._references).to(self._device)
 

@@ -89,7 +89,7 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
     for file in files:
         if not is_table(file):
             if not inputs.are_image_files:
-                kind = "a folder" if Path(file).is_dir() else "no table"
+                kind = "a folder" if Path(file).is_dir() else "not a table"
                 problems.append(
                     f"input: {file} is {kind}, but the detector scores {inputs.described()}; give "
                     f"{'a table (.csv, .parquet) or ' if inputs.are_rows else ''}X in a .npz file"

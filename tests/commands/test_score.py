@@ -199,7 +199,7 @@ def test_ragged_rows_leave_the_others_alone(
     named = "standard input" if way == "-" else word
     assert f"row 0 of {named} (id P000) cannot be scored: it has 3 cells under 7 column names: 'P000" in said
     assert f"row 49 of {named} (id P049) cannot be scored: it has 8 cells under 7 column names" in said
-    assert "(id P007) cannot be scored: column 'b' holds 'broken', no number" in said
+    assert "(id P007) cannot be scored: column 'b' holds 'broken', which is not a number" in said
     found = pd.read_csv(tmp_path / "out.csv")
     assert found["id"].fillna("").tolist() == [*(row[0] for row in cells[:-1]), ""]
     assert np.flatnonzero(found["score"].isna()).tolist() == sorted([*wrong, 7])
@@ -238,7 +238,9 @@ def test_an_append_that_was_killed_is_told_and_taken_back(
     out.write_text(f"{once}0,0.1,,\n1,0.")
     scored(run_dir, *words)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"killed while it appended to {out}; what it had written is taken back, so score its input again" in said
+    assert (
+        f"killed while it appended to {out}; the rows that it had written are removed, so score its input again" in said
+    )
     assert out.read_text() == once + once.partition("\n")[2]
 
 
@@ -297,7 +299,7 @@ def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
         "no setting inptu of score.py; did you mean input?",
         "append is 'maybe'",
         "batch_size is 'many'",
-        "alpha is no key=value",
+        "alpha is not key=value",
         "no setting threshold.alph of score.py; did you mean threshold.alpha?",
         "run is not set",
     ):

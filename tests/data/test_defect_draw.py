@@ -96,7 +96,7 @@ def test_what_cannot_be_drawn_is_told_with_the_largest_number_that_can(
         (
             8,
             0,
-            "dataset.labeled_images=8 labels all 8 images with a defect, so that the test part has no anomaly left; ",
+            "dataset.labeled_images=8 labels all images with a defect, so that no anomaly is left in the test set; ",
         ),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_test_folder_called_unlabeled_is_no_anomaly(tmp_path: Path) -> None:
         (("test/0.png",), "there is no folder"),
         (("Train/0.png",), "has a folder Train, but it must be called train; rename it"),
         (("train/0.png", "Test/0.png"), "has a folder Test, but it must be called test; rename it"),
-        (("train/0.png", "test"), "test is no folder"),
+        (("train/0.png", "test"), "test is not a folder"),
     ],
 )
 def test_a_wrong_layout_is_told(tmp_path: Path, names: Sequence[str], told: str) -> None:

@@ -168,7 +168,7 @@ def test_another_layout_is_told(root: Path) -> None:
 def test_wrong_defects_are_told_at_once(root: Path) -> None:
     assert problems_of(root, "bottle", "hol", "good", "dent", "hole", "hole") == [
         f"dataset.labeled_defects names 'hol', of which {root}/bottle/test has no image; did you mean hole?",
-        "dataset.labeled_defects names good, which is no defect; leave it out",
+        "dataset.labeled_defects names good, which is not a defect; leave it out",
         f"dataset.labeled_defects names 'dent', of which {root}/bottle/test has no image; choose from hole, scratch",
         "dataset.labeled_defects names hole more than once; name each defect once",
     ]

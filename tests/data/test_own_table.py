@@ -129,7 +129,7 @@ def test_numbers_where_training_had_numbers_are_needed_in_test_rows(tmp_path: Pa
     tested = parts(30, scrap=1, good=1, seed=1).astype({"sensor_0": object})
     tested.loc[3, "sensor_0"] = "broken"
     tested.to_csv(tmp_path / "test.csv", index=False)
-    with pytest.raises(DeepSADError, match=r"1 test rows have .*row 4, column sensor_0: 'broken'"):
+    with pytest.raises(DeepSADError, match=r"1 test row has .*row 4, column sensor_0: 'broken'"):
         load(parts(), tmp_path, truth="truth", test_path=str(tmp_path / "test.csv"))
 
 

@@ -214,7 +214,7 @@ def saved(**arrays: Any) -> bytes:
 
 
 WRONG: list[tuple[str, bytes, str]] = [
-    ("a.txt", b"a,b\n1,2\n", r"is none of the tables that can be read: .csv, .tsv, .csv.gz, .*; convert it"),
+    ("a.txt", b"a,b\n1,2\n", r"has none of the endings .csv, .tsv, .csv.gz, .*; convert it"),
     ("a.csv", b"", r"is empty; a table needs column names and rows"),
     ("a.csv.gz", b"", r"is empty; a table needs column names and rows"),
     ("a.csv", b"a,b,a\n1,2,3\n", r"has several columns named 'a'; give each column a name of its own"),
@@ -227,7 +227,7 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("a.csv", "a,b\n1,2\n".encode("utf-16"), r"is UTF-16 text; save it as UTF-8"),
     ("a.csv", b"PAR1\x15\x04", r"is a Parquet file, which is read if it is named .parquet"),
     ("a.csv", b"PK\x03\x04\x14\x00", r"is a zip archive or a spreadsheet; export it as CSV"),
-    ("a.csv", b"\x00\x01\x02\xff" * 100, r"is no text, or its first row never ends; export the table as CSV"),
+    ("a.csv", b"\x00\x01\x02\xff" * 100, r"is not text, or its first row never ends; export the table as CSV"),
     ("a.csv", b"a,b\n1,2\n1,2,3\n", r"has 3 cells under 2 column names in row 2 below these: '1,2,3'; correct the row"),
     ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999, mtime=0)[:-9], r"cannot be read \(EOFError"),
     ("a.parquet", b"a,b\n1,2\n", r"cannot be read \(ArrowInvalid: .*\); replace it by a sound file"),

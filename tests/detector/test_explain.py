@@ -117,5 +117,5 @@ def test_a_row_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
     detector = deepsad_pl.load(own_run(tmp_path, "deep_sad", "trainer.max_epochs=1"))
     table = parts(30, scrap=1, good=1).astype({"sensor_0": object})
     table.loc[3, "sensor_0"] = "oops"
-    with pytest.raises(DeepSADError, match="row 3: column 'sensor_0' holds 'oops', no number"):
+    with pytest.raises(DeepSADError, match="row 3: column 'sensor_0' holds 'oops', which is not a number"):
         detector.explain(table)

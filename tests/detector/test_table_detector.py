@@ -75,7 +75,7 @@ def test_unseen_values_are_reported_and_counted(tmp_path: Path) -> None:
     assert found["score"].isna().tolist() == [row == 3 for row in range(50)]
     assert "row 3 of" in told and "(id P00003) cannot be scored: column 'sensor_0' holds 'oops', which is not" in told
     assert "2 rows have an unknown category in column 'machine', which no training row has" in told
-    assert "1 rows have no value in column 'sensor_1', which no training row has" in told
+    assert "1 row has no value in column 'sensor_1', which no training row has" in told
     assert "49 scored, 1 could not be scored" in told
 
 

@@ -59,7 +59,7 @@ def test_the_subset_depends_on_its_own_stream_alone() -> None:
 
 @pytest.mark.parametrize(("label", "name"), [(0, "anomalous"), (1, "normal")])
 def test_a_subset_without_a_class_is_refused(label: int, name: str) -> None:
-    with pytest.raises(DeepSADError, match=f"of its 5 samples none is {name}; use selection=holdout or none"):
+    with pytest.raises(DeepSADError, match=f"but none of its 5 samples is {name}; use selection=holdout or none"):
         selection.test_subset(np.full(5, label), 0)
 
 

@@ -26,7 +26,7 @@ def test_a_wrong_table_is_reported_before_any_work(tmp_path: Path) -> None:
     write_adbench(tmp_path / "data", "cardio", rows=200)
     done = run_script("sweep.py", *STUDY, "study.axes.table=[cardio,vowel]", *QUICK, cwd=tmp_path)
     assert done.returncode != 0
-    assert "dataset.table is 'vowel', which is no table of ADBench; did you mean vowels?" in done.stderr
+    assert "dataset.table is 'vowel', which is not a table of ADBench; did you mean vowels?" in done.stderr
     assert not (tmp_path / "runs" / "adbench-cardio").exists()
 
 
