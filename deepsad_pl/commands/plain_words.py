@@ -1,4 +1,4 @@
-"""Words of a command without Hydra: ``key=value`` into a dataclass, with every problem told at once."""
+"""Parse the words of a command without Hydra: ``key=value`` into a dataclass, with all problems reported at once."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields, is_dataclass
@@ -29,7 +29,7 @@ def parse_words(
         words: each ``key=value``; a key of a nested dataclass has a dot.
         schema: dataclass whose required fields are ``MISSING``.
         command: name of the command, for messages.
-        verbatim: keys whose values are taken as they are spelled: a path may look like a number or a list of YAML.
+        verbatim: keys whose values are used as spelled, since a path may look like a number or a list in YAML.
         required: keys without a default.
 
     Raises:
