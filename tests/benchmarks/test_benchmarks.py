@@ -177,7 +177,7 @@ def test_a_row_without_values_has_no_median() -> None:
 
 
 @pytest.mark.slow
-def test_the_story_is_told_from_the_table_to_the_decisions(tmp_path: Path) -> None:
+def test_the_story_benchmark_reports_all_steps_from_table_to_decisions(tmp_path: Path) -> None:
     content = json.loads(
         story.main(["--quick", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]).read_text()
     )
@@ -188,7 +188,7 @@ def test_the_story_is_told_from_the_table_to_the_decisions(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_score_py_is_measured_beside_a_loop_over_the_same_network(tmp_path: Path) -> None:
+def test_score_py_is_compared_with_a_loop_over_the_same_network(tmp_path: Path) -> None:
     content = json.loads(score_files.main(["--quick", "--threads", "1", "--out", str(tmp_path)]).read_text())
     cases = {(row["what"].split(",")[0], row["case"]): row for row in content["rows"]}
     ways = [("table", f"score.py, .{kind}") for kind in ("csv", "parquet", "npz")] + [("images", "score.py, .png")]

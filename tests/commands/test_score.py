@@ -1,4 +1,4 @@
-"""score.py: formats in and out, rows that cannot be scored, wrong words, nothing half-written."""
+"""score.py: formats in and out, rows that cannot be scored, wrong words, no incomplete output."""
 
 import gzip
 import hashlib
@@ -79,7 +79,7 @@ def test_raw_rows_of_the_file_get_the_scores_of_the_run(run_dir: Path, raw: Path
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_thyroid_scores_as_well_raw_as_in_its_run(real_data: Path, tmp_path: Path) -> None:
+def test_raw_thyroid_rows_get_the_scores_of_the_run(real_data: Path, tmp_path: Path) -> None:
     x, y = load_odds("thyroid", real_data)
     words = ("dataset=thyroid", f"data_dir={real_data}", "scenario.gamma_l=0.01", "trainer.max_epochs=20")
     outcome = alone(tmp_path / "runs", *words, "logger=none")
@@ -117,7 +117,7 @@ def test_every_format_is_written(run_dir: Path, raw: Path, expected: np.ndarray,
     assert table["anomaly"].isna().all()
 
 
-def test_an_array_in_several_blocks_has_the_scores_of_one(
+def test_an_array_in_several_blocks_gets_the_scores_of_a_single_block(
     run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deepsad_pl.detector.read_input._NUMBERS", 6 * 30)
@@ -146,7 +146,7 @@ def test_a_list_a_glob_and_small_chunks_are_one_output(
         assert found["score"].to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_rows_that_cannot_be_scored_leave_the_others_alone(
+def test_rows_that_cannot_be_scored_do_not_affect_others(
     run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = pd.DataFrame(rows, columns=COLUMNS).astype(object)
@@ -168,7 +168,7 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
 
 
 @pytest.mark.parametrize("way", ["new.csv", "new.tsv.gz", "-"])
-def test_ragged_rows_leave_the_others_alone(
+def test_ragged_rows_do_not_affect_others(
     run_dir: Path,
     rows: np.ndarray,
     expected: np.ndarray,
@@ -186,7 +186,7 @@ def test_ragged_rows_leave_the_others_alone(
         cells[row] = [*cells[row], "surplus"] if row % 2 else cells[row][:3]
     cells[7][2], cells[199] = "broken", []
     lines = [separator.join(row) for row in [["id", *COLUMNS], *cells]]
-    # A last row that is none: no cell, but a separator too few.
+    # The last line is not a row: it has no cell.
     content = "\n".join([*lines[:-1], separator])
     if way == "-":
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
@@ -207,7 +207,7 @@ def test_ragged_rows_leave_the_others_alone(
     assert found["score"].to_numpy()[kept] == pytest.approx(expected[kept], rel=1e-5)
 
 
-def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path) -> None:
+def test_appending_keeps_existing_rows(run_dir: Path, raw: Path, tmp_path: Path) -> None:
     for name in ("daily.csv", "daily.jsonl"):
         out = tmp_path / name
         words = (f"input={raw}", f"output={out}", "append=true")
@@ -225,14 +225,14 @@ def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path
     )
 
 
-def test_an_append_that_was_killed_is_told_and_taken_back(
+def test_a_killed_append_is_reported_and_undone(
     run_dir: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "daily.csv"
     words = (f"input={raw}", f"output={out}", "append=true")
     scored(run_dir, *words)
     once = out.read_text()
-    # What a kill leaves in the moment in which rows are appended, as test_write_output shows.
+    # The state after a kill while rows are appended, as test_write_output shows.
     note = {"size": len(once), "tail": hashlib.sha256(once[-4096:].encode()).hexdigest(), "most": len(once) + 99}
     (tmp_path / ".daily.csv.appending").write_text(json.dumps(note))
     out.write_text(f"{once}0,0.1,,\n1,0.")
@@ -245,7 +245,7 @@ def test_an_append_that_was_killed_is_told_and_taken_back(
 
 
 @pytest.mark.parametrize("append", ["false", "true"])
-def test_an_input_that_breaks_off_leaves_the_output_as_it_was(
+def test_an_input_that_breaks_off_leaves_the_output_unchanged(
     run_dir: Path, raw: Path, tmp_path: Path, append: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deepsad_pl.detector.read_input._NUMBERS", 6 * 50)
@@ -291,7 +291,7 @@ def test_wrong_columns_are_an_error_before_any_row(run_dir: Path, raw: Path, tmp
     assert "scores rows of 6 numbers" in refused(run_dir, f"input={tmp_path}", out)
 
 
-def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
+def test_all_wrong_words_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError) as caught:
         parsed(["inptu=a.csv", "append=maybe", "batch_size=many", "alpha", "threshold.alph=1"])
     told = str(caught.value)
@@ -312,7 +312,7 @@ def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
     assert "out.txt has an unknown format; let its name end in one of .csv, .jsonl, .parquet" in told
 
 
-def test_paths_are_taken_as_they_are_spelled() -> None:
+def test_paths_are_used_as_spelled() -> None:
     words = parsed(["run=1_0", "input=[007.csv, 'a b.csv']", "output=0x1f.csv", "id=null"])
     assert (words.run, words.input, words.output, words.id) == ("1_0", ["007.csv", "a b.csv"], "0x1f.csv", "null")
 
@@ -369,7 +369,7 @@ def test_a_folder_of_images_is_scored(tmp_path: Path, capsys: pytest.CaptureFixt
     assert str(root / "train" / "zebra" / "000.png") in pd.read_csv(out)["path"].tolist()
 
 
-def test_standard_input_and_the_command_itself(run_dir: Path, raw: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_command_reads_standard_input(run_dir: Path, raw: Path, tmp_path: Path, cli: Cli) -> None:
     import sys
 
     code = (

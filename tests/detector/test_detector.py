@@ -79,7 +79,7 @@ def test_input_that_cannot_be_scored_is_refused(trained: Path, x: object, told: 
         deepsad_pl.load(trained).score(x)  # type: ignore[arg-type]
 
 
-def test_pixels_are_whole_numbers(tmp_path: Path) -> None:
+def test_pixels_must_be_whole_numbers(tmp_path: Path) -> None:
     detector = deepsad_pl.load(alone(tmp_path, "method=iforest_raw", "logger=none").run_dir)
     with pytest.raises(DeepSADError, match="pixels must be whole numbers from 0 to 16"):
         detector.score(np.zeros((2, 8, 8)))

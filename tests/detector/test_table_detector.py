@@ -82,7 +82,7 @@ def test_unseen_values_are_reported_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("truth", [False, True])
 def test_training_rows_keep_the_names_of_their_table(truth: bool, tmp_path: Path) -> None:
     table = parts()
-    # In no order, and with zeros that a number would lose.
+    # Unordered, and with leading zeros that a number would lose.
     table["part"] = [f"{7 * i % 400:04}" for i in range(400)]
     words = ["dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part"]
     words += ["dataset.truth=truth"] if truth else ["dataset.drop=[truth]"]
