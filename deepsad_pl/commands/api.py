@@ -196,7 +196,7 @@ def _overrides(composer: Composer, words: Sequence[str], settings: Mapping[str, 
             told = " or ".join(f'"{one}={_text(value)}"' for one in same)
             problems.append(f"{name} is ambiguous: {', '.join(same)}; pass overrides=[{told}]")
         elif not (first or same):
-            near = suggested(name, [*names, *GROUPS]) or "python train.py --help lists them"
+            near = suggested(name, [*names, *GROUPS]) or "python train.py --help lists all settings"
             problems.append(f"there is no setting {name} with these choices; {near}")
         else:
             found.append(f"{(first or same)[0]}={_text(value)}")

@@ -1,6 +1,6 @@
-"""The command ``score.py``: new data into a finished run's detector, a file of scores out.
+"""The command ``score.py``: score new data with the detector of a finished run.
 
-Heavy libraries are imported only once the words are right, so that ``--help`` and errors appear quickly.
+Heavy libraries are imported only if the words are correct, so that ``--help`` and errors appear quickly.
 """
 
 import sys
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepsad_pl.detector.reasons import Explain
 
 TRAIN = "train"
-# Samples that cannot be scored of which standard error tells; the output has all of them.
+# How many samples that cannot be scored are named on standard error; the output has all of them.
 _MOST_TOLD = 20
 
 HELP = """Score new data with the detector of a finished run.
@@ -55,7 +55,7 @@ threshold.alpha
 
 @dataclass
 class ThresholdWords:
-    """What can be changed about a threshold after the training."""
+    """The settings of a threshold that can be changed after the training."""
 
     alpha: float | None = None
 
@@ -124,11 +124,11 @@ def parsed(words: Sequence[str]) -> ScoreWords:
 
 
 def score_new(words: ScoreWords, stderr: Console) -> str:
-    """Score what the words say; returns the summary.
+    """Score new data as the words say, and return the summary.
 
     Args:
-        words: of the command line.
-        stderr: takes the progress and the samples that cannot be scored.
+        words: the words of the command line.
+        stderr: console for the progress and the samples that cannot be scored.
 
     Raises:
         DeepSADError: with every problem found before any row; or later, if the input cannot be read to its end.
@@ -184,8 +184,8 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     ):
         if output.undone is not None:
             told_once = (
-                f"an earlier run was killed while it appended to {words.output}; what it had written is taken back, so "
-                "score its input again"
+                f"an earlier run was killed while it appended to {words.output}; the rows that it had written are "
+                "removed, so score its input again"
             )
             bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
@@ -194,15 +194,15 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         )
         bar.update(task, total=tally.scored + tally.unscored)
     if told > _MOST_TOLD:
-        stderr.print(f"and {told - _MOST_TOLD:,} more, which the output has with an empty score", style="yellow")
+        stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
     for what, count in tally.unusual.items():
-        told_once = f"{count:,} rows have {what}, which no training row has"
+        told_once = f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
         stderr.print(told_once, style="yellow", markup=False, soft_wrap=True)
     parts = [f"{tally.scored:,} scored"]
     parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []
     if tally.anomalies is not None:
         level = "" if detector.threshold.alpha is None else f" at alpha {detector.threshold.alpha:g}"
-        parts.append(f"{tally.anomalies:,} anomalies{level}")
+        parts.append(f"{tally.anomalies:,} {'anomaly' if tally.anomalies == 1 else 'anomalies'}{level}")
     return f"{', '.join(parts)}: {words.output}"
 
 
@@ -242,7 +242,7 @@ def _detector(words: ScoreWords) -> "Detector":
 
 
 def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "Iterator[Chunk]", int]:
-    """The training samples: what the output calls them, themselves, their number."""
+    """The training samples: the name of the output's first column, the chunks, and the number of samples."""
     plan = planned(run, words.data_dir)
     from deepsad_pl.data import image_folder
     from deepsad_pl.data.labeled_images import list_labeled
@@ -254,7 +254,7 @@ def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "
     from deepsad_pl.settings.about import of_dataset
 
     data = build(plan, load_data(plan)).data
-    # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
+    # Not the loaded source: if calibration samples are kept out, the rows are scaled without them.
     source, rows = data.source, data.training_set.index
     called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
     folder = source.folder

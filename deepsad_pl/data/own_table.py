@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import Share
 from deepsad_pl.common.suggestions import suggested
@@ -127,8 +128,8 @@ def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDAr
     if found.unreadable:
         shown = "; ".join(f"row {row + 1}, column {name}: {text!r}" for row, name, text in found.unreadable[:_SHOWN])
         raise DeepSADError(
-            f"{len(found.unreadable)} {what} rows have cells that are not numbers where a number is needed ({shown}); "
-            "correct or remove these rows, or drop the column with dataset.drop"
+            f"{counted(len(found.unreadable), f'{what} row has', f'{what} rows have')} text in a column of numbers "
+            f"({shown}); correct or remove these rows, or drop the column with dataset.drop"
         )
     return found.x
 

@@ -14,6 +14,7 @@ import torch
 from deepsad_pl.common.arrays import read_arrays
 from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import Threshold, p_values
 from deepsad_pl.data.batch_loader import batch_sizes
@@ -38,15 +39,15 @@ Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
 
 
 class Detector:
-    """A trained detector. It is always in evaluation mode: the score of a sample does not depend on those beside it.
+    """A trained detector, always in evaluation mode: a sample's score does not depend on the samples beside it.
 
     Raw input ``x`` is an array of rows (n, D) or pixels (n, C, H, W), a data frame, or the path of a table, an image
     or a folder of images, or a list of paths.
 
     Args:
-        facts: what its folder says.
+        facts: contents of ``detector.json``.
         module: the trained module; for a hybrid method the autoencoder; None for a shallow method on raw input.
-        model: the model of a shallow method.
+        model: the model of a shallow method; None for a deep one.
         calibration: scores and semi-labels of calibration samples, shape (n,) each; None: there is no threshold.
         references: training samples with which explanations compare, as a network sees them, shape (R, ...); None:
             scores cannot be explained.
@@ -82,7 +83,7 @@ class Detector:
         """Load a detector from its folder.
 
         Raises:
-            DeepSADError: if it is missing, damaged or of another release.
+            DeepSADError: if the folder is incomplete, damaged or of another release.
         """
         facts, module, model, calibration, references = read_facts(folder), None, None, None, None
         if facts.target is not None:
@@ -111,11 +112,11 @@ class Detector:
 
     @property
     def has_threshold(self) -> bool:
-        """Whether there are calibration scores, and so p-values and anomalies."""
+        """Whether there are calibration scores, which p-values and predictions need."""
         return self._calibration is not None
 
     def to(self, device: str | torch.device) -> Self:
-        """Move it to a device; a shallow method's model stays on the CPU.
+        """Move the detector to a device; the model of a shallow method stays on the CPU.
 
         Raises:
             DeepSADError: if there is no such device here.
@@ -136,7 +137,7 @@ class Detector:
             x: raw input.
 
         Raises:
-            DeepSADError: if x has another shape or other columns, or a sample cannot be scored; names the first ones.
+            DeepSADError: if the shape or the columns of x are wrong, or samples cannot be scored; names the first ten.
         """
         scores, problems = [np.empty(0)], []
         for names, prepared in self._prepared(x):
@@ -231,7 +232,7 @@ class Detector:
         return np.concatenate([np.empty((0, *shape)), *parts])
 
     def with_alpha(self, alpha: float | None) -> Self:
-        """The same detector with another false-alarm rate; None leaves it as it was trained.
+        """Set the false-alarm rate and return the detector; None keeps the present rate.
 
         Raises:
             DeepSADError: if the run has no threshold or one without alpha, or its calibration samples are too few.
@@ -249,7 +250,7 @@ class Detector:
         return self
 
     def scored(self, prepared: Prepared) -> Floats:
-        """The scores of prepared samples, shape (n,); NaN where one has a problem, or now gets one."""
+        """The scores of prepared samples, shape (n,); NaN if a sample has a problem or its score is not finite."""
         score = np.full(len(prepared.x), np.nan)
         right = np.ones(len(score), bool)
         right[list(prepared.problems)] = False
@@ -351,8 +352,8 @@ class Detector:
         """
         if self._references is None:
             raise DeepSADError(
-                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, and it is "
-                "made again from the run's checkpoints and data"
+                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, so that it "
+                "is made again from the run's checkpoints and data"
             )
         return torch.from_numpy(self._references).to(self._device)
 
@@ -363,7 +364,7 @@ def _sentences(names: Sequence[Any], prepared: Prepared) -> list[str]:
 
 def _require_none(problems: Sequence[str]) -> None:
     if problems:
-        more = [f"and {len(problems) - 10} more samples cannot be scored"] if problems[10:] else []
+        more = [f"and {counted(len(problems) - 10, 'more sample')} cannot be scored"] if problems[10:] else []
         raise DeepSADError(*problems[:10], *more)
 
 
@@ -373,10 +374,10 @@ def _module(path: Path, target: str) -> TrainedMethod:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except DeepSADError:
         raise
-    except Exception as error:  # of a class from outside, nearly anything
+    except Exception as error:  # a class from outside can raise nearly anything
         said = str(error).partition("\n")[0]
         raise DeepSADError(
-            f"{target} cannot be made from {path} ({type(error).__name__}: {said}); a class of your own must call "
+            f"{target} cannot be created from {path} ({type(error).__name__}: {said}); a class of your own must call "
             "self.save_hyperparameters() in its constructor"
         ) from error
     assert isinstance(module, TrainedMethod)

@@ -1,4 +1,4 @@
-"""Score chunks of samples with a detector and write the outcome of each."""
+"""Score chunks of samples with a detector and write the results."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,12 +16,12 @@ from deepsad_pl.detector.write_output import Output
 
 @dataclass
 class Tally:
-    """How many samples there were of each kind.
+    """Counts of samples.
 
     Attributes:
-        scored: that have a score.
-        unscored: that cannot be scored.
-        anomalies: above the threshold; None without one.
+        scored: samples with a score.
+        unscored: samples that cannot be scored.
+        anomalies: samples above the threshold; None without a threshold.
         unusual: see :class:`~deepsad_pl.detector.inputs.Prepared`.
     """
 
@@ -40,15 +40,15 @@ def score_chunks(
     advance: Callable[[int], None],
     explain: Explain | None = None,
 ) -> Tally:
-    """Score all chunks.
+    """Score all chunks and write their scores.
 
     Args:
         detector: the detector.
         chunks: the samples.
-        output: takes the scores; the other columns are blank without a threshold or a score.
-        tell: is given a sentence for each sample that cannot be scored.
-        advance: is given the number of samples of each chunk once it is written.
-        explain: gives the further columns of the output for the samples that have a score; None: there are none.
+        output: file of the scores; p-value and anomaly are blank without a threshold or a score.
+        tell: called with a sentence for each sample that cannot be scored.
+        advance: called with the number of samples of each chunk after it is written.
+        explain: returns the further columns of the output for the samples that have a score; None: there are none.
     """
     tally = Tally(anomalies=0 if detector.has_threshold else None)
     for chunk in chunks:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deepsad_pl import __version__
 from deepsad_pl.common.calibration_scores import CALIBRATION, write_calibration
+from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
@@ -213,7 +214,8 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         log.debug("%s", command)
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
         if held_out := parts.data.held_out_count:
-            log.info("%d samples are kept out of training to calibrate the threshold", held_out)
+            kept = counted(held_out, "sample is kept", "samples are kept")
+            log.info("%s out of the training to calibrate the threshold", kept)
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(
@@ -416,16 +418,18 @@ def _versions() -> Mapping[str, str]:
 def _describe(plan: Plan, counts: Counts) -> str:
     """Describe the training set in words, without its empty parts."""
     if is_given(plan.scenario):
-        named = {"unlabeled": counts.unlabeled, "known normal": counts.labeled_normals}
-        named["known anomalies"] = counts.labeled_anomalies
-        return f"{counts.total} training samples: {', '.join(f'{n} {name}' for name, n in named.items() if n)}"
+        named = [f"{counts.unlabeled} unlabeled"] if counts.unlabeled else []
+        named += [f"{counts.labeled_normals} known normal"] if counts.labeled_normals else []
+        known = counted(counts.labeled_anomalies, "known anomaly", "known anomalies")
+        named += [known] if counts.labeled_anomalies else []
+        return f"{counted(counts.total, 'training sample')}: {', '.join(named)}"
     normal, known = (
-        ", ".join(plan.classes[i] for i in indices)
+        classes_named([plan.classes[i] for i in indices])
         for indices in (plan.scenario.normal_classes, plan.scenario.known_classes)
     )
     parts = [f"{counts.unlabeled} unlabeled" + (f" ({counts.pollution} of them pollution)" if counts.pollution else "")]
     if counts.labeled_normals:
-        parts.append(f"{counts.labeled_normals} labeled normals")
+        parts.append(counted(counts.labeled_normals, "labeled normal"))
     if counts.labeled_anomalies:
-        parts.append(f"{counts.labeled_anomalies} labeled anomalies of class {known}")
-    return f"normal class {normal}: {', '.join(parts)}"
+        parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')} of {known}")
+    return f"normal {normal}: {', '.join(parts)}"
