@@ -12,7 +12,7 @@ PACKAGE = ROOT / "deepsad_pl"
 # From what everybody may use to what a person types; a room imports only rooms that stand before it.
 ROOMS = (
     *("common", "networks", "data", "methods", "shallow", "training", "tracking", "settings"),
-    *("detector", "experiment", "compose", "stacked", "sweep", "report", "study", "commands"),
+    *("detector", "experiment", "compose", "estimators", "stacked", "sweep", "report", "study", "commands"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

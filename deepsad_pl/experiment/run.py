@@ -295,7 +295,7 @@ def score_and_record(
 
     record = {
         **metrics,
-        **_what_was_done(plan),
+        **what_was_done(plan),
         "counts": _counts(data, plan.threshold),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": {name: done.spread for name, done in trained.items()},
@@ -370,7 +370,7 @@ def _counts(data: AnomalyDataModule, threshold: Threshold) -> dict[str, int]:
     return found
 
 
-def _what_was_done(plan: Plan) -> dict[str, Any]:
+def what_was_done(plan: Plan) -> dict[str, Any]:
     """The part of the record that follows from the plan, and the versions of the packages."""
     return {
         "dataset": plan.dataset["name"],
