@@ -116,7 +116,7 @@ def fit_detector(settings: Mapping[str, Any], source: Source) -> Detector:
         raise DeepSADError(
             f"trainer.devices is {plan.trainer['devices']}, but an estimator trains in one process; use 1"
         )
-    with TemporaryDirectory(prefix="deepsad_pl-") as scratch, silent(), _threads(plan):
+    with TemporaryDirectory(prefix="deepsad_pl-") as scratch, silent(), _settings_of_torch_kept(plan):
         plan = replace(plan, run_dir=Path(scratch), cache_dir=None)
         parts = build(plan, source)
         for before, phase in zip([None, *parts.phases], parts.phases, strict=False):
@@ -152,13 +152,15 @@ def _digest(parts: Parts) -> str:
 
 
 @contextmanager
-def _threads(plan: Plan) -> Iterator[None]:
-    """Use the plan's number of CPU threads in the block, if it names one."""
+def _settings_of_torch_kept(plan: Plan) -> Iterator[None]:
+    """Use the plan's number of CPU threads in the block, if it names one, and leave torch as it was."""
     before, wanted = torch.get_num_threads(), plan.trainer["threads"]
     if wanted is not None:
         torch.set_num_threads(wanted)
     try:
-        yield
+        # The initial weights of a detector that is read are drawn from the global generator.
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         if wanted is not None:
             torch.set_num_threads(before)
