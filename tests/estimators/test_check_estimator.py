@@ -67,7 +67,8 @@ def test_the_class_passes_but_for_checks_with_other_labels(name: str) -> None:
     expected = LABELS_NEEDED if made._needs_labels() else OTHER_LABELS
     results = check_estimator(made, on_skip=None, expected_failed_checks=expected)
     failed = [result for result in results if result["status"] == "xfail"]
-    assert {result["check_name"] for result in failed} == {*expected}
+    # A check that another release of scikit-learn lacks cannot fail.
+    assert {result["check_name"] for result in failed} == {*expected} & {result["check_name"] for result in results}
     for result in failed:
         error = result["exception"]
         told = f"{error} {error.__cause__} {error.__context__}"
