@@ -3,20 +3,20 @@
 import itertools
 
 import deepsad_pl
-from deepsad_pl.estimators.estimator import Estimator
+from deepsad_pl.estimators.estimator import CHOICES, Estimator
 
 _PUBLIC = (getattr(deepsad_pl, name) for name in deepsad_pl.__all__)
 ESTIMATORS: dict[str, type[Estimator]] = {
     found.__name__: found for found in _PUBLIC if isinstance(found, type) and issubclass(found, Estimator)
 }
 # The parameters that choose between methods.
-_CHOOSING = {"features": ("raw", "hybrid"), "variant": ("m2", "m1m2")}
+_CHOOSING = ("features", "variant")
 
 
 def made(kind: type[Estimator]) -> list[Estimator]:
     """The estimator with each value of a parameter that chooses between methods."""
     names = [name for name in _CHOOSING if name in kind().get_params()]
-    combinations = itertools.product(*(_CHOOSING[name] for name in names))
+    combinations = itertools.product(*(CHOICES[name] for name in names))
     return [kind(**dict(zip(names, values, strict=True))) for values in combinations]
 
 

@@ -1,6 +1,6 @@
 """What all estimators share: parameters and samples become a detector, its scores have scikit-learn's signs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,6 +31,13 @@ _TRANSLATED = {
     *(name for names in _SCHEDULES.values() for name in names),
 }
 _ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+# The parameters that choose between a few things.
+CHOICES = {
+    "threshold": ("quantile", "conformal", "labeled"),
+    "device": tuple(_ACCELERATORS),
+    "features": ("raw", "hybrid"),
+    "variant": ("m2", "m1m2"),
+}
 
 
 class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -66,7 +73,11 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         x = self._checked(X, fitting=True)
         semi_y = self._semi_labels(x, y, convention)
         try:
-            self.detector_ = self._trained(x, semi_y)
+            # Imported here, since it loads Lightning and Hydra, which the parameters need not.
+            from deepsad_pl.estimators import fit_detector as fitting
+
+            with fitting.one_at_a_time:
+                self.detector_ = self._trained(x, semi_y)
         except DeepSADError as error:
             raise ValueError(str(error)) from error
         self.threshold_ = self.detector_.threshold_value()
@@ -110,7 +121,8 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _needs_labels(self) -> bool:
-        return about.of_method(about.own("method")[self._method()]).labels == "needed"
+        # fit says that there is no such method.
+        return about.of_method(about.own("method").get(self._method(), {})).labels == "needed"
 
     def _checked(self, X: Any, *, fitting: bool) -> Samples:  # noqa: N803
         """X as a data frame or an array, and its width and names compared with those of ``fit``."""
@@ -120,7 +132,7 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             frame: pd.DataFrame = validate_data(self, X, reset=fitting, skip_check_array=True)
             if len(frame) < (least := 1 + fitting) or not len(frame.columns):
                 raise ValueError(
-                    f"X has {len(frame)} sample(s) and {len(frame.columns)} feature(s); {least} and 1 needed"
+                    f"X has {len(frame)} sample(s) and {len(frame.columns)} feature(s); pass at least {least} and 1"
                 )
             return frame
         array: npt.NDArray[Any] = validate_data(
@@ -160,12 +172,11 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return semi_y
 
     def _trained(self, x: Samples, semi_y: npt.NDArray[np.int64]) -> "Detector":
-        # Imported here, since they load Lightning and Hydra, which the parameters need not.
         from deepsad_pl.data.in_memory import in_memory
         from deepsad_pl.estimators import fit_detector as fitting
 
         parameters = self.get_params(deep=False)
-        overrides = list(parameters["overrides"])
+        overrides = list(parameters["overrides"] or ())
         fitting.require_open(overrides)
         are_rows = x.ndim == 2
         words = fitting.rows_words() if are_rows else fitting.image_words(x.shape[1:])
@@ -183,19 +194,25 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def _words(self, parameters: dict[str, Any], are_rows: bool) -> list[str]:
         """The parameters as overrides of the command line; None is the choice of the command."""
         given = {name: value for name, value in parameters.items() if value is not None}
-        if (device := given["device"]) not in _ACCELERATORS:
-            raise DeepSADError(f"device is {device!r}; choose one of {', '.join(_ACCELERATORS)}")
-        if (threshold := given.get("threshold")) not in ("quantile", "conformal", "labeled"):
-            raise DeepSADError(f"threshold is {threshold!r}; choose one of quantile, conformal, labeled")
-        words = [f"method={self._method()}", f"threshold={threshold}", f"seed={_seed(parameters['random_state'])}"]
-        words.append(f"trainer.accelerator={_ACCELERATORS[device]}")
+        problems = [
+            f"{name} is {parameters[name]!r}; choose one of {', '.join(choices)}"
+            for name, choices in CHOICES.items()
+            if name in parameters and parameters[name] not in choices
+        ]
+        if not isinstance(network := given.get("network", {}), Mapping):
+            problems.append(f"network is {network!r}; give its settings by name, such as {{'units': [64, 32]}}")
+        if problems:
+            raise DeepSADError(*problems)
+        words = [f"method={self._method()}", f"threshold={given['threshold']}"]
+        words.append(f"seed={_seed(parameters['random_state'])}")
+        words.append(f"trainer.accelerator={_ACCELERATORS[given['device']]}")
         if "pretrain" in parameters:
             words.append(f"pretrain={override_text(parameters['pretrain'] or 'none')}")
-        if threshold != "labeled":
+        if given["threshold"] != "labeled" and "alpha" in given:
             words.append(f"threshold.alpha={override_text(given['alpha'])}")
         if are_rows and "scaling" in given:
             words.append(f"dataset.scaling={override_text(given['scaling'])}")
-        for name, value in given.get("network", {}).items():
+        for name, value in network.items():
             words.append(f"dataset.network.{name}={override_text(value)}")
         for name, value in given.items():
             if name not in _TRANSLATED:

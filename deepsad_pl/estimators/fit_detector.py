@@ -7,6 +7,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import RLock
 from typing import Any
 
 import numpy.typing as npt
@@ -34,6 +35,10 @@ _NOWHERE = "in_memory"
 # What overrides may set; the rest is the estimator's own, or of no effect without a run folder.
 _OPEN = ("method", "pretrain", "recipe", "trainer", "threshold", "network", "dataset.network")
 _OPEN_ALONE = ("recipe", "network", "dataset.scaling", "dataset.id", "dataset.drop")
+
+# Held while a detector is composed and trained: threads share torch's global generator, from which initial weights are
+# drawn, and Hydra's state.
+one_at_a_time = RLock()
 
 
 @cache
@@ -99,7 +104,7 @@ def settings_of(words: Sequence[str], columns: int | None) -> dict[str, Any]:
 
 
 def fit_detector(settings: Mapping[str, Any], source: Source) -> Detector:
-    """Train on all samples of a source.
+    """Train on all samples of a source; the caller must hold ``one_at_a_time``.
 
     Args:
         settings: see :func:`settings_of`.

@@ -5,6 +5,7 @@ import doctest
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,7 @@ def test_other_images_are_refused(x: np.ndarray, told: str) -> None:
         ({"eta": -1.0, "alpha": 2.0, "lr": (1e-3, 1e-4, 1e-5)}, "3 problems:"),
         ({"threshold": "none"}, "threshold is 'none'; choose one of quantile, conformal, labeled"),
         ({"device": "tpu"}, "device is 'tpu'; choose one of auto, cpu, cuda"),
+        ({"device": None, "threshold": None, "network": 3}, "3 problems:"),
         ({"pretrain": "vae"}, "pretrain is vae, which method=deep_sad cannot start from"),
         ({"network": {"unitz": [3]}}, "unitz"),
         ({"overrides": ["output_dir=here", "method=kde_raw"]}, "2 problems:"),
@@ -275,6 +277,25 @@ def test_what_is_wrong_is_told(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError) as caught:
         DeepSAD(**settings).fit(*rows())
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(OCSVM, "features"), (SSDGM, "variant")])
+def test_a_method_that_does_not_exist_is_told(kind: type[Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 'other'; choose one of"):
+        clone(kind(**{name: "other"})).fit(*rows())
+
+
+def test_the_threshold_of_labeled_samples() -> None:
+    x, y = rows()
+    estimator = IsolationForest(threshold="labeled").fit(x, y)
+    assert len(estimator.detector_._calibration[0]) == 2
+    assert -estimator.score_samples(x[50:55]).max() < estimator.threshold_ < -estimator.score_samples(x[:5]).min()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told() -> None:
+    with pytest.raises(ValueError, match=r"trainer.accelerator is gpu with 1 device\(s\), but torch sees 0 GPU\(s\)"):
+        DeepSAD(device="cuda").fit(*rows())
 
 
 def test_a_number_is_a_schedule_of_one_phase() -> None:
@@ -302,6 +323,17 @@ def test_nothing_is_printed_written_or_changed(
     assert capfd.readouterr() == ("", "")
     assert not [*tmp_path.iterdir()]
     assert torch.equal(torch.random.get_rng_state(), state) and torch.get_num_threads() == threads
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    x, y = rows()
+
+    def scores(seed: int) -> np.ndarray:
+        return DeepSAD(random_state=seed, **QUICK).fit(x, y).score_samples(x)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(scores, range(8))]
+    assert all(np.array_equal(one, scores(seed)) for seed, one in enumerate(found))
 
 
 def test_estimators_load_neither_torch_nor_hydra_before_fit_and_modules_no_scikit_learn() -> None:
