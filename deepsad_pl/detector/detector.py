@@ -226,7 +226,7 @@ class Detector:
     def _score(self, x: npt.NDArray[Any]) -> Floats:
         if not len(x):
             return np.empty(0)
-        if (lacking := _LEAST_SAMPLES - len(x)) > 0:
+        if (lacking := min(_LEAST_SAMPLES, self.batch_size) - len(x)) > 0:
             return self._score(np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)]))[: len(x)]
         parts = [self._of_batch(torch.from_numpy(part)) for part in self._batches(x)]
         return (

@@ -1,17 +1,4 @@
-"""The deep methods as scikit-learn estimators.
-
-All take these parameters, which only ``fit`` checks; ``docs/estimators.md`` has examples.
-
-``threshold``: ``quantile``, the 1 - ``alpha`` quantile of the scores of training samples that are no known anomalies;
-``conformal``, which keeps a fifth of these out of training; ``labeled``, the best on labeled samples kept out.
-``scaling``: ``zscore`` or ``minmax``, of rows. ``network``: settings of the network, such as ``{"units": [64, 32]}``
-for rows; None: the recommended one. ``max_epochs``: caps each training. ``random_state``: as in scikit-learn.
-``device``: ``auto``, ``cpu`` or ``cuda``. ``overrides``: other settings, as on the command line, such as
-``["trainer.threads=1"]``.
-
-Deep methods also take ``lr`` and ``epochs``, a number each or one for each phase of the schedule, ``batch_size``, and
-``weight_decay``. None is what the command recommends: 50 epochs at .001 and 100 at .0001 for rows, in batches of 200.
-"""
+"""The deep methods as scikit-learn estimators; ``Estimator`` describes the parameters that they share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,9 +15,6 @@ class DeepSAD(Estimator):
     Args:
         eta: weight of the labeled samples, > 0.
         center_from: samples whose mean is the center: ``unlabeled_and_normal``, ``all`` or ``labeled_normal``.
-        pretrain: ``autoencoder`` or ``none``.
-        pretrain_lr: as ``lr``, of the pre-training.
-        pretrain_epochs: as ``epochs``, of the pre-training.
     """
 
     def __init__(
@@ -77,11 +61,7 @@ class DeepSAD(Estimator):
 
 
 class DeepSVDD(Estimator):
-    """One-class Deep SVDD, which sees no labels; known anomalies are left out of its training.
-
-    Args:
-        pretrain: see :class:`DeepSAD`, as for the arguments that begin with it.
-    """
+    """One-class Deep SVDD, which sees no labels; known anomalies are left out of its training."""
 
     def __init__(
         self,
@@ -127,7 +107,6 @@ class SoftBoundarySVDD(Estimator):
 
     Args:
         nu: share of the samples that may lie outside of the sphere, in (0, 1).
-        pretrain: see :class:`DeepSAD`, as for the arguments that begin with it.
     """
 
     def __init__(
@@ -214,11 +193,7 @@ class Autoencoder(Estimator):
 
 
 class Classifier(Estimator):
-    """Binary classifier that needs known anomalies; unlabeled samples count as normal.
-
-    Args:
-        pretrain: see :class:`DeepSAD`, as for the arguments that begin with it.
-    """
+    """Binary classifier that needs known anomalies; unlabeled samples count as normal."""
 
     def __init__(
         self,
@@ -266,8 +241,6 @@ class SSDGM(Estimator):
         variant: ``m2``, on the inputs, or ``m1m2``, on the latent variables of a variational autoencoder.
         hidden: widths of the hidden layers; None: from the network.
         latent: width of the latent variables; None: from the network.
-        pretrain_lr: as ``lr``, of the autoencoder of ``m1m2``.
-        pretrain_epochs: as ``epochs``, of the autoencoder of ``m1m2``.
     """
 
     def __init__(

@@ -46,6 +46,28 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     X is an array of numbers (n, D), a data frame with columns of any kind that a table may have, or images
     (n, C, H, W): whole numbers from 0 to 255 or floats in [0, 1]. Missing numbers, NaN, are filled in.
 
+    Each estimator has the settings of its method and those of these parameters that make sense for it. They are checked
+    by ``fit``. None is what the command recommends.
+
+    Args:
+        threshold: ``quantile``, the 1 - ``alpha`` quantile of the scores of training samples that are no known
+            anomalies; ``conformal``, which keeps a fifth of these out of training; ``labeled``, the threshold that is
+            best on labeled samples kept out of training.
+        alpha: false-alarm rate of ``quantile`` and ``conformal``, in (0, 1).
+        scaling: of rows, ``zscore`` or ``minmax``.
+        lr: learning rates of a deep method, a number or one for each phase of the schedule.
+        epochs: number of epochs, likewise.
+        batch_size: samples in a batch, >= 2.
+        weight_decay: >= 0.
+        pretrain: ``autoencoder`` or ``none``.
+        pretrain_lr: as ``lr``, of the pre-training or of the autoencoder of a hybrid method.
+        pretrain_epochs: as ``epochs``, likewise.
+        network: settings of the network, such as ``{"units": [64, 32]}`` for rows.
+        max_epochs: caps each training.
+        random_state: as in scikit-learn; the same int gives the same bits on the same CPU.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overrides: other settings, as on the command line, such as ``["trainer.threads=1"]``.
+
     Attributes:
         detector_: the trained :class:`~deepsad_pl.detector.detector.Detector`.
         threshold_: the score above which a sample is an anomaly.

@@ -1,16 +1,4 @@
-"""The shallow methods as scikit-learn estimators.
-
-All take these parameters, which only ``fit`` checks; ``docs/estimators.md`` has examples.
-
-``threshold``: ``quantile``, the 1 - ``alpha`` quantile of the scores of training samples that are no known anomalies;
-``conformal``, which keeps a fifth of these out of training; ``labeled``, the best on labeled samples kept out.
-``scaling``: ``zscore`` or ``minmax``, of rows. ``network``: settings of the network, such as ``{"units": [64, 32]}``
-for rows; None: the recommended one. ``max_epochs``: caps each training. ``random_state``: as in scikit-learn.
-``device``: ``auto``, ``cpu`` or ``cuda``. ``overrides``: other settings, as on the command line, such as
-``["trainer.threads=1"]``.
-
-``network``, ``max_epochs`` and ``device`` are those of the autoencoder of ``features="hybrid"``.
-"""
+"""The shallow methods as scikit-learn estimators; ``Estimator`` describes the parameters that they share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,15 +10,13 @@ Lengths = int | Sequence[int] | None
 
 
 class OCSVM(Estimator):
-    """One-class SVM with Gaussian kernel; known anomalies only serve to select gamma.
+    """One-class SVM with Gaussian kernel; known anomalies are left out of its training.
 
     Args:
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
         selection: ``holdout``, of gamma on training samples, or ``none``, scikit-learn's default gamma.
         gammas: candidates, each > 0; None: 2^-7 to 2^2.
         nu: share of the samples that may lie outside, in (0, 1).
-        pretrain_lr: learning rates of the autoencoder of ``hybrid``.
-        pretrain_epochs: epochs of the autoencoder of ``hybrid``.
     """
 
     def __init__(
@@ -77,8 +63,6 @@ class IsolationForest(Estimator):
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
         trees: number of trees.
         subsample: samples for each tree.
-        pretrain_lr: learning rates of the autoencoder of ``hybrid``.
-        pretrain_epochs: epochs of the autoencoder of ``hybrid``.
     """
 
     def __init__(
@@ -123,8 +107,6 @@ class KDE(Estimator):
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
         bandwidths: candidates; None: 2^.5 to 2^5.
         folds: folds of the cross-validation that selects the bandwidth.
-        pretrain_lr: learning rates of the autoencoder of ``hybrid``.
-        pretrain_epochs: epochs of the autoencoder of ``hybrid``.
     """
 
     def __init__(
@@ -172,8 +154,6 @@ class SSAD(Estimator):
         kappa: weight of the margin of labeled samples, >= 0.
         eta_u: cost of unlabeled samples on the wrong side, > 0.
         eta_l: cost of labeled samples on the wrong side, > 0.
-        pretrain_lr: learning rates of the autoencoder of ``hybrid``.
-        pretrain_epochs: epochs of the autoencoder of ``hybrid``.
     """
 
     def __init__(
