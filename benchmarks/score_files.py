@@ -1,4 +1,4 @@
-"""Samples per second of score.py, from files to a file of scores, beside a bare loop over samples in memory."""
+"""Samples per second of score.py, from files to a file of scores, compared with a bare loop over samples in memory."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ def _of_images(folder: Path, options: Options) -> list[Row]:
     for part, number in (("train/good", 400), ("test/good", 20), ("test/bad", 20), ("new", count)):
         (folder / "photos" / part).mkdir(parents=True)
         for place in range(number):
-            # Smooth, as photos are: noise would make the files large.
+            # Smooth like photos, since noise would make the files large.
             blurred = Image.fromarray(draw.integers(0, 256, (7, 7), dtype=np.uint8)).resize((_SIDE, _SIDE))
             blurred.save(folder / "photos" / part / f"{place:05}.png")
     words = [f"dataset.root={folder / 'photos'}", f"dataset.image_size={_SIDE}", "dataset.channels=1"]

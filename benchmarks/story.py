@@ -1,7 +1,7 @@
 """Seconds of the README's story: 5,000 parts of which 30 scrapped and 50 good ones are marked, then 5,000 new parts.
 
-The commands run in processes of their own, so that starting Python counts. "outcome" is the share of bad new parts that
-are found, and of good ones that are taken for bad, at alpha .05.
+The commands run in separate processes, so the start of Python is included. "outcome" is the share of bad new parts that
+are found, and the share of good ones that are called bad, at alpha .05.
 """
 
 import json
@@ -26,7 +26,7 @@ SCORE = "score.py: 5,000 new parts"
 
 
 def told(options: Options) -> list[Row]:
-    """Run the story as often as asked; the seconds of each command, and what came out."""
+    """Run the story as often as requested; return the seconds of each command and the outcome."""
     found: dict[str, list[float]] = {TRAIN: [], SCORE: []}
     inside: list[str] = []
     results: list[str] = []

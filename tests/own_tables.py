@@ -1,4 +1,4 @@
-"""Tables as a user has them: sensors, a category, empty cells, a few rows that an expert marked."""
+"""Tables like a user's: sensors, a category, empty cells, and a few rows that an expert marked."""
 
 import numpy as np
 import pandas as pd

@@ -84,7 +84,7 @@ def parsed(words: Sequence[str]) -> ExportWords:
 
 
 def export_run(words: ExportWords) -> str:
-    """Export what the words say; returns the summary.
+    """Export a detector as the words say, and return the summary.
 
     Raises:
         DeepSADError: if the detector cannot be loaded or exported, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Words of a command without Hydra: ``key=value`` into a dataclass, with every problem told at once."""
+"""Parse the words of a command without Hydra: ``key=value`` into a dataclass, with all problems reported at once."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields, is_dataclass
@@ -29,7 +29,7 @@ def parse_words(
         words: each ``key=value``; a key of a nested dataclass has a dot.
         schema: dataclass whose required fields are ``MISSING``.
         command: name of the command, for messages.
-        verbatim: keys whose values are taken as they are spelled: a path may look like a number or a list of YAML.
+        verbatim: keys whose values are used as spelled, since a path may look like a number or a list in YAML.
         required: keys without a default.
 
     Raises:
@@ -42,14 +42,14 @@ def parse_words(
         key, equals, text = word.partition("=")
         if not equals or key not in keys:
             near = suggested(key, keys) or f"it has {', '.join(keys)}"
-            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is no key=value")
+            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is not key=value")
             continue
         try:
             value = text if key in verbatim else _listed(text) if key in lists else _read(text)
             OmegaConf.update(cfg, key, value)
         except (OmegaConfBaseException, YAMLError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
-            problems.append(f"{key} is {text!r} ({said}); python {command} --help says what it may be")
+            problems.append(f"{key} is {text!r} ({said}); python {command} --help shows what is allowed")
     for key in required:
         if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
             problems.append(f"{key} is not set; give {key}=...")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
@@ -232,14 +233,15 @@ def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...]
     if is_given(scenario):
         if source.semi_y_train is None:
             raise DeepSADError(
-                "scenario=given uses labels that come with the data, but these bring none; use scenario=default, or a "
-                "data set with labels, such as dataset=table"
+                "scenario=given uses labels that come with the data, but these data have none; use scenario=default, "
+                "or a data set with labels, such as dataset=table"
             )
         return given_training_set(source.semi_y_train)
     highest = int(max(source.labels_train.max(), source.labels_test.max()))
     if classes and highest >= len(classes):
         raise DeepSADError(
-            f"the data contain class {highest}, but there are only {len(classes)} class names; name every class"
+            f"the data contain class {highest}, but there {are(len(classes))} only "
+            f"{counted(len(classes), 'class name')}; name every class"
         )
     return draw_training_set(source.labels_train, scenario, classes)
 

@@ -123,7 +123,7 @@ def labels_of(dataset: Mapping[str, Any]) -> FolderLabels:
 
 
 def labeled_identity(dataset: Mapping[str, Any], cache_dir: Path) -> dict[str, Any]:
-    """What distinguishes the images of a data set and their labels from others: their contents, and what folders mean.
+    """The part of a run's identity that images and labels determine: the images' contents, and what folders mean.
 
     Args:
         dataset: settings of the data set.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import Share
 from deepsad_pl.common.suggestions import suggested
@@ -102,10 +103,10 @@ def own_table(
     if id is not None:
         ids_train = np.array(_texts(frame, id))[train]
         facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(_texts(rows, id))[test]}
-    return _source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling)
+    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling)
 
 
-def _source(
+def encoded_source(
     train: pd.DataFrame,
     labels_train: IntArray,
     test: pd.DataFrame,
@@ -113,12 +114,29 @@ def _source(
     facts: Mapping[str, Any],
     scaling: Literal["zscore", "minmax"],
     kept: IntArray | None = None,
+    *,
+    all_numbers: bool = False,
 ) -> Source:
-    """Encode training and test rows by what the training rows say, or those of them that are kept."""
-    columns = TableColumns.fit(train if kept is None else train.iloc[kept], scaling=scaling)
+    """Encode training and test rows by what the training rows say, or those of them that are kept.
+
+    Args:
+        train: training rows, features alone, N of them.
+        labels_train: 1 for known anomalies, else 0, or the class, shape (N,).
+        test: test rows with the same columns, M of them; ``train`` itself if these are the same.
+        y: truth or class of the test rows, shape (M,).
+        facts: other attributes of the source: labels and names of the rows.
+        scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
+        kept: positions of the training rows that are learned from; None: all.
+        all_numbers: see :meth:`~deepsad_pl.data.table_columns.TableColumns.fit`.
+
+    Raises:
+        DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
+    """
+    learned_from = train if kept is None else train.iloc[kept]
+    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
-    refit = partial(_source, train, labels_train, test, y, facts, scaling)
+    refit = partial(encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers)
     return Source(
         x_train,
         labels_train,
@@ -171,8 +189,8 @@ def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDAr
     if found.unreadable:
         shown = "; ".join(f"row {row + 1}, column {name}: {text!r}" for row, name, text in found.unreadable[:_SHOWN])
         raise DeepSADError(
-            f"{len(found.unreadable)} {what} rows have cells that are not numbers where a number is needed ({shown}); "
-            "correct or remove these rows, or drop the column with dataset.drop"
+            f"{counted(len(found.unreadable), f'{what} row has', f'{what} rows have')} text in a column of numbers "
+            f"({shown}); correct or remove these rows, or drop the column with dataset.drop"
         )
     return found.x
 

@@ -1,4 +1,4 @@
-"""Rows of CSV with more or fewer cells than there are columns: their place is kept, so that later rows keep theirs."""
+"""CSV rows with more or fewer cells than columns: their position is kept, so that later rows keep theirs."""
 
 import csv
 from collections import deque
@@ -10,18 +10,18 @@ import pyarrow as pa
 
 from deepsad_pl.data.table_cells import Arrow
 
-# A table that begins with so many is read with a wrong separator, or under wrong column names.
+# A table that begins with this many has a wrong separator or wrong column names.
 _MOST_AT_THE_START = 1000
 
 
 @dataclass(frozen=True)
 class RaggedRow:
-    """A row with more or fewer cells than there are columns.
+    """A row with more or fewer cells than columns.
 
     Attributes:
-        columns: how many there are.
-        cells: of the row, as they are spelled.
-        text: of the row.
+        columns: number of columns.
+        cells: text of each cell of the row.
+        text: text of the row.
     """
 
     columns: int
@@ -29,11 +29,11 @@ class RaggedRow:
     text: str
 
     def cell(self, place: int) -> str:
-        """What stands in a column, counted from 0; empty if the row ends before it."""
+        """The text in a column, counted from 0; empty if the row ends before it."""
         return self.cells[place].strip() if place < len(self.cells) else ""
 
     def told(self) -> str:
-        """What is wrong with it, in a part of a sentence."""
+        """What is wrong with the row, as a part of a sentence."""
         return (
             f"it has {len(self.cells)} cells under {self.columns} column names: {self.text[:80]!r}; put a cell that "
             "holds the separator into double quotes"
@@ -41,11 +41,11 @@ class RaggedRow:
 
 
 class RaggedRows:
-    """Gather the ragged rows of one table while arrow reads it, which leaves them out.
+    """Gather the ragged rows of a table while arrow reads it and leaves them out.
 
     Args:
-        found: takes the rows by position in the table, from 0; whoever has dealt with one may remove it.
-        delimiter: between cells.
+        found: filled with the rows, by position in the table, from 0; rows that have been handled may be removed.
+        delimiter: character between cells.
     """
 
     def __init__(self, found: dict[int, RaggedRow], delimiter: str) -> None:
@@ -54,7 +54,7 @@ class RaggedRows:
         self._at_the_start = 0
 
     def handler(self, row: Any) -> Literal["skip", "error"]:
-        """As arrow's ``invalid_row_handler``; an error once the table begins with too many ragged rows."""
+        """Used as arrow's ``invalid_row_handler``; an error if the table begins with too many ragged rows."""
         if row.number == self._at_the_start + 1:
             self._at_the_start += 1
         if row.number == self._at_the_start == _MOST_AT_THE_START:
@@ -65,7 +65,7 @@ class RaggedRows:
         return "skip"
 
     def put_back(self, batches: Iterable[Arrow], schema: Arrow) -> Iterator[Arrow]:
-        """The batches with an empty row in the place of each ragged one."""
+        """The batches, with an empty row in place of each ragged one."""
         first = 0
         for batch in batches:
             whole = self._with_empty_rows(batch, first)

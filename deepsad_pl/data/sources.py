@@ -14,6 +14,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8
 from deepsad_pl.data.adbench import load_adbench
@@ -111,7 +112,7 @@ def split_rows(labels: Array, seed: int, train_share: float = TRAIN_SHARE) -> tu
         train, test = train_test_split(rows, train_size=train_share, stratify=labels, random_state=seed)
     except ValueError as error:
         shares = f"{100 * train_share:g}:{100 - 100 * train_share:g}"
-        raise DeepSADError(f"{len(labels)} rows cannot be split {shares} by class: {error}") from error
+        raise DeepSADError(f"{counted(len(labels), 'row')} cannot be split {shares} by class: {error}") from error
     return np.sort(train), np.sort(test)
 
 
@@ -142,9 +143,9 @@ def _scaled(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array, 
         named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
         more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
         raise DeepSADError(
-            f"values too far from those of the training rows overflow float32 after dataset.scaling={scaling}, in "
-            "column "
-            f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
+            "some values are so far from the training rows that they overflow float32 after "
+            f"dataset.scaling={scaling}, in column {named}{more} of the table, counted from 0; correct them, or leave "
+            "the column out"
         )
     return train, test, fitted
 

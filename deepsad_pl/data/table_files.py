@@ -242,7 +242,7 @@ def _opened(path: Path, stream: TextIO | None = None, ragged: dict[int, RaggedRo
         return
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
-        raise DeepSADError(f"{path} is none of the tables that can be read: {', '.join(SUFFIXES)}; convert it")
+        raise DeepSADError(f"{path} has none of the endings {', '.join(SUFFIXES)}; convert it to one of these formats")
     if not path.exists():
         raise DeepSADError(f"{path} does not exist; check the path")
     if path.is_dir():
@@ -310,7 +310,7 @@ def _header(path: Path, file: Any, delimiter: str) -> list[str]:
         encoding = "utf-8-sig"
         while line := file.readline(_LONGEST_HEADER):
             if b"\0" in line or len(line) == _LONGEST_HEADER:
-                raise DeepSADError(f"{path} is no text, or its first row never ends; export the table as CSV")
+                raise DeepSADError(f"{path} is not text, or its first row never ends; export the table as CSV")
             yield line.decode(encoding)
             encoding = "utf-8"
 

@@ -1,4 +1,4 @@
-"""Append to a file in one go, so that a process that is killed meanwhile leaves nothing that is taken for whole."""
+"""Append to a file in one step, so that what a killed process has appended is not taken for complete."""
 
 import fcntl
 import hashlib
@@ -12,21 +12,21 @@ from typing import IO
 
 from deepsad_pl.common.files import read_json, write_atomic
 
-# Bytes at the end of a file by which it is known again.
+# Number of bytes at the end of a file by which it is recognized.
 _TAIL = 4096
 
 
 def note_of(path: Path) -> Path:
-    """Where it is noted what a file was before an append; the note goes with its end."""
+    """The path of the note about a file before an append; the note is removed after the append."""
     return path.with_name(f".{path.name}.appending")
 
 
 def append(path: Path, content: IO[bytes], *, before: bytes = b"") -> None:
-    """Append all that a file has to another one; after an error this is as it was.
+    """Append all content of a file to another one, which is unchanged after an error.
 
     Args:
         path: the file that grows.
-        content: a file at the start of what is appended.
+        content: an open file, positioned at the start of what is appended.
         before: written first, if ``path`` does not end with it.
 
     Raises:
@@ -54,10 +54,10 @@ def append(path: Path, content: IO[bytes], *, before: bytes = b"") -> None:
 
 
 def undo_interrupted(path: Path) -> int | None:
-    """Take back what a killed process has appended in part.
+    """Remove what a killed process has partly appended.
 
     Returns:
-        How many bytes were taken back; None if no append was interrupted.
+        The number of removed bytes; None if no append was interrupted.
     """
     if not note_of(path).exists():
         return None
@@ -67,7 +67,7 @@ def undo_interrupted(path: Path) -> int | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file, while nobody else appends to it."""
+    """The open file, while no other process appends to it."""
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
@@ -79,7 +79,7 @@ def _undo(path: Path, file: IO[bytes]) -> int | None:
     except FileNotFoundError:
         return None
     surplus = file.seek(0, os.SEEK_END) - note["size"]
-    # Otherwise the file is another one by now.
+    # Otherwise the path has another file by now.
     known = 0 <= surplus <= note["most"] - note["size"] and _tail(file, note["size"]) == note["tail"]
     if known:
         file.truncate(note["size"])

@@ -18,29 +18,29 @@ def npz_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """The shape and the type of an array of a ``.npz`` file.
 
     Raises:
-        KeyError: if there is none of this name.
-        ValueError: if it is no array of numbers, or the file is damaged.
+        KeyError: if there is no array of this name.
+        ValueError: if it is not an array of numbers, or the file is damaged.
     """
     with _opened(path, name) as (_, shape, _, dtype):
         return shape, dtype
 
 
 def npz_blocks(path: Path, name: str, rows: int) -> Iterator[npt.NDArray[Any]]:
-    """Yield an array of a ``.npz`` file, shape (n, ...), in blocks of so many rows, the last one of fewer.
+    """Yield an array of a ``.npz`` file, shape (n, ...), in blocks of this many rows; the last one may have fewer.
 
     An array in Fortran order has the rows scattered over the file, so it is read whole.
 
     Args:
         path: the file, compressed or not.
-        name: of the array.
-        rows: at least 1.
+        name: name of the array.
+        rows: number of rows of a block, at least 1.
 
     Yields:
         Blocks, at least one; read-only.
 
     Raises:
-        KeyError: if there is none of this name.
-        ValueError: if it is no array of numbers, or the file is damaged.
+        KeyError: if there is no array of this name.
+        ValueError: if it is not an array of numbers, or the file is damaged.
     """
     with _opened(path, name) as (member, shape, in_fortran_order, dtype):
         if in_fortran_order or not shape:

@@ -1,4 +1,4 @@
-"""New data in chunks of bounded size: tables, arrays and images, from files, folders, globs or standard input."""
+"""Read new data in chunks of bounded size: tables, arrays and images, from files, folders, globs or standard input."""
 
 import math
 import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ARRAYS = (".npz", ".mat")
 TABLES = (*_TEXT, ".parquet", *_ARRAYS)
-# Numbers of a chunk: 32 MB in double precision.
+# How many numbers a chunk has at most: 32 MB in double precision.
 _NUMBERS = 1 << 22
 _MOST_ROWS = 1 << 16
 
@@ -35,8 +35,8 @@ class Chunk:
     """Some samples of the input.
 
     Attributes:
-        ids: what each is called in the output: its position over all input, its id or its path.
-        names: what each is called in messages.
+        ids: name of each sample in the output: its position in the whole input, its id or its path.
+        names: name of each sample in messages.
         prepared: the samples.
     """
 
@@ -46,12 +46,12 @@ class Chunk:
 
 
 def rows_at_once(inputs: Inputs) -> int:
-    """How many samples a chunk has."""
+    """The number of samples of a chunk."""
     return max(1, min(_MOST_ROWS, _NUMBERS // math.prod(inputs.shape)))
 
 
 def files_of(words: Sequence[str | Path]) -> list[str]:
-    """The files that an input names: itself, those that a glob finds, or a folder, which is left as it is.
+    """The files that an input names; globs are expanded, folders are not.
 
     Raises:
         DeepSADError: for each word that names nothing.
@@ -77,11 +77,11 @@ def is_table(file: str) -> bool:
 
 
 def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | None, drop: Sequence[str]) -> list[str]:
-    """What keeps the input from being scored, before any row: wrong columns, files of another kind.
+    """Reasons why the input cannot be scored, found before any row: wrong columns, files of the wrong kind.
 
     Args:
         files: as :func:`files_of` returns them.
-        inputs: what the detector takes.
+        inputs: raw input that the detector takes.
         id_column: column with the name of each row.
         drop: columns to leave out.
     """
@@ -89,7 +89,7 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
     for file in files:
         if not is_table(file):
             if not inputs.are_image_files:
-                kind = "a folder" if Path(file).is_dir() else "no table"
+                kind = "a folder" if Path(file).is_dir() else "not a table"
                 problems.append(
                     f"input: {file} is {kind}, but the detector scores {inputs.described()}; give "
                     f"{'a table (.csv, .parquet) or ' if inputs.are_rows else ''}X in a .npz file"
@@ -149,7 +149,7 @@ def chunks_of(
 def _table_chunks(
     file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str]
 ) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
-    """The position of each chunk's first row, the ids of its rows, and these, prepared."""
+    """The position of each chunk's first row, the ids of its rows, and the prepared rows."""
     if file.lower().endswith(_ARRAYS):
         first = 0
         for x in _array_blocks(Path(file), rows_at_once(inputs)):
@@ -179,7 +179,7 @@ def _table_chunks(
 
 
 def _without(wrong: Mapping[int, RaggedRow], frame: "pd.DataFrame", inputs: Inputs) -> Prepared:
-    """The rows of a table, of which some cannot be scored, whatever their cells."""
+    """Prepare the rows of a table, of which some cannot be scored regardless of their cells."""
     right = np.setdiff1d(np.arange(len(frame)), list(wrong))
     found = inputs.from_frame(frame.iloc[right])
     x = np.zeros((len(frame), *found.x.shape[1:]), found.x.dtype)
@@ -221,7 +221,7 @@ def _image_chunks(file: str, inputs: Inputs) -> Iterator[Chunk]:
         paths = images_below(Path(file))
         if not paths:
             raise DeepSADError(f"input: the folder {file} holds no image; give a folder of images")
-    # Few enough that the progress is seen.
+    # Few enough that progress is visible.
     step = min(256, rows_at_once(inputs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(paths), step):
@@ -244,7 +244,7 @@ def _decoded(path: Path, inputs: Inputs) -> Any:
 
 
 def _array_blocks(path: Path, rows: int) -> Iterator[Any]:
-    """X in blocks of rows; at least one, so that an array without rows is looked at, too."""
+    """X in blocks of rows; at least one block, so that an array without rows is checked too."""
     with _told(path):
         if path.suffix.lower() == ".npz":
             yield from npz_blocks(path, "X", rows)
@@ -258,14 +258,14 @@ def _array_blocks(path: Path, rows: int) -> Iterator[Any]:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Whatever a reader of arrays says of a wrong file is one sentence with its name."""
+    """Turn the errors of array readers about a wrong file into one sentence with its name."""
     try:
         yield
     except (DeepSADError, MemoryError):
         raise
     except KeyError as error:
         raise DeepSADError(f"input: {path} has no array X ({error}); save the samples as X") from error
-    except Exception as error:  # each reader raises kinds of its own on damaged files
+    except Exception as error:  # each reader raises its own kinds of errors for damaged files
         raise _unreadable(str(path), error) from error
 
 

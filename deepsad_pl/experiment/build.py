@@ -95,7 +95,9 @@ def load_data(plan: Plan) -> Source:
             _require_classes(source, plan.classes)
         if (source.scale is None) != (facts.inputs == "rows"):
             found = "rows" if source.scale is None else "images"
-            raise DeepSADError(f"it returned {found}; write about: {{inputs: {found}}} into the YAML of the data set")
+            raise DeepSADError(
+                f"it returned {found}, but its YAML says about.inputs: {facts.inputs}; write about: {{inputs: {found}}}"
+            )
     except DeepSADError as error:
         said_by = f"dataset={dataset['name']}, {node['_target_']}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None

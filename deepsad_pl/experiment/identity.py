@@ -131,7 +131,7 @@ def files_digest(dataset: Settings, keys: Sequence[str], data_dir: Path) -> dict
         try:
             found[key] = [file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in paths]
         except OSError as error:
-            raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a file that can") from error
+            raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a readable file") from error
     return found
 
 

@@ -1,4 +1,4 @@
-"""Write the detector of a finished experiment: what was trained, with all that raw input needs to be scored."""
+"""Write the detector of a finished experiment: what was trained, and everything needed to score raw input."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""score.py: formats in and out, rows that cannot be scored, wrong words, nothing half-written."""
+"""score.py: formats in and out, rows that cannot be scored, wrong words, no incomplete output."""
 
 import gzip
 import hashlib
@@ -79,7 +79,7 @@ def test_raw_rows_of_the_file_get_the_scores_of_the_run(run_dir: Path, raw: Path
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_thyroid_scores_as_well_raw_as_in_its_run(real_data: Path, tmp_path: Path) -> None:
+def test_raw_thyroid_rows_get_the_scores_of_the_run(real_data: Path, tmp_path: Path) -> None:
     x, y = load_odds("thyroid", real_data)
     words = ("dataset=thyroid", f"data_dir={real_data}", "scenario.gamma_l=0.01", "trainer.max_epochs=20")
     outcome = alone(tmp_path / "runs", *words, "logger=none")
@@ -117,7 +117,7 @@ def test_every_format_is_written(run_dir: Path, raw: Path, expected: np.ndarray,
     assert table["anomaly"].isna().all()
 
 
-def test_an_array_in_several_blocks_has_the_scores_of_one(
+def test_an_array_in_several_blocks_gets_the_scores_of_a_single_block(
     run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deepsad_pl.detector.read_input._NUMBERS", 6 * 30)
@@ -146,7 +146,7 @@ def test_a_list_a_glob_and_small_chunks_are_one_output(
         assert found["score"].to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_rows_that_cannot_be_scored_leave_the_others_alone(
+def test_rows_that_cannot_be_scored_do_not_affect_others(
     run_dir: Path, rows: np.ndarray, expected: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = pd.DataFrame(rows, columns=COLUMNS).astype(object)
@@ -157,7 +157,7 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
     assert told.startswith("197 scored, 3 could not be scored")
     said = capsys.readouterr().err
     assert "row 3 of" in said
-    assert "(id 003) cannot be scored: column 'b' holds 'broken', no number" in said
+    assert "(id 003) cannot be scored: column 'b' holds 'broken', which is not a number" in said
     assert "(id 005) cannot be scored: column 'f' is empty" in said
     assert "(id 007) cannot be scored: column 'a' holds 1e+300, too far from the training rows" in said
     found = pd.read_csv(tmp_path / "out.csv", dtype={"id": str}, keep_default_na=False, na_values={"score": ""})
@@ -168,7 +168,7 @@ def test_rows_that_cannot_be_scored_leave_the_others_alone(
 
 
 @pytest.mark.parametrize("way", ["new.csv", "new.tsv.gz", "-"])
-def test_ragged_rows_leave_the_others_alone(
+def test_ragged_rows_do_not_affect_others(
     run_dir: Path,
     rows: np.ndarray,
     expected: np.ndarray,
@@ -186,7 +186,7 @@ def test_ragged_rows_leave_the_others_alone(
         cells[row] = [*cells[row], "surplus"] if row % 2 else cells[row][:3]
     cells[7][2], cells[199] = "broken", []
     lines = [separator.join(row) for row in [["id", *COLUMNS], *cells]]
-    # A last row that is none: no cell, but a separator too few.
+    # The last line is not a row: it has no cell.
     content = "\n".join([*lines[:-1], separator])
     if way == "-":
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
@@ -199,7 +199,7 @@ def test_ragged_rows_leave_the_others_alone(
     named = "standard input" if way == "-" else word
     assert f"row 0 of {named} (id P000) cannot be scored: it has 3 cells under 7 column names: 'P000" in said
     assert f"row 49 of {named} (id P049) cannot be scored: it has 8 cells under 7 column names" in said
-    assert "(id P007) cannot be scored: column 'b' holds 'broken', no number" in said
+    assert "(id P007) cannot be scored: column 'b' holds 'broken', which is not a number" in said
     found = pd.read_csv(tmp_path / "out.csv")
     assert found["id"].fillna("").tolist() == [*(row[0] for row in cells[:-1]), ""]
     assert np.flatnonzero(found["score"].isna()).tolist() == sorted([*wrong, 7])
@@ -207,7 +207,7 @@ def test_ragged_rows_leave_the_others_alone(
     assert found["score"].to_numpy()[kept] == pytest.approx(expected[kept], rel=1e-5)
 
 
-def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path) -> None:
+def test_appending_keeps_existing_rows(run_dir: Path, raw: Path, tmp_path: Path) -> None:
     for name in ("daily.csv", "daily.jsonl"):
         out = tmp_path / name
         words = (f"input={raw}", f"output={out}", "append=true")
@@ -220,30 +220,32 @@ def test_appending_keeps_what_was_there(run_dir: Path, raw: Path, tmp_path: Path
         out.write_text("name,score\nx,1\n")
         assert "begins with 'name,score', but the columns are id, score" in refused(run_dir, *words)
         assert out.read_text() == "name,score\nx,1\n"
-    assert "Parquet file cannot be appended to" in refused(
+    assert "nothing can be appended to a Parquet file" in refused(
         run_dir, f"input={raw}", "append=true", f"output={tmp_path / 'o.parquet'}"
     )
 
 
-def test_an_append_that_was_killed_is_told_and_taken_back(
+def test_a_killed_append_is_reported_and_undone(
     run_dir: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "daily.csv"
     words = (f"input={raw}", f"output={out}", "append=true")
     scored(run_dir, *words)
     once = out.read_text()
-    # What a kill leaves in the moment in which rows are appended, as test_write_output shows.
+    # The state after a kill while rows are appended, as test_write_output shows.
     note = {"size": len(once), "tail": hashlib.sha256(once[-4096:].encode()).hexdigest(), "most": len(once) + 99}
     (tmp_path / ".daily.csv.appending").write_text(json.dumps(note))
     out.write_text(f"{once}0,0.1,,\n1,0.")
     scored(run_dir, *words)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"killed while it appended to {out}; what it had written is taken back, so score its input again" in said
+    assert (
+        f"killed while it appended to {out}; the rows that it had written are removed, so score its input again" in said
+    )
     assert out.read_text() == once + once.partition("\n")[2]
 
 
 @pytest.mark.parametrize("append", ["false", "true"])
-def test_an_input_that_breaks_off_leaves_the_output_as_it_was(
+def test_an_input_that_breaks_off_leaves_the_output_unchanged(
     run_dir: Path, raw: Path, tmp_path: Path, append: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deepsad_pl.detector.read_input._NUMBERS", 6 * 50)
@@ -289,7 +291,7 @@ def test_wrong_columns_are_an_error_before_any_row(run_dir: Path, raw: Path, tmp
     assert "scores rows of 6 numbers" in refused(run_dir, f"input={tmp_path}", out)
 
 
-def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
+def test_all_wrong_words_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError) as caught:
         parsed(["inptu=a.csv", "append=maybe", "batch_size=many", "alpha", "threshold.alph=1"])
     told = str(caught.value)
@@ -297,7 +299,7 @@ def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
         "no setting inptu of score.py; did you mean input?",
         "append is 'maybe'",
         "batch_size is 'many'",
-        "alpha is no key=value",
+        "alpha is not key=value",
         "no setting threshold.alph of score.py; did you mean threshold.alpha?",
         "run is not set",
     ):
@@ -307,10 +309,10 @@ def test_all_wrong_words_are_told_at_once(tmp_path: Path) -> None:
     told = refused(tmp_path / "no", f"input={tmp_path}/none.csv", f"output={tmp_path}/no/out.txt")
     assert "run: there is no folder" in told
     assert "input: there is no file or folder" in told
-    assert "out.txt has to end in one of .csv, .jsonl, .parquet" in told
+    assert "out.txt has an unknown format; let its name end in one of .csv, .jsonl, .parquet" in told
 
 
-def test_paths_are_taken_as_they_are_spelled() -> None:
+def test_paths_are_used_as_spelled() -> None:
     words = parsed(["run=1_0", "input=[007.csv, 'a b.csv']", "output=0x1f.csv", "id=null"])
     assert (words.run, words.input, words.output, words.id) == ("1_0", ["007.csv", "a b.csv"], "0x1f.csv", "null")
 
@@ -367,7 +369,7 @@ def test_a_folder_of_images_is_scored(tmp_path: Path, capsys: pytest.CaptureFixt
     assert str(root / "train" / "zebra" / "000.png") in pd.read_csv(out)["path"].tolist()
 
 
-def test_standard_input_and_the_command_itself(run_dir: Path, raw: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_command_reads_standard_input(run_dir: Path, raw: Path, tmp_path: Path, cli: Cli) -> None:
     import sys
 
     code = (

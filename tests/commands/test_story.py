@@ -1,4 +1,4 @@
-"""The README's story as a user runs it: 5,000 parts of which 80 are marked, a detector, new parts, their decisions."""
+"""The README's story as a user runs it: 5,000 parts with 80 marked, a detector, new parts, and decisions about them."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from scipy.stats import betabinom
 
 
 def readme_command(script: str) -> list[str]:
-    """The words of the story's only command with this script."""
+    """The arguments of the story's only command with this script."""
     section = (ROOT / "README.md").read_text().partition("## Your own data, and a detector")[2].partition("\n## ")[0]
     (line,) = re.findall(rf"^python {re.escape(script)} (.*)$", section, re.MULTILINE)
     return shlex.split(line)
@@ -25,18 +25,18 @@ def ran(script: str, *words: str, cwd: Path) -> str:
     return finished.stdout
 
 
-# One thread: networks this small gain nothing from a second one.
+# One thread, since networks this small do not gain from a second one.
 @pytest.mark.parametrize(
     ("words", "share"),
     [(["trainer.max_epochs=10"], 0.75), pytest.param([], 0.9, marks=pytest.mark.slow)],
     ids=["short", "whole schedule"],
 )
-def test_marked_parts_make_a_detector_of_new_ones(words: list[str], share: float, tmp_path: Path) -> None:
+def test_marked_parts_train_a_detector_for_new_parts(words: list[str], share: float, tmp_path: Path) -> None:
     parts(5000, scrap=30, good=50, bad_parts=150).drop(columns="truth").to_csv(tmp_path / "parts.csv", index=False)
     new = parts(3000, seed=1, bad_parts=90)
     new.drop(columns=["quality", "truth"]).to_csv(tmp_path / "new.csv", index=False)
     said = ran("train.py", *readme_command("train.py"), *words, "logger=none", "trainer.threads=1", cwd=tmp_path)
-    # A fifth of all but the 30 scrapped ones calibrates the threshold.
+    # A fifth of all parts except the 30 scrapped ones calibrates the threshold.
     assert "4006 training samples" in said and "30 known anomalies" in said and "994 samples are kept out" in said
     (run_dir,) = (tmp_path / "runs" / "table" / "deep_sad").iterdir()
 

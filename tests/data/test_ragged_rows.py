@@ -1,4 +1,4 @@
-"""Rows with too many or too few cells: each is found in its place, whatever the blocks in which a table is read."""
+"""Rows with too many or too few cells are found at their position, whatever the blocks in which a table is read."""
 
 import csv
 import gzip
@@ -18,7 +18,7 @@ Cells = list[list[str]]
 
 
 def table(rows: int, wrong: set[int], seed: int = 0) -> Cells:
-    """Rows of a number, a text that may hold line breaks, and a number; wrong ones have one cell more or fewer."""
+    """Rows of a number, a text that may hold line breaks, and a number; wrong rows have one cell more or fewer."""
     draw = random.Random(seed)
     texts = ["x", "a,b", "two\nlines", 'say "so"', "", "long " * 9]
     made = [[str(i), draw.choice(texts), str(i / 4)] for i in range(rows)]
@@ -28,7 +28,7 @@ def table(rows: int, wrong: set[int], seed: int = 0) -> Cells:
 
 
 def as_text(rows: Cells, seed: int = 0) -> str:
-    """As CSV, with empty lines here and there, which are no rows."""
+    """The rows as CSV, with some empty lines, which do not count as rows."""
     draw, text = random.Random(seed), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "what", "value"])
@@ -44,7 +44,7 @@ def found_in(
     ragged: dict[int, RaggedRow] = {}
     chunks = []
     for chunk in table_chunks(path, rows, text=["id", "what"], stream=stream, ragged=ragged):
-        # Known in time: with the chunk, if not before.
+        # A ragged row is known with its chunk, or before.
         empty = chunk.index[chunk[["id", "value"]].isna().all(axis=1)]
         assert {*empty} == {row for row in ragged if row in chunk.index}
         chunks.append(chunk)
@@ -76,7 +76,7 @@ def test_ragged_rows_are_found_in_their_places(
         assert frame["value"].dropna().tolist() == [row / 4 for row in right]
 
 
-def test_what_is_wrong_with_a_row_is_told_with_its_beginning() -> None:
+def test_a_wrong_row_is_reported_with_its_beginning() -> None:
     row = RaggedRow(3, ("7", "b"), "7,b")
     assert row.told() == (
         "it has 2 cells under 3 column names: '7,b'; put a cell that holds the separator into double quotes"
@@ -84,7 +84,7 @@ def test_what_is_wrong_with_a_row_is_told_with_its_beginning() -> None:
     assert [row.cell(place) for place in range(3)] == ["7", "b", ""]
 
 
-def test_a_table_of_ragged_rows_alone_is_an_error_once_it_is_clear(tmp_path: Path) -> None:
+def test_a_thousand_ragged_rows_at_the_start_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(as_text(table(999, {*range(999)})))
     frame, ragged = found_in(path, 100)
@@ -92,12 +92,12 @@ def test_a_table_of_ragged_rows_alone_is_an_error_once_it_is_clear(tmp_path: Pat
     path.write_text(as_text(table(5000, {*range(1000)})))
     with pytest.raises(DeepSADError, match=r"a.csv has 2 cells under 3 column names in row 1000 below these"):
         found_in(path, 100)
-    # Later ones do not make it one.
+    # Later ragged rows are not an error.
     path.write_text(as_text(table(5000, {*range(10, 5000)})))
     assert len(found_in(path, 100)[1]) == 4990
 
 
-def test_a_table_to_train_on_must_not_have_any(tmp_path: Path) -> None:
+def test_a_training_table_must_not_have_ragged_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(as_text(table(200, {150})))
     with pytest.raises(DeepSADError, match=r"a.csv has 4 cells under 3 column names in row 151 below these: '150,"):

@@ -26,7 +26,7 @@ def test_blocks_have_the_numbers_that_numpy_reads(save: Any, kind: str, rows: in
     assert np.array_equal(np.concatenate(blocks), x)
 
 
-def test_other_orders_and_shapes_are_read_as_well(tmp_path: Path) -> None:
+def test_other_orders_and_shapes_are_read_too(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, X=np.asfortranarray(X), flat=X.ravel(), none=X[:0], thin=X[:, :0], one=np.array(3.0))
     blocks = list(npz_blocks(path, "X", 20))
@@ -75,7 +75,7 @@ def test_a_wrong_or_damaged_file_is_an_error(content: bytes, kind: type[Exceptio
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_memory_is_that_of_a_block(save: Any, tmp_path: Path) -> None:
+def test_memory_is_bounded_by_a_block(save: Any, tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 9, size=(200_000, 10)).astype(float)
     save(tmp_path / "a.npz", X=x)
     total, whole = x.sum(), x.nbytes

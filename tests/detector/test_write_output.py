@@ -1,4 +1,4 @@
-"""An output file is whole or as it was before, whenever the process that writes it is killed."""
+"""An output file is complete or as it was before, whenever the writing process is killed."""
 
 import csv
 import os
@@ -60,7 +60,7 @@ def written(path: Path, *, append: bool) -> Output:
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
-def test_a_killed_process_leaves_no_output_or_the_one_before(name: str, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_the_previous_output_or_none(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     killed(path, "2", append=False)
     assert not path.exists()
@@ -68,13 +68,13 @@ def test_a_killed_process_leaves_no_output_or_the_one_before(name: str, tmp_path
     before = path.read_bytes()
     killed(path, "2", append=False)
     assert path.read_bytes() == before
-    # What else there is has the name that the page gives.
+    # Any other file has the name that the page gives.
     assert all(other.name.startswith(f".{name}.") for other in tmp_path.iterdir() if other != path)
 
 
 @pytest.mark.parametrize("ends", [True, False])
 @pytest.mark.parametrize("when", ["0", "2", "appending", "appended"])
-def test_a_killed_append_is_none_once_the_next_one_begins(when: str, ends: bool, tmp_path: Path) -> None:
+def test_a_killed_append_is_undone_by_the_next_one(when: str, ends: bool, tmp_path: Path) -> None:
     path = tmp_path / "daily.csv"
     path.write_text(FIRST if ends else FIRST.rstrip())
     before = path.read_text()
@@ -88,7 +88,7 @@ def test_a_killed_append_is_none_once_the_next_one_begins(when: str, ends: bool,
     assert {*tmp_path.iterdir()} == {path}
 
 
-def test_what_was_appended_to_another_file_of_that_name_is_kept(tmp_path: Path) -> None:
+def test_rows_appended_to_another_file_of_that_name_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "daily.csv"
     path.write_text(FIRST)
     killed(path, "appending", append=True)
@@ -103,7 +103,7 @@ def test_what_was_appended_to_another_file_of_that_name_is_kept(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_full_disk_leaves_the_file_as_it_was(ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_file_unchanged(ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "daily.csv"
     path.write_text(FIRST if ends else FIRST.rstrip())
     before = path.read_bytes()
@@ -137,7 +137,7 @@ def test_appending_from_two_processes_loses_no_row(tmp_path: Path) -> None:
     assert lines[2:602] == lines[602:] == rows
 
 
-def test_csv_is_what_pandas_writes(tmp_path: Path) -> None:
+def test_csv_equals_that_of_pandas(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     score = np.exp(draw.normal(size=500) * 20).astype(np.float32).astype(float)
     score[::7] = np.nan
@@ -156,7 +156,7 @@ def test_csv_is_what_pandas_writes(tmp_path: Path) -> None:
             assert path.read_bytes().decode() == expected
 
 
-def test_names_come_back_as_they_were(tmp_path: Path) -> None:
+def test_names_are_read_back_unchanged(tmp_path: Path) -> None:
     names = ["a,b", 'say "x"', "two\nlines", "car\rriage", "car\r\nriage", "", " spaced "]
     path = tmp_path / "out.csv"
     with Output(path, "path") as output:
