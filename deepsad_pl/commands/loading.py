@@ -15,6 +15,8 @@ from deepsad_pl.common.records import RECORD
 from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
 from deepsad_pl.experiment.finished import locked_run, record_of
 from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.experiment.warm_start import KEY as WARM_START
+from deepsad_pl.experiment.warm_start import with_earlier
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -82,10 +84,15 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
         # Releases without thresholds did not write this group.
         settings.setdefault("threshold", {"name": "none"})
         settings |= {"force": False} | ({} if data_dir is None else {"data_dir": str(data_dir)})
+        # The run that it started from may be gone: its weights have been trained further, and its hash is recorded.
+        started_warm = settings.pop(WARM_START, None) is not None
         plan = replace(make_plan(settings), run_dir=folder)
+        if started_warm:
+            earlier_hash = read_json(folder / RECORD)["identity"][WARM_START]
+            plan = replace(plan, identity=with_earlier(plan.identity, earlier_hash))
     except DeepSADError as error:
         raise DeepSADError(*(f"{told}: {one}" for one in error.problems)) from error
-    except (OSError, YAMLError, OmegaConfBaseException, AssertionError, KeyError, TypeError) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, KeyError, TypeError) as error:
         said = str(error).partition("\n")[0]
         raise DeepSADError(f"{told} ({type(error).__name__}: {said}); run it again") from error
     if record_of(plan) is None:

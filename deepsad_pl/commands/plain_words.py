@@ -53,7 +53,8 @@ def parse_words(
 
     Args:
         words: each ``key=value``; a key of a nested dataclass has a dot.
-        schema: dataclass whose required fields are ``MISSING``.
+        schema: dataclass whose required fields are ``MISSING``. A field is called by its name, or by the ``key`` in its
+            metadata.
         command: name of the command, for messages.
         verbatim: keys whose values are used as spelled, since a path may look like a number or a list in YAML.
         required: keys without a default.
@@ -63,6 +64,8 @@ def parse_words(
     """
     hints, keys, problems = get_type_hints(schema), _keys(schema), []
     lists = {key for key, hint in hints.items() if getattr(hint, "__origin__", None) is list}
+    declared: Any = schema
+    names = {one.metadata["key"]: one.name for one in fields(declared) if "key" in one.metadata}
     cfg = OmegaConf.structured(schema)
     for word in words:
         key, equals, text = word.partition("=")
@@ -72,7 +75,7 @@ def parse_words(
             continue
         try:
             value = text if key in verbatim else _listed(text) if key in lists else _read(text)
-            OmegaConf.update(cfg, key, value)
+            OmegaConf.update(cfg, names.get(key, key), value)
         except (OmegaConfBaseException, YAMLError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
             problems.append(f"{key} is {text!r} ({said}); python {command} --help shows what is allowed")
@@ -92,7 +95,7 @@ def _keys(schema: type[Any]) -> list[str]:
     for one in fields(schema):
         kind = hints[one.name]
         nested = isinstance(kind, type) and is_dataclass(kind)
-        keys += [f"{one.name}.{key}" for key in _keys(kind)] if nested else [one.name]
+        keys += [f"{one.name}.{key}" for key in _keys(kind)] if nested else [one.metadata.get("key", one.name)]
     return keys
 
 

@@ -19,11 +19,11 @@ from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
-    from deepsad_pl.detector.inputs import Inputs
-    from deepsad_pl.detector.read_input import Chunk
     from deepsad_pl.detector.reasons import Explain
 
 TRAIN = "train"
+# What query.by may be, the default first.
+QUERIES = ("anomalous", "uncertain", "diverse")
 # How many samples that cannot be scored are named on standard error; the output has all of them.
 _MOST_TOLD = 20
 
@@ -33,6 +33,7 @@ HELP = """Score new data with the detector of a finished run.
   python score.py run=<run folder> input=photos output=scores.parquet threshold.alpha=0.01
   cat new.csv | python score.py run=<run folder> input=- output=daily.csv append=true
   python score.py run=<run folder> input=train output=train.csv
+  python score.py run=<run folder> input=train output=ask.csv query=20 query.by=uncertain
 
 run         folder of the run, which train.py names at its end
 input       a table (.csv, .tsv, also .gz; .parquet; X of .npz or .mat), an image, a folder of images, a glob, a list
@@ -41,6 +42,9 @@ output      .csv, .jsonl or .parquet with the columns id (or path), score, p_val
 append      true: append to an existing .csv or .jsonl (default false: replace it)
 id          column with the name of each row (default: id if there is one, else the row's position from 0)
 drop        columns to leave out, such as drop=[label]
+query       write that many unlabeled training samples to label next instead, with an empty column to fill in, which
+            dataset.labels=<output> feeds back (with input=train and a .csv file; default: write the scores of all)
+query.by    anomalous (default), uncertain (near the threshold), diverse (spread over the most anomalous ones)
 explain     true: add why: the columns that raise a row's score most, or a heat map of each image (default false)
 heat_maps   folder of the heat maps, with explain=true (default: <output>-heat_maps, without the suffix)
 batch_size  samples that are scored at once (default: as in the run)
@@ -69,6 +73,8 @@ class ScoreWords:
     id: str | None = None
     drop: list[str] = field(default_factory=list)
     batch_size: int | None = None
+    query: int | None = None
+    query_by: str | None = field(default=None, metadata={"key": "query.by"})
     explain: bool = False
     heat_maps: str | None = None
     device: str = "auto"
@@ -103,9 +109,28 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         problems.append("heat_maps is set, but there are none without explain=true; add it")
     if not found.input:
         problems.append("input is an empty list; name what is to be scored")
+    problems += _query_problems(found)
     if problems:
         raise DeepSADError(*problems)
     return found
+
+
+def _query_problems(words: ScoreWords) -> Iterator[str]:
+    if words.query is None:
+        if words.query_by is not None:
+            yield "query.by is set, but without query=... no labels are asked for; add it, such as query=20"
+        return
+    if words.query < 1:
+        yield f"query is {words.query}; give a number of samples from 1 on"
+    if words.query_by not in (None, *QUERIES):
+        yield f"query.by is {words.query_by!r}; choose {', '.join(QUERIES)}"
+    if words.input != [TRAIN]:
+        yield "query asks for labels of training samples; give input=train"
+    if Path(words.output).suffix.lower() != ".csv":
+        yield f"output is {words.output}, but query writes CSV for a person to fill in; give a file that ends in .csv"
+    for key in ("append", "explain"):
+        if getattr(words, key):
+            yield f"{key} is true, but query writes a file of its own; leave {key} out"
 
 
 def score_new(words: ScoreWords, stderr: Console) -> str:
@@ -130,6 +155,8 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             problems += error.problems
     if problems:
         raise DeepSADError(*problems)
+    if words.query is not None:
+        return _ask(run, words, stderr)
 
     from deepsad_pl.training.fast_import import import_lightning
 
@@ -141,7 +168,10 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     detector = _detector(words)
     inputs = detector.facts.inputs
     if of_training:
-        first, chunks, total = _of_training(run, words, inputs)
+        from deepsad_pl.commands.training_samples import training_samples
+
+        samples = training_samples(run, words.data_dir)
+        first, chunks, total = samples.called, samples.chunks(inputs), len(samples.index)
     else:
         files = _files(words.input)
         if problems := input_problems(files, inputs, id_column=words.id, drop=words.drop):
@@ -161,11 +191,10 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         if told <= _MOST_TOLD:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         sigterm_exits(),
         Output(Path(words.output), first, more=more, append=words.append) as output,
-        Progress(*columns, console=stderr) as bar,
+        _progress(stderr) as bar,
     ):
         if output.undone is not None:
             told_once = (
@@ -189,6 +218,37 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         level = "" if detector.threshold.alpha is None else f" at alpha {detector.threshold.alpha:g}"
         parts.append(f"{tally.anomalies:,} {'anomaly' if tally.anomalies == 1 else 'anomalies'}{level}")
     return f"{', '.join(parts)}: {words.output}"
+
+
+def _ask(run: Path, words: ScoreWords, stderr: Console) -> str:
+    """Write the training samples to label next, and return the summary."""
+    from deepsad_pl.commands.ask_labels import ask_labels, query_problems
+
+    if problems := query_problems(planned(run, words.data_dir)):
+        raise DeepSADError(*problems)
+    from deepsad_pl.training.fast_import import import_lightning
+
+    import_lightning()
+    from deepsad_pl.commands.training_samples import training_samples
+
+    detector, samples = _detector(words), training_samples(run, words.data_dir)
+    assert words.query is not None
+    by: Any = words.query_by or QUERIES[0]
+    with _progress(stderr) as bar:
+        task = bar.add_task("", total=len(samples.index))
+        return ask_labels(
+            detector,
+            samples,
+            Path(words.output),
+            count=words.query,
+            by=by,
+            advance=lambda count: bar.advance(task, count),
+        )
+
+
+def _progress(stderr: Console) -> Progress:
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=stderr)
 
 
 def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:
@@ -224,37 +284,3 @@ def _detector(words: ScoreWords) -> "Detector":
     detector.to(automatic if words.device == "auto" else words.device)
     detector.batch_size = words.batch_size or detector.batch_size
     return detector
-
-
-def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "Iterator[Chunk]", int]:
-    """The training samples: the name of the output's first column, the chunks, and the number of samples."""
-    plan = planned(run, words.data_dir)
-    from deepsad_pl.data import image_folder
-    from deepsad_pl.data.labeled_images import list_labeled
-    from deepsad_pl.data.scenario import is_given
-    from deepsad_pl.detector.inputs import Prepared
-    from deepsad_pl.detector.read_input import Chunk, rows_at_once
-    from deepsad_pl.experiment.build import build, load_data
-    from deepsad_pl.experiment.plan import root_of
-    from deepsad_pl.settings.about import of_dataset
-
-    data = build(plan, load_data(plan)).data
-    # Not the loaded source: if calibration samples are kept out, the rows are scaled without them.
-    source, rows = data.source, data.training_set.index
-    called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
-    folder = source.folder
-    if of_dataset(plan.dataset).classes_from_folder:
-        folder = root_of(plan.dataset)
-        scan = list_labeled if is_given(plan.scenario) else image_folder.scan
-        names = [name for group in scan(folder).images["train"] for name in group]
-    if folder is not None and names is not None:
-        called, names = "path", [str(folder / name) for name in names]
-
-    def chunks() -> Iterator[Chunk]:
-        step = rows_at_once(inputs)
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            ids: list[Any] = part.tolist() if names is None else [names[row] for row in part]
-            yield Chunk(ids, [f"training sample {one}" for one in ids], Prepared(source.x_train[part]))
-
-    return called, chunks(), len(rows)

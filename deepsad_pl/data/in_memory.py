@@ -55,7 +55,7 @@ def rows_in_memory(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DeepSADError(f"X has more than one column {', '.join(map(repr, twice))}; give each its own name")
     known, unknown = (semi_y == -1).astype(np.int64), np.full(len(frame), -1)
-    return encoded_source(frame, known, frame, unknown, semi_y, None, None, scaling, all_numbers=all_numbers)
+    return encoded_source(frame, known, frame, unknown, {"semi_y_train": semi_y}, scaling, all_numbers=all_numbers)
 
 
 def images_in_memory(images: npt.NDArray[Any], semi_y: IntArray) -> Source:

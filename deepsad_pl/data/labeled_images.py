@@ -4,14 +4,20 @@ Every other folder of ``train/``, and images straight below it, are unlabeled. I
 normal or, if it is not named as normal, an anomaly; the truth of images straight below it is not known.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import as_utf8
+from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.folder_labels import DEFAULTS, FolderLabels, folder_labels, layout_problems, parts_of, unreadable
 from deepsad_pl.data.image_folder import class_folders, content_digest, once
 from deepsad_pl.data.image_listing import Listing, list_images
+from deepsad_pl.data.label_files import LABEL, Answers, paths_of, read_answers
 
 
 def list_labeled(root: Path) -> Listing:
@@ -29,6 +35,52 @@ def list_labeled(root: Path) -> Listing:
         raise unreadable(error) from error
 
 
+def image_answers(labels: Any, root: Path, names: Sequence[str], normal: Any, anomaly: Any) -> Answers:
+    """Labels of training images that were filled in later; each is spelled as a folder with that meaning is named.
+
+    Args:
+        labels: a file or a list of files, see :func:`~deepsad_pl.data.label_files.read_answers`. Its column ``path``
+            has the images, relative to the root or not.
+        root: the image folder.
+        names: names of the training images, relative to the root.
+        normal: names of folders of known normal images; None: ``normal``.
+        anomaly: names of folders of known anomalies; None: ``anomaly``.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    meanings = [str(name) for name in (*_named("normal", normal), *_named("anomaly", anomaly))]
+    composed_names = [composed(as_utf8(name)) for name in names]
+
+    def inside(path: str) -> str:
+        """The name relative to the root; a path that is none stays as it is."""
+        for folder in (root, root.absolute(), root.resolve()):
+            if Path(path).is_relative_to(folder):
+                return Path(path).relative_to(folder).as_posix()
+        return path
+
+    return read_answers(
+        labels, composed_names, by=("path",), label=LABEL, allowed=meanings, what="image", name_of=inside
+    )
+
+
+def with_answers(semi_y: npt.NDArray[np.int64], answers: Answers, normal: Any) -> npt.NDArray[np.int64]:
+    """The semi-labels with those that were filled in later, shape (N,).
+
+    Args:
+        semi_y: by the folders: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
+        answers: what was filled in.
+        normal: names of folders of known normal images; None: ``normal``.
+    """
+    normals, found = [str(name) for name in _named("normal", normal)], semi_y.copy()
+    found[answers.rows] = [1 if mark in normals else -1 for mark in answers.marks]
+    return found
+
+
+def _named(key: str, names: Any) -> Sequence[Any]:
+    return [DEFAULTS[key]] if names is None else names
+
+
 def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) -> Iterator[str]:
     """Yield a sentence for each problem with the labels of an image folder.
 
@@ -37,6 +89,11 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
         given: whether the labels are used as they are (``scenario=given``).
     """
     named = {key: dataset.get(key) for key in DEFAULTS}
+    asked = dataset.get("labels")
+    if asked is not None and not given:
+        yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
+    if asked is not None and not paths_of(asked):
+        yield "dataset.labels is an empty list; name at least one file, or leave it out"
     if not given:
         for key, names in named.items():
             if names is not None:
@@ -52,6 +109,9 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
     if not wrong and str(dataset["root"]).strip():
         try:
             labels_of(dataset)
+            if paths_of(asked):
+                root = Path(dataset["root"]).expanduser()
+                image_answers(asked, root, list_labeled(root).names_of("train"), *named.values())
         except DeepSADError as error:
             yield from error.problems
 

@@ -1,5 +1,6 @@
 """Load data sets as arrays with class labels: torchvision's images, scikit-learn's digits, tables, image folders."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
 from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.toy import toy_table
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -60,6 +63,10 @@ class Source:
         ids_train: name of each training sample, for ``score.py input=train``, shape (N,); with ``semi_y_train``, the
             record lists the names of the known anomalies. None if they have no names.
         folder: if the samples are files, the folder that ``ids_train`` is relative to, for ``score.py input=train``.
+        semi_y_before: ``semi_y_train`` without the labels of ``dataset.labels``, which were filled in later; None: the
+            same.
+        rows_train: position of each training sample in the table that it was read from, shape (N,); None: it was read
+            from none, or whole.
     """
 
     x_train: Array
@@ -75,6 +82,8 @@ class Source:
     refit: "Callable[[Array], Source] | None" = None
     ids_train: Array | None = None
     folder: Path | None = None
+    semi_y_before: Array | None = None
+    rows_train: Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -357,6 +366,7 @@ def image_folder_source(
     given: bool = False,
     normal: Sequence[Any] | None = None,
     anomaly: Sequence[Any] | None = None,
+    labels: Any = None,
 ) -> Source:
     """Load the images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
 
@@ -373,13 +383,15 @@ def image_folder_source(
         given: whether the folders are labels (``scenario=given``); otherwise they are classes.
         normal: folders of known normal images, see :func:`~deepsad_pl.data.folder_labels.folder_labels`.
         anomaly: folders of known anomalies.
+        labels: file or list of files with labels that were filled in later, each of which overrides that of the folder
+            (:func:`~deepsad_pl.data.labeled_images.image_answers`).
 
     Raises:
         DeepSADError: if the images cannot be read or have changed, or given labels are not clear.
     """
     from deepsad_pl.data.folder_labels import folder_labels
     from deepsad_pl.data.image_folder import image_folder_arrays
-    from deepsad_pl.data.labeled_images import list_labeled
+    from deepsad_pl.data.labeled_images import image_answers, list_labeled, with_answers
 
     size = image_size if isinstance(image_size, list) else [image_size, image_size]
     folder, cache_dir = Path(root).expanduser(), data_dir / "cache"
@@ -387,15 +399,20 @@ def image_folder_source(
         arrays = image_folder_arrays(folder, cache_dir, image_size=size, channels=channels, digest=digest)
         x_train, labels_train, x_test, labels_test = arrays
         return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
-    labels, listing = folder_labels(folder, normal, anomaly), list_labeled(folder)
+    meanings, listing = folder_labels(folder, normal, anomaly), list_labeled(folder)
     arrays = image_folder_arrays(folder, cache_dir, image_size=size, channels=channels, digest=digest, listing=listing)
     train, test = (listing.names_of(part) for part in ("train", "test"))
-    semi_y = labels.semi_labels(train)
-    x_train, x_test, y = arrays[0], arrays[2] if test else arrays[0], labels.truths(test)
+    before = semi_y = meanings.semi_labels(train)
+    if labels is not None:
+        answers = image_answers(labels, folder, train, normal, anomaly)
+        semi_y = with_answers(before, answers, normal)
+        log.info("dataset.labels: %d labels of training images, matched by path", len(answers.rows))
+    x_train, x_test, y = arrays[0], arrays[2] if test else arrays[0], meanings.truths(test)
     if not test:
         test, y = train, np.full(len(train), -1)
     anomalous = (semi_y == -1).astype(np.int64)
-    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=np.array([as_utf8(name) for name in test]))
+    names = np.array([as_utf8(name) for name in test])
+    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=names, semi_y_before=before)
 
 
 def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:

@@ -271,6 +271,12 @@ class Detector:
             score[row] = np.nan
         return score
 
+    @torch.no_grad()
+    def represented(self, prepared: Prepared) -> npt.NDArray[np.float32]:
+        """Where prepared samples lie in the representation phi, shape (n, d); a shallow method on raw input has x."""
+        parts = [self._features(self._seen(torch.from_numpy(part))).cpu().numpy() for part in self._batches(prepared.x)]
+        return np.concatenate(parts).astype(np.float32)
+
     def p_values_of(self, score: Floats) -> Floats:
         """p-values of finite scores, of the same shape."""
         assert self._calibration is not None
@@ -344,12 +350,13 @@ class Detector:
         found = self._of_seen(x)
         return torch.from_numpy(found.astype(np.float64) if self._model is None else self._model.score(found))
 
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) if self._module is None else self._module.represent(x).float()
+
     def _of_seen(self, x: torch.Tensor) -> npt.NDArray[Any]:
         """Scores of a deep method, or the features of a shallow one."""
-        if self._module is None:
-            found = x.flatten(1)
-        elif self._model is not None:
-            found = self._module.represent(x).float()
+        if self._module is None or self._model is not None:
+            found = self._features(x)
         else:
             precision: AbstractContextManager[Any] = nullcontext()
             if self.facts.precision == "bf16-mixed":

@@ -24,6 +24,7 @@ from deepsad_pl.data.scenario import (
     resolve_scenario,
 )
 from deepsad_pl.experiment.identity import data_identity, hides_labeled_anomalies, training_identity
+from deepsad_pl.experiment.warm_start import KEY, Earlier, method_problems, read_earlier, with_earlier
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import Settings, class_name_problems, incomplete, setting_problems
 from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
@@ -42,7 +43,8 @@ class Plan:
         dataset: settings of the data set.
         classes: class names of the data set.
         method: settings of the method; its epochs are capped by ``trainer.max_epochs``.
-        pretrain: likewise for the pre-training; None without one.
+        pretrain: likewise for the pre-training; None without one. It is not trained if the run starts from an earlier
+            one's weights.
         scenario: classes and shares of normal, labeled and polluting samples.
         trainer: settings of the trainer.
         logger: settings of the loggers.
@@ -54,6 +56,7 @@ class Plan:
         run_dir: the run folder.
         metrics: user-defined metrics, by name.
         threshold: how the threshold of the scores is set.
+        earlier: the run whose weights the training starts from; None: there is none, or it is not needed any more.
     """
 
     dataset: dict[str, Any]
@@ -71,6 +74,12 @@ class Plan:
     run_dir: Path
     metrics: dict[str, OwnMetric]
     threshold: Threshold
+    earlier: Earlier | None = None
+
+    @property
+    def starts_warm(self) -> bool:
+        """Whether the training starts from the weights of an earlier run."""
+        return KEY in self.identity
 
     @property
     def about(self) -> about.MethodAbout:
@@ -109,7 +118,13 @@ def make_plan(
     pretrain = settings["pretrain"] if settings["pretrain"].get("_target_") is not None else None
     problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
-    scenario = None
+    scenario = earlier = None
+    if settings.get(KEY) is not None:
+        try:
+            earlier = read_earlier(settings[KEY])
+            problems += method_problems(method, earlier)
+        except DeepSADError as error:
+            problems += error.problems
     given = "given" in settings["scenario"]
     try:
         classes = GIVEN_CLASSES if given else class_names(dataset)
@@ -148,6 +163,8 @@ def make_plan(
         # A shallow method without pre-training uses no network.
         del identity["dataset"]["network"], identity["precision"]
         identity.pop("trainer", None)
+    if earlier is not None:
+        identity = with_earlier(identity, earlier.hash)
     name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"
     return Plan(
         dataset=dict(dataset),
@@ -165,6 +182,7 @@ def make_plan(
         run_dir=output_dir / dataset["name"] / method["name"] / name,
         metrics=own_metrics(settings["metrics"]),
         threshold=threshold,
+        earlier=earlier,
     )
 
 

@@ -46,6 +46,7 @@ from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
+from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
 from deepsad_pl.tracking.tracker import NoTracker, Tracker
@@ -216,6 +217,9 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         if held_out := parts.data.held_out_count:
             kept = counted(held_out, "sample is kept", "samples are kept")
             log.info("%s out of the training to calibrate the threshold", kept)
+        if plan.earlier is not None:
+            log.info("the training starts from the weights of %s, without a pre-training", plan.earlier.run)
+            warn_if_calibrated_on_seen(plan)
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(
