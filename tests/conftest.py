@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
 
 # A test in one of these rooms is not a unit test, nor is one that uses these fixtures or whose file imports these.
-_WHOLE_ROOMS = frozenset({"detector", "stacked", "sweep", "study", "commands", "benchmarks"})
+_WHOLE_ROOMS = frozenset({"detector", "estimators", "stacked", "sweep", "study", "commands", "benchmarks"})
 _WHOLE = frozenset(
     (
         *("cli", "experiment", "run", "forked_commands", "real_data", "subprocess", "background", "run_script"),
-        *("run_experiment", "fit_phase", "deepsad_pl", "golden"),
+        *("run_experiment", "fit_phase", "deepsad_pl", "golden", "alone", "together"),
     )
 )
 

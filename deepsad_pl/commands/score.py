@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
     from deepsad_pl.detector.inputs import Inputs
     from deepsad_pl.detector.read_input import Chunk
+    from deepsad_pl.detector.reasons import Explain
 
 TRAIN = "train"
 # How many samples that cannot be scored are named on standard error; the output has all of them.
@@ -42,6 +43,8 @@ output      .csv, .jsonl or .parquet with the columns id (or path), score, p_val
 append      true: append to an existing .csv or .jsonl (default false: replace it)
 id          column with the name of each row (default: id if there is one, else the row's position from 0)
 drop        columns to leave out, such as drop=[label]
+explain     true: add why: the columns that raise a row's score most, or a heat map of each image (default false)
+heat_maps   folder of the heat maps, with explain=true (default: <output>-heat_maps, without the suffix)
 batch_size  samples that are scored at once (default: as in the run)
 device      auto (default), cpu, cuda
 data_dir    where the data of the run lie, for input=train and runs of earlier releases (default: as in the run)
@@ -68,6 +71,8 @@ class ScoreWords:
     id: str | None = None
     drop: list[str] = field(default_factory=list)
     batch_size: int | None = None
+    explain: bool = False
+    heat_maps: str | None = None
     device: str = "auto"
     data_dir: str | None = None
     threshold: ThresholdWords = field(default_factory=ThresholdWords)
@@ -101,7 +106,7 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         words,
         ScoreWords,
         command="score.py",
-        verbatim=("run", "output", "id", "device", "data_dir"),
+        verbatim=("run", "output", "id", "heat_maps", "device", "data_dir"),
         required=("run", "input", "output"),
     )
     problems = []
@@ -109,6 +114,8 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         problems.append(f"batch_size is {found.batch_size}; give a number from 1 on")
     if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
         problems.append(f"threshold.alpha is {found.threshold.alpha}; give a rate between 0 and 1")
+    if found.heat_maps is not None and not found.explain:
+        problems.append("heat_maps is set, but there are none without explain=true; add it")
     if not found.input:
         problems.append("input is an empty list; name what is to be scored")
     if problems:
@@ -160,6 +167,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         first, total = "id" if kinds == {True} else "path", None
         chunks = chunks_of(files, inputs, id_column=words.id, drop=words.drop)
 
+    explain, more = _explain(detector, words)
     told = 0
 
     def tell(sentence: str) -> None:
@@ -171,7 +179,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         sigterm_exits(),
-        Output(Path(words.output), first, append=words.append) as output,
+        Output(Path(words.output), first, more=more, append=words.append) as output,
         Progress(*columns, console=stderr) as bar,
     ):
         if output.undone is not None:
@@ -181,7 +189,9 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             )
             bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
-        tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
+        tally = score_chunks(
+            detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count), explain=explain
+        )
         bar.update(task, total=tally.scored + tally.unscored)
     if told > _MOST_TOLD:
         stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
@@ -194,6 +204,25 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         level = "" if detector.threshold.alpha is None else f" at alpha {detector.threshold.alpha:g}"
         parts.append(f"{tally.anomalies:,} {'anomaly' if tally.anomalies == 1 else 'anomalies'}{level}")
     return f"{', '.join(parts)}: {words.output}"
+
+
+def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:
+    """What explains the scores, and the columns of the output that it fills."""
+    if not words.explain:
+        return None, ()
+    from deepsad_pl.detector.reasons import HEAT_MAP, REASONS, explain_images, explain_rows
+
+    detector.require_references()
+    inputs = detector.facts.inputs
+    if inputs.are_rows:
+        if words.heat_maps is not None:
+            raise DeepSADError("heat_maps is set, but the run scores rows of a table, which get reasons; leave it out")
+        return explain_rows(detector), REASONS
+    if not (len(inputs.shape) == 3 and inputs.scale is not None and inputs.shape[0] in (1, 3)):
+        raise DeepSADError(f"explain: there are no heat maps for {inputs.described()}; leave it out")
+    output = Path(words.output).expanduser()
+    folder = output.with_name(f"{output.stem}-heat_maps") if words.heat_maps is None else Path(words.heat_maps)
+    return explain_images(detector, folder.expanduser()), (HEAT_MAP,)
 
 
 def _files(words: Sequence[str]) -> list[str]:

@@ -68,6 +68,22 @@ def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     return _kind_of_text(name, cells)
 
 
+def kind_of_numbers(name: str, cells: "pd.Series[Any]") -> Kind:
+    """The kind of a column of an array of numbers, whatever they look like: a number.
+
+    Args:
+        name: of the column.
+        cells: numbers, at least one.
+
+    Raises:
+        NoFeatureError: if the column is empty or holds infinite numbers.
+    """
+    if cells.isna().all():
+        raise NoFeatureError(f"column {name!r} has no value in the {len(cells)} training rows; {_drop(name)}")
+    _check_finite(name, cells, numbers_in(cells)[0])
+    return "number"
+
+
 def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     text = text_in(cells)
     spellings: list[str] = pc.unique(text).drop_null().to_pylist()
@@ -102,12 +118,16 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     )
 
 
-def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
+def _check_finite(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
     if (infinite := int(np.isinf(numbers).sum())) > 0:
         raise NoFeatureError(
             f"column {name!r} has infinite values in {counted(infinite, 'training row')}; correct them or leave them "
             f"empty, or {_drop(name)}"
         )
+
+
+def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
+    _check_finite(name, cells, numbers)
     if _are_dates(numbers):
         raise NoFeatureError(_is_a_date(name, [shown(value) for value in numbers[np.isfinite(numbers)][:2]]))
     if np.isnan(numbers).any() or len(numbers) <= NEARLY_UNIQUE_ROWS or (numbers != np.floor(numbers)).any():

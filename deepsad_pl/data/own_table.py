@@ -88,10 +88,10 @@ def own_table(
     if id is not None:
         ids_train = np.array(_texts(frame, id))[train]
         ids = ids_train, ids_train if same else np.array(_texts(rows, id))[test]
-    return _source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, id, scaling)
+    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, id, scaling)
 
 
-def _source(
+def encoded_source(
     train: pd.DataFrame,
     labels_train: IntArray,
     test: pd.DataFrame,
@@ -101,12 +101,33 @@ def _source(
     id_column: str | None,
     scaling: Literal["zscore", "minmax"],
     kept: IntArray | None = None,
+    *,
+    all_numbers: bool = False,
 ) -> Source:
-    """Encode training and test rows by what the training rows say, or those of them that are kept."""
-    columns = TableColumns.fit(train if kept is None else train.iloc[kept], scaling=scaling)
+    """Encode training and test rows by what the training rows say, or those of them that are kept.
+
+    Args:
+        train: training rows, features alone, N of them.
+        labels_train: 1 for known anomalies, else 0, or the class, shape (N,).
+        test: test rows with the same columns, M of them; ``train`` itself if these are the same.
+        y: truth or class of the test rows, shape (M,).
+        semi_y: semi-labels of the training rows, shape (N,); None: there are none.
+        ids: names of the test rows, shape (M,); None: they have none.
+        id_column: the column of the names.
+        scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
+        kept: positions of the training rows that are learned from; None: all.
+        all_numbers: see :meth:`~deepsad_pl.data.table_columns.TableColumns.fit`.
+
+    Raises:
+        DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
+    """
+    learned_from = train if kept is None else train.iloc[kept]
+    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
-    refit = partial(_source, train, labels_train, test, y, semi_y, ids, id_column, scaling)
+    refit = partial(
+        encoded_source, train, labels_train, test, y, semi_y, ids, id_column, scaling, all_numbers=all_numbers
+    )
     return Source(
         x_train,
         labels_train,

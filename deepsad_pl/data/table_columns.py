@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
-from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of
+from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of, kind_of_numbers
 from deepsad_pl.data.scaling import Method, Scaling
 from deepsad_pl.data.table_cells import as_booleans, numbers_in, shown, text_in
 
@@ -104,13 +104,15 @@ class TableColumns:
     scaling: Scaling | None
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, *, scaling: Method) -> Self:
+    def fit(cls, frame: pd.DataFrame, *, scaling: Method, all_numbers: bool = False) -> Self:
         """Learn the encoding from training rows.
 
         Args:
             frame: the training rows, only features; see :func:`deepsad_pl.data.column_kinds.kind_of` for the kinds
                 of columns.
             scaling: ``zscore`` or ``minmax``.
+            all_numbers: whether the rows are those of an array of numbers, none of which is taken for a date or for the
+                name of a row.
 
         Raises:
             DeepSADError: if there is no row or no column, or if columns cannot be learned from; names all of these.
@@ -125,7 +127,7 @@ class TableColumns:
         problems: list[str] = []
         for name, cells in _named(frame):
             try:
-                kind = kind_of(name, cells)
+                kind = kind_of_numbers(name, cells) if all_numbers else kind_of(name, cells)
             except NoFeatureError as problem:
                 problems.append(str(problem))
                 continue

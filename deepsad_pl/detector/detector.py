@@ -1,5 +1,6 @@
 """A trained detector that scores raw input: arrays, data frames, images."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -35,6 +36,9 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.shallow.models import Model, load_model
 
 Floats = npt.NDArray[np.float64]
+# The matrix products of fewer rows round in another way, and a score must not depend on the samples beside it.
+_LEAST_SAMPLES = 8
+
 Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
 
 
@@ -115,6 +119,11 @@ class Detector:
         """Whether there are calibration scores, which p-values and predictions need."""
         return self._calibration is not None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle is on the CPU, for it may be read where there is no other device."""
+        module = self._module if self._device.type == "cpu" else copy.deepcopy(self._module)
+        return {**self.__dict__, "_module": module and module.cpu(), "_device": torch.device("cpu")}
+
     def to(self, device: str | torch.device) -> Self:
         """Move the detector to a device; the model of a shallow method stays on the CPU.
 
@@ -181,7 +190,7 @@ class Detector:
         Raises:
             DeepSADError: if the detector has no references.
         """
-        return float(self._scores(self._require_references()).mean())
+        return float(self._scores(self.require_references()).mean())
 
     def explain(self, x: Raw) -> pd.DataFrame | Floats:
         """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
@@ -200,7 +209,7 @@ class Detector:
         Raises:
             DeepSADError: if the detector has no references; see also :meth:`score`.
         """
-        self._require_references()
+        self.require_references()
         parts, problems = [], list[str]()
         for names, prepared in self._prepared(x):
             self.scored(prepared)
@@ -216,7 +225,7 @@ class Detector:
 
     def explained(self, x: npt.NDArray[Any]) -> Floats:
         """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W)."""
-        inputs, references = self.facts.inputs, self._require_references()
+        inputs, references = self.facts.inputs, self.require_references()
         groups, parts = inputs.feature_groups, []
         for part in self._batches(x):
             seen = self._seen(torch.from_numpy(part))
@@ -273,7 +282,12 @@ class Detector:
         return score > self.threshold_value()
 
     def threshold_value(self) -> float:
-        """The score above which a sample is an anomaly, for a detector that has a threshold."""
+        """The score above which a sample is an anomaly.
+
+        Raises:
+            DeepSADError: if the run has no threshold, or its calibration samples are too few for alpha.
+        """
+        self._require_threshold()
         assert self._calibration is not None
         calibration, y = self._calibration
         if self.threshold.kind != "labeled":
@@ -304,6 +318,8 @@ class Detector:
     def _score(self, x: npt.NDArray[Any]) -> Floats:
         if not len(x):
             return np.empty(0)
+        if (lacking := min(_LEAST_SAMPLES, self.batch_size) - len(x)) > 0:
+            return self._score(np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)]))[: len(x)]
         parts = [self._of_seen(self._seen(torch.from_numpy(part))) for part in self._batches(x)]
         return (
             np.concatenate(parts).astype(np.float64)
@@ -344,7 +360,12 @@ class Detector:
         result: npt.NDArray[Any] = found.cpu().numpy()
         return result
 
-    def _require_references(self) -> torch.Tensor:
+    def require_references(self) -> torch.Tensor:
+        """The samples with which explanations compare, as a network sees them, shape (R, ...).
+
+        Raises:
+            DeepSADError: if the detector has none.
+        """
         if self._references is None:
             raise DeepSADError(
                 f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, so that it "

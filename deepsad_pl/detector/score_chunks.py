@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from deepsad_pl.detector.detector import Detector
 from deepsad_pl.detector.read_input import Chunk
+from deepsad_pl.detector.reasons import Explain
 from deepsad_pl.detector.write_output import Output
 
 
@@ -36,6 +38,7 @@ def score_chunks(
     *,
     tell: Callable[[str], None],
     advance: Callable[[int], None],
+    explain: Explain | None = None,
 ) -> Tally:
     """Score all chunks and write their scores.
 
@@ -45,6 +48,7 @@ def score_chunks(
         output: file of the scores; p-value and anomaly are blank without a threshold or a score.
         tell: called with a sentence for each sample that cannot be scored.
         advance: called with the number of samples of each chunk after it is written.
+        explain: returns the further columns of the output for the samples that have a score; None: there are none.
     """
     tally = Tally(anomalies=0 if detector.has_threshold else None)
     for chunk in chunks:
@@ -55,7 +59,7 @@ def score_chunks(
             p_value[known] = detector.p_values_of(score[known])
             anomaly[known] = detector.are_anomalies(score[known]).astype(int)
             tally.anomalies = (tally.anomalies or 0) + int(anomaly[known].sum())
-        output.write(list(chunk.ids), score, p_value, anomaly)
+        output.write(list(chunk.ids), score, p_value, anomaly, *_spread(explain, chunk, known))
         tally.unusual += chunk.prepared.unusual
         tally.scored += int(known.sum())
         tally.unscored += len(score) - int(known.sum())
@@ -63,3 +67,15 @@ def score_chunks(
             tell(f"{chunk.names[place]} cannot be scored: {told}")
         advance(len(score))
     return tally
+
+
+def _spread(explain: Explain | None, chunk: Chunk, known: npt.NDArray[np.bool_]) -> list[list[str]]:
+    """The further columns, empty for samples without a score."""
+    if explain is None:
+        return []
+    columns = []
+    for texts in explain(chunk, known):
+        column = np.full(len(known), "", dtype=object)
+        column[known] = texts
+        columns.append(column.tolist())
+    return columns

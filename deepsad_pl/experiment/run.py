@@ -297,7 +297,7 @@ def score_and_record(
 
     record = {
         **metrics,
-        **_what_was_done(plan),
+        **what_was_done(plan),
         "counts": _counts(data, plan.threshold),
         **_known_anomalies(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -382,7 +382,7 @@ def _known_anomalies(data: AnomalyDataModule) -> dict[str, list[str]]:
     return {"known_anomalies": names[training_set.index[training_set.semi_y == -1]].tolist()}
 
 
-def _what_was_done(plan: Plan) -> dict[str, Any]:
+def what_was_done(plan: Plan) -> dict[str, Any]:
     """The part of the record that follows from the plan, and the versions of the packages."""
     return {
         "dataset": plan.dataset["name"],

@@ -11,12 +11,13 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.declared import setting_names
+from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import GIVEN_CLASSES
 from deepsad_pl.experiment.identity import hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
 from deepsad_pl.settings.about import MethodAbout, of_method
-from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places, quoted
+from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 import deepsad_pl
 from deepsad_pl import DeepSADError, list_datasets, list_methods, load_data, run
 from deepsad_pl.commands import api
+from deepsad_pl.compose import override_text
 from deepsad_pl.shallow.models import Model
 
 QUICK = {"logger": "none", "max_epochs": 2, "threads": 1}
@@ -95,7 +96,7 @@ def test_the_import_and_the_lists_need_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("module", [deepsad_pl, api])
+@pytest.mark.parametrize("module", [deepsad_pl, api, override_text])
 def test_examples_in_docstrings(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted and not found.failed

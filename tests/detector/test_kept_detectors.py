@@ -50,7 +50,7 @@ def test_a_forced_run_has_no_detector_until_it_ends(
 def test_a_detector_describes_its_input_without_a_pickle(experiment: Callable[..., Outcome]) -> None:
     outcome = experiment("method=ssad_hybrid", "trainer.max_epochs=1")
     folder = outcome.run_dir / "detector"
-    assert {path.name for path in folder.iterdir()} == {FACTS, "module.ckpt", "model.npz"}
+    assert {path.name for path in folder.iterdir()} == {FACTS, "module.ckpt", "model.npz", "references.npz"}
     said = json.loads((folder / FACTS).read_text())
     assert (said["dataset"], said["method"], said["hash"]) == ("digits", "ssad_hybrid", outcome.record["hash"])
     assert said["target"] == "deepsad_pl.methods.autoencoder.AutoencoderModule"
@@ -87,7 +87,8 @@ def test_named_columns_are_found_by_name(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)) * [1, 1000], columns=["speed", "load"])
     source = as_source((frame, np.arange(40) % 2), seed=0, scaling="zscore")
     facts = {"dataset": "mine", "method": "m", "hash": "0", "versions": {}, "target": None, "package": None}
-    write_detector(tmp_path, {}, Inputs.of_source(source), {**facts, "precision": "32-true", "threshold": None})
+    facts |= {"precision": "32-true", "threshold": None}
+    write_detector(tmp_path, {}, Inputs.of_source(source), facts, source.x_train[:2])
     inputs = read_facts(tmp_path).inputs
     test = split_rows(np.arange(40) % 2, 0)[1]
     turned = frame.assign(other="x")[["other", "load", "speed"]].iloc[test]

@@ -14,7 +14,8 @@ from planned import METHODS, about
 from studies import DIGITS, STUDIES, planner, study_of
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.study.grid import Place, Study, Subject, places, quoted, study_problems
+from deepsad_pl.compose.override_text import quoted
+from deepsad_pl.study.grid import Place, Study, Subject, places, study_problems
 
 SCENARIO = {"normal_class": 0, "anomaly_class": 1, "gamma_l": 0.05, "gamma_p": 0.0, "k_l": 1, "gamma_n": 0.0}
 UNSUPERVISED = (
