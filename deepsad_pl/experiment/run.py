@@ -215,7 +215,7 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
         if held_out := parts.data.held_out_count:
             kept = counted(held_out, "sample is kept", "samples are kept")
-            log.info("%s out of the training to calibrate the threshold", kept)
+            log.info("%s out of training to calibrate the threshold", kept)
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(
