@@ -294,7 +294,7 @@ def test_the_threshold_of_labeled_samples() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_told() -> None:
-    with pytest.raises(ValueError, match=r"trainer.accelerator is gpu with 1 device\(s\), but torch sees 0 GPU\(s\)"):
+    with pytest.raises(ValueError, match=r"trainer.accelerator is gpu with 1 device, but torch sees 0 GPUs"):
         DeepSAD(device="cuda").fit(*rows())
 
 
