@@ -1,18 +1,44 @@
 """Parse the words of a command without Hydra: ``key=value`` into a dataclass, with all problems reported at once."""
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 from yaml import YAMLError
 
+from deepsad_pl import __version__
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 
 _T = TypeVar("_T")
+
+
+def run_command(help_text: str, work: Callable[[Sequence[str], Console], str]) -> None:
+    """Run a command on the words of this process, and print its summary; an error goes to standard error, exit code 1.
+
+    Args:
+        help_text: printed for ``--help`` or without any word.
+        work: called with the words and a console on standard error; returns the summary.
+    """
+    words = sys.argv[1:]
+    if "--version" in words:
+        print(f"deepsad_pl {__version__}")
+        return
+    if not words or not {"-h", "--help"}.isdisjoint(words):
+        print(help_text, end="")
+        return
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        told = work(words, stderr)
+    except DeepSADError as error:
+        stderr.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    print(told)
 
 
 def parse_words(

@@ -3,7 +3,6 @@
 Heavy libraries are imported only if the words are correct, so that ``--help`` and errors appear quickly.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, planned, require_run
-from deepsad_pl.commands.plain_words import parse_words
+from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.signals import sigterm_exits
 
@@ -86,20 +84,7 @@ class ScoreWords:
 
 def score() -> None:
     """Entry point of ``python score.py`` and ``deepsad-score``."""
-    words = sys.argv[1:]
-    if "--version" in words:
-        print(f"deepsad_pl {__version__}")
-        return
-    if not words or not {"-h", "--help"}.isdisjoint(words):
-        print(HELP, end="")
-        return
-    stderr = Console(stderr=True, highlight=False)
-    try:
-        told = score_new(parsed(words), stderr)
-    except DeepSADError as error:
-        stderr.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise SystemExit(1) from None
-    print(told)
+    run_command(HELP, lambda words, stderr: score_new(parsed(words), stderr))
 
 
 def parsed(words: Sequence[str]) -> ScoreWords:

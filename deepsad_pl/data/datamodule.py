@@ -202,9 +202,10 @@ class AnomalyDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """The whole test set in its original order."""
         unlabeled = torch.zeros_like(self._test_y)
-        # A copy: a memory-mapped array is read-only, and its pages may have to be read from disk again.
-        x = torch.from_numpy(np.array(self.source.x_test))
-        return self._loader(x, unlabeled, self._test_y, batch_size=self._eval_batch_size)
+        x = self.source.x_test
+        # A memory-mapped array is copied: it is read-only, and its pages may have to be read from disk again.
+        samples = torch.from_numpy(x if x.flags.writeable else np.array(x))
+        return self._loader(samples, unlabeled, self._test_y, batch_size=self._eval_batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
         """The whole test set in its original order."""

@@ -2,9 +2,10 @@
 
 import copy
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,11 @@ def build(plan: Plan, source: Source) -> Parts:
     if len(held_out) and source.refit is not None:
         rows = training_set_of(source, plan.scenario, plan.classes).index[held_out]
         source = source.refit(np.delete(np.arange(len(source.x_train)), rows))
+    if source.refit is not None:
+        # It keeps the raw data in memory, which nobody needs any more; arrow would keep even what is free.
+        source = replace(source, refit=None)
+        if (arrow := sys.modules.get("pyarrow")) is not None:
+            arrow.default_memory_pool().release_unused()
     data = _data(plan, source, plan.method, shuffle, held_out)
     _check_rows(plan, data)
     phases: list[Phase] = []

@@ -216,7 +216,7 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
         if held_out := parts.data.held_out_count:
             kept = counted(held_out, "sample is kept", "samples are kept")
-            log.info("%s out of the training to calibrate the threshold", kept)
+            log.info("%s out of training to calibrate the threshold", kept)
         if plan.earlier is not None:
             log.info("the training starts from the weights of %s, without a pre-training", plan.earlier.run)
             warn_if_calibrated_on_seen(plan)

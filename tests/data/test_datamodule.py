@@ -74,6 +74,12 @@ def test_images_are_uint8_copies_in_memory(tmp_path: Path) -> None:
         assert not np.shares_memory(batches.x.numpy(), mapped)
 
 
+def test_test_rows_in_memory_are_not_copied() -> None:
+    tiny = source()
+    data = AnomalyDataModule(tiny, SCENARIO, batch_size=8)
+    assert np.shares_memory(data.test_dataloader().x.numpy(), tiny.x_test)
+
+
 def test_the_test_set_is_complete_and_in_order() -> None:
     data = AnomalyDataModule(source(test=4500), SCENARIO, batch_size=8)
     _, semi_y, y, idx = whole(data.test_dataloader())

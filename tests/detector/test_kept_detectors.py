@@ -93,5 +93,7 @@ def test_named_columns_are_found_by_name(tmp_path: Path) -> None:
     test = split_rows(np.arange(40) % 2, 0)[1]
     turned = frame.assign(other="x")[["other", "load", "speed"]].iloc[test]
     assert np.array_equal(inputs.from_frame(turned).x, source.x_test)
-    with pytest.raises(DeepSADError, match=r"lacks the column 'load' of the training; did you mean loads\?"):
+    with pytest.raises(
+        DeepSADError, match=r"lacks the column 'load', which the training data had; did you mean loads\?"
+    ):
         inputs.from_frame(frame.rename(columns={"load": "loads"}))

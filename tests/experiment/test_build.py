@@ -224,3 +224,11 @@ def test_the_seconds_of_a_killed_grid_count(
     (path,) = tmp_path.rglob("grid/seconds")
     path.write_text("1000.0")
     assert experiment("method=ocsvm_raw", "trainer.threads=1").record["seconds"]["fit"] > 1000
+
+
+@pytest.mark.parametrize("words", [(), ("threshold=conformal", "threshold.alpha=0.2")])
+def test_raw_rows_are_let_go_once_everything_is_built(words: tuple[str, ...], cardio: tuple[str, ...]) -> None:
+    plan = plan_of(*cardio, *words)
+    source = load_data(plan)
+    assert source.refit is not None
+    assert build(plan, source).data.source.refit is None

@@ -36,7 +36,7 @@ def test_a_detector_from_labeled_folders_scores_new_images(cli: CLI, tmp_path: P
     told = " ".join(done.stdout.split())
     assert "130 training samples: 112 unlabeled, 10 known normal, 8 known anomalies" in told
     assert "30 samples are kept out of training to calibrate the threshold" in told
-    assert "test samples 31: 20 normal, 6 anomalous, 5 of unknown truth" in told
+    assert "test samples 31: 20 normal, 6 anomalous, 5 without truth" in told
     (run_dir,) = (tmp_path / "runs" / "image_folder" / "deep_sad").glob("given-seed_0-*")
     scores = scores_of(run_dir)
     assert scores.index.tolist() == list_labeled(root).names_of("test")

@@ -170,7 +170,7 @@ def test_too_small_an_alpha_is_refused_before_any_training(finished: bool, tmp_p
     if finished:
         alone(tmp_path, *CONFORMAL)
     before = sorted(path for path in tmp_path.rglob("*"))
-    with pytest.raises(DeepSADError, match=r"threshold.alpha is 0.0001, but of \d+ calibration samples the smallest"):
+    with pytest.raises(DeepSADError, match=r"threshold.alpha is 0.0001, but with \d+ calibration samples the smallest"):
         alone(tmp_path, *CONFORMAL, "threshold.alpha=0.0001")
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
