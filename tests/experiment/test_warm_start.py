@@ -75,7 +75,7 @@ def test_training_starts_from_the_earlier_weights_and_keeps_the_center(
     assert outcome.record["counts"]["labeled_normals"] > known["labeled_normals"]
     log = (outcome.run_dir / "train.log").read_text()
     assert f"the training starts from the weights of {first}, without a pre-training" in log
-    assert "may have trained" not in log
+    assert "may have been trained on" not in log
 
 
 def test_the_identity_has_the_earlier_hash_and_a_moved_run_is_the_same(where: Path, first: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_threshold_calibrated_on_rows_that_were_seen_is_warned_of(
     more: tuple[str, ...], warned: bool, where: Path, first: Path
 ) -> None:
     outcome = alone(where / "runs", *words(where, f"warm_start={first}", *more))
-    assert ("may have trained" in (outcome.run_dir / "train.log").read_text()) is warned
+    assert ("may have been trained on" in (outcome.run_dir / "train.log").read_text()) is warned
 
 
 def test_a_plan_with_labels_and_a_warm_start_needs_no_torch(where: Path, first: Path) -> None:
