@@ -87,9 +87,11 @@ def ask_labels(
     chosen = among[
         choose(score[among], by=by, count=count, threshold=threshold, features=features, labeled=labeled[among])
     ]
-    column = samples.plan.dataset.get("label") or LABEL
+    column, id = samples.plan.dataset.get("label") or LABEL, samples.plan.dataset.get("id")
     called = ROW if samples.called == "id" and samples.names is None else samples.called
-    _write(output, (called, "score", column), samples.named(chosen), score[chosen])
+    # Each column of the file has a name of its own, whatever the table calls its labels.
+    names = (id if column == called and id is not None else called, "anomaly_score" if column == "score" else "score")
+    _write(output, (*names, column), samples.named(chosen), score[chosen])
     how = " (rows are counted from 0 over the whole table, since dataset.id is not set)" if called == ROW else ""
     return (
         f"{len(chosen):,} of {int((~labeled).sum()):,} unlabeled training samples to label, {ORDER[by]}{note}: "

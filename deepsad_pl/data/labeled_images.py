@@ -17,7 +17,10 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.folder_labels import DEFAULTS, FolderLabels, folder_labels, layout_problems, parts_of, unreadable
 from deepsad_pl.data.image_folder import class_folders, content_digest, once
 from deepsad_pl.data.image_listing import Listing, list_images
-from deepsad_pl.data.label_files import LABEL, Answers, paths_of, read_answers
+from deepsad_pl.data.label_files import LABEL, paths_of, read_answers
+from deepsad_pl.data.marks import as_text
+
+IntArray = npt.NDArray[np.int64]
 
 
 def list_labeled(root: Path) -> Listing:
@@ -35,22 +38,32 @@ def list_labeled(root: Path) -> Listing:
         raise unreadable(error) from error
 
 
-def image_answers(labels: Any, root: Path, names: Sequence[str], normal: Any, anomaly: Any) -> Answers:
-    """Labels of training images that were filled in later; each is spelled as a folder with that meaning is named.
+def answered_images(
+    labels: Any, root: Path, names: Sequence[str], semi_y: IntArray, normal: Any, anomaly: Any
+) -> tuple[IntArray, int]:
+    """The semi-labels of training images with labels that were filled in later, shape (N,), and the number of these.
+
+    Each label is spelled as a folder with that meaning is named.
 
     Args:
         labels: a file or a list of files, see :func:`~deepsad_pl.data.label_files.read_answers`. Its column ``path``
             has the images, relative to the root or not.
         root: the image folder.
         names: names of the training images, relative to the root.
+        semi_y: by the folders: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
         normal: names of folders of known normal images; None: ``normal``.
         anomaly: names of folders of known anomalies; None: ``anomaly``.
 
     Raises:
         DeepSADError: with every problem found.
     """
-    meanings = [str(name) for name in (*_named("normal", normal), *_named("anomaly", anomaly))]
-    composed_names = [composed(as_utf8(name)) for name in names]
+    known = [composed(as_utf8(name)) for name in names]
+    folders = {name.split("/")[1] for name in known if name.count("/") > 1}
+    meanings = {
+        as_text(name, folders): mark
+        for key, values, mark in (("normal", normal, 1), ("anomaly", anomaly, -1))
+        for name in ([DEFAULTS[key]] if values is None else values)
+    }
 
     def inside(path: str) -> str:
         """The name relative to the root; a path that is none stays as it is."""
@@ -59,26 +72,10 @@ def image_answers(labels: Any, root: Path, names: Sequence[str], normal: Any, an
                 return Path(path).relative_to(folder).as_posix()
         return path
 
-    return read_answers(
-        labels, composed_names, by=("path",), label=LABEL, allowed=meanings, what="image", name_of=inside
-    )
-
-
-def with_answers(semi_y: npt.NDArray[np.int64], answers: Answers, normal: Any) -> npt.NDArray[np.int64]:
-    """The semi-labels with those that were filled in later, shape (N,).
-
-    Args:
-        semi_y: by the folders: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
-        answers: what was filled in.
-        normal: names of folders of known normal images; None: ``normal``.
-    """
-    normals, found = [str(name) for name in _named("normal", normal)], semi_y.copy()
-    found[answers.rows] = [1 if mark in normals else -1 for mark in answers.marks]
-    return found
-
-
-def _named(key: str, names: Any) -> Sequence[Any]:
-    return [DEFAULTS[key]] if names is None else names
+    answers = read_answers(labels, known, by=("path",), label=LABEL, allowed=meanings, what="image", name_of=inside)
+    found = semi_y.copy()
+    found[answers.rows] = [meanings[mark] for mark in answers.marks]
+    return found, len(answers.rows)
 
 
 def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) -> Iterator[str]:
@@ -108,10 +105,11 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
     # An empty root is reported by the check of the folders.
     if not wrong and str(dataset["root"]).strip():
         try:
-            labels_of(dataset)
+            meanings = labels_of(dataset)
             if paths_of(asked):
                 root = Path(dataset["root"]).expanduser()
-                image_answers(asked, root, list_labeled(root).names_of("train"), *named.values())
+                names = list_labeled(root).names_of("train")
+                answered_images(asked, root, names, meanings.semi_labels(names), **named)
         except DeepSADError as error:
             yield from error.problems
 

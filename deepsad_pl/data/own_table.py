@@ -161,7 +161,7 @@ def _answers(
     label, id = roles["label"] or LABEL, roles["id"]
     # Without names, the labels have to be -1, 0 and +1, which the reading of all labels checks.
     allowed = spellings([*names[0], *names[1]], marks) if names[0] or names[1] else None
-    by = (ROW,) if id is None else ("id", id)
+    by = (ROW,) if id is None else (id, "id")
     of_rows = list(map(str, range(len(marks)))) if ids is None else ids
     return read_answers(labels, of_rows, by=by, label=label, allowed=allowed, what="row")
 

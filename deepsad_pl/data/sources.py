@@ -384,14 +384,14 @@ def image_folder_source(
         normal: folders of known normal images, see :func:`~deepsad_pl.data.folder_labels.folder_labels`.
         anomaly: folders of known anomalies.
         labels: file or list of files with labels that were filled in later, each of which overrides that of the folder
-            (:func:`~deepsad_pl.data.labeled_images.image_answers`).
+            (:func:`~deepsad_pl.data.labeled_images.answered_images`).
 
     Raises:
         DeepSADError: if the images cannot be read or have changed, or given labels are not clear.
     """
     from deepsad_pl.data.folder_labels import folder_labels
     from deepsad_pl.data.image_folder import image_folder_arrays
-    from deepsad_pl.data.labeled_images import image_answers, list_labeled, with_answers
+    from deepsad_pl.data.labeled_images import answered_images, list_labeled
 
     size = image_size if isinstance(image_size, list) else [image_size, image_size]
     folder, cache_dir = Path(root).expanduser(), data_dir / "cache"
@@ -404,9 +404,8 @@ def image_folder_source(
     train, test = (listing.names_of(part) for part in ("train", "test"))
     before = semi_y = meanings.semi_labels(train)
     if labels is not None:
-        answers = image_answers(labels, folder, train, normal, anomaly)
-        semi_y = with_answers(before, answers, normal)
-        log.info("dataset.labels: %d labels of training images, matched by path", len(answers.rows))
+        semi_y, count = answered_images(labels, folder, train, before, normal, anomaly)
+        log.info("dataset.labels: %d labels of training images, matched by path", count)
     x_train, x_test, y = arrays[0], arrays[2] if test else arrays[0], meanings.truths(test)
     if not test:
         test, y = train, np.full(len(train), -1)

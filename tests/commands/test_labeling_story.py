@@ -1,6 +1,8 @@
 """The story of docs/labeling.md: a table with few labels, trained, asked, filled in by one who knows, trained again."""
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +10,18 @@ from typing import Any
 
 import pandas as pd
 from own_tables import parts
+from processes import ROOT
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
-TABLE = (
-    *("dataset=table", "dataset.path=parts.csv", "dataset.label=quality", "dataset.normal=[ok]"),
-    *("dataset.anomaly=[scrap]", "dataset.truth=truth", "dataset.id=part", "logger=none", "trainer.threads=1"),
-)
+PAGE = (ROOT / "docs" / "labeling.md").read_text(encoding="utf-8")
+# Beside the words of the page.
+MORE = ("dataset.truth=truth", "trainer.max_epochs=20", "logger=none", "trainer.threads=1")
+
+
+def command_of_page(number: int, run: Path | None = None) -> list[str]:
+    """The script and the words of one of the page's commands."""
+    line = re.findall(r"^ {4}python (.*)$", PAGE, re.MULTILINE)[number]
+    return [word.replace("$RUN", str(run)) for word in shlex.split(line)]
 
 
 def ran(cli: CLI, script: str, *words: str) -> str:
@@ -33,10 +41,10 @@ def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None
     frame.loc[other, ["sensor_0", "sensor_1"]] -= 5
     frame.loc[other, "sensor_2"] += 3
     frame.to_csv(tmp_path / "parts.csv", index=False)
-    ran(cli, "train.py", *TABLE, "trainer.max_epochs=20")
+    ran(cli, *command_of_page(0), *MORE)
     ((first, before),) = records(tmp_path / "runs").items()
 
-    said = ran(cli, "score.py", f"run={first}", "input=train", "output=ask.csv", "query=10", "query.by=diverse")
+    said = ran(cli, *command_of_page(1, first), "query=10", "query.by=diverse")
     assert "10 of" in said and "spread over the most anomalous ones" in said
     ask = pd.read_csv(tmp_path / "ask.csv", dtype=str, keep_default_na=False)
     assert list(ask) == ["id", "score", "quality"] and len(ask) == 10
@@ -44,8 +52,7 @@ def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None
     ask["quality"] = truth[ask["id"]].to_numpy()
     ask.to_csv(tmp_path / "ask.csv", index=False)
 
-    again = ("dataset.labels=ask.csv", f"warm_start={first}", "trainer.max_epochs=20")
-    said = ran(cli, "train.py", "-m", *TABLE, *again, "method.eta=1,5", "hydra/launcher=stacked")
+    said = ran(cli, *command_of_page(2, first), *MORE, "method.eta=1,5", "hydra/launcher=stacked", "-m")
     assert "dataset.labels: 10 labels of training rows, matched by part" in said
     found = {folder: record for folder, record in records(tmp_path / "runs").items() if folder != first}
     assert len(found) == 2

@@ -99,6 +99,14 @@ def test_rows_without_names_are_called_by_their_positions_in_the_table(where: Pa
     assert again["counts"]["unlabeled"] == 0
 
 
+def test_a_label_column_called_score_leaves_the_name_to_the_labels(where: Path, tmp_path: Path) -> None:
+    parts().rename(columns={"quality": "score"}).to_csv(tmp_path / "parts.csv", index=False)
+    own = [word for word in words(where) if not word.startswith(("dataset.label", "dataset.path"))]
+    own += ["dataset.label=score", f"dataset.path={tmp_path / 'parts.csv'}", "method=iforest_raw"]
+    found, _ = asked(alone(tmp_path / "runs", *own).run_dir, tmp_path / "ask.csv", "query=3")
+    assert list(found) == ["id", "anomaly_score", "score"] and set(found["score"]) == {""}
+
+
 def test_images_are_asked_for_by_path_and_fed_back(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "root")
     own = ("dataset=image_folder", f"dataset.root={root}", "dataset.image_size=16", "scenario=given", *SHORT)

@@ -91,7 +91,7 @@ def test_wrong_files_are_told_all_at_once_before_any_work(table: Path, tmp_path:
     other = answers(tmp_path / "other.csv", {a: "ok"}, by="row", label="qualty")
     found = problems_of(*words(table, first, second, other, tmp_path / "none.csv"))
     assert [one.partition(";")[0].replace(str(tmp_path), "...") for one in found] == [
-        "dataset.labels: .../other.csv has no column 'id' or 'part' with the names",
+        "dataset.labels: .../other.csv has no column 'part' or 'id' with the names",
         "dataset.labels: .../other.csv has no column 'quality' with the labels",
         "dataset.labels is .../none.csv, which is not a file",
         "dataset.labels names 'P9', which no training row has",
@@ -182,3 +182,13 @@ def test_images_are_named_by_their_path(tmp_path: Path) -> None:
     unknown, spelled = problems_of(*where, f"dataset.root={root}", f"dataset.labels={path}")
     assert unknown.startswith("dataset.labels names 'train/nowhere.png', which no training image has")
     assert "write 'normal' or 'anomaly'" in spelled
+
+
+def test_a_folder_named_by_a_number_is_spelled_as_the_folder(tmp_path: Path) -> None:
+    root = write_labeled(tmp_path / "root", {"train": {"": 4, "08": 4, "anomaly": 2}})
+    path = answers(
+        tmp_path / "asked.csv", {"train/000.png": "08", "train/001.png": "anomaly"}, by="path", label="label"
+    )
+    settings: dict[str, Any] = {"image_size": 8, "channels": 1, "data_dir": tmp_path / "data", "given": True}
+    source = image_folder_source(str(root), labels=str(path), normal=["08"], **settings)
+    assert source.semi_y_train is not None and source.semi_y_train[:4].tolist() == [1, -1, 0, 0]

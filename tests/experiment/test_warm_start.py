@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from own_tables import parts
 from planned import plan_of, problems_of
+from processes import ROOT
 from stacks import alone, assigned, outcomes, together
 
 import deepsad_pl
@@ -212,3 +215,10 @@ def test_a_threshold_calibrated_on_rows_that_were_seen_is_warned_of(
 ) -> None:
     outcome = alone(where / "runs", *words(where, f"warm_start={first}", *more))
     assert ("may have trained" in (outcome.run_dir / "train.log").read_text()) is warned
+
+
+def test_a_plan_with_labels_and_a_warm_start_needs_no_torch(where: Path, first: Path) -> None:
+    own = words(where, f"warm_start={first}", f"dataset.labels={asked(where)}")
+    code = f"import sys; from planned import plan_of; plan_of(*{own!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("False"), done.stdout + done.stderr
