@@ -10,6 +10,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.shallow.knn import NeighborModel
 from deepsad_pl.shallow.models import DensityModel, ForestModel, KernelModel, Model
 
 
@@ -184,10 +185,31 @@ class _ForestGraph(nn.Module):
         return torch.exp2(-self.path[node].sum(dim=1) / self.normalizer)
 
 
+class _NeighborGraph(nn.Module):
+    rows: Tensor
+    anomalies: Tensor
+
+    def __init__(self, model: NeighborModel) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.from_numpy(model.rows))
+        self.is_ratio, self.neighbors = model.anomalies is not None, model.neighbors
+        if model.anomalies is not None:
+            self.register_buffer("anomalies", torch.from_numpy(model.anomalies))
+
+    def forward(self, x: Tensor) -> Tensor:
+        nearest = _squared_distances(x, self.rows).topk(self.neighbors, dim=1, largest=False).values
+        distance = nearest.amax(dim=1).sqrt()
+        if not self.is_ratio:
+            return distance
+        total = distance + _squared_distances(x, self.anomalies).amin(dim=1).sqrt()
+        return torch.where(total > 0, distance / total, 0.5)
+
+
 _GRAPHS: dict[type[Model], type[nn.Module]] = {
     KernelModel: _KernelGraph,
     DensityModel: _DensityGraph,
     ForestModel: _ForestGraph,
+    NeighborModel: _NeighborGraph,
 }
 
 

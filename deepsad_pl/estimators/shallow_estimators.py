@@ -196,3 +196,85 @@ class SSAD(Estimator):
 
     def _method(self) -> str:
         return f"ssad_{self.features}"
+
+
+class KNN(Estimator):
+    """Distance to the k-th nearest training sample; known anomalies are left out of its training.
+
+    Args:
+        features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
+        neighbors: k, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "raw",
+        neighbors: int = 5,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.features = features
+        self.neighbors = neighbors
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"knn_{self.features}"
+
+
+class KNNRatio(Estimator):
+    """Distance to the k-th nearest training sample, against that to the nearest known anomaly, which it needs.
+
+    Args:
+        features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
+        neighbors: k, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "raw",
+        neighbors: int = 5,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.features = features
+        self.neighbors = neighbors
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"knn_ratio_{self.features}"

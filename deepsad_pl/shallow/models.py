@@ -98,7 +98,7 @@ class KernelModel(Model):
 
     def _score(self, x: Rows) -> FloatArray:
         score = np.full(len(x), self.offset)
-        for queries, rows in _tiles(len(x), len(self.rows), self.width):
+        for queries, rows in tiles(len(x), len(self.rows), self.width):
             kernel = squared_distances(x[queries], self.rows[rows])
             score[queries] -= gaussian_kernel(kernel, self.gamma, out=kernel) @ self.coef[rows]
         return score
@@ -294,7 +294,7 @@ def log_densities(rows: Rows, x: Rows, bandwidths: Sequence[float]) -> FloatArra
     scales = [1 / (2 * h**2) for h in bandwidths]
     result = np.empty((len(bandwidths), len(x)))
     blocks: list[FloatArray] = []
-    for queries, part in _tiles(len(x), n, width):
+    for queries, part in tiles(len(x), n, width):
         distance2 = torch.from_numpy(squared_distances(x[queries], rows[part]))
         nearest = distance2.min(dim=1, keepdim=True).values
         distance2 -= nearest
@@ -364,7 +364,7 @@ def _class_of(name: str, package: str) -> type[Model]:
     return found
 
 
-def _tiles(queries: int, rows: int, width: int) -> Iterator[tuple[slice, slice]]:
+def tiles(queries: int, rows: int, width: int) -> Iterator[tuple[slice, slice]]:
     """Pairs of a block of queries and a block of rows; for each block of queries all blocks of rows, in order."""
     most = max(1, _BLOCK_BYTES // (8 * width))
     tall, wide = (min(side, most) for side in _TILE)
