@@ -235,7 +235,7 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
             if not (given or queried) and sees_labels and labeled and study.anomaly_classes is not None:
                 known = [c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal]
             for anomaly in known:
-                classes = {} if given else {_NORMAL_CLASS: normal}
+                classes: dict[str, Value] = {} if given else {_NORMAL_CLASS: normal}
                 # Where labels are asked for, an anomaly of any class may be found.
                 classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
                 settings = {**shared, **classes, _SEED: seed}
