@@ -1,10 +1,12 @@
 """What more labels buy: AUROC and known anomalies over the number of labels, for each strategy of asking."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -92,27 +94,41 @@ def budget_markdown(title: str, frame: pd.DataFrame, run_with: str) -> str:
         frame: see :func:`budget_frame`.
         run_with: settings that differ from the study's own; may be empty.
     """
-    strategies = list(dict.fromkeys(frame["strategy"]))
-    lines = [f"# {title}", "", f"| data set | method | labels | {' | '.join(strategies)} |"]
-    lines.append("|---" * (3 + len(strategies)) + "|")
-    places = frame[["dataset", "column", "labels"]].drop_duplicates().itertuples(index=False)
-    for dataset, column, labels in places:
-        here = frame[(frame["dataset"] == dataset) & (frame["column"] == column) & (frame["labels"] == labels)]
-        cells = [_cell(here[here["strategy"] == strategy]) for strategy in strategies]
-        lines.append(f"| {dataset} | {heading(column)} | {labels} | {' | '.join(cells)} |")
-    low, high = frame["seeds"].min(), frame["seeds"].max()
-    told = f"{low}" if low == high else f"{low} to {high}"
-    lines += ["", f"- AUROC in percent: mean ± standard error over {told} seeds; in brackets the labeled anomalies."]
+    told = _seeds(frame)
+    gains = frame[frame["gain_seeds"] > 0]
+    lines = [f"# {title}", "", *_table(frame, _found)]
+    if len(gains):
+        lines += ["", "What the labels since the row before bought, in percentage points of AUROC:", ""]
+        lines += _table(gains, _bought)
+    lines += ["", f"- AUROC in percent: mean ± standard error over {told}; in brackets the labeled anomalies."]
+    if len(gains):
+        lines[-1] += " Differences are paired by seed."
     if run_with:
         lines.append(f"- The experiments were run with {run_with}, unlike the study as it stands.")
     return "\n".join([*lines, ""])
 
 
-def _cell(found: pd.DataFrame) -> str:
-    if found.empty:
-        return "-"
-    row = found.iloc[0]
+def _table(frame: pd.DataFrame, cell: Callable[["pd.Series[Any]"], str]) -> list[str]:
+    strategies = list(dict.fromkeys(frame["strategy"]))
+    lines = [f"| data set | method | labels | {' | '.join(strategies)} |", "|---" * (3 + len(strategies)) + "|"]
+    for (dataset, column, labels), here in frame.groupby(["dataset", "column", "labels"], sort=False):
+        shown = {row["strategy"]: cell(row) for _, row in here.iterrows()}
+        cells = [shown.get(strategy, "-") for strategy in strategies]
+        lines.append(f"| {dataset} | {heading(str(column))} | {labels} | {' | '.join(cells)} |")
+    return lines
+
+
+def _found(row: "pd.Series[Any]") -> str:
     return f"{plus_minus(row['auroc'], row['auroc_se'])} ({row['anomalies']:.1f})"
+
+
+def _bought(row: "pd.Series[Any]") -> str:
+    return ("+" if row["gain"] >= 0 else "") + plus_minus(row["gain"], row["gain_se"])
+
+
+def _seeds(frame: pd.DataFrame) -> str:
+    least, most = frame["seeds"].min(), frame["seeds"].max()
+    return f"{least} seed{'' if least == 1 else 's'}" if least == most else f"{least} to {most} seeds"
 
 
 def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
@@ -131,12 +147,16 @@ def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=(3, 2))
         for place, ((dataset, column), found) in enumerate(panels):
             above, below = grid[0, place], grid[1, place]
-            for strategy, line in found.groupby("strategy", sort=False):
+            lines = list(found.groupby("strategy", sort=False))
+            # Side by side, so that their error bars do not hide each other.
+            gap = 0.1 * min(np.diff(sorted(found["labels"].unique())), default=1)
+            for number, (strategy, line) in enumerate(lines):
+                x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
                 shape = {"color": _COLORS.get(str(strategy), "#CC79A7"), "marker": _MARKERS.get(str(strategy), "v")}
                 for panel, name in ((above, "auroc"), (below, "anomalies")):
                     error = line[f"{name}_se"].fillna(0.0)
                     panel.errorbar(
-                        *(line["labels"], line[name], error),
+                        *(x, line[name], error),
                         **shape,
                         label=strategy,
                         markersize=3.4,
@@ -153,11 +173,8 @@ def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
         grid[1, 0].set_ylabel("labeled anomalies")
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        least, most = frame["seeds"].min(), frame["seeds"].max()
-        seeds = f"{least}" if least == most else f"{least} to {most}"
-        set_title(
-            figure, title, f"mean and standard error over {seeds} seeds", f"run with {run_with}" if run_with else ""
-        )
+        told = f"mean and standard error over {_seeds(frame)}"
+        set_title(figure, title, told, f"run with {run_with}" if run_with else "")
         return figure
 
 
@@ -181,6 +198,7 @@ def write_budget(folder: Path, title: str, points: Sequence[BudgetPoint], run_wi
         "budget.csv": frame.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
         **rendered(budget_figure(title, frame, told), "figure"),
     }
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_atomic(folder / name, content)
     return [folder / name for name in contents]
