@@ -149,7 +149,7 @@ def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
             above, below = grid[0, place], grid[1, place]
             lines = list(found.groupby("strategy", sort=False))
             # Side by side, so that their error bars do not hide each other.
-            gap = 0.1 * min(np.diff(sorted(found["labels"].unique())), default=1)
+            gap = 0.06 * min(np.diff(sorted(found["labels"].unique())), default=1)
             for number, (strategy, line) in enumerate(lines):
                 x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
                 shape = {"color": _COLORS.get(str(strategy), "#CC79A7"), "marker": _MARKERS.get(str(strategy), "v")}

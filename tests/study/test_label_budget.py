@@ -1,6 +1,8 @@
 """The study label_budget: its experiments, their order, its table and figure."""
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from planned import settings_of
+from processes import ROOT
 from studies import planner, study_of
 
 from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.experiment.asked import LABELED_ROWS
 from deepsad_pl.study.jobs import Planned, by_round
 
+PAGE = (ROOT / "docs" / "labeling_budget.md").read_text(encoding="utf-8")
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("study=label_budget", "dataset=digits", "method=ssad_raw", "method.selection=none", "seed=0,1", "logger=none")
 NARROW = ("study.axes.rounds=[0,1,2]", "study.axes.query_by=[random,anomalous]")
@@ -101,3 +106,19 @@ def test_a_dry_run_imports_no_torch(cli: CLI, tmp_path: Path) -> None:
     done = cli("sweep.py", *SMALL, *NARROW, "trainer=cpu", "dry_run=true", env={"PYTHONPATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 experiments, 0 finished, 10 to do" in done.stdout
+
+
+def test_the_page_has_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `scenario\.(\w+)` \| .* \| (.+) \|$", PAGE, re.MULTILINE)
+    shown = {key: default.strip("`") for key, default in rows}
+    assert shown == {key: str(value) for key, value in settings_of("scenario=queried")["scenario"].items()}
+
+
+def test_the_commands_of_the_page_run(cli: CLI) -> None:
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+    assert {command.split()[1] for command in commands} == {"train.py", "sweep.py"}
+    for command in commands:
+        python, script, *words = shlex.split(command)
+        small = ["trainer.max_epochs=1", "logger=none"] if script == "train.py" else ["dry_run=true"]
+        done = cli(script, *words, *small)
+        assert python == "python" and done.returncode == 0, done.stdout + done.stderr
