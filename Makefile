@@ -58,6 +58,8 @@ bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to eac
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
 	$(BIN)/python -m benchmarks.shallow $(ARGS)
 	$(BIN)/python -m benchmarks.score $(ARGS)
+	$(BIN)/python -m benchmarks.score_files $(ARGS)
+	$(BIN)/python -m benchmarks.story $(ARGS)
 
 bench-gpu: $(STAMP) ## run the benchmarks that use a GPU (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step --device cuda $(ARGS)

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
+    from deepsad_pl.estimators.deep_estimators import (
+        SSDGM,
+        Autoencoder,
+        Classifier,
+        DeepSAD,
+        DeepSVDD,
+        SoftBoundarySVDD,
+    )
+    from deepsad_pl.estimators.labeled_auroc import labeled_auroc
+    from deepsad_pl.estimators.shallow_estimators import KDE, OCSVM, SSAD, IsolationForest
     from deepsad_pl.methods.autoencoder import AutoencoderModule
     from deepsad_pl.methods.base import TrainedMethod
     from deepsad_pl.methods.classifier import ClassifierModule
@@ -33,6 +43,11 @@ _WHERE = {
     "AnomalyDataModule": "data.datamodule",
     "Scenario": "data.scenario",
     "Source": "data.sources",
+    **dict.fromkeys(
+        ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
+    ),
+    **dict.fromkeys(("IsolationForest", "KDE", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
+    "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
     "TrainedMethod": "methods.base",
     "ClassifierModule": "methods.classifier",
@@ -43,19 +58,30 @@ _WHERE = {
 }
 
 __all__ = [
+    "KDE",
+    "OCSVM",
+    "SSAD",
+    "SSDGM",
     "AnomalyDataModule",
+    "Autoencoder",
     "AutoencoderModule",
+    "Classifier",
     "ClassifierModule",
+    "DeepSAD",
     "DeepSADError",
     "DeepSADModule",
+    "DeepSVDD",
     "DeepSVDDModule",
+    "IsolationForest",
     "Result",
     "SSDGMModule",
     "Scenario",
+    "SoftBoundarySVDD",
     "SoftBoundarySVDDModule",
     "Source",
     "TrainedMethod",
     "VAEModule",
+    "labeled_auroc",
     "list_datasets",
     "list_methods",
     "load",

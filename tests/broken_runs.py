@@ -1,4 +1,4 @@
-"""Trainings that break off in the middle."""
+"""Trainings that fail in the middle."""
 
 from typing import Any
 

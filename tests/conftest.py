@@ -1,4 +1,4 @@
-"""Fixtures: experiments in this process, the command line in another one, the real data where there are any."""
+"""Fixtures: experiments in this process, the command line in another one, and the real data if available."""
 
 import os
 import signal
@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Tests run side by side: one thread each, also in the processes that they start.
+# Tests run in parallel: one thread each, also in the processes that they start.
 os.environ["OMP_NUM_THREADS"] = "1"
-# The server that forks must have a single thread, but the allocator of pyarrow would start one.
+# The fork server must have a single thread, but pyarrow's allocator would start one.
 os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
-# What a script starts in the background ignores Ctrl-C, and so would all the processes under test.
+# A process started in the background by a script ignores Ctrl-C, and so would all processes under test.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
 
-# A test of one of these rooms is no unit test, nor is one that uses, or whose file imports, one of these.
-_WHOLE_ROOMS = frozenset({"detector", "stacked", "sweep", "study", "commands", "benchmarks"})
+# A test in one of these rooms is not a unit test, nor is one that uses these fixtures or whose file imports these.
+_WHOLE_ROOMS = frozenset({"detector", "estimators", "stacked", "sweep", "study", "commands", "benchmarks"})
 _WHOLE = frozenset(
     (
         *("cli", "experiment", "run", "forked_commands", "real_data", "subprocess", "background", "run_script"),
-        *("run_experiment", "fit_phase", "deepsad_pl", "golden"),
+        *("run_experiment", "fit_phase", "deepsad_pl", "golden", "alone", "together"),
     )
 )
 
@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server for all workers of xdist."""
+    """Start one server for all workers of xdist."""
     if not hasattr(config, "workerinput"):
         server = ExitStack()
         server.enter_context(processes.fork_server())
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a Slurm, and unit tests: no other process, no whole experiment, no real data."""
+    """Mark tests that need Slurm, and unit tests, which have no other process, no whole experiment and no real data."""
     for item in items:
         assert isinstance(item, pytest.Function)
         needs = {*item.fixturenames, *vars(item.module)}
@@ -69,14 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_wandb_service() -> Iterator[None]:
-    """Scripts start a service of W&B of their own: that of this process has another working directory."""
+    """Let scripts start their own W&B service, since that of this process has a different working directory."""
     yield
     os.environ.pop("WANDB_SERVICE", None)
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Callable[..., "Outcome"]:
-    """Runs an experiment in this process: ``experiment("dataset=cardio", ...)``, into ``tmp_path / "runs"``."""
+    """Run an experiment in this process: ``experiment("dataset=cardio", ...)``, into ``tmp_path / "runs"``."""
 
     from deepsad_pl.experiment.run import run_experiment
 
@@ -90,13 +90,13 @@ def experiment(tmp_path: Path) -> Callable[..., "Outcome"]:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> GoldenFiles:
-    """The files in ``tests/golden``, which ``--write-golden`` writes anew."""
+    """The files in ``tests/golden``, which ``--write-golden`` rewrites."""
     return GoldenFiles(write=request.config.getoption("--write-golden"))
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a script of the checkout in ``tmp_path``: ``cli("train.py", "seed=1")``."""
+    """Run a script of the checkout in ``tmp_path``: ``cli("train.py", "seed=1")``."""
 
     def run(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return processes.run_script(
@@ -108,13 +108,13 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def forked_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs the scripts of the checkout in processes of their own has them forked."""
+    """Fork the scripts of the checkout that code under test starts as processes."""
     monkeypatch.setattr(subprocess, "run", processes.run_command)
 
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder with the real data sets; the test is skipped where there is none."""
+    """The folder with the real data sets; without one, the test is skipped."""
     if not REAL_DATA:
         pytest.skip("DEEPSAD_DATA_DIR is not set: no real data here")
     return Path(REAL_DATA)

@@ -1,11 +1,11 @@
-"""A process that has imported everything a script imports, and forks a copy of itself for each one that a test runs.
+"""A process that has imported everything a script imports, and forks a copy of itself for each script of a test.
 
-Importing torch and Lightning takes most of the time of a short script. A fork is a real process all the same, with its
-own working directory, environment, output, signals, and exit code. ``processes`` is the other end.
+Importing torch and Lightning takes most of the time of a short script. A fork is still a real process, with its own
+working directory, environment, output, signals, and exit code. ``processes`` is the client.
 
     python fork_server.py SOCKET
 
-listens until its standard input is closed, and then kills what still runs.
+listens until its standard input is closed, and then kills the processes that still run.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-# What scripts import sooner or later; the first one sets what torch reads when it is loaded.
+# Modules that scripts import; the first one sets variables that torch reads when it is loaded.
 MODULES = (
     "deepsad_pl.commands.main",
     "hydra._internal.hydra",
@@ -41,7 +41,7 @@ MODULES = (
 
 
 def import_all() -> None:
-    """Import it; no thread may have been started after it."""
+    """Import the modules, and check that this has started no thread."""
     # pandas imports pyarrow, whose allocator would start one.
     os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
     for name in MODULES:
@@ -75,7 +75,7 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     # As Python does before anything else.
     sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = request["command"]
-    # It has read the width of the terminal from the environment.
+    # The console has read the width of the terminal from the environment.
     from deepsad_pl.common.console import console
 
     console.__init__(highlight=False)  # type: ignore[misc]
@@ -93,7 +93,7 @@ def run() -> None:
 
 
 def request_from(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """What is to be run, and its standard streams; nothing if whoever asks has died meanwhile."""
+    """Receive a command and its standard streams; nothing if the client has died meanwhile."""
     message, files, _, _ = socket.recv_fds(client, 1 << 16, 3)
     while not message.endswith(b"\n"):
         if not (more := client.recv(1 << 16)):
@@ -103,7 +103,7 @@ def request_from(client: socket.socket) -> tuple[dict[str, Any] | None, list[int
 
 
 def serve(listener: socket.socket) -> bool:
-    """Answer requests; returns whether this process is a fork, which then is to run its command."""
+    """Answer requests; return whether this process is a fork, which then has to run its command."""
     running: dict[int, socket.socket] = {}
     ready = False
     woken, wakes = socket.socketpair()
@@ -143,7 +143,7 @@ def serve(listener: socket.socket) -> bool:
 
 
 def end(code: object) -> NoReturn:
-    """End as Python does, but keep all modules: to take them down copies every page that is shared with the server."""
+    """End as Python does, but keep all modules: unloading them would copy every memory page shared with the server."""
     if not (code is None or isinstance(code, int)):
         print(code, file=sys.stderr)
         code = 1

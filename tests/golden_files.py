@@ -1,8 +1,8 @@
-"""Golden files: what the code gives today, kept in ``tests/golden``, so that no change of it goes unseen.
+"""Golden files: present results of the code, kept in ``tests/golden``, so that every change of them is noticed.
 
-    .venv/bin/python -m pytest tests/test_golden_*.py --write-golden
+    .venv/bin/python -m pytest tests/*/test_golden_*.py --write-golden
 
-writes them anew. A golden value changes only on purpose, in a commit of its own that gives the reason.
+rewrites them. A golden value may change only on purpose, in a separate commit that gives the reason.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("golden")
 DATASETS = ("digits", "cardio", "mnist", "toy", "image_folder")
-# By name, so that they stay pinned wherever the code keeps its list.
+# Named here, so that they stay pinned independently of the list in the code.
 METHODS = (
     *("deep_sad", "deep_svdd", "soft_boundary_svdd", "autoencoder", "classifier", "ss_dgm_m2", "ss_dgm_m1m2"),
     *("ocsvm_raw", "ocsvm_hybrid", "iforest_raw", "iforest_hybrid", "kde_raw", "kde_hybrid"),
@@ -23,19 +23,19 @@ METHODS = (
 
 @dataclass(frozen=True)
 class GoldenFiles:
-    """The files, to compare with or to write.
+    """The golden files, to compare with or to rewrite.
 
     Attributes:
-        write: whether they are written anew.
+        write: whether they are rewritten.
     """
 
     write: bool
 
     def check(self, name: str, found: Mapping[str, Sequence[str]]) -> None:
-        """Demand that sections of lines are those of a file; the difference is shown.
+        """Check that sections of lines agree with those of a file; a failure shows the difference.
 
         Args:
-            name: of the file.
+            name: name of the file.
             found: the lines of each section, by its title.
         """
         lines = [line for title, under in found.items() for line in (title, *(f"    {text}" for text in under))]
@@ -52,8 +52,8 @@ class GoldenFiles:
         """The columns of a CSV file, by their names.
 
         Args:
-            name: of the file.
-            found: what they are now; written if the files are.
+            name: name of the file.
+            found: the present values, which are written if the files are rewritten.
         """
         if self.write:
             FOLDER.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Image folders as a user has them: unlabeled images, a few that an expert has sorted, a test part with truth."""
+"""Image folders like a user's: unlabeled images, a few that an expert has sorted, and a test part with truth."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Images of each folder of a part; the empty name stands for those straight below the part.
+# Number of images in each folder of a part; the empty name stands for those straight below the part.
 PARTS = {"train": {"": 20, "unlabeled": 120, "normal": 12, "anomaly": 8}, "test": {"": 5, "normal": 20, "anomaly": 6}}
 
 
@@ -25,7 +25,7 @@ def write_labeled(root: Path, counts: Mapping[str, Mapping[str, int]] = PARTS, *
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Files that count as images by their suffix; nothing may decode them. A name that ends with / is a folder."""
+    """Create files that count as images by their suffix but cannot be decoded. A name that ends with / is a folder."""
     for name in names:
         path = root / name
         if name.endswith("/"):

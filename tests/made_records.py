@@ -1,4 +1,4 @@
-"""Records of experiments that were never run, as the first release wrote them: without a checksum of the scores."""
+"""Records of experiments that were never run, in the format of the first release: without a checksum of the scores."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def made_record(plan: Plan, **changed: Any) -> dict[str, Any]:
 
 
 def write_finished(plan: Plan, **changed: Any) -> dict[str, Any]:
-    """Let an experiment be finished; returns its record."""
+    """Make an experiment count as finished, and return its record."""
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     record = made_record(plan, **changed)
     (plan.run_dir / "metrics.json").write_text(json.dumps(record))

@@ -1,14 +1,19 @@
-"""Tables as a user has them: sensors, a category, empty cells, a few rows that an expert marked."""
+"""Tables like a user's: sensors, a category, empty cells, and a few rows that an expert marked."""
 
 import numpy as np
 import pandas as pd
 
 
-def parts(rows: int = 400, *, scrap: int = 10, good: int = 12, seed: int = 0) -> pd.DataFrame:
-    """Parts with the columns part (name), sensor_0 ..., machine, checked, quality (ok, scrap or empty), truth."""
+def parts(
+    rows: int = 400, *, scrap: int = 10, good: int = 12, seed: int = 0, bad_parts: int | None = None
+) -> pd.DataFrame:
+    """Parts with the columns part (name), sensor_0 ..., machine, checked, quality (ok, scrap or empty), truth.
+
+    Without ``bad_parts``, every twelfth part is bad.
+    """
     rng = np.random.default_rng(seed)
     bad = np.zeros(rows, bool)
-    bad[rng.choice(rows, rows // 12, replace=False)] = True
+    bad[rng.choice(rows, rows // 12 if bad_parts is None else bad_parts, replace=False)] = True
     x = rng.normal(size=(rows, 4))
     x[bad, :2] += 5
     frame = pd.DataFrame(x, columns=[f"sensor_{i}" for i in range(4)])

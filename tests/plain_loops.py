@@ -47,7 +47,7 @@ def fit(module: LightningModule, data: AnomalyDataModule, path: Path, epochs: in
 
 
 def plain_adam(parameters: list[Tensor], lr: float, weight_decay: float) -> Callable[[float], None]:
-    """Adam as its paper has it (betas .9, .999, eps 1e-8) on the L2-regularized gradient, without torch.optim."""
+    """Adam as in its paper (betas .9, .999, eps 1e-8) on the L2-regularized gradient, without torch.optim."""
     m, v = [torch.zeros_like(p) for p in parameters], [torch.zeros_like(p) for p in parameters]
     t = 0
 

@@ -20,14 +20,14 @@ METHODS = tuple(own("method"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
-# Groups whose options set nothing outside their own group, but for a few.
+# Groups whose options set nothing outside their own group, with a few exceptions.
 _SELF_CONTAINED = ("dataset", "scenario", "threshold", "recipe", "pretrain", "trainer", "logger")
 _OVERRIDING = ("dataset=table", "dataset=mvtec", "scenario=given")
 
 
 @cache
 def composed(*choices: str) -> DictConfig:
-    """The configuration with these choices; options of self-contained groups are composed once and put in."""
+    """The configuration with these choices; options of self-contained groups are composed once and inserted."""
     groups = [choice.split("=")[0] for choice in choices]
     apart = [
         choice
@@ -50,7 +50,7 @@ def composed(*choices: str) -> DictConfig:
 def settings_of(*overrides: str) -> dict[str, Any]:
     """The composed configuration as plain dictionaries.
 
-    Hydra takes a third of a second to choose the groups, so it does that once for each choice; values are set as it
+    Hydra takes a third of a second to choose the groups, so each choice is composed only once; values are set as Hydra
     would set them.
     """
     choices = [override for override in overrides if override.split("=")[0] in GROUPS or override[0] in "+~"]
@@ -73,7 +73,7 @@ def problems_of(*overrides: str, multirun: bool = False) -> list[str]:
 
 @cache
 def about(method: str) -> MethodAbout:
-    """What a method says about itself."""
+    """The facts that a method declares about itself."""
     return of_method(settings_of(f"method={method}")["method"])
 
 

@@ -1,4 +1,4 @@
-"""Scripts of the checkout in processes of their own, forked from one that has imported everything already."""
+"""Run scripts of the checkout in separate processes, forked from one that has already imported everything."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SOCKET = "DEEPSAD_TEST_FORK_SERVER"
 
 @contextmanager
 def fork_server() -> Iterator[None]:
-    """For this process and all that it starts. The server imports at the first request only: idle it costs nothing."""
+    """Start a server for this process and its children. It imports only at the first request: idle, it is cheap."""
     with tempfile.TemporaryDirectory(prefix="fork_server_") as folder:
         address = str(Path(folder, "socket"))
         command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), address]
@@ -34,7 +34,7 @@ def fork_server() -> Iterator[None]:
 
 
 def connection() -> socket.socket:
-    """To the server, which may have been started just now."""
+    """Connect to the server, which may have just been started."""
     end = time.monotonic() + 60
     while True:
         client = socket.socket(socket.AF_UNIX)
@@ -50,15 +50,15 @@ def connection() -> socket.socket:
 
 
 class Script:
-    """A script of the checkout that runs, with what tests use of ``subprocess.Popen``, text mode.
+    """A running script of the checkout, with the parts of ``subprocess.Popen`` that tests use, in text mode.
 
     Args:
         script: its name, or -m.
-        words: what follows it on the command line.
+        words: its arguments on the command line.
         cwd: its working directory.
-        env: its environment in place of ours.
-        merged: whether stdout has what goes to stderr as well.
-        new_session: whether signals to our process group pass it by.
+        env: its environment, in place of ours.
+        merged: whether stdout also has what goes to stderr.
+        new_session: whether it does not get signals to our process group.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Script:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it and its children print, once all have closed their ends."""
+        """The output of the script and its children, once all of them have ended."""
         end = None if timeout is None else time.monotonic() + timeout
         for reader in self._readers:
             reader.join(None if end is None else max(0, end - time.monotonic()))
@@ -150,7 +150,7 @@ _run = subprocess.run
 
 
 def run_command(command: Sequence[str], *, cwd: Path, check: bool = False, **streams: Any) -> Any:
-    """In place of ``subprocess.run``: forks scripts of the checkout, hands on everything else."""
+    """A replacement of ``subprocess.run`` that forks scripts of the checkout and passes everything else on."""
     if command[0] != sys.executable or cwd != ROOT:
         return _run(command, cwd=cwd, check=check, **streams)
     done = run_script(*command[1:], cwd=cwd)
@@ -161,7 +161,7 @@ def run_command(command: Sequence[str], *, cwd: Path, check: bool = False, **str
 
 @contextmanager
 def background(script: str, *words: str, cwd: Path) -> Iterator[Script]:
-    """A script of the checkout in a process that does not outlive the block, nor do its own."""
+    """A script of the checkout in a process that ends with the block, and so do its children."""
     process = Script(script, *words, cwd=cwd, merged=True, new_session=True)
     try:
         yield process
@@ -172,7 +172,7 @@ def background(script: str, *words: str, cwd: Path) -> Iterator[Script]:
 
 
 def wait_for(condition: Callable[[], object], process: Script) -> None:
-    """Until something has happened while the process runs, two minutes at most."""
+    """Wait for a condition while the process runs, for at most two minutes."""
     end = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()[0]

@@ -1,4 +1,4 @@
-"""Rows of a study's results, made by hand, and what a report wrote."""
+"""Hand-made rows of a study's results, and a reader of what a report wrote."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""A real Slurm for tests, which DEEPSAD_TEST_SLURM=1 allows to install and start (Debian, root), and what ran on it."""
+"""A real Slurm for tests, installed and started if DEEPSAD_TEST_SLURM=1 (Debian, root), and the jobs that ran on it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ CLI = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Slurm of one node, whose commands are then on the PATH."""
+    """A running Slurm of one node, with its commands on the PATH."""
     if os.environ.get("DEEPSAD_TEST_SLURM") != "1":
         pytest.skip("DEEPSAD_TEST_SLURM=1 is not set, so no Slurm is installed and started here")
     # The workers of pytest-xdist share one.
@@ -71,12 +71,12 @@ def output_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def job_folders(where: Path) -> list[str]:
-    """Ids of the jobs that ran, each array's by its tasks."""
+    """Ids of the jobs that ran; for an array, those of its tasks."""
     return sorted(path.parent.name for path in (where / "runs" / "submitit").glob("*/*_submitted.pkl"))
 
 
 def end_of(process: subprocess.Popen[str]) -> str:
-    """What it printed."""
+    """The output of the sweep so far."""
     return process.communicate(timeout=300)[0]
 
 

@@ -1,4 +1,4 @@
-"""Experiments trained as one in this process, alone, and what they leave."""
+"""Train experiments stacked or alone in this process, and read the files that they leave."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Studies as their YAML has them, and planners, without a command line."""
+"""Studies as in their YAML, and planners, without a command line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def study_of(name: str, **changed: Any) -> Study:
 
 @cache
 def composer() -> Composer:
-    """One for all tests: what it has composed it keeps."""
+    """One composer for all tests, which keeps what it has composed."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return Composer(GlobalHydra.instance().config_loader())
 
@@ -42,7 +42,7 @@ def composer() -> Composer:
 @contextmanager
 def planner(*passed_on: str) -> Iterator[Planner]:
     for name in STUDIES:
-        fields_of(name)  # Hydra allows no composition within another.
+        fields_of(name)  # Hydra does not allow nested compositions.
     shared = composer()
     with initialize_config_dir(CONF, version_base="1.3"):
         yield Planner(shared, passed_on)

@@ -1,4 +1,4 @@
-"""Writers of tiny files in the real formats, and of what torchvision must expect of them."""
+"""Write tiny files in the real formats, and the attributes by which torchvision accepts them."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ def labels_of(rows: int, classes: int = 10) -> Array:
 
 
 def images_of(labels: Array, *shape: int, seed: int = 0) -> Array:
-    """Noise that is brighter the higher the class, uint8 (N, *shape)."""
+    """Noise that is brighter for higher classes, uint8 (N, *shape)."""
     noise = np.random.default_rng(seed).integers(0, 120, (len(labels), *shape))
     bright = labels.astype(np.int64) * 12
     return (noise + bright.reshape(-1, *[1] * len(shape))).astype(np.uint8)
@@ -41,7 +41,7 @@ def idx_bytes(array: Array) -> bytes:
 
 
 def write_idx(data_dir: Path, folder: str = "MNIST", *, train: int = 100, test: int = 40, packed: bool = False) -> Path:
-    """MNIST's or Fashion-MNIST's four files (``packed``: their .gz archives); returns the raw folder."""
+    """Write MNIST's or Fashion-MNIST's four files (``packed``: as .gz archives), and return the raw folder."""
     raw = data_dir / folder / "raw"
     raw.mkdir(parents=True)
     parts = [labels_of(train), labels_of(test)]
@@ -71,7 +71,7 @@ def write_cifar10(data_dir: Path, *, rows_a_batch: int = 20, test: int = 40) -> 
 
 
 def expected_of_cifar10(folder: Path) -> dict[str, Any]:
-    """The attributes that make torchvision's ``CIFAR10`` accept these files."""
+    """Attributes with which torchvision's ``CIFAR10`` accepts these files."""
     return {
         "train_list": [[f"data_batch_{i}", md5_of(folder / f"data_batch_{i}")] for i in range(1, 6)],
         "test_list": [["test_batch", md5_of(folder / "test_batch")]],
@@ -104,7 +104,7 @@ def write_odds(data_dir: Path, name: str, *, rows: int = 60, outliers: int = 20)
 
 
 def write_adbench(data_dir: Path, name: str, *, rows: int = 60, outliers: int = 20, seed: int = 0) -> Path:
-    """A small stand-in for a table of ADBench, in its place and with the columns of the real one."""
+    """A small stand-in for a table of ADBench, at its path and with the columns of the real one."""
     known = adbench_tables()[name]
     return write_table(data_dir / "adbench" / known.file, *table_of(rows, known.columns, outliers, seed=seed))
 

@@ -18,11 +18,11 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 @dataclass
 class OfflineRun:
-    """What a run file tells.
+    """The contents of a run file.
 
     Attributes:
         ids: the id of every run record; one run is one id.
-        sweeps: those that it belongs to.
+        sweeps: the sweeps that the run belongs to.
         config: the run's config.
         history: one dictionary for each logged row.
         summary: the last value of every key.
@@ -42,7 +42,7 @@ class OfflineRun:
 
 
 def payloads(data: bytes) -> Iterator[bytes]:
-    """The payload of every record; fragments are joined, and a record that is not written to its end is left out."""
+    """The payload of every record; fragments are joined, and an incomplete record is left out."""
     position, parts = _FILE_HEADER, b""
     while position + _RECORD_HEADER.size <= len(data):
         left_in_block = _BLOCK - position % _BLOCK
@@ -65,8 +65,8 @@ def payloads(data: bytes) -> Iterator[bytes]:
 def read(path: Path, *, timeout: float = 20.0) -> OfflineRun:
     """Read one ``run-*.wandb``.
 
-    W&B's service writes it from a process of its own, a little later than ``finish`` returns: a run that is not closed
-    yet is read again until it is, or the time is over.
+    W&B's service writes it in a separate process, a little after ``finish`` returns: a run that is not closed yet is
+    read again until it is, or until the time limit.
     """
     end = time.monotonic() + timeout
     while not (run := _read_once(path)).exit_codes and time.monotonic() < end:

@@ -1,8 +1,8 @@
-"""Workers of joblib that are forked with everything imported, for the scripts that ``fork_server`` forks.
+"""joblib workers that are forked with everything imported, for the scripts that ``fork_server`` forks.
 
-joblib starts a worker as a new Python. That of a script would import torch and Lightning once more, so a nursery takes
-its place: a fork of the script before it has done anything, which forks the workers. They are as a new Python would be
-after its imports, and children of the script, which waits for them, kills them, and is missed by them as ever.
+joblib starts a worker as a new Python process, which would import torch and Lightning once more. Instead, a nursery, a
+fork of the script before it has done anything, forks the workers. They are in the state of a new Python process after
+its imports. They are still children of the script, which waits for them and kills them, and they notice its end.
 """
 
 import ctypes
@@ -22,13 +22,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def starts_workers(command: Sequence[str]) -> bool:
-    """Whether a script may ask joblib for workers: a sweep that submits no jobs, on Linux."""
+    """Whether a script may start joblib workers: a sweep that submits no jobs, on Linux."""
     sweeps = command[0].endswith("sweep.py") or "-m" in command[1:]
     return sys.platform == "linux" and sweeps and not any("submitit" in word or "slurm" in word for word in command)
 
 
 def open_nursery() -> None:
-    """Fork the nursery. This returns in each of its workers as well, with its command line in place of the script's."""
+    """Fork the nursery. This also returns in each worker, with the worker's command line in place of the script's."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     script = os.getpid()
     ours, theirs = socket.socketpair()
@@ -50,7 +50,7 @@ def open_nursery() -> None:
 
 
 def _nurse(requests: socket.socket, script: int) -> None:
-    """Fork a worker a request, until the script is gone; returns in the workers."""
+    """Fork a worker for each request, until the script ends; returns in the workers."""
     while True:
         message, files, _, _ = socket.recv_fds(requests, 1 << 16, 250)
         if not message:
@@ -60,7 +60,7 @@ def _nurse(requests: socket.socket, script: int) -> None:
         between = os.fork()
         if between == 0:
             if os.fork():
-                # Whoever loses its parent becomes a child of the script.
+                # A process that loses its parent becomes a child of the script.
                 os._exit(0)
             while os.getppid() != script and _exists(script):
                 time.sleep(0.001)
@@ -71,7 +71,7 @@ def _nurse(requests: socket.socket, script: int) -> None:
     requests.sendall(str(os.getpid()).encode())
     requests.close()
     request = json.loads(message)
-    # Its command line and what it is sent name them by the numbers that they have in the script.
+    # The worker's command line and messages refer to them by their numbers in the script.
     high = [fcntl.fcntl(file, fcntl.F_DUPFD, 512) for file in files]
     for file in files:
         os.close(file)

@@ -5,36 +5,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import auroc_of, read_scores
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
+from deepsad_pl.compose.composer_at import composer_at
 from deepsad_pl.compose.declared import setting_names
-from deepsad_pl.compose.store import register
-from deepsad_pl.compose.strict import StrictLoader
+from deepsad_pl.compose.override_text import override_text
+from deepsad_pl.experiment.finished import Outcome
 from deepsad_pl.experiment.plan import Plan, make_plan
-from deepsad_pl.settings.about import CONF
 from deepsad_pl.settings.schema import GROUPS
-from deepsad_pl.study.grid import quoted
 
 if TYPE_CHECKING:
     from deepsad_pl.data.sources import Source
     from deepsad_pl.methods.base import TrainedMethod
     from deepsad_pl.shallow.models import Model
 
-Folder = str | PathLike[str] | None
-
 
 @dataclass(frozen=True)
-class Result:
+class Result(Outcome):
     """Result of an experiment.
 
     Attributes:
@@ -44,9 +39,6 @@ class Result:
         plan: the experiment's plan.
     """
 
-    record: Mapping[str, Any]
-    run_dir: Path
-    was_finished: bool
     plan: Plan
 
     @property
@@ -81,7 +73,7 @@ def run(
     dataset: str | None = None,
     overrides: Sequence[str] = (),
     *,
-    config_dir: Folder = None,
+    config_dir: str | PathLike[str] | None = None,
     **settings: Any,
 ) -> Result:
     """Run or resume one experiment, or return its result if it is finished.
@@ -98,7 +90,7 @@ def run(
     Raises:
         DeepSADError: with every problem found, including unknown and ambiguous names, before any work.
     """
-    composer = _composer(config_dir)
+    composer = composer_at(config_dir)
     words = _overrides(composer, [*_chosen(dataset=dataset, method=method), *overrides], settings)
     chosen = composer.settings(words)
     plan = make_plan(chosen)
@@ -116,7 +108,11 @@ def run(
 
 
 def load_data(
-    dataset: str | None = None, overrides: Sequence[str] = (), *, config_dir: Folder = None, **settings: Any
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: str | PathLike[str] | None = None,
+    **settings: Any,
 ) -> "Source":
     """Load the arrays of a data set, split into training and test data and scaled as in an experiment.
 
@@ -129,14 +125,14 @@ def load_data(
     Raises:
         DeepSADError: with every problem found.
     """
-    composer = _composer(config_dir)
+    composer = composer_at(config_dir)
     plan = make_plan(composer.settings(_overrides(composer, [*_chosen(dataset=dataset), *overrides], settings)))
     from deepsad_pl.experiment.build import load_data as load
 
     return load(plan)
 
 
-def list_methods(config_dir: Folder = None) -> list[str]:
+def list_methods(config_dir: str | PathLike[str] | None = None) -> list[str]:
     """List the choices of ``method``.
 
     >>> "deep_sad" in list_methods()
@@ -145,10 +141,10 @@ def list_methods(config_dir: Folder = None) -> list[str]:
     Args:
         config_dir: a folder with your own choices.
     """
-    return _composer(config_dir).options("method")
+    return composer_at(config_dir).options("method")
 
 
-def list_datasets(config_dir: Folder = None) -> list[str]:
+def list_datasets(config_dir: str | PathLike[str] | None = None) -> list[str]:
     """List the choices of ``dataset``.
 
     >>> "digits" in list_datasets()
@@ -157,20 +153,7 @@ def list_datasets(config_dir: Folder = None) -> list[str]:
     Args:
         config_dir: a folder with your own choices.
     """
-    return _composer(config_dir).options("dataset")
-
-
-def _composer(config_dir: Folder) -> Composer:
-    register()
-    path = create_config_search_path(str(CONF))
-    if config_dir is not None:
-        if not (folder := Path(config_dir).expanduser().resolve()).is_dir():
-            told = f"config_dir is {config_dir}, which is not a folder; pass the folder that holds method/ or dataset/"
-            raise DeepSADError(told)
-        schema = path.get_path().pop()
-        path.append("command-line", f"file://{folder}")
-        path.append(schema.provider, schema.path)
-    return Composer(StrictLoader(path))
+    return composer_at(config_dir).options("dataset")
 
 
 def _chosen(**groups: str | None) -> list[str]:
@@ -185,7 +168,7 @@ def _overrides(composer: Composer, words: Sequence[str], settings: Mapping[str, 
     """
     groups = {name: value for name, value in settings.items() if name in GROUPS}
     words = [*words]
-    words += [f"{name}={value if isinstance(value, str) else _text(value)}" for name, value in groups.items()]
+    words += [f"{name}={value if isinstance(value, str) else override_text(value)}" for name, value in groups.items()]
     names = setting_names(composer.base(composer.choices(composer.parse(words))))
     problems: list[str] = []
     found: list[str] = []
@@ -195,24 +178,13 @@ def _overrides(composer: Composer, words: Sequence[str], settings: Mapping[str, 
         same = [one for one in names if one.rpartition(".")[2] == name and ".about." not in one]
         first = [one for one in (name, f"scenario.{name}") if one in names]
         if len(same) > 1 and not first:
-            told = " or ".join(f'"{one}={_text(value)}"' for one in same)
+            told = " or ".join(f'"{one}={override_text(value)}"' for one in same)
             problems.append(f"{name} is ambiguous: {', '.join(same)}; pass overrides=[{told}]")
         elif not (first or same):
-            near = suggested(name, [*names, *GROUPS]) or "python train.py --help lists them"
+            near = suggested(name, [*names, *GROUPS]) or "python train.py --help lists all settings"
             problems.append(f"there is no setting {name} with these choices; {near}")
         else:
-            found.append(f"{(first or same)[0]}={_text(value)}")
+            found.append(f"{(first or same)[0]}={override_text(value)}")
     if problems:
         raise DeepSADError(*problems)
     return [*words, *found]
-
-
-def _text(value: Any) -> str:
-    """Format a value so that Hydra parses it back."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_text, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if hasattr(value, "tolist"):  # a NumPy scalar or array
-        return _text(value.tolist())
-    return quoted(str(value) if isinstance(value, PathLike) else value, number=True)

@@ -1,17 +1,14 @@
 """The command ``export.py``: the detector of a finished run as one file that other programs run."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import MISSING
-from rich.console import Console
 
-from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, require_run
-from deepsad_pl.commands.plain_words import parse_words
+from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
 
 # Not from detector/export_file.py, which imports torch.
@@ -41,19 +38,7 @@ class ExportWords:
 
 def export() -> None:
     """Entry point of ``python export.py`` and ``deepsad-export``."""
-    words = sys.argv[1:]
-    if "--version" in words:
-        print(f"deepsad_pl {__version__}")
-        return
-    if not words or not {"-h", "--help"}.isdisjoint(words):
-        print(HELP, end="")
-        return
-    try:
-        told = export_run(parsed(words))
-    except DeepSADError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        raise SystemExit(1) from None
-    print(told)
+    run_command(HELP, lambda words, _: export_run(parsed(words)))
 
 
 def parsed(words: Sequence[str]) -> ExportWords:
@@ -84,7 +69,7 @@ def parsed(words: Sequence[str]) -> ExportWords:
 
 
 def export_run(words: ExportWords) -> str:
-    """Export what the words say; returns the summary.
+    """Export a detector as the words say, and return the summary.
 
     Raises:
         DeepSADError: if the detector cannot be loaded or exported, or the file cannot be written.

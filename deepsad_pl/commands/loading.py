@@ -1,4 +1,4 @@
-"""Load the detector of a finished run; a run of an earlier release gets its folder from its checkpoints and data."""
+"""Load the detector of a finished run; for a run of an earlier release, make it from the checkpoints and data."""
 
 from dataclasses import replace
 from os import PathLike
@@ -15,6 +15,8 @@ from deepsad_pl.common.records import RECORD
 from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
 from deepsad_pl.experiment.finished import locked_run, record_of
 from deepsad_pl.experiment.plan import Plan, make_plan
+from deepsad_pl.experiment.warm_start import KEY as WARM_START
+from deepsad_pl.experiment.warm_start import with_earlier
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -27,10 +29,10 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
 
     Args:
         run: the run folder.
-        data_dir: where the run's data lie, if it is of an earlier release and they have been moved.
+        data_dir: folder of the run's data, needed if the run is of an earlier release and the data have moved.
 
     Raises:
-        DeepSADError: if it is no finished run, or its detector is damaged or cannot be made.
+        DeepSADError: if the run is not finished, or its detector is damaged or cannot be made.
     """
     folder = Path(run).expanduser()
     require_run(folder)
@@ -42,7 +44,7 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
 
 
 def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
-    """Give a detector the alpha or fpr that the run was last asked for, which only its record has."""
+    """Set a detector's alpha or fpr to the run's latest, which only the run's record has."""
     try:
         record = read_json(folder / RECORD)
     except (OSError, ValueError):  # a detector that was copied without its run, or whose record is damaged
@@ -55,14 +57,14 @@ def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
 
 
 def require_run(folder: Path) -> None:
-    """Raise an error unless a folder has a detector or is a finished run."""
+    """Raise an error unless a folder holds a detector or a finished run."""
     if not folder.is_dir():
-        raise DeepSADError(f"run: there is no folder {folder}; give the run folder that train.py has named at its end")
+        raise DeepSADError(f"run: there is no folder {folder}; give the run folder that train.py names at its end")
     if (folder / DETECTOR / FACTS).exists() or ((folder / RECORD).exists() and (folder / _CONFIG).exists()):
         return
     raise DeepSADError(
-        f"run: {folder} is no finished run: it has neither {DETECTOR}/{FACTS} nor {RECORD} and {_CONFIG}; let the run "
-        "end, or give its folder"
+        f"run: {folder} does not hold a finished run, since it has neither {DETECTOR}/{FACTS} nor {RECORD} with "
+        f"{_CONFIG}; give the folder of a finished run, or repeat the command of this one to finish it"
     )
 
 
@@ -70,34 +72,39 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
     """The plan of a finished run, from its configuration.
 
     Raises:
-        DeepSADError: if it cannot be planned again, or its data are others now.
+        DeepSADError: if it cannot be planned again, or its data have changed.
     """
     told = f"run: {folder} cannot be planned again from its {_CONFIG}"
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(folder / _CONFIG), resolve=True)
         assert isinstance(loaded, dict)
         settings: dict[str, Any] = {str(key): value for key, value in loaded.items()}
-        # Where it was computed does not matter, and need not be possible here.
+        # The devices of the training do not matter, and this machine may lack them.
         settings["trainer"] |= {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
-        # A release before thresholds had none.
+        # Releases without thresholds did not write this group.
         settings.setdefault("threshold", {"name": "none"})
         settings |= {"force": False} | ({} if data_dir is None else {"data_dir": str(data_dir)})
+        # The run that it started from may be gone: its weights have been trained further, and its hash is recorded.
+        started_warm = settings.pop(WARM_START, None) is not None
         plan = replace(make_plan(settings), run_dir=folder)
+        if started_warm:
+            earlier_hash = read_json(folder / RECORD)["identity"][WARM_START]
+            plan = replace(plan, identity=with_earlier(plan.identity, earlier_hash))
     except DeepSADError as error:
         raise DeepSADError(*(f"{told}: {one}" for one in error.problems)) from error
-    except (OSError, YAMLError, OmegaConfBaseException, AssertionError, KeyError, TypeError) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, KeyError, TypeError) as error:
         said = str(error).partition("\n")[0]
         raise DeepSADError(f"{told} ({type(error).__name__}: {said}); run it again") from error
     if record_of(plan) is None:
         raise DeepSADError(
-            f"run: {folder} cannot be used: its data or its code have changed since it was trained, or its {RECORD} is "
-            "damaged; give the data of the training in data_dir, or run it again"
+            f"run: {folder} cannot be used, since its data or its code have changed since the training, or its "
+            f"{RECORD} is damaged; set data_dir to the data of the training, or run the experiment again"
         )
     return plan
 
 
 def _made(folder: Path, data_dir: str | PathLike[str] | None) -> "Detector":
-    """Write the detector that an earlier release has not, and load it."""
+    """Write the detector of a run of an earlier release, and load it."""
     plan = planned(folder, data_dir)
     from deepsad_pl.detector.detector import Detector
     from deepsad_pl.experiment.build import build, load_data
@@ -110,7 +117,7 @@ def _made(folder: Path, data_dir: str | PathLike[str] | None) -> "Detector":
             keep_detector(plan, build(plan, load_data(plan)), record)
             return Detector.read(folder / DETECTOR)
         except DeepSADError as error:
-            # A folder from a damaged checkpoint would hide the reason the next time.
+            # If a folder made from a damaged checkpoint stayed, the next call would not give the reason.
             for name in (FACTS, MODULE, MODEL):
                 (folder / DETECTOR / name).unlink(missing_ok=True)
             told = f"run: the detector of {folder} cannot be made from its checkpoints and data"

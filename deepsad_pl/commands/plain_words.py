@@ -1,18 +1,44 @@
-"""Words of a command without Hydra: ``key=value`` into a dataclass, with every problem told at once."""
+"""Parse the words of a command without Hydra: ``key=value`` into a dataclass, with all problems reported at once."""
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 from yaml import YAMLError
 
+from deepsad_pl import __version__
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 
 _T = TypeVar("_T")
+
+
+def run_command(help_text: str, work: Callable[[Sequence[str], Console], str]) -> None:
+    """Run a command on the words of this process, and print its summary; an error goes to standard error, exit code 1.
+
+    Args:
+        help_text: printed for ``--help`` or without any word.
+        work: called with the words and a console on standard error; returns the summary.
+    """
+    words = sys.argv[1:]
+    if "--version" in words:
+        print(f"deepsad_pl {__version__}")
+        return
+    if not words or not {"-h", "--help"}.isdisjoint(words):
+        print(help_text, end="")
+        return
+    stderr = Console(stderr=True, highlight=False)
+    try:
+        told = work(words, stderr)
+    except DeepSADError as error:
+        stderr.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    print(told)
 
 
 def parse_words(
@@ -27,9 +53,10 @@ def parse_words(
 
     Args:
         words: each ``key=value``; a key of a nested dataclass has a dot.
-        schema: dataclass whose required fields are ``MISSING``.
+        schema: dataclass whose required fields are ``MISSING``. A field is called by its name, or by the ``key`` in its
+            metadata.
         command: name of the command, for messages.
-        verbatim: keys whose values are taken as they are spelled: a path may look like a number or a list of YAML.
+        verbatim: keys whose values are used as spelled, since a path may look like a number or a list in YAML.
         required: keys without a default.
 
     Raises:
@@ -37,19 +64,21 @@ def parse_words(
     """
     hints, keys, problems = get_type_hints(schema), _keys(schema), []
     lists = {key for key, hint in hints.items() if getattr(hint, "__origin__", None) is list}
+    declared: Any = schema
+    names = {one.metadata["key"]: one.name for one in fields(declared) if "key" in one.metadata}
     cfg = OmegaConf.structured(schema)
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or key not in keys:
             near = suggested(key, keys) or f"it has {', '.join(keys)}"
-            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is no key=value")
+            problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is not key=value")
             continue
         try:
             value = text if key in verbatim else _listed(text) if key in lists else _read(text)
-            OmegaConf.update(cfg, key, value)
+            OmegaConf.update(cfg, names.get(key, key), value)
         except (OmegaConfBaseException, YAMLError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
-            problems.append(f"{key} is {text!r} ({said}); python {command} --help says what it may be")
+            problems.append(f"{key} is {text!r} ({said}); python {command} --help shows what is allowed")
     for key in required:
         if OmegaConf.is_missing(cfg, key) and not any(problem.startswith(f"{key} is") for problem in problems):
             problems.append(f"{key} is not set; give {key}=...")
@@ -66,7 +95,7 @@ def _keys(schema: type[Any]) -> list[str]:
     for one in fields(schema):
         kind = hints[one.name]
         nested = isinstance(kind, type) and is_dataclass(kind)
-        keys += [f"{one.name}.{key}" for key in _keys(kind)] if nested else [one.name]
+        keys += [f"{one.name}.{key}" for key in _keys(kind)] if nested else [one.metadata.get("key", one.name)]
     return keys
 
 

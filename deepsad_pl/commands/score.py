@@ -1,9 +1,8 @@
-"""The command ``score.py``: new data into a finished run's detector, a file of scores out.
+"""The command ``score.py``: score new data with the detector of a finished run.
 
-Heavy libraries are imported only once the words are right, so that ``--help`` and errors appear quickly.
+Heavy libraries are imported only if the words are correct, so that ``--help`` and errors appear quickly.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +12,19 @@ from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deepsad_pl import __version__
 from deepsad_pl.commands.loading import load, planned, require_run
-from deepsad_pl.commands.plain_words import parse_words
+from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
-    from deepsad_pl.detector.inputs import Inputs
-    from deepsad_pl.detector.read_input import Chunk
+    from deepsad_pl.detector.reasons import Explain
 
 TRAIN = "train"
-# Samples that cannot be scored of which standard error tells; the output has all of them.
+# What query.by may be, the default first.
+QUERIES = ("anomalous", "uncertain", "diverse")
+# How many samples that cannot be scored are named on standard error; the output has all of them.
 _MOST_TOLD = 20
 
 HELP = """Score new data with the detector of a finished run.
@@ -33,6 +33,7 @@ HELP = """Score new data with the detector of a finished run.
   python score.py run=<run folder> input=photos output=scores.parquet threshold.alpha=0.01
   cat new.csv | python score.py run=<run folder> input=- output=daily.csv append=true
   python score.py run=<run folder> input=train output=train.csv
+  python score.py run=<run folder> input=train output=ask.csv query=20 query.by=uncertain
 
 run         folder of the run, which train.py names at its end
 input       a table (.csv, .tsv, also .gz; .parquet; X of .npz or .mat), an image, a folder of images, a glob, a list
@@ -41,6 +42,11 @@ output      .csv, .jsonl or .parquet with the columns id (or path), score, p_val
 append      true: append to an existing .csv or .jsonl (default false: replace it)
 id          column with the name of each row (default: id if there is one, else the row's position from 0)
 drop        columns to leave out, such as drop=[label]
+query       write that many unlabeled training samples to label next instead, with an empty column to fill in, which
+            dataset.labels=<output> feeds back (with input=train and a .csv file; default: write the scores of all)
+query.by    anomalous (default), uncertain (near the threshold), diverse (spread over the most anomalous ones)
+explain     true: add why: the columns that raise a row's score most, or a heat map of each image (default false)
+heat_maps   folder of the heat maps, with explain=true (default: <output>-heat_maps, without the suffix)
 batch_size  samples that are scored at once (default: as in the run)
 device      auto (default), cpu, cuda
 data_dir    where the data of the run lie, for input=train and runs of earlier releases (default: as in the run)
@@ -51,7 +57,7 @@ threshold.alpha
 
 @dataclass
 class ThresholdWords:
-    """What can be changed about a threshold after the training."""
+    """The settings of a threshold that can be changed after the training."""
 
     alpha: float | None = None
 
@@ -67,6 +73,10 @@ class ScoreWords:
     id: str | None = None
     drop: list[str] = field(default_factory=list)
     batch_size: int | None = None
+    query: int | None = None
+    query_by: str | None = field(default=None, metadata={"key": "query.by"})
+    explain: bool = False
+    heat_maps: str | None = None
     device: str = "auto"
     data_dir: str | None = None
     threshold: ThresholdWords = field(default_factory=ThresholdWords)
@@ -74,20 +84,7 @@ class ScoreWords:
 
 def score() -> None:
     """Entry point of ``python score.py`` and ``deepsad-score``."""
-    words = sys.argv[1:]
-    if "--version" in words:
-        print(f"deepsad_pl {__version__}")
-        return
-    if not words or not {"-h", "--help"}.isdisjoint(words):
-        print(HELP, end="")
-        return
-    stderr = Console(stderr=True, highlight=False)
-    try:
-        told = score_new(parsed(words), stderr)
-    except DeepSADError as error:
-        stderr.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise SystemExit(1) from None
-    print(told)
+    run_command(HELP, lambda words, stderr: score_new(parsed(words), stderr))
 
 
 def parsed(words: Sequence[str]) -> ScoreWords:
@@ -100,7 +97,7 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         words,
         ScoreWords,
         command="score.py",
-        verbatim=("run", "output", "id", "device", "data_dir"),
+        verbatim=("run", "output", "id", "heat_maps", "device", "data_dir"),
         required=("run", "input", "output"),
     )
     problems = []
@@ -108,19 +105,40 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         problems.append(f"batch_size is {found.batch_size}; give a number from 1 on")
     if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
         problems.append(f"threshold.alpha is {found.threshold.alpha}; give a rate between 0 and 1")
+    if found.heat_maps is not None and not found.explain:
+        problems.append("heat_maps is set, but there are none without explain=true; add it")
     if not found.input:
         problems.append("input is an empty list; name what is to be scored")
+    problems += _query_problems(found)
     if problems:
         raise DeepSADError(*problems)
     return found
 
 
+def _query_problems(words: ScoreWords) -> Iterator[str]:
+    if words.query is None:
+        if words.query_by is not None:
+            yield "query.by is set, but without query=... no labels are asked for; add it, such as query=20"
+        return
+    if words.query < 1:
+        yield f"query is {words.query}; give a number of samples from 1 on"
+    if words.query_by not in (None, *QUERIES):
+        yield f"query.by is {words.query_by!r}; choose {', '.join(QUERIES)}"
+    if words.input != [TRAIN]:
+        yield "query asks for labels of training samples; give input=train"
+    if Path(words.output).suffix.lower() != ".csv":
+        yield f"output is {words.output}, but query writes CSV for a person to fill in; give a file that ends in .csv"
+    for key in ("append", "explain"):
+        if getattr(words, key):
+            yield f"{key} is true, but query writes a file of its own; leave {key} out"
+
+
 def score_new(words: ScoreWords, stderr: Console) -> str:
-    """Score what the words say; returns the summary.
+    """Score new data as the words say, and return the summary.
 
     Args:
-        words: of the command line.
-        stderr: takes the progress and the samples that cannot be scored.
+        words: the words of the command line.
+        stderr: console for the progress and the samples that cannot be scored.
 
     Raises:
         DeepSADError: with every problem found before any row; or later, if the input cannot be read to its end.
@@ -137,14 +155,23 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             problems += error.problems
     if problems:
         raise DeepSADError(*problems)
+    if words.query is not None:
+        return _ask(run, words, stderr)
 
+    from deepsad_pl.training.fast_import import import_lightning
+
+    # Before whatever imports Lightning.
+    import_lightning()
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
     from deepsad_pl.detector.score_chunks import score_chunks
 
     detector = _detector(words)
     inputs = detector.facts.inputs
     if of_training:
-        first, chunks, total = _of_training(run, words, inputs)
+        from deepsad_pl.commands.training_samples import training_samples
+
+        samples = training_samples(run, words.data_dir)
+        first, chunks, total = samples.called, samples.chunks(inputs), len(samples.index)
     else:
         files = _files(words.input)
         if problems := input_problems(files, inputs, id_column=words.id, drop=words.drop):
@@ -155,6 +182,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         first, total = "id" if kinds == {True} else "path", None
         chunks = chunks_of(files, inputs, id_column=words.id, drop=words.drop)
 
+    explain, more = _explain(detector, words)
     told = 0
 
     def tell(sentence: str) -> None:
@@ -163,22 +191,83 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         if told <= _MOST_TOLD:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Output(Path(words.output), first, append=words.append) as output, Progress(*columns, console=stderr) as bar:
+    with (
+        sigterm_exits(),
+        Output(Path(words.output), first, more=more, append=words.append) as output,
+        _progress(stderr) as bar,
+    ):
+        if output.undone is not None:
+            told_once = (
+                f"an earlier run was killed while it appended to {words.output}; the rows that it had written are "
+                "removed, so score its input again"
+            )
+            bar.console.print(told_once, style="yellow", markup=False, soft_wrap=True)
         task = bar.add_task("", total=total)
-        tally = score_chunks(detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count))
+        tally = score_chunks(
+            detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count), explain=explain
+        )
         bar.update(task, total=tally.scored + tally.unscored)
     if told > _MOST_TOLD:
-        stderr.print(f"and {told - _MOST_TOLD:,} more, which the output has with an empty score", style="yellow")
+        stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
     for what, count in tally.unusual.items():
-        told_once = f"{count:,} rows have {what}, which no training row has"
+        told_once = f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
         stderr.print(told_once, style="yellow", markup=False, soft_wrap=True)
     parts = [f"{tally.scored:,} scored"]
     parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []
     if tally.anomalies is not None:
         level = "" if detector.threshold.alpha is None else f" at alpha {detector.threshold.alpha:g}"
-        parts.append(f"{tally.anomalies:,} anomalies{level}")
+        parts.append(f"{tally.anomalies:,} {'anomaly' if tally.anomalies == 1 else 'anomalies'}{level}")
     return f"{', '.join(parts)}: {words.output}"
+
+
+def _ask(run: Path, words: ScoreWords, stderr: Console) -> str:
+    """Write the training samples to label next, and return the summary."""
+    from deepsad_pl.commands.ask_labels import ask_labels, query_problems
+
+    if problems := query_problems(planned(run, words.data_dir)):
+        raise DeepSADError(*problems)
+    from deepsad_pl.training.fast_import import import_lightning
+
+    import_lightning()
+    from deepsad_pl.commands.training_samples import training_samples
+
+    detector, samples = _detector(words), training_samples(run, words.data_dir)
+    assert words.query is not None
+    by: Any = words.query_by or QUERIES[0]
+    with _progress(stderr) as bar:
+        task = bar.add_task("", total=len(samples.index))
+        return ask_labels(
+            detector,
+            samples,
+            Path(words.output),
+            count=words.query,
+            by=by,
+            advance=lambda count: bar.advance(task, count),
+        )
+
+
+def _progress(stderr: Console) -> Progress:
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=stderr)
+
+
+def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:
+    """What explains the scores, and the columns of the output that it fills."""
+    if not words.explain:
+        return None, ()
+    from deepsad_pl.detector.reasons import HEAT_MAP, REASONS, explain_images, explain_rows
+
+    detector.require_references()
+    inputs = detector.facts.inputs
+    if inputs.are_rows:
+        if words.heat_maps is not None:
+            raise DeepSADError("heat_maps is set, but the run scores rows of a table, which get reasons; leave it out")
+        return explain_rows(detector), REASONS
+    if not (len(inputs.shape) == 3 and inputs.scale is not None and inputs.shape[0] in (1, 3)):
+        raise DeepSADError(f"explain: there are no heat maps for {inputs.described()}; leave it out")
+    output = Path(words.output).expanduser()
+    folder = output.with_name(f"{output.stem}-heat_maps") if words.heat_maps is None else Path(words.heat_maps)
+    return explain_images(detector, folder.expanduser()), (HEAT_MAP,)
 
 
 def _files(words: Sequence[str]) -> list[str]:
@@ -188,9 +277,6 @@ def _files(words: Sequence[str]) -> list[str]:
 
 
 def _detector(words: ScoreWords) -> "Detector":
-    from deepsad_pl.training.fast_import import import_lightning
-
-    import_lightning()
     detector = load(words.run, data_dir=words.data_dir).with_alpha(words.threshold.alpha)
     import torch
 
@@ -198,36 +284,3 @@ def _detector(words: ScoreWords) -> "Detector":
     detector.to(automatic if words.device == "auto" else words.device)
     detector.batch_size = words.batch_size or detector.batch_size
     return detector
-
-
-def _of_training(run: Path, words: ScoreWords, inputs: "Inputs") -> tuple[str, "Iterator[Chunk]", int]:
-    """The training samples: what the output calls them, themselves, their number."""
-    plan = planned(run, words.data_dir)
-    from deepsad_pl.data import image_folder
-    from deepsad_pl.data.labeled_images import list_labeled
-    from deepsad_pl.data.scenario import is_given
-    from deepsad_pl.detector.inputs import Prepared
-    from deepsad_pl.detector.read_input import Chunk, rows_at_once
-    from deepsad_pl.experiment.build import build, load_data
-    from deepsad_pl.experiment.plan import root_of
-    from deepsad_pl.settings.about import of_dataset
-
-    data = build(plan, load_data(plan)).data
-    # Not as it was loaded: where calibration samples are kept out, its rows are scaled without them.
-    source, rows = data.source, data.training_set.index
-    scan = list_labeled if is_given(plan.scenario) else image_folder.scan
-    paths = None
-    if of_dataset(plan.dataset).classes_from_folder:
-        root = root_of(plan.dataset)
-        paths = [str(root / name) for group in scan(root).images["train"] for name in group]
-    if source.folder is not None and source.ids_train is not None:
-        paths = [str(source.folder / name) for name in source.ids_train]
-
-    def chunks() -> Iterator[Chunk]:
-        step = rows_at_once(inputs)
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            ids: list[Any] = part.tolist() if paths is None else [paths[row] for row in part]
-            yield Chunk(ids, [f"training sample {one}" for one in ids], Prepared(source.x_train[part]))
-
-    return "id" if paths is None else "path", chunks(), len(rows)

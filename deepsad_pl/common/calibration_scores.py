@@ -1,4 +1,4 @@
-"""The scores of the calibration samples of a finished run, from which its threshold is computed. No torch here."""
+"""Read and write the calibration scores of a run, from which its threshold is computed. Does not import torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.arrays import read_arrays, write_arrays
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 
-# In the run folder.
+# Path in the run folder.
 CALIBRATION = Path("detector") / "calibration.npz"
 
 
@@ -36,7 +37,7 @@ def read_calibration(run_dir: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.in
     """
     arrays = read_arrays(run_dir / CALIBRATION)
     if set(arrays) != {"score", "y"} or arrays["score"].shape != arrays["y"].shape or arrays["score"].ndim != 1:
-        raise ValueError(f"its arrays are {', '.join(arrays) or 'missing'}, not score and y of one length")
+        raise ValueError(f"its arrays are {', '.join(arrays) or 'missing'}, not score and y of the same length")
     return arrays["score"], arrays["y"]
 
 
@@ -60,4 +61,4 @@ def calibration_problem(run_dir: Path, record: Mapping[str, Any]) -> str | None:
         told = f"{run_dir / CALIBRATION} cannot be read ({error}); make it readable, or choose another output_dir"
         raise DeepSADError(told) from error
     rows = record.get("threshold", {}).get("rows")
-    return None if rows == len(score) else f"has {len(score)} scores, the record {rows}"
+    return None if rows == len(score) else f"has {counted(len(score), 'score')}, but its record says {rows}"

@@ -104,5 +104,5 @@ def unpickled(content: bytes) -> Checkpoint:
 def set_aside(path: Path, what: str, error: DamagedError) -> None:
     """Rename a damaged file to ``<name>.damaged``, replacing an earlier one, and log a warning."""
     aside = path.with_name(f"{path.name}.damaged")
-    log.warning("the %s %s is damaged: %s; it is set aside as %s and trained again", what, path, error, aside.name)
+    log.warning("the %s %s is damaged: %s; it is renamed to %s and trained again", what, path, error, aside.name)
     path.replace(aside)

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import are
+
 
 def detection_metrics(scores: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
     """AUROC and average precision of anomaly scores, without binning.
@@ -85,7 +87,8 @@ def _counts_by_score(scores: npt.ArrayLike, y: npt.ArrayLike) -> tuple[npt.NDArr
 
 def _require_finite(values: npt.NDArray[np.float64]) -> None:
     if not np.isfinite(values).all():
-        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} anomaly scores are not finite")
+        wrong = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{wrong} of {len(values)} anomaly scores {are(wrong)} not finite")
 
 
 def _auroc(normal: npt.NDArray[np.int64], anomalous: npt.NDArray[np.int64]) -> float:

@@ -1,6 +1,6 @@
-"""Thresholds with a meaning, from scores of calibration samples: which score is an anomaly. No torch here.
+"""Set the threshold of anomaly scores by the scores of calibration samples. Does not import torch.
 
-A sample is an anomaly if its score is above the threshold, never if it equals it.
+A sample is an anomaly if its score is above the threshold, not if it equals the threshold.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 
 Floats = npt.NDArray[np.float64]
@@ -23,9 +24,9 @@ class Threshold:
 
     Attributes:
         kind: ``none``, ``conformal``, ``quantile`` or ``labeled``.
-        share: share of the samples that are kept out of training for it, in (0, 1); None: none are.
+        share: share of the samples that are kept out of training for calibration, in (0, 1); None: none are.
         alpha: wanted false-alarm rate of ``conformal`` and ``quantile``, in (0, 1).
-        fpr: wanted false-positive rate of ``labeled``, in (0, 1); None: the threshold of the best F1.
+        fpr: wanted false-positive rate of ``labeled``, in (0, 1); None: use the threshold with the best F1.
     """
 
     kind: str = "none"
@@ -44,12 +45,12 @@ class Threshold:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What affects the training: neither alpha nor fpr does."""
+        """The settings that affect the training: all but alpha and fpr."""
         return {"kind": self.kind} | ({} if self.share is None else {"share": self.share})
 
     @property
     def described(self) -> dict[str, Any]:
-        """The settings as a record has them."""
+        """The settings as they are written into a record."""
         level = {"fpr": self.fpr} if self.kind == "labeled" else {"alpha": self.alpha}
         return self.identity | level
 
@@ -77,11 +78,12 @@ def p_values(calibration: npt.ArrayLike, score: npt.ArrayLike) -> Floats:
 
     .. math:: p(s) = \frac{1 + \#\{i: c_i \ge s\}}{n + 1}
 
-    If a new normal sample and the calibration samples are exchangeable (drawn alike, and not used in training), its
-    p-value is at most alpha with a probability of at most alpha, for every alpha, method and distribution: on average
-    over the draws of the calibration samples, not given one draw. See Vovk, Gammerman and Shafer, "Algorithmic learning
-    in a random world" (2005); Laxhammar and Falkman, "Conformal prediction for distribution-independent anomaly
-    detection in streaming vessel data" (2010); Bates et al., "Testing for outliers with conformal p-values" (2023).
+    If a new normal sample and the calibration samples are exchangeable (drawn in the same way, and not used in
+    training), the probability that its p-value is at most alpha is at most alpha, for every alpha, method and
+    distribution. This holds on average over draws of the calibration samples, not for each single draw. See Vovk,
+    Gammerman and Shafer, "Algorithmic learning in a random world" (2005); Laxhammar and Falkman, "Conformal prediction
+    for distribution-independent anomaly detection in streaming vessel data" (2010); Bates et al., "Testing for outliers
+    with conformal p-values" (2023).
 
     >>> p_values([0.1, 0.2, 0.3], [0.05, 0.2, 0.9]).tolist()
     [1.0, 0.75, 0.25]
@@ -102,7 +104,7 @@ def p_values(calibration: npt.ArrayLike, score: npt.ArrayLike) -> Floats:
 
 
 def smallest_alpha(samples: int) -> float:
-    """The smallest alpha that this many calibration samples allow, rounded up to few digits: 1 / (n + 1).
+    """The smallest alpha that this many calibration samples allow: 1 / (n + 1), rounded up to a few digits.
 
     >>> smallest_alpha(19), smallest_alpha(12)
     (0.05, 0.077)
@@ -113,7 +115,7 @@ def smallest_alpha(samples: int) -> float:
 
 
 def allows(samples: int, alpha: float) -> bool:
-    """Whether this many calibration samples, n >= 1 / alpha - 1, can give a p-value of alpha or less."""
+    """Whether n calibration samples can give a p-value of alpha or less, that is, n >= 1 / alpha - 1."""
     return _whole(alpha, samples + 1) >= 1
 
 
@@ -125,14 +127,14 @@ def require_enough(samples: int, alpha: float) -> None:
         alpha: wanted false-alarm rate, in (0, 1).
 
     Raises:
-        DeepSADError: names the smallest alpha possible.
+        DeepSADError: if there are too few; the message gives the smallest possible alpha.
     """
     if allows(samples, alpha):
         return
     possible = f"the smallest possible is {smallest_alpha(samples):g}" if samples else "none is possible"
     raise DeepSADError(
-        f"threshold.alpha is {alpha:g}, but of {samples} calibration samples {possible}; "
-        f"{'raise it or ' if samples else ''}raise threshold.share, or choose threshold=quantile or threshold=none"
+        f"threshold.alpha is {alpha:g}, but with {counted(samples, 'calibration sample')} {possible}; raise "
+        f"{'threshold.alpha or ' if samples else ''}threshold.share, or choose threshold=quantile or threshold=none"
     )
 
 
@@ -156,7 +158,7 @@ def conformal_threshold(calibration: npt.ArrayLike, alpha: float) -> float:
 
 
 def quantile_threshold(score: npt.ArrayLike, alpha: float) -> float:
-    """The 1 - alpha quantile: the lowest of the scores that has at most a share alpha of them above it.
+    """The 1 - alpha quantile: the lowest score such that at most a share alpha of the scores is above it.
 
     >>> quantile_threshold([0.1, 0.2, 0.3, 0.4], 0.25)
     0.3
@@ -173,7 +175,7 @@ def quantile_threshold(score: npt.ArrayLike, alpha: float) -> float:
 
 
 def best_f1_threshold(score: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """The threshold with the best F1 of the known anomalies: halfway between two scores; of equally good, the highest.
+    """The threshold with the best F1 for the known anomalies, halfway between two scores; among ties, the highest.
 
     >>> best_f1_threshold([1, 2, 4, 8], [1, 1, -1, -1])
     3.0
@@ -191,7 +193,7 @@ def best_f1_threshold(score: npt.ArrayLike, y: npt.ArrayLike) -> float:
     known, group = np.unique(values, return_inverse=True)
     found = np.cumsum(np.bincount(group, weights=anomaly, minlength=len(known))[::-1])[::-1]
     called = np.cumsum(np.bincount(group, minlength=len(known))[::-1])[::-1]
-    # F1 of calling known[i] and all above it: 2 TP / (called + anomalies). All of these numbers are whole.
+    # F1 if known[i] and all above it are called anomalies: 2 TP / (called + anomalies). All these numbers are integers.
     f1 = 2 * found / (called + anomaly.sum())
     best = len(f1) - 1 - int(np.argmax(f1[::-1]))
     if best == 0:
@@ -213,7 +215,7 @@ def rates(threshold: float, score: npt.ArrayLike, y: npt.ArrayLike) -> dict[str,
         y: 0 normal, 1 anomaly, -1 not known, shape (n,).
 
     Returns:
-        Each None if there are no known samples for it.
+        Each rate is None if there is no sample of known truth to compute it from.
     """
     alarm, truth = np.asarray(score, dtype=np.float64) > threshold, np.asarray(y)
     found = (alarm[truth == label] for label in (0, 1))
@@ -229,5 +231,5 @@ def _whole(share: float, total: int) -> int:
 def _finite(score: npt.ArrayLike) -> Floats:
     values = np.asarray(score, dtype=np.float64)
     if wrong := int((~np.isfinite(values)).sum()):
-        raise ValueError(f"{wrong} of {values.size} anomaly scores are not finite")
+        raise ValueError(f"{wrong} of {values.size} anomaly scores {are(wrong)} not finite")
     return values

@@ -266,7 +266,7 @@ def _foreign_choice(override: Override, default: DictConfig) -> str:
     group, line = override.key_or_group, override.input_line
     if group in GROUPS:
         return unknown_setting(override.get_key_element(), default)
-    return f"{line}: no {group} has been chosen that this could replace; write +{line}"
+    return f"{line} replaces a chosen {group}, but none is chosen; write +{line} to add it"
 
 
 def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) -> Iterator[str]:

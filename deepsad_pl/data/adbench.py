@@ -1,4 +1,4 @@
-"""The tables of ADBench: where their files are, and reading them."""
+"""Download and read the tables of ADBench."""
 
 from pathlib import Path
 
@@ -12,28 +12,28 @@ from deepsad_pl.data.odds import counts_of, parse_table, read_table, warn_of_oth
 
 
 def adbench_file(table: AdbenchTable, data_dir: Path) -> Path:
-    """The place of a table's file, ``<data_dir>/adbench/<number>_<name>.npz``."""
+    """The path of a table's file, ``<data_dir>/adbench/<number>_<name>.npz``."""
     return data_dir / ADBENCH_FOLDER / table.file
 
 
 def published_sum(table: AdbenchTable, data_dir: Path) -> str | None:
     """The SHA-256 of a table's published file, in hex.
 
-    Four tables have none in the list. For these it is the sum of the file that was downloaded into this folder; None if
-    none was.
+    Four tables have no sum in the list. For these it is that of the file that was downloaded into this folder; None if
+    no file was.
     """
     return table.sha256 or noted_sum(adbench_file(table, data_dir))
 
 
 def load_adbench(name: str, data_dir: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Rows (N, D) and labels (N,) of a table, 1 = anomaly; downloaded unless its file is there.
+    """Load the rows (N, D) and labels (N,) of a table, 1 = anomaly; its file is downloaded if it is missing.
 
     Args:
-        name: with or without number, such as ``annthyroid``.
-        data_dir: where data lie and downloads go.
+        name: name of the table, with or without its number, such as ``annthyroid``.
+        data_dir: folder of the data and downloads.
 
     Raises:
-        DeepSADError: if there is no such table, or its file cannot be had or read.
+        DeepSADError: if there is no such table, or its file cannot be downloaded or read.
     """
     table = table_named(name)
     if table is None:
@@ -49,7 +49,7 @@ def _counts(table: AdbenchTable) -> tuple[int, int, int]:
 
 
 def _other_content(table: AdbenchTable, path: Path) -> str | None:
-    """What tells a file from the published one, by shape and labels; None if nothing does."""
+    """How a file differs from the published one in shape or labels; None if it does not."""
     try:
         found = counts_of(*parse_table(path))
     except ValueError as error:

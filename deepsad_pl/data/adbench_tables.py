@@ -1,6 +1,6 @@
-"""The tables of ADBench by name: what they should hold, and the network that suits their width.
+"""The tables of ADBench by name: their sizes and checksums, and the network for their number of columns.
 
-Imports neither numpy nor torch, since commands that only check or plan read it.
+Imports neither numpy nor torch, since commands that only check or plan import it.
 """
 
 import csv
@@ -13,15 +13,15 @@ from typing import Any
 
 from deepsad_pl.common.suggestions import suggested
 
-# The repository at a commit, so that its files do not move.
+# The repository at a fixed commit, so that its files do not change.
 ADBENCH_URL = (
     "https://raw.githubusercontent.com/Minqi824/ADBench/3dac8221081e190f157d78e93bfa8867f90d0965/adbench/datasets/"
 )
 ADBENCH_FOLDER = "adbench"
 _FEATURES = "MVTec-AD_"
 
-# The paper's networks by number of columns: thyroid has 6, satellite 36 and arrhythmia 274. The bottleneck stays
-# narrower than the table, whence the first row: three of ADBench's tables have 3 columns.
+# The paper's networks by number of columns: thyroid has 6, satellite 36 and arrhythmia 274. The first entry keeps the
+# bottleneck narrower than the table: three of ADBench's tables have 3 columns.
 _UNITS = ((4, (32, 16, 2)), (8, (32, 16, 4)), (99, (32, 16, 8)))
 _UNITS_OF_WIDE = (128, 64, 32)
 
@@ -35,7 +35,7 @@ class AdbenchTable:
         rows: number of rows.
         columns: number of columns.
         anomalies: number of anomalies.
-        sha256: of the file, in hex; None if it is not known.
+        sha256: SHA-256 of the file, in hex; None if it is not known.
     """
 
     stem: str
@@ -81,7 +81,7 @@ def adbench_tables() -> Mapping[str, AdbenchTable]:
 
 
 def table_named(name: object) -> AdbenchTable | None:
-    """The table of a name with or without number, ``annthyroid`` or ``2_annthyroid``; None if there is none."""
+    """The table with a name, with or without its number (``2_annthyroid``, ``annthyroid``); None if there is none."""
     tables = adbench_tables()
     if not isinstance(name, str):
         return None
@@ -89,7 +89,7 @@ def table_named(name: object) -> AdbenchTable | None:
 
 
 def name_problem(key: str, name: object) -> str | None:
-    """A sentence about a name that no table has; None if one has it.
+    """The problem with a name that no table has, as a sentence; None if a table has it.
 
     Args:
         key: the setting, for the message.
@@ -104,17 +104,17 @@ def name_problem(key: str, name: object) -> str | None:
     numbered = ", ".join(stem for stem in stems if not stem.startswith(_FEATURES))
     categories = ", ".join(stem.removeprefix(_FEATURES) for stem in stems if stem.startswith(_FEATURES))
     all_are = f"give one of {numbered}, with or without the number, or {_FEATURES} and one of {categories}"
-    return f"{key} is {name!r}, which is no table of ADBench; {near or all_are}"
+    return f"{key} is {name!r}, which is not a table of ADBench; {near or all_are}"
 
 
 def table_problems(dataset: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a problem if ``dataset.table`` is no table of ADBench."""
+    """Yield a problem if ``dataset.table`` is not a table of ADBench."""
     if (problem := name_problem("dataset.table", dataset.get("table"))) is not None:
         yield problem
 
 
 def units_for(columns: int) -> list[int]:
-    """The widths of the layers of an MLP for a table.
+    """The layer widths of the MLP for a table.
 
     >>> units_for(6)
     [32, 16, 4]

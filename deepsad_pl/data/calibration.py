@@ -1,4 +1,4 @@
-"""Which training samples are kept out of training, so that their scores can calibrate a threshold. Pure numpy."""
+"""Choose the training samples that are kept out of training to calibrate a threshold. Pure numpy."""
 
 from fractions import Fraction
 from math import floor
@@ -10,7 +10,7 @@ from deepsad_pl.common.errors import DeepSADError
 
 IntArray = npt.NDArray[np.int64]
 
-# A random stream of its own, so that what is kept out moves no other draw; those of the scenario are below 4.
+# Number of a separate random stream, so that this draw changes no other one; the scenario's numbers are below 4.
 _STREAM = 200
 _LABELS = {1: "normal", -1: "anomaly"}
 
@@ -18,7 +18,7 @@ _LABELS = {1: "normal", -1: "anomaly"}
 def calibration_rows(semi_y: npt.ArrayLike, *, kind: str, share: float | None, seed: int) -> IntArray:
     """The positions in a training set of the samples that are kept out of training for a threshold.
 
-    A larger share keeps out the samples of a smaller one and more.
+    A larger share keeps out all samples that a smaller one does, and more.
 
     >>> calibration_rows([0, 0, -1, 1, 0], kind="conformal", share=0.5, seed=0).size
     2
@@ -46,7 +46,7 @@ def calibration_rows(semi_y: npt.ArrayLike, *, kind: str, share: float | None, s
         pools, least = [np.flatnonzero(labels == label) for label in _LABELS], 1
         if missing := [name for name, pool in zip(_LABELS.values(), pools, strict=True) if not len(pool)]:
             raise DeepSADError(
-                f"threshold=labeled needs labeled samples of both kinds, but of {len(labels)} training samples none is "
+                f"threshold=labeled needs labeled samples of both kinds, but none of {len(labels)} training samples is "
                 f"a known {' or a known '.join(missing)}; label some, or choose threshold=conformal"
             )
     exact, drawn = Fraction(repr(float(share))), []

@@ -9,13 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.data.table_cells import BOOLEAN_PAIRS, MISSING_WORDS, numbers_in, shown, text_in
 
 Kind = Literal["number", "boolean", "category"]
 
-# Text with more different cells is no category.
+# A text column with more distinct texts is not a category.
 MOST_CATEGORIES = 100
-# Nor is text whose cells are nearly all different, which few rows cannot tell.
+# Nor is one whose cells are nearly all distinct, which is checked for more than this many rows.
 NEARLY_UNIQUE_SHARE, NEARLY_UNIQUE_ROWS = 0.5, 20
 
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?"
@@ -43,12 +44,12 @@ class NoFeatureError(Exception):
 def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     """The kind of a column of training rows.
 
-    Numbers are numeric cells, or text that is a number in each cell. Booleans are boolean cells, or text with one of
-    ``BOOLEAN_PAIRS``. Other text is a category.
+    A column of numbers has numeric cells, or text that is a number in each cell. A column of booleans has boolean
+    cells, or only the words of one of ``BOOLEAN_PAIRS``. Other text is a category.
 
     Args:
-        name: of the column.
-        cells: at least one; their index tells where rows stood before some were left out, for running numbers.
+        name: name of the column.
+        cells: at least one cell; the index has the rows' original positions, by which running numbers are recognized.
 
     Raises:
         NoFeatureError: if the column is empty, or holds infinite numbers, dates, running numbers, or too varied text.
@@ -56,7 +57,7 @@ def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     if isinstance(cells.dtype, pd.CategoricalDtype):
         cells = cells.astype(cells.dtype.categories.dtype)
     if cells.isna().all():
-        raise NoFeatureError(f"column {name!r} has no value in the {len(cells)} training rows; {_drop(name)}")
+        raise NoFeatureError(_is_empty(name, cells))
     if pd.api.types.is_bool_dtype(cells.dtype):
         return "boolean"
     if pd.api.types.is_numeric_dtype(cells.dtype):
@@ -67,12 +68,28 @@ def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     return _kind_of_text(name, cells)
 
 
+def kind_of_numbers(name: str, cells: "pd.Series[Any]") -> Kind:
+    """The kind of a column of an array of numbers, whatever they look like: a number.
+
+    Args:
+        name: of the column.
+        cells: numbers, at least one.
+
+    Raises:
+        NoFeatureError: if the column is empty or holds infinite numbers.
+    """
+    if cells.isna().all():
+        raise NoFeatureError(f"column {name!r} has no value in the {len(cells)} training rows; {_drop(name)}")
+    _check_finite(name, cells, numbers_in(cells)[0])
+    return "number"
+
+
 def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     text = text_in(cells)
     spellings: list[str] = pc.unique(text).drop_null().to_pylist()
     values = [spelling for spelling in spellings if spelling not in MISSING_WORDS]
     if not values:
-        raise NoFeatureError(f"column {name!r} has no value in the {len(cells)} training rows; {_drop(name)}")
+        raise NoFeatureError(_is_empty(name, cells))
     folded = {value.lower() for value in values}
     if any(folded <= {*pair} for pair in BOOLEAN_PAIRS):
         return "boolean"
@@ -96,24 +113,28 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     if nearly_unique:
         limit = f"more than {NEARLY_UNIQUE_SHARE:.0%} of these"
     raise NoFeatureError(
-        f"column {name!r} has {len(spellings)} different texts in {filled} rows, {limit}{_such_as(spellings)}; if it "
-        f"names the rows, say dataset.id={quoted(name)}, or {_drop(name)}"
+        f"column {name!r} has {len(spellings)} different texts in {filled} rows, {limit}{_such_as(spellings)}; set "
+        f"dataset.id={quoted(name)} if it names the rows, or {_drop(name)}"
     )
 
 
-def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
+def _check_finite(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
     if (infinite := int(np.isinf(numbers).sum())) > 0:
         raise NoFeatureError(
-            f"column {name!r} has infinite values in {infinite} training rows; correct them or leave them empty, or "
-            f"{_drop(name)}"
+            f"column {name!r} has infinite values in {counted(infinite, 'training row')}; correct them or leave them "
+            f"empty, or {_drop(name)}"
         )
+
+
+def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
+    _check_finite(name, cells, numbers)
     if _are_dates(numbers):
         raise NoFeatureError(_is_a_date(name, [shown(value) for value in numbers[np.isfinite(numbers)][:2]]))
     if np.isnan(numbers).any() or len(numbers) <= NEARLY_UNIQUE_ROWS or (numbers != np.floor(numbers)).any():
         return
     if _is_running(numbers, cells.index) or (_is_named_like_an_id(name) and len(np.unique(numbers)) == len(numbers)):
         raise NoFeatureError(
-            f"column {name!r} numbers the rows{_such_as([shown(value) for value in numbers[:2]])}; say "
+            f"column {name!r} seems to number the rows{_such_as([shown(value) for value in numbers[:2]])}; set "
             f"dataset.id={quoted(name)}, or {_drop(name)}"
         )
 
@@ -121,7 +142,7 @@ def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.f
 def _is_running(numbers: npt.NDArray[np.float64], index: "pd.Index[Any]") -> bool:
     if (np.diff(numbers) == 1).all():
         return True
-    # Some rows may have gone to a test part: those left still have their distance from where they stood.
+    # Some rows may be in the test part: the others still differ from their original positions by a constant.
     if not pd.api.types.is_integer_dtype(index.dtype):
         return False
     positions = index.to_numpy(dtype=np.float64)
@@ -133,7 +154,7 @@ def _is_named_like_an_id(name: str) -> bool:
 
 
 def _are_dates(numbers: npt.NDArray[np.float64]) -> bool:
-    """Whether all are days of 1900 to 2099 written as 20240131, and not all the same."""
+    """Whether all numbers are days of 1900 to 2099 written as 20240131, and not all of them are equal."""
     numbers = numbers[~np.isnan(numbers)]
     if not ((numbers >= 19000101) & (numbers <= 20991231)).all() or (numbers == numbers[0]).all():
         return False
@@ -144,8 +165,12 @@ def _are_dates(numbers: npt.NDArray[np.float64]) -> bool:
 def _is_a_date(name: str, examples: Sequence[str]) -> str:
     return (
         f"column {name!r} holds dates or times{_such_as(examples)}; turn them into numbers, such as days since a fixed "
-        f"one, or {_drop(name)}"
+        f"date, or {_drop(name)}"
     )
+
+
+def _is_empty(name: str, cells: "pd.Series[Any]") -> str:
+    return f"column {name!r} has no value in the {counted(len(cells), 'training row')}; {_drop(name)}"
 
 
 def _such_as(examples: Sequence[str]) -> str:
@@ -157,7 +182,7 @@ def _drop(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as Hydra's command line takes it."""
+    """A name, quoted if Hydra's command line needs it."""
     if re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII):
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
@@ -202,9 +203,10 @@ class AnomalyDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """The whole test set in its original order."""
         unlabeled = torch.zeros_like(self._test_y)
-        # A copy: a memory-mapped array is read-only, and its pages may have to be read from disk again.
-        x = torch.from_numpy(np.array(self.source.x_test))
-        return self._loader(x, unlabeled, self._test_y, batch_size=self._eval_batch_size)
+        x = self.source.x_test
+        # A memory-mapped array is copied: it is read-only, and its pages may have to be read from disk again.
+        samples = torch.from_numpy(x if x.flags.writeable else np.array(x))
+        return self._loader(samples, unlabeled, self._test_y, batch_size=self._eval_batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
         """The whole test set in its original order."""
@@ -233,8 +235,8 @@ def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...]
     if is_given(scenario):
         if source.semi_y_train is None:
             raise DeepSADError(
-                "scenario=given uses labels that come with the data, but these bring none; use scenario=default, or a "
-                "data set with labels, such as dataset=table"
+                "scenario=given uses labels that come with the data, but these data have none; use scenario=default, "
+                "or a data set with labels, such as dataset=table"
             )
         return given_training_set(source.semi_y_train)
     if isinstance(scenario, QueriedLabels):
@@ -244,7 +246,8 @@ def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...]
     highest = int(max(source.labels_train.max(), source.labels_test.max()))
     if classes and highest >= len(classes):
         raise DeepSADError(
-            f"the data contain class {highest}, but there are only {len(classes)} class names; name every class"
+            f"the data contain class {highest}, but there {are(len(classes))} only "
+            f"{counted(len(classes), 'class name')}; name every class"
         )
     return draw_training_set(source.labels_train, scenario, classes)
 

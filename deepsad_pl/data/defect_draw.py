@@ -1,25 +1,27 @@
-"""Draw images of known defects to be labeled: evenly over the defects, by a seed. Pure numpy."""
+"""Draw the images of known defects to label: about equally many of each defect, by a seed. Pure numpy."""
 
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import counted
+
 IntArray = npt.NDArray[np.int64]
 
-# A random stream of its own, so that what is labeled moves no other draw; those of calibration and scenario are lower.
+# Number of a separate random stream, so that this draw changes no other one; calibration and scenario have lower ones.
 _STREAM = 300
 
 
 def even_shares(defects: Collection[str], total: int) -> dict[str, int]:
-    """The number of images that are drawn of each defect; the first ones in alphabetical order may get one more.
+    """The number of images to draw of each defect; the first ones in alphabetical order may get one more.
 
     >>> even_shares(["hole", "crack"], 5)
     {'crack': 3, 'hole': 2}
 
     Args:
-        defects: their names, each once, at least one.
-        total: number of images in all, >= 0.
+        defects: names of the defects, each once, at least one.
+        total: total number of images, >= 0.
     """
     each, more = divmod(total, len(defects))
     return {name: each + (place < more) for place, name in enumerate(sorted(defects))}
@@ -32,7 +34,7 @@ def draw_defects(counts: Mapping[str, int], total: int, seed: int) -> dict[str, 
 
     Args:
         counts: number of images of each defect, at least one defect; each must have its share (:func:`even_shares`).
-        total: number of images in all.
+        total: total number of images.
         seed: determines the draw.
 
     Returns:
@@ -49,8 +51,8 @@ def draw_problems(counts: Mapping[str, int], total: int, others: int) -> Iterato
     """Yield a sentence for each reason why so many images cannot be drawn.
 
     Args:
-        counts: number of images of each defect of which images are labeled.
-        total: number of images in all.
+        counts: number of images of each defect whose images are labeled.
+        total: total number of images to label.
         others: number of images of all other defects.
     """
     # Drawn in turn, defect number i of k exceeds its c images at draw c * k + i + 1.
@@ -60,11 +62,11 @@ def draw_problems(counts: Mapping[str, int], total: int, others: int) -> Iterato
     short = {name: share for name, share in even_shares(counts, total).items() if share > counts[name]}
     for name, share in short.items():
         yield (
-            f"dataset.labeled_images={total} labels {share} images of the defect {name!r}, but it has "
+            f"dataset.labeled_images={total} labels {counted(share, 'image')} of the defect {name!r}, but it has "
             f"{counts[name]}; {way_out}"
         )
     if not short and total == sum(counts.values()) + others:
         yield (
-            f"dataset.labeled_images={total} labels all {total} images with a defect, so that the test part has no "
-            f"anomaly left; {way_out}"
+            f"dataset.labeled_images={total} labels all images with a defect, so that no anomaly is left in the test "
+            f"set; {way_out}"
         )

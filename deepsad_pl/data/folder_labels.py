@@ -1,4 +1,4 @@
-"""What the folders of an image folder mean as labels (``scenario=given``), and when that is not clear."""
+"""The folders of an image folder as labels (``scenario=given``): their meaning, and when it is not clear."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ Named = Sequence[object] | None
 
 # The folders that dataset.normal and dataset.anomaly name if they are null.
 DEFAULTS = {"normal": "normal", "anomaly": "anomaly"}
-# Folders shown in a message.
+# How many folders a message shows.
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """What the folders mean; names are in composed Unicode, sorted.
+    """The meaning of the folders; names are in composed Unicode, sorted.
 
     Attributes:
         normal: folders of known normal images, in either part.
@@ -98,7 +98,7 @@ def folder_labels(root: Path, normal: Named, anomaly: Named) -> FolderLabels:
 
 @dataclass(frozen=True)
 class _Found:
-    """The folders of each part, those of them that hold images, and whether images lie straight below the part."""
+    """The folders of each part, which of them hold images, and whether images lie straight below the part."""
 
     root: Path
     folders: Mapping[str, set[str]]
@@ -123,7 +123,7 @@ def parts_of(root: Path) -> list[str]:
 
 
 def layout_problems(root: Path) -> Iterator[str]:
-    """Yield a sentence for each part that is missing or no folder.
+    """Yield a sentence for each part that is missing or not a folder.
 
     Raises:
         OSError: if the root cannot be read.
@@ -138,7 +138,7 @@ def layout_problems(root: Path) -> Iterator[str]:
         if (root / part).is_dir():
             continue
         if part in entries:
-            yield f"dataset.root: {root / part} is no folder; put images into a folder of that name, or remove it"
+            yield f"dataset.root: {root / part} is not a folder; put images into a folder of that name, or remove it"
         elif alike:
             yield f"dataset.root: {root} has a folder {alike[0]}, but it must be called {part}; rename it"
         elif part == "train":
@@ -179,7 +179,7 @@ def _names(found: _Found, key: str, values: Named, problems: list[str]) -> list[
 
 
 def _meaning_problems(found: _Found, named: Mapping[str, Named], names: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield a sentence for each folder with two meanings, or that differs from a named one in case alone."""
+    """Yield a sentence for each folder that has two meanings or differs from a named one only in case."""
     defaults = [f"dataset.{key} is [{DEFAULTS[key]}] by default" for key, values in named.items() if values is None]
     default = f" ({' and '.join(defaults)})" if defaults else ""
     for name in dict.fromkeys(names["normal"]):
@@ -201,7 +201,7 @@ def _meaning_problems(found: _Found, named: Mapping[str, Named], names: Mapping[
 def _training_problems(found: _Found, anomaly: Sequence[str]) -> Iterator[str]:
     train = found.root / "train"
     if not found.filled["train"] and not found.loose["train"]:
-        yield f"dataset.root: {train} holds no image; put them into train/{{unlabeled,normal,anomaly}}/"
+        yield f"dataset.root: {train} holds no image; put images into train/{{unlabeled,normal,anomaly}}/"
     elif not found.loose["train"] and found.filled["train"] <= {*anomaly}:
         yield (
             f"all images in {train} are labeled anomalies ({_listed(found.filled['train'])}); put unlabeled images "
@@ -235,7 +235,7 @@ def _listed(names: Sequence[str] | set[str]) -> str:
 
 
 def unreadable(error: OSError) -> DeepSADError:
-    """The error that tells about a folder that cannot be read."""
+    """The error about a folder that cannot be read."""
     return DeepSADError(
         f"dataset.root: {error.filename} cannot be read ({error.strerror}); make it readable or remove it"
     )

@@ -175,7 +175,7 @@ def image_folder_arrays(
         log.warning("%s: %s", root, content.listing.told())
     for part, groups in content.listing.images.items():
         if not any(groups):
-            raise DeepSADError(f"dataset.root: {root / part} holds no image; put them into {part}/<class>/")
+            raise DeepSADError(f"dataset.root: {root / part} holds no image; put images into {part}/<class>/")
     shape = (channels, *image_size)
     key = _digest([PIXEL_FORMAT, content.digest, list(shape)])
     parts = tuple(content.listing.images)

@@ -4,14 +4,23 @@ Every other folder of ``train/``, and images straight below it, are unlabeled. I
 normal or, if it is not named as normal, an anomaly; the truth of images straight below it is not known.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import as_utf8
+from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.folder_labels import DEFAULTS, FolderLabels, folder_labels, layout_problems, parts_of, unreadable
 from deepsad_pl.data.image_folder import class_folders, content_digest, once
 from deepsad_pl.data.image_listing import Listing, list_images
+from deepsad_pl.data.label_files import LABEL, paths_of, read_answers
+from deepsad_pl.data.marks import as_text
+
+IntArray = npt.NDArray[np.int64]
 
 
 def list_labeled(root: Path) -> Listing:
@@ -29,6 +38,46 @@ def list_labeled(root: Path) -> Listing:
         raise unreadable(error) from error
 
 
+def answered_images(
+    labels: Any, root: Path, names: Sequence[str], semi_y: IntArray, normal: Any, anomaly: Any
+) -> tuple[IntArray, int]:
+    """The semi-labels of training images with labels that were filled in later, shape (N,), and the number of these.
+
+    Each label is spelled as a folder with that meaning is named.
+
+    Args:
+        labels: a file or a list of files, see :func:`~deepsad_pl.data.label_files.read_answers`. Its column ``path``
+            has the images, relative to the root or not.
+        root: the image folder.
+        names: names of the training images, relative to the root.
+        semi_y: by the folders: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
+        normal: names of folders of known normal images; None: ``normal``.
+        anomaly: names of folders of known anomalies; None: ``anomaly``.
+
+    Raises:
+        DeepSADError: with every problem found.
+    """
+    known = [composed(as_utf8(name)) for name in names]
+    folders = {name.split("/")[1] for name in known if name.count("/") > 1}
+    meanings = {
+        as_text(name, folders): mark
+        for key, values, mark in (("normal", normal, 1), ("anomaly", anomaly, -1))
+        for name in ([DEFAULTS[key]] if values is None else values)
+    }
+
+    def inside(path: str) -> str:
+        """The name relative to the root; a path that is none stays as it is."""
+        for folder in (root, root.absolute(), root.resolve()):
+            if Path(path).is_relative_to(folder):
+                return Path(path).relative_to(folder).as_posix()
+        return path
+
+    answers = read_answers(labels, known, by=("path",), label=LABEL, allowed=meanings, what="image", name_of=inside)
+    found = semi_y.copy()
+    found[answers.rows] = [meanings[mark] for mark in answers.marks]
+    return found, len(answers.rows)
+
+
 def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) -> Iterator[str]:
     """Yield a sentence for each problem with the labels of an image folder.
 
@@ -37,6 +86,11 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
         given: whether the labels are used as they are (``scenario=given``).
     """
     named = {key: dataset.get(key) for key in DEFAULTS}
+    asked = dataset.get("labels")
+    if asked is not None and not given:
+        yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
+    if asked is not None and not paths_of(asked):
+        yield "dataset.labels is an empty list; name at least one file, or leave it out"
     if not given:
         for key, names in named.items():
             if names is not None:
@@ -51,7 +105,11 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
     # An empty root is reported by the check of the folders.
     if not wrong and str(dataset["root"]).strip():
         try:
-            labels_of(dataset)
+            meanings = labels_of(dataset)
+            if paths_of(asked):
+                root = Path(dataset["root"]).expanduser()
+                names = list_labeled(root).names_of("train")
+                answered_images(asked, root, names, meanings.semi_labels(names), **named)
         except DeepSADError as error:
             yield from error.problems
 
@@ -63,7 +121,7 @@ def labels_of(dataset: Mapping[str, Any]) -> FolderLabels:
 
 
 def labeled_identity(dataset: Mapping[str, Any], cache_dir: Path) -> dict[str, Any]:
-    """What distinguishes the images of a data set and their labels from others: their contents, and what folders mean.
+    """The part of a run's identity that images and labels determine: the images' contents, and what folders mean.
 
     Args:
         dataset: settings of the data set.

@@ -1,4 +1,4 @@
-"""From the labels that a person wrote to semi-labels: which mean known normal, which mean known anomaly."""
+"""Translate labels that a person wrote into semi-labels: known normal, known anomaly or unlabeled."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,16 +14,16 @@ IntArray = npt.NDArray[np.int64]
 
 # Spellings of the semi-labels themselves.
 _SEMI_LABELS = {"-1": -1, "-1.0": -1, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "+1": 1}
-# Spellings shown in a message.
+# How many labels a message shows.
 _SHOWN = 8
 
 
 def semi_labels(marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> IntArray:
     """Translate labels into semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
 
-    With ``normal`` or ``anomaly`` given, every other label, an empty one included, means unlabeled. Without them, the
-    labels must be the semi-labels themselves: -1, 0 or +1, or empty, and -1 must occur, since a column of 0 and 1 could
-    mean anything.
+    If ``normal`` or ``anomaly`` is given, every other label means unlabeled, and so does an empty one. Otherwise the
+    labels must themselves be semi-labels: -1, 0, +1 or empty. -1 must occur, since a column of 0 and 1 could mean
+    anything.
 
     Args:
         marks: the label of each sample as text; empty if there is none.
@@ -56,9 +56,8 @@ def truths(
         normal: see :func:`semi_labels`.
         anomaly: see :func:`semi_labels`.
         key: see :func:`semi_labels`.
-        strict: whether any label that is neither in ``normal`` nor in ``anomaly`` means that the truth is not known, as
-            in a column that also holds the labels of the training samples. Otherwise a label outside ``normal`` means
-            anomaly.
+        strict: True: a label in neither ``normal`` nor ``anomaly`` means that the truth is not known, as in a column
+            that also holds the labels of the training samples. False: a label outside ``normal`` means anomaly.
 
     Raises:
         DeepSADError: if the meaning of the labels is not clear.
@@ -71,8 +70,8 @@ def truths(
     problems = list(_other_spellings(set(names), normals, key))
     if not normals & set(names):
         problems.append(
-            f"{key} has no {' or '.join(map(repr, sorted(normals)))} (dataset.normal), so that every known truth would "
-            f"mean anomaly; its values are {_listed(Counter(names))}"
+            f"dataset.normal names {', '.join(map(repr, sorted(normals)))}, but {key} has no such value, so every row "
+            f"with a truth would be an anomaly; name some of its values: {_listed(Counter(names))}"
         )
     if problems:
         raise DeepSADError(*problems)
@@ -85,9 +84,7 @@ def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[ob
     for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
         for name in (as_text(name, found) for name in names):
             if meaning.get(name, semi_y) != semi_y:
-                problems.append(
-                    f"dataset.normal and dataset.anomaly both name {name!r}; a label means one or the other"
-                )
+                problems.append(f"dataset.normal and dataset.anomaly both name {name!r}; remove it from one of them")
             if not name.strip():
                 problems.append(
                     f"dataset.{setting} has an empty label, but an empty cell means unlabeled; leave it out"
@@ -105,7 +102,7 @@ def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[ob
 
 
 def _other_spellings(found: Iterable[str], named: Collection[str], key: str) -> Iterator[str]:
-    """Yield a sentence for each label that differs from a named one in upper and lower case alone."""
+    """Yield a sentence for each label that differs from a named one only in upper and lower case."""
     folded = {name.casefold(): name for name in named}
     for mark in found:
         if mark not in named and (name := folded.get(mark.casefold())) is not None:
@@ -116,7 +113,7 @@ def _other_spellings(found: Iterable[str], named: Collection[str], key: str) -> 
 
 
 def as_text(name: object, marks: Iterable[str]) -> str:
-    """The label that a setting names; the command line and YAML may have turned it into a number or a bool."""
+    """The label that a setting names, which the command line or YAML may have turned into a number or a bool."""
     if isinstance(name, str):
         return composed(name)
     alike = [mark for mark in marks if mark and repr(name) in readings(mark)]
@@ -124,7 +121,7 @@ def as_text(name: object, marks: Iterable[str]) -> str:
 
 
 def _listed(found: Counter[str]) -> str:
-    """The spellings with their numbers, the rarest first: labels are rarer than what is not labeled."""
+    """The labels with their counts, the rarest first, since most rows are unlabeled."""
     rare = sorted(found.items(), key=lambda item: (item[1], item[0]))
     shown = [f"{mark!r} ({count})" if mark else f"no label ({count})" for mark, count in rare[:_SHOWN]]
     return ", ".join([*shown, *([f"and {len(rare) - _SHOWN} more"] if len(rare) > _SHOWN else [])])

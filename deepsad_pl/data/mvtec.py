@@ -70,8 +70,8 @@ def mvtec_source(
     Args:
         root: the folder of all categories.
         category: name of a folder in it.
-        labeled_defects: the defects of which images are labeled.
-        labeled_images: number of images that are labeled in all, see :func:`~deepsad_pl.data.defect_draw.draw_defects`;
+        labeled_defects: the defects whose images may be labeled.
+        labeled_images: total number of labeled images, see :func:`~deepsad_pl.data.defect_draw.draw_defects`;
             unused if there are no ``labeled_defects``.
         image_size: H = W, or [H, W].
         channels: 1 (grey) or 3 (RGB).
@@ -81,7 +81,7 @@ def mvtec_source(
         digest: expected digest of the images, from the plan of the run; None accepts any.
 
     Raises:
-        DeepSADError: if the layout is another, so many images cannot be drawn, or the images cannot be read or have
+        DeepSADError: if the layout is wrong, this many images cannot be drawn, or the images cannot be read or have
             changed.
     """
     found = read_category(root, category)
@@ -108,7 +108,7 @@ def mvtec_source(
 
 
 def mvtec_problems(dataset: Settings) -> Iterator[str]:
-    """Yield a sentence for each problem with the settings: folders that are missing, unknown defects, too many draws.
+    """Yield a sentence for each problem with the settings: missing folders, unknown defects, too many labeled images.
 
     Values of a wrong type are left to the check against the declared types.
     """
@@ -126,14 +126,14 @@ def mvtec_problems(dataset: Settings) -> Iterator[str]:
 
 
 def mvtec_content(dataset: Settings, cache_dir: Path) -> dict[str, Any]:
-    """What determines the data, for a run's identity: the images' content, and which of them may be labeled.
+    """The part of a run's identity that the data determine: the images' contents, and which of them may be labeled.
 
     Args:
         dataset: the settings.
         cache_dir: where the hashes of the images are cached.
 
     Raises:
-        DeepSADError: if the layout is another, or the images cannot be read.
+        DeepSADError: if the layout is wrong, or the images cannot be read.
     """
     found = read_category(dataset["root"], dataset["category"])
     defects = sorted(map(composed, dataset["labeled_defects"]))
@@ -168,7 +168,7 @@ def read_category(root: str | None, category: str | None) -> Category:
         category: name of a folder in it; None if it is not set.
 
     Raises:
-        DeepSADError: if a folder is missing, or the layout is another.
+        DeepSADError: if a folder is missing, or the layout is wrong.
     """
     folder = _category_folder(root, category)
     if missing := [part for part in PARTS if not (folder / part).is_dir()]:
@@ -219,17 +219,17 @@ def _category_folder(root: str | None, category: str | None) -> Path:
 
 
 def _expected() -> str:
-    """What to do if the images are not where they should be."""
+    """The way out if the images are not where they should be."""
     return f"give the folder that has {_LAYOUT}, such as MVTec AD from {URL}, unpacked"
 
 
 def _defect_problems(found: Category, requested: Sequence[str], total: int) -> Iterator[str]:
-    """Yield a sentence for each problem with the defects of which images are to be labeled."""
+    """Yield a sentence for each problem with the defects whose images are to be labeled."""
     names, there = [composed(name) for name in requested], found.defects
     unknown = [name for name in dict.fromkeys(names) if name not in there]
     for name in unknown:
         if name == GOOD:
-            yield "dataset.labeled_defects names good, which is no defect; leave it out"
+            yield "dataset.labeled_defects names good, which is not a defect; leave it out"
             continue
         way_out = suggested(name, there) or (
             f"choose from {', '.join(sorted(there))}" if there else "use dataset.labeled_defects=[]"

@@ -1,5 +1,6 @@
 """``dataset=table``: a table of one's own, with labels, truth and names of the rows in columns of it."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,14 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import Share
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.image_folder import once
+from deepsad_pl.data.label_files import LABEL, ROW, Answers, paths_of, read_answers, spellings
 from deepsad_pl.data.marks import semi_labels, truths
 from deepsad_pl.data.sources import Source, split_rows
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
+
+log = logging.getLogger(__name__)
 
 Settings = Mapping[str, Any]
 IntArray = npt.NDArray[np.int64]
@@ -40,6 +46,7 @@ def own_table(
     train_share: Share = 0.6,
     id: str | None = None,
     drop: Sequence[str] = (),
+    labels: Any = None,
     scaling: Literal["zscore", "minmax"] = "zscore",
 ) -> Source:
     """Read a table, tell its labels, split it and encode its columns.
@@ -59,6 +66,8 @@ def own_table(
         train_share: share of the rows that train if they are split.
         id: column with the names of the rows.
         drop: columns that are not used.
+        labels: file or list of files with labels that were filled in later, each of which overrides that of the table
+            (:mod:`~deepsad_pl.data.label_files`); its rows are named by ``id``, or by their positions without one.
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
 
     Raises:
@@ -67,55 +76,112 @@ def own_table(
     roles = {"label": label, "truth": truth, "id": id}
     frame = _read(path, roles, drop)
     tested = None if test_path is None else _read(test_path, roles, drop, optional=("label", "truth"))
+    semi_y: IntArray | None = None
+    before: IntArray | None = None
     if given:
-        semi_y = np.zeros(len(frame), np.int64)
-        if label is not None:
-            semi_y = semi_labels(_texts(frame, label), normal, anomaly, key=f"dataset.label={label}")
+        marks = [""] * len(frame) if label is None else _texts(frame, label)
+        answers = None
+        if labels is not None:
+            answers = _answers(labels, marks, None if id is None else _texts(frame, id), roles, (normal, anomaly))
+        of_table, of_all = _semi_labels(marks, answers, label, (normal, anomaly))
         train, test, y = _given_split(frame, tested, roles, (normal, anomaly), train_share, seed)
-        semi_y = semi_y[train]
+        before, semi_y = of_table[train], of_all[train]
         labels_train = (semi_y == -1).astype(np.int64)
+        if answers is not None:
+            how = id if id is not None else "the position of the row, since dataset.id is not set"
+            used = np.isin(answers.rows, train).sum()
+            log.info("dataset.labels: %d labels of training rows, matched by %s", used, how)
     else:
         train, test, labels_train, y = _class_split(frame, tested, label, train_share, seed)
-        semi_y = None
     rows = frame if tested is None else tested
     names = [name for name in map(str, frame) if name not in (others := {*roles.values(), *drop})]
     if tested is not None and (problems := list(_other_columns(names, tested, others))):
         raise DeepSADError(*problems)
-    ids = None if id is None else np.array(_texts(rows, id))[test]
     x = frame[names].iloc[train]
     same = rows is frame and np.array_equal(train, test)
-    return _source(x, labels_train, x if same else rows[names].iloc[test], y, semi_y, ids, id, scaling)
+    facts: dict[str, Any] = {"semi_y_train": semi_y, "semi_y_before": before, "rows_train": train, "id_column": id}
+    if id is not None:
+        ids_train = np.array(_texts(frame, id))[train]
+        facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(_texts(rows, id))[test]}
+    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling)
 
 
-def _source(
+def encoded_source(
     train: pd.DataFrame,
     labels_train: IntArray,
     test: pd.DataFrame,
     y: IntArray,
-    semi_y: IntArray | None,
-    ids: npt.NDArray[Any] | None,
-    id_column: str | None,
+    facts: Mapping[str, Any],
     scaling: Literal["zscore", "minmax"],
     kept: IntArray | None = None,
+    *,
+    all_numbers: bool = False,
 ) -> Source:
-    """Encode training and test rows by what the training rows say, or those of them that are kept."""
-    columns = TableColumns.fit(train if kept is None else train.iloc[kept], scaling=scaling)
+    """Encode training and test rows by what the training rows say, or those of them that are kept.
+
+    Args:
+        train: training rows, features alone, N of them.
+        labels_train: 1 for known anomalies, else 0, or the class, shape (N,).
+        test: test rows with the same columns, M of them; ``train`` itself if these are the same.
+        y: truth or class of the test rows, shape (M,).
+        facts: other attributes of the source: labels and names of the rows.
+        scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
+        kept: positions of the training rows that are learned from; None: all.
+        all_numbers: see :meth:`~deepsad_pl.data.table_columns.TableColumns.fit`.
+
+    Raises:
+        DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
+    """
+    learned_from = train if kept is None else train.iloc[kept]
+    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
-    refit = partial(_source, train, labels_train, test, y, semi_y, ids, id_column, scaling)
+    refit = partial(encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers)
     return Source(
         x_train,
         labels_train,
         x_test,
         y,
         None,
-        semi_y,
-        ids,
         columns=tuple(columns.names),
         preparation=columns,
-        id_column=id_column,
         refit=refit,
+        **facts,
     )
+
+
+def _answers(
+    labels: Any,
+    marks: Sequence[str],
+    ids: Sequence[str] | None,
+    roles: Mapping[str, str | None],
+    names: tuple[Sequence[str], Sequence[str]],
+) -> Answers:
+    """The labels that were filled in later, with the positions of their rows in the table."""
+    label, id = roles["label"] or LABEL, roles["id"]
+    # Without names, the labels have to be -1, 0 and +1, which the reading of all labels checks.
+    allowed = spellings([*names[0], *names[1]], marks) if names[0] or names[1] else None
+    by = (ROW,) if id is None else (id, "id")
+    of_rows = list(map(str, range(len(marks)))) if ids is None else ids
+    return read_answers(labels, of_rows, by=by, label=label, allowed=allowed, what="row")
+
+
+def _semi_labels(
+    marks: Sequence[str], answers: Answers | None, label: str | None, names: tuple[Sequence[str], Sequence[str]]
+) -> tuple[IntArray, IntArray]:
+    """The semi-labels of the table alone, and with those that were filled in later, shape (N,) each."""
+    given = () if answers is None else answers.marks
+    if label is None and not given:
+        unlabeled = np.zeros(len(marks), np.int64)
+        return unlabeled, unlabeled
+    # Read together: a label that no row of the table has yet may be among those that were filled in.
+    key = "dataset.labels" if label is None else f"dataset.label={label}"
+    found = semi_labels([*marks, *given], *names, key=key)
+    before = found[: len(marks)]
+    after = before.copy()
+    if answers is not None:
+        after[answers.rows] = found[len(marks) :]
+    return before, after
 
 
 def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDArray[np.float32]:
@@ -123,8 +189,8 @@ def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDAr
     if found.unreadable:
         shown = "; ".join(f"row {row + 1}, column {name}: {text!r}" for row, name, text in found.unreadable[:_SHOWN])
         raise DeepSADError(
-            f"{len(found.unreadable)} {what} rows have cells that are not numbers where a number is needed ({shown}); "
-            "correct or remove these rows, or drop the column with dataset.drop"
+            f"{counted(len(found.unreadable), f'{what} row has', f'{what} rows have')} text in a column of numbers "
+            f"({shown}); correct or remove these rows, or drop the column with dataset.drop"
         )
     return found.x
 
@@ -226,8 +292,18 @@ def column_count(dataset: Settings) -> int:
     return len([name for name in column_names(_paths(dataset["path"])[0]) if name not in others])
 
 
-def table_problems(dataset: Settings) -> Iterator[str]:
-    """Yield a sentence for each problem with the settings of a table: files that do not exist, wrong columns."""
+def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
+    """Yield a sentence for each problem with the settings of a table: files that do not exist, wrong columns or labels.
+
+    Args:
+        dataset: settings of the data set.
+        given: whether the labels are used as they are (``scenario=given``).
+    """
+    labels = dataset.get("labels")
+    if labels is not None and not given:
+        yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
+    if labels is not None and not paths_of(labels):
+        yield "dataset.labels is an empty list; name at least one file, or leave it out"
     for key in ("path", "test_path"):
         value = dataset[key]
         if value is not None and not _paths(value):
@@ -245,7 +321,28 @@ def table_problems(dataset: Settings) -> Iterator[str]:
         return
     optional = ("truth",) if dataset["test_path"] is not None else ()
     roles = {role: dataset[role] for role in _ROLES if role not in optional}
-    yield from _column_problems(found, roles, dataset["drop"])
+    problems = list(_column_problems(found, roles, dataset["drop"]))
+    yield from problems
+    if not problems and given and labels is not None and paths_of(labels):
+        keys = ("path", "label", "id", "normal", "anomaly", "labels")
+        asked = {key: dataset[key] for key in keys}
+        yield from once(("answers", repr(asked)), lambda: _answer_problems(asked))
+
+
+def _answer_problems(dataset: Settings) -> list[str]:
+    """A sentence for each problem with labels that were filled in later."""
+    roles, names = {"label": dataset["label"], "id": dataset["id"]}, (dataset["normal"], dataset["anomaly"])
+    # Some column is needed to count the rows of a table without either.
+    columns = [name for name in roles.values() if name is not None] or column_names(_paths(dataset["path"])[0])[:1]
+    try:
+        frame = read_table(_paths(dataset["path"]), columns=columns, text=columns)
+        texts = {role: None if name is None else _texts(frame, name) for role, name in roles.items()}
+        marks = texts["label"] or [""] * len(frame)
+        answers = _answers(dataset["labels"], marks, texts["id"], roles, names)
+        _semi_labels(marks, answers, dataset["label"], names)
+    except DeepSADError as error:
+        return error.problems
+    return []
 
 
 def _other_columns(names: Sequence[str], tested: pd.DataFrame, others: Collection[str | None]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Bring the columns of a table to comparable units, as the training rows say."""
+"""Scale the columns of a table by statistics of the training rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,16 +13,16 @@ Method = Literal["zscore", "minmax"]
 
 @dataclass(frozen=True)
 class Scaling:
-    """What was learned from the training rows, one value for each of D columns.
+    """A scaling learned from the training rows, with one value for each of D columns.
 
     A value v becomes ``w = (v * 2**-unit - origin) * 2**-spread``, and then ``(w - shift) / factor`` (zscore) or
     ``w * factor + shift`` (minmax).
 
     Attributes:
-        method: ``zscore`` (zero mean, unit variance) or ``minmax`` (the training rows in [0, 1], others anywhere).
-        unit: exponent of the power of two near the largest training value; rounds nothing.
+        method: ``zscore`` (zero mean, unit variance) or ``minmax`` (training rows in [0, 1]; others may lie outside).
+        unit: exponent of the power of two near the largest training value; dividing by it is exact.
         origin: the first training row in this unit.
-        spread: exponent of the power of two near the largest distance from the origin; rounds nothing.
+        spread: exponent of the power of two near the largest distance from the origin; dividing by it is exact.
         shift: mean, or offset of the minimum.
         factor: standard deviation, or one over the range; 1 for a constant column.
     """
@@ -49,7 +49,7 @@ class Scaling:
             x = np.asarray(x, dtype=np.float64)
             unit = _exponents(x)
             x = np.ldexp(x, -unit)
-            # From the first row on: the mean of equal values need not be their value, and far from 0 it is far off.
+            # Relative to the first row: a computed mean of equal values can differ from them, by much far from 0.
             origin = x[0].copy()
             x = x - origin
             spread = _exponents(x)
@@ -62,13 +62,13 @@ class Scaling:
 
     @classmethod
     def beside(cls, parts: Sequence[Self]) -> Self:
-        """The scaling of the columns of all parts, which share a method, in their order."""
+        """Join scalings of the same method: the scaling of all their columns, in order."""
         (method,) = {part.method for part in parts}
         names = [field.name for field in fields(cls)][1:]
         return cls(method, *(tuple(v for part in parts for v in getattr(part, name)) for name in names))
 
     def transform(self, x: Array) -> npt.NDArray[np.float32]:
-        """Scale rows; NaN stays NaN, and what does not fit float32 becomes infinite or NaN.
+        """Scale rows; NaN stays NaN, and values that do not fit float32 become infinite or NaN.
 
         Args:
             x: float64, shape (M, D).
@@ -105,7 +105,7 @@ class Scaling:
         return np.ldexp(x, np.array(self.unit, dtype=np.int64))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON keeps exactly."""
+        """All attributes, as plain values that JSON keeps exactly."""
         return {name: value if isinstance(value, str) else list(value) for name, value in asdict(self).items()}
 
     @classmethod
@@ -115,9 +115,9 @@ class Scaling:
 
 
 def _exponents(x: Array) -> Array:
-    """The powers of two that bring columns that vary near 1; 0 for the others.
+    """Exponents of the powers of two that bring the values of each column near 1; 0 for a constant column.
 
-    In other units the square of a difference may overflow or vanish.
+    In other units, the square of a difference could overflow or underflow.
     """
     varies = x.min(axis=0) < x.max(axis=0)
     return np.where(varies, np.frexp(np.abs(x).max(axis=0))[1], 0)

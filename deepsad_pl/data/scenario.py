@@ -12,6 +12,7 @@ from math import floor
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import resolve_class
 
@@ -208,16 +209,14 @@ def resolve_scenario(
             requested = [] if anomaly_class is None else [anomaly_class]
             given = _resolve("anomaly_class", requested, classes, trained, problems)
             if normal and k_l > len(available):
-                problems.append(
-                    f"scenario.k_l is {k_l}, but the training data have {len(available)} anomaly "
-                    f"class{'' if len(available) == 1 else 'es'}; use at most that number"
-                )
+                there = counted(len(available), "anomaly class", "anomaly classes")
+                problems.append(f"scenario.k_l is {k_l}, but the training data have {there}; use at most that number")
             if not problems:
                 drawn = _generator(seed, _KNOWN_CLASSES, normal).permutation(available).tolist()
                 given += [c for c in drawn if c not in given][: k_l - len(given)]
             known = tuple(sorted(given))
         problems += [
-            f"scenario.anomaly_class {classes[i]!r} is also a normal class; choose another class or null"
+            f"scenario.anomaly_class names {classes[i]!r}, which is also a normal class; choose another class or null"
             for i in dict.fromkeys(known)
             if i in normal
         ]
@@ -271,22 +270,23 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     counts = count_rows(len(normals), scenario.gamma_l, scenario.gamma_p, scenario.gamma_n)
 
     def named(indices: Sequence[int]) -> str:
-        return ", ".join(str(classes[i]) if i < len(classes) else str(i) for i in indices)
+        return classes_named([str(classes[i]) if i < len(classes) else str(i) for i in indices])
 
     problems: list[str] = []
     if len(normals) == 0:
-        problems.append(f"the training data hold no row of the normal class {named(scenario.normal_classes)}")
+        problems.append(f"the training data hold no row of the normal {named(scenario.normal_classes)}")
     pool = _generator(scenario.seed, _POLLUTION, scenario.normal_classes).permutation(anomalies)
     if counts.pollution > len(pool):
         problems.append(
-            f"scenario.gamma_p={scenario.gamma_p} asks for {counts.pollution} rows of pollution, but the training data "
-            f"hold only {len(pool)} anomalies; lower it"
+            f"scenario.gamma_p={scenario.gamma_p} asks for {counted(counts.pollution, 'row')} of pollution, but the "
+            f"training data hold only {counted(len(pool), 'anomaly', 'anomalies')}; lower it"
         )
     pollution, left = np.sort(pool[: counts.pollution]), np.sort(pool[counts.pollution :])
     candidates = left[np.isin(labels[left], scenario.known_classes)]
     if counts.labeled_anomalies > len(candidates):
         problems.append(
-            f"scenario.gamma_l={scenario.gamma_l} asks for {counts.labeled_anomalies} labeled anomalies of class "
+            f"scenario.gamma_l={scenario.gamma_l} asks for "
+            f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')} of "
             f"{named(scenario.known_classes)}, but the training data hold {len(candidates)} apart from the "
             "pollution; lower it or raise scenario.k_l"
         )
@@ -356,7 +356,8 @@ def _list_problems(known: Sequence[int], length: int, k_l: int, classes: Sequenc
     if not length:
         yield "scenario.anomaly_class is an empty list; name at least one class, or use null to draw them"
     elif k_l not in (1, length):
-        yield f"scenario.k_l is {k_l}, but scenario.anomaly_class lists {length} known classes; leave scenario.k_l out"
+        known_ones = counted(length, "known class", "known classes")
+        yield f"scenario.k_l is {k_l}, but scenario.anomaly_class lists {known_ones}; leave scenario.k_l out"
     for i in dict.fromkeys(known):
         if known.count(i) > 1:
             yield f"scenario.anomaly_class names {classes[i]!r} more than once; name each class once"

@@ -1,5 +1,6 @@
 """Load data sets as arrays with class labels: torchvision's images, scikit-learn's digits, tables, image folders."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8
 from deepsad_pl.data.adbench import load_adbench
@@ -20,6 +22,8 @@ from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
 from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.toy import toy_table
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -56,9 +60,13 @@ class Source:
         refit: function that returns the source as if what is learned from the training samples (a scaling, an encoding)
             were learned from some of them alone. It takes their indices, ascending, shape (n,), and returns as many
             samples in the same order. None: nothing is learned from them.
-        ids_train: name of each training sample, shape (N,); with ``semi_y_train``, the record lists the names of the
-            known anomalies. None if they have no names.
+        ids_train: name of each training sample, for ``score.py input=train``, shape (N,); with ``semi_y_train``, the
+            record lists the names of the known anomalies. None if they have no names.
         folder: if the samples are files, the folder that ``ids_train`` is relative to, for ``score.py input=train``.
+        semi_y_before: ``semi_y_train`` without the labels of ``dataset.labels``, which were filled in later; None: the
+            same.
+        rows_train: position of each training sample in the table that it was read from, shape (N,); None: it was read
+            from none, or whole.
     """
 
     x_train: Array
@@ -74,6 +82,8 @@ class Source:
     refit: "Callable[[Array], Source] | None" = None
     ids_train: Array | None = None
     folder: Path | None = None
+    semi_y_before: Array | None = None
+    rows_train: Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,7 +112,7 @@ def split_rows(labels: Array, seed: int, train_share: float = TRAIN_SHARE) -> tu
         train, test = train_test_split(rows, train_size=train_share, stratify=labels, random_state=seed)
     except ValueError as error:
         shares = f"{100 * train_share:g}:{100 - 100 * train_share:g}"
-        raise DeepSADError(f"{len(labels)} rows cannot be split {shares} by class: {error}") from error
+        raise DeepSADError(f"{counted(len(labels), 'row')} cannot be split {shares} by class: {error}") from error
     return np.sort(train), np.sort(test)
 
 
@@ -133,9 +143,9 @@ def _scaled(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array, 
         named = ", ".join(f"{i} ({wrong[0][i]} training and {wrong[1][i]} test rows)" for i in columns[:10])
         more = f" and {len(columns) - 10} more" if len(columns) > 10 else ""
         raise DeepSADError(
-            f"values too far from those of the training rows overflow float32 after dataset.scaling={scaling}, in "
-            "column "
-            f"{named}{more} of the table, counted from 0; correct them, or leave the column out"
+            "some values are so far from the training rows that they overflow float32 after "
+            f"dataset.scaling={scaling}, in column {named}{more} of the table, counted from 0; correct them, or leave "
+            "the column out"
         )
     return train, test, fitted
 
@@ -356,6 +366,7 @@ def image_folder_source(
     given: bool = False,
     normal: Sequence[Any] | None = None,
     anomaly: Sequence[Any] | None = None,
+    labels: Any = None,
 ) -> Source:
     """Load the images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
 
@@ -372,13 +383,15 @@ def image_folder_source(
         given: whether the folders are labels (``scenario=given``); otherwise they are classes.
         normal: folders of known normal images, see :func:`~deepsad_pl.data.folder_labels.folder_labels`.
         anomaly: folders of known anomalies.
+        labels: file or list of files with labels that were filled in later, each of which overrides that of the folder
+            (:func:`~deepsad_pl.data.labeled_images.answered_images`).
 
     Raises:
         DeepSADError: if the images cannot be read or have changed, or given labels are not clear.
     """
     from deepsad_pl.data.folder_labels import folder_labels
     from deepsad_pl.data.image_folder import image_folder_arrays
-    from deepsad_pl.data.labeled_images import list_labeled
+    from deepsad_pl.data.labeled_images import answered_images, list_labeled
 
     size = image_size if isinstance(image_size, list) else [image_size, image_size]
     folder, cache_dir = Path(root).expanduser(), data_dir / "cache"
@@ -386,15 +399,19 @@ def image_folder_source(
         arrays = image_folder_arrays(folder, cache_dir, image_size=size, channels=channels, digest=digest)
         x_train, labels_train, x_test, labels_test = arrays
         return Source(x_train, labels_train, x_test, labels_test, scale=255.0)
-    labels, listing = folder_labels(folder, normal, anomaly), list_labeled(folder)
+    meanings, listing = folder_labels(folder, normal, anomaly), list_labeled(folder)
     arrays = image_folder_arrays(folder, cache_dir, image_size=size, channels=channels, digest=digest, listing=listing)
     train, test = (listing.names_of(part) for part in ("train", "test"))
-    semi_y = labels.semi_labels(train)
-    x_train, x_test, y = arrays[0], arrays[2] if test else arrays[0], labels.truths(test)
+    before = semi_y = meanings.semi_labels(train)
+    if labels is not None:
+        semi_y, count = answered_images(labels, folder, train, before, normal, anomaly)
+        log.info("dataset.labels: %d labels of training images, matched by path", count)
+    x_train, x_test, y = arrays[0], arrays[2] if test else arrays[0], meanings.truths(test)
     if not test:
         test, y = train, np.full(len(train), -1)
     anomalous = (semi_y == -1).astype(np.int64)
-    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=np.array([as_utf8(name) for name in test]))
+    names = np.array([as_utf8(name) for name in test])
+    return Source(x_train, anomalous, x_test, y, 255.0, semi_y, ids_test=names, semi_y_before=before)
 
 
 def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:

@@ -1,4 +1,4 @@
-"""Cells of a table as numbers or as text, alike for every file format and whatever their neighbors are."""
+"""Read table cells as numbers or text, in the same way for every file format and regardless of neighboring cells."""
 
 import re
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What pandas, too, takes for a missing number. In a column of text only the empty cell is missing: NA may be a name.
+# Spellings of a missing number, as in pandas. In a text column only an empty cell is missing, since NA may be a name.
 MISSING_WORDS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
     *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 )
-# A column must hold one of these pairs, in capital or small letters, to be boolean.
+# A text column is boolean if it holds only the words of one of these pairs, in upper or lower case.
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"))
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE)
 
@@ -25,13 +25,13 @@ Arrow = Any
 
 
 def numbers_or_text(cells: Arrow) -> Arrow:
-    """Arrow text as float64 if each cell is a number or missing, and as trimmed text otherwise.
+    """Convert Arrow text to float64 if each cell is a number or missing, and otherwise to trimmed text.
 
     Args:
         cells: an arrow array of text; a missing cell is null, empty, or one of ``MISSING_WORDS``.
 
     Returns:
-        An arrow array of float64, correctly rounded, with null or NaN for missing; or that of :func:`trimmed`.
+        An arrow array of float64, correctly rounded, with null or NaN for missing; or the result of :func:`trimmed`.
     """
     try:
         return _parsed(cells)
@@ -44,16 +44,16 @@ def numbers_or_text(cells: Arrow) -> Arrow:
 
 
 def trimmed(cells: Arrow) -> Arrow:
-    """Arrow text without white space around it; an empty cell is null."""
+    """Arrow text without surrounding white space; an empty cell becomes null."""
     text = pc.utf8_trim_whitespace(cells)
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
 
 
 def text_in(cells: "pd.Series[Any]") -> Arrow:
-    """The cells as a user would type them.
+    """The cells as text, as a user would type them.
 
     Returns:
-        An arrow array of text, trimmed; null for missing ones.
+        An arrow array of trimmed text; null for missing cells.
     """
     if isinstance(cells.dtype, pd.CategoricalDtype):
         cells = cells.astype(cells.dtype.categories.dtype)
@@ -69,7 +69,8 @@ def numbers_in(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.ND
     """The cells as numbers.
 
     Returns:
-        Values, float64 (N,), NaN where there is none; and where a cell holds something else than a number, bool (N,).
+        The values, float64 (N,), NaN where there is none; and whether each cell holds something other than a number,
+        bool (N,).
     """
     if pd.api.types.is_numeric_dtype(cells.dtype):
         return cells.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(cells), dtype=bool)
@@ -82,10 +83,10 @@ def numbers_in(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.ND
 
 
 def as_booleans(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Boolean cells, or text of ``BOOLEAN_PAIRS``, or 0 and 1, as numbers.
+    """Convert booleans, words of ``BOOLEAN_PAIRS``, or 0 and 1 to numbers.
 
     Returns:
-        0 or 1, float64 (N,), NaN where there is none; and where a cell holds something else, bool (N,).
+        0 or 1, float64 (N,), NaN where there is none; and whether each cell holds something else, bool (N,).
     """
     if pd.api.types.is_numeric_dtype(cells.dtype):
         numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -102,7 +103,7 @@ def shown(cell: object) -> str:
 
 
 def _parsed(text: Arrow) -> Arrow:
-    # A cast that fails is slow, for it tells of every cell; most text shows in the first ones.
+    # A failing cast is slow, since its message covers every cell; most text already fails within the first ones.
     text.slice(0, 64).cast(pa.float64())
     return text.cast(pa.float64())
 
@@ -115,10 +116,10 @@ def _without_missing_words(text: Arrow) -> Arrow:
 def _coded(
     text: Arrow, value_of: Callable[[str], float | None]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The value of each spelling in each cell that has it, and where there is none for a cell that is not null."""
+    """The value of each cell, computed once per distinct text, and which cells with text have no value."""
     coded = text.dictionary_encode()
     found = [value_of(spelling) for spelling in coded.dictionary.to_pylist()]
-    # One more for missing cells, whose code is -1.
+    # One more entry for missing cells, whose code is -1.
     values = np.array([np.nan if value is None else value for value in found] + [np.nan])
     unreadable = np.array([value is None for value in found] + [False])
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)

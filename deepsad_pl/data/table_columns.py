@@ -1,4 +1,4 @@
-"""Encode the columns of a table as numbers in comparable units, as the training rows say."""
+"""Encode the columns of a table as scaled numbers, by statistics and categories of the training rows."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
-from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of
+from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of, kind_of_numbers
 from deepsad_pl.data.scaling import Method, Scaling
 from deepsad_pl.data.table_cells import as_booleans, numbers_in, shown, text_in
 
-# Encoded at a time: what is between cells and the result stays in the processor's cache.
+# Number of rows encoded at a time, so that intermediate results stay in the processor's cache.
 _ROWS_A_BLOCK = 8192
 
 Numbers = npt.NDArray[np.float64]
@@ -24,14 +25,14 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Column:
-    """What the training rows say of one column.
+    """What was learned about one column from the training rows.
 
     Attributes:
-        name: of the column.
+        name: name of the column.
         kind: ``number``, ``boolean`` or ``category``.
-        missing: whether training rows had empty cells; these get an output column of their own.
-        fill: for an empty cell: the median of the training rows; 0 for categories, where it plays no role.
-        categories: the different texts of the training rows, sorted; none for other kinds.
+        missing: whether training rows had empty cells; if so, an additional output column marks empty cells.
+        fill: value for empty cells: the median of the training rows; 0 for categories, which do not use it.
+        categories: the distinct texts of the training rows, sorted; empty for other kinds.
     """
 
     name: str
@@ -45,8 +46,8 @@ class OutputColumn(NamedTuple):
     """Where an encoded column comes from.
 
     Attributes:
-        column: of the table.
-        label: the column's name, or such as ``color=red``, ``color is missing``, ``age is missing``.
+        column: name of the table's column.
+        label: the column's name, or for example ``color=red`` or ``age is missing``.
     """
 
     column: str
@@ -54,12 +55,12 @@ class OutputColumn(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A cell that keeps its row from being encoded.
+    """A cell because of which its row cannot be encoded.
 
     Attributes:
         row: position in the frame, from 0.
-        column: name.
-        cell: as it is spelled.
+        column: name of the column.
+        cell: text of the cell.
     """
 
     row: int
@@ -73,10 +74,11 @@ class Encoded:
 
     Attributes:
         x: float32, shape (n, width); all NaN in a row with an unreadable cell.
-        unreadable: by row, then by column.
-        unknown: cells with a category that no training row has, which are all zeros; by column, where there are any.
-        missing: empty cells where no training row has one; a number is filled with the median, a category is all
-            zeros; by column, where there are any.
+        unreadable: the unreadable cells, ordered by row and then by column.
+        unknown: number of cells with a category that no training row has, encoded as zeros; only for columns that have
+            any.
+        missing: number of empty cells in columns without empty training cells, encoded as the median or, for a
+            category, as zeros; only for columns that have any.
     """
 
     x: npt.NDArray[np.float32]
@@ -87,42 +89,45 @@ class Encoded:
 
 @dataclass(frozen=True)
 class TableColumns:
-    """How rows of a table are encoded.
+    """The encoding of a table's rows.
 
-    The output has the scaled numbers and booleans first, in the order of the training table. Then each column, in the
-    same order, adds what it has of: one column (0 or 1) for each category, and one that says that the cell is empty.
+    The output begins with the scaled numbers and booleans, in the order of the training table. Then follow, column by
+    column in the same order, a column of 0 and 1 for each category and, if training rows had empty cells, one that
+    marks empty cells.
 
     Attributes:
-        columns: of the training table, in its order.
-        scaling: of its numbers and booleans, fitted after empty cells were filled.
+        columns: the columns of the training table, in its order.
+        scaling: the scaling of numbers and booleans, fitted after empty cells were filled; None if there are none.
     """
 
     columns: tuple[Column, ...]
     scaling: Scaling | None
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, *, scaling: Method) -> Self:
+    def fit(cls, frame: pd.DataFrame, *, scaling: Method, all_numbers: bool = False) -> Self:
         """Learn the encoding from training rows.
 
         Args:
-            frame: the training rows, features alone; see :func:`deepsad_pl.data.column_kinds.kind_of` for the kinds
+            frame: the training rows, only features; see :func:`deepsad_pl.data.column_kinds.kind_of` for the kinds
                 of columns.
             scaling: ``zscore`` or ``minmax``.
+            all_numbers: whether the rows are those of an array of numbers, none of which is taken for a date or for the
+                name of a row.
 
         Raises:
-            DeepSADError: if there is no row or no column, or columns cannot be learned from; names all of them.
+            DeepSADError: if there is no row or no column, or if columns cannot be learned from; names all of these.
         """
         if not len(frame) or not len(frame.columns):
             raise DeepSADError(
-                f"the table has {len(frame)} training rows and {len(frame.columns)} columns to learn from; at least "
-                "one of each is needed"
+                f"the table has {counted(len(frame), 'training row')} and {counted(len(frame.columns), 'column')} to "
+                "learn from; at least one of each is needed"
             )
         columns: list[Column] = []
         scalings: list[Scaling] = []
         problems: list[str] = []
         for name, cells in _named(frame):
             try:
-                kind = kind_of(name, cells)
+                kind = kind_of_numbers(name, cells) if all_numbers else kind_of(name, cells)
             except NoFeatureError as problem:
                 problems.append(str(problem))
                 continue
@@ -147,12 +152,12 @@ class TableColumns:
 
     @property
     def text(self) -> list[str]:
-        """Columns that must be read as they are spelled, so that the categories 1 and 01 stay two."""
+        """Columns that must be read as text, so that 1 and 01 remain two categories."""
         return [column.name for column in self.columns if column.kind != "number"]
 
     @property
     def width(self) -> int:
-        """How many columns the encoded rows have."""
+        """Number of columns of the encoded rows."""
         return len(self.sources)
 
     @cached_property
@@ -170,11 +175,11 @@ class TableColumns:
         return tuple(column for column in self.columns if column.kind != "category")
 
     def column_problems(self, frame_columns: Collection[str], known: Collection[str] = ()) -> list[str]:
-        """What keeps a table with these columns from being encoded: one sentence a column that is missing or surplus.
+        """Reasons why a table with these columns cannot be encoded: a sentence for each missing or surplus column.
 
         Args:
-            frame_columns: in any order.
-            known: columns that may be there beside those of the training table.
+            frame_columns: names of the columns, in any order.
+            known: further columns that are allowed.
         """
         problems = []
         names = {*self.names}
@@ -205,7 +210,7 @@ class TableColumns:
         return encoded
 
     def _encode(self, block: Mapping[str, "pd.Series[Any]"], first: int, encoded: Encoded) -> None:
-        """Encode some rows into those of the result from ``first`` on."""
+        """Encode a block of rows into the rows of the result from ``first`` on."""
         rows = len(block[self.names[0]])
         x = encoded.x[first : first + rows]
         numbers = np.empty((rows, len(self._scaled)))
@@ -238,7 +243,7 @@ class TableColumns:
         x[wrong.any(axis=1)] = np.nan
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON keeps exactly."""
+        """All attributes, as plain values that JSON keeps exactly."""
         columns = [{**vars(column), "categories": list(column.categories)} for column in self.columns]
         return {"columns": columns, "scaling": None if self.scaling is None else self.scaling.as_dict()}
 
@@ -261,17 +266,17 @@ def _numbers(kind: Kind, cells: "pd.Series[Any]") -> tuple[Numbers, npt.NDArray[
 def _median(values: Numbers) -> float:
     with np.errstate(over="ignore"):
         median = np.median(values)
-    # The sum of the two in the middle may be too large.
+    # The sum of the two middle values may overflow.
     return float(median if np.isfinite(median) else 2 * np.median(values / 2))
 
 
 def _one_hot(
     cells: "pd.Series[Any]", categories: Sequence[str], into: npt.NDArray[np.float32]
 ) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Set the 1 of each row with a known category; returns how many are unknown, and which cells are empty."""
+    """Set the 1 of each row with a known category; return the number of unknown ones and which cells are empty."""
     coded = text_in(cells).dictionary_encode()
     place = {category: i for i, category in enumerate(categories)}
-    # Of each spelling here; one more for empty cells, whose code is -1.
+    # The category of each distinct text; one more entry for empty cells, whose code is -1.
     places = np.array([place.get(spelling, -1) for spelling in coded.dictionary.to_pylist()] + [-2])
     found = places[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
     rows = np.flatnonzero(found >= 0)

@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.data.ragged_rows import RaggedRow, RaggedRows
 from deepsad_pl.data.table_cells import Arrow, numbers_or_text, trimmed
 
 STANDARD_INPUT = "-"
@@ -64,7 +65,7 @@ def read_table(
     while True:
         batches: list[Arrow] = []
         for path in map(Path, paths):
-            for batch in _batches(path, columns, as_text, ROWS_A_CHUNK, None):
+            for batch in _batches(path, columns, as_text, ROWS_A_CHUNK):
                 wanted = batch.schema.names if wanted is None else wanted
                 if {*batch.schema.names} != {*wanted}:
                     raise DeepSADError(_difference(path, batch.schema.names, Path(paths[0]), wanted))
@@ -91,6 +92,7 @@ def table_chunks(
     columns: Sequence[str] | None = None,
     text: Collection[str] = (),
     stream: TextIO | None = None,
+    ragged: dict[int, RaggedRow] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Read a table in chunks, in memory bounded by the chunk; ``.npz`` and ``.mat`` files are read whole.
 
@@ -100,6 +102,8 @@ def table_chunks(
         columns: see :func:`read_table`.
         text: see :func:`read_table`. The type of another column of CSV may differ from chunk to chunk.
         stream: of text; None means standard input.
+        ragged: takes each row of CSV with more or fewer cells than there are columns, by position, before the chunk
+            with an empty row in its place; None: such a row is an error.
 
     Yields:
         Frames as those of :func:`read_table`, whose indices go on from chunk to chunk. A table without rows is one
@@ -110,7 +114,7 @@ def table_chunks(
             it cannot be read to its end.
     """
     first = 0
-    for batch in _batches(Path(path), columns, text, rows, stream):
+    for batch in _batches(Path(path), columns, text, rows, stream, ragged):
         frame = _as_frame(pa.Table.from_batches([batch]))
         frame.index = pd.RangeIndex(first, first + len(frame))
         first += len(frame)
@@ -123,7 +127,7 @@ def column_names(path: Path) -> list[str]:
     Raises:
         DeepSADError: if the file is missing or cannot be read, or its columns have no names of their own.
     """
-    with _told(path), _opened(path, None) as (names, _, _):
+    with _told(path), _opened(path) as (names, _, _):
         _check_names(path, names, None)
         return names
 
@@ -158,10 +162,15 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def _batches(
-    path: Path, columns: Sequence[str] | None, text: Collection[str], rows: int, stream: TextIO | None
+    path: Path,
+    columns: Sequence[str] | None,
+    text: Collection[str],
+    rows: int,
+    stream: TextIO | None = None,
+    ragged: dict[int, RaggedRow] | None = None,
 ) -> Iterator[Arrow]:
     """Typed record batches of so many rows, the last one of fewer; at least one."""
-    with _told(path), _opened(path, stream) as (names, untyped, is_csv):
+    with _told(path), _opened(path, stream, ragged) as (names, untyped, is_csv):
         _check_names(path, names, columns)
         wanted = names if columns is None else list(columns)
         none = True
@@ -226,14 +235,14 @@ _Opened = tuple[list[str], Callable[[list[str], int], Iterator[Arrow]], bool]
 
 
 @contextmanager
-def _opened(path: Path, stream: TextIO | None) -> Iterator[_Opened]:
+def _opened(path: Path, stream: TextIO | None = None, ragged: dict[int, RaggedRow] | None = None) -> Iterator[_Opened]:
     if str(path) == STANDARD_INPUT:
-        with _open_csv(path, _BytesOf(stream or sys.stdin), ",") as opened:
+        with _open_csv(path, _BytesOf(stream or sys.stdin), ",", ragged) as opened:
             yield opened
         return
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
-        raise DeepSADError(f"{path} is none of the tables that can be read: {', '.join(SUFFIXES)}; convert it")
+        raise DeepSADError(f"{path} has none of the endings {', '.join(SUFFIXES)}; convert it to one of these formats")
     if not path.exists():
         raise DeepSADError(f"{path} does not exist; check the path")
     if path.is_dir():
@@ -252,13 +261,15 @@ def _opened(path: Path, stream: TextIO | None) -> Iterator[_Opened]:
     else:
         with (
             path.open("rb") as raw,
-            _open_csv(path, raw, "," if name.removesuffix(".gz").endswith(".csv") else "\t") as opened,
+            _open_csv(path, raw, "," if name.removesuffix(".gz").endswith(".csv") else "\t", ragged) as opened,
         ):
             yield opened
 
 
 @contextmanager
-def _open_csv(path: Path, raw: io.RawIOBase | io.BufferedReader, delimiter: str) -> Iterator[_Opened]:
+def _open_csv(
+    path: Path, raw: io.RawIOBase | io.BufferedReader, delimiter: str, ragged: dict[int, RaggedRow] | None
+) -> Iterator[_Opened]:
     file: Any = io.BufferedReader(cast(io.RawIOBase, raw))
     if file.peek(2)[:2] == b"\x1f\x8b":
         file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)))
@@ -269,16 +280,19 @@ def _open_csv(path: Path, raw: io.RawIOBase | io.BufferedReader, delimiter: str)
             return
         # One thread: with several an error does not tell the row.
         block = max(_BLOCK_BYTES, _BLOCK_NAMES * sum(map(len, names)))
+        kept = None if ragged is None else RaggedRows(ragged, delimiter)
         reader = pa.csv.open_csv(
             file,
             read_options=pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=False),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=kept and kept.handler
+            ),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.large_string()), include_columns=columns
             ),
         )
         with reader:
-            yield from reader
+            yield from reader if kept is None else kept.put_back(reader, reader.schema)
 
     yield names, batches, True
 
@@ -296,7 +310,7 @@ def _header(path: Path, file: Any, delimiter: str) -> list[str]:
         encoding = "utf-8-sig"
         while line := file.readline(_LONGEST_HEADER):
             if b"\0" in line or len(line) == _LONGEST_HEADER:
-                raise DeepSADError(f"{path} is no text, or its first row never ends; export the table as CSV")
+                raise DeepSADError(f"{path} is not text, or its first row never ends; export the table as CSV")
             yield line.decode(encoding)
             encoding = "utf-8"
 

@@ -1,4 +1,4 @@
-"""How much each input value contributes to a score: integrated gradients and occlusion, by captum."""
+"""Compute how much each input value contributes to a score: integrated gradients and occlusion, by captum."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ Score = Callable[[Tensor], Tensor]
 
 # Points of the quadrature along each line.
 _STEPS = 16
-# Samples that are computed at once: perturbed ones, or points on the way from the baseline.
+# Number of samples computed at once: perturbed ones, or points on the line from the baseline.
 _AT_ONCE = 2048
 # Patches along each side of an image.
 _PATCHES = 7
 
 
 def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
-    r"""Integrated gradients of a differentiable score along straight lines, averaged over where these start.
+    r"""Integrated gradients of a differentiable score along straight lines from the references, averaged over these.
 
     .. math:: a_i = \frac1R \sum_{r=1}^R (x_i - b_{ri}) \int_0^1 \partial_i s(b_r + t (x - b_r)) \, dt
 
@@ -58,7 +58,7 @@ def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
 
 
 def occlusion(score: Score, x: Tensor, references: Tensor, groups: npt.NDArray[np.int64]) -> Floats:
-    """By how much a score falls if all values of a group are those of a reference, averaged over the references.
+    """The decrease of a score if all values of a group are replaced by a reference's, averaged over the references.
 
     Args:
         score: samples (B, D) to scores (B,).
@@ -78,14 +78,14 @@ def occlusion(score: Score, x: Tensor, references: Tensor, groups: npt.NDArray[n
         ablation.attribute(x, reference[None], feature_mask=mask, perturbations_per_eval=at_once).double().cpu()
         for reference in references
     ]
-    # Each value has the contribution of its group.
+    # Each value gets the contribution of its group.
     first = np.unique(groups, return_index=True)[1]
     result: Floats = torch.stack(found).mean(dim=0).numpy()[:, first]
     return result
 
 
 def patch_occlusion(score: Score, x: Tensor, references: Tensor) -> Floats:
-    """By how much a score falls if a patch of an image is that of a reference, averaged over the references.
+    """The decrease of a score if a patch of an image is replaced by a reference's, averaged over the references.
 
     Patches have about a seventh of each side and overlap by half.
 

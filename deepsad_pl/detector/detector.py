@@ -1,5 +1,6 @@
 """A trained detector that scores raw input: arrays, data frames, images."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from deepsad_pl.common.arrays import read_arrays
 from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.thresholds import Threshold, p_values
 from deepsad_pl.data.batch_loader import batch_sizes
@@ -34,19 +36,22 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.shallow.models import Model, load_model
 
 Floats = npt.NDArray[np.float64]
+# The matrix products of fewer rows round in another way, and a score must not depend on the samples beside it.
+_LEAST_SAMPLES = 8
+
 Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
 
 
 class Detector:
-    """A trained detector. It is always in evaluation mode: the score of a sample does not depend on those beside it.
+    """A trained detector, always in evaluation mode: a sample's score does not depend on the samples beside it.
 
     Raw input ``x`` is an array of rows (n, D) or pixels (n, C, H, W), a data frame, or the path of a table, an image
     or a folder of images, or a list of paths.
 
     Args:
-        facts: what its folder says.
+        facts: contents of ``detector.json``.
         module: the trained module; for a hybrid method the autoencoder; None for a shallow method on raw input.
-        model: the model of a shallow method.
+        model: the model of a shallow method; None for a deep one.
         calibration: scores and semi-labels of calibration samples, shape (n,) each; None: there is no threshold.
         references: training samples with which explanations compare, as a network sees them, shape (R, ...); None:
             scores cannot be explained.
@@ -82,7 +87,7 @@ class Detector:
         """Load a detector from its folder.
 
         Raises:
-            DeepSADError: if it is missing, damaged or of another release.
+            DeepSADError: if the folder is incomplete, damaged or of another release.
         """
         facts, module, model, calibration, references = read_facts(folder), None, None, None, None
         if facts.target is not None:
@@ -111,11 +116,16 @@ class Detector:
 
     @property
     def has_threshold(self) -> bool:
-        """Whether there are calibration scores, and so p-values and anomalies."""
+        """Whether there are calibration scores, which p-values and predictions need."""
         return self._calibration is not None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle is on the CPU, for it may be read where there is no other device."""
+        module = self._module if self._device.type == "cpu" else copy.deepcopy(self._module)
+        return {**self.__dict__, "_module": module and module.cpu(), "_device": torch.device("cpu")}
+
     def to(self, device: str | torch.device) -> Self:
-        """Move it to a device; a shallow method's model stays on the CPU.
+        """Move the detector to a device; the model of a shallow method stays on the CPU.
 
         Raises:
             DeepSADError: if there is no such device here.
@@ -136,7 +146,7 @@ class Detector:
             x: raw input.
 
         Raises:
-            DeepSADError: if x has another shape or other columns, or a sample cannot be scored; names the first ones.
+            DeepSADError: if the shape or the columns of x are wrong, or samples cannot be scored; names the first ten.
         """
         scores, problems = [np.empty(0)], []
         for names, prepared in self._prepared(x):
@@ -180,7 +190,7 @@ class Detector:
         Raises:
             DeepSADError: if the detector has no references.
         """
-        return float(self._scores(self._require_references()).mean())
+        return float(self._scores(self.require_references()).mean())
 
     def explain(self, x: Raw) -> pd.DataFrame | Floats:
         """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
@@ -199,7 +209,7 @@ class Detector:
         Raises:
             DeepSADError: if the detector has no references; see also :meth:`score`.
         """
-        self._require_references()
+        self.require_references()
         parts, problems = [], list[str]()
         for names, prepared in self._prepared(x):
             self.scored(prepared)
@@ -215,7 +225,7 @@ class Detector:
 
     def explained(self, x: npt.NDArray[Any]) -> Floats:
         """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W)."""
-        inputs, references = self.facts.inputs, self._require_references()
+        inputs, references = self.facts.inputs, self.require_references()
         groups, parts = inputs.feature_groups, []
         for part in self._batches(x):
             seen = self._seen(torch.from_numpy(part))
@@ -231,7 +241,7 @@ class Detector:
         return np.concatenate([np.empty((0, *shape)), *parts])
 
     def with_alpha(self, alpha: float | None) -> Self:
-        """The same detector with another false-alarm rate; None leaves it as it was trained.
+        """Set the false-alarm rate and return the detector; None keeps the present rate.
 
         Raises:
             DeepSADError: if the run has no threshold or one without alpha, or its calibration samples are too few.
@@ -249,15 +259,23 @@ class Detector:
         return self
 
     def scored(self, prepared: Prepared) -> Floats:
-        """The scores of prepared samples, shape (n,); NaN where one has a problem, or now gets one."""
+        """The scores of prepared samples, shape (n,); NaN if a sample has a problem or its score is not finite."""
         score = np.full(len(prepared.x), np.nan)
-        kept = np.setdiff1d(np.arange(len(score)), list(prepared.problems))
+        right = np.ones(len(score), bool)
+        right[list(prepared.problems)] = False
+        kept = np.flatnonzero(right)
         x = prepared.x if len(kept) == len(score) else prepared.x[kept]
         score[kept] = self._score(x)
         for row in kept[~np.isfinite(score[kept])]:
             prepared.problems[int(row)] = f"its score is {score[row]}: its values are too far from the training data"
             score[row] = np.nan
         return score
+
+    @torch.no_grad()
+    def represented(self, prepared: Prepared) -> npt.NDArray[np.float32]:
+        """Where prepared samples lie in the representation phi, shape (n, d); a shallow method on raw input has x."""
+        parts = [self._features(self._seen(torch.from_numpy(part))).cpu().numpy() for part in self._batches(prepared.x)]
+        return np.concatenate(parts).astype(np.float32)
 
     def p_values_of(self, score: Floats) -> Floats:
         """p-values of finite scores, of the same shape."""
@@ -270,7 +288,12 @@ class Detector:
         return score > self.threshold_value()
 
     def threshold_value(self) -> float:
-        """The score above which a sample is an anomaly, for a detector that has a threshold."""
+        """The score above which a sample is an anomaly.
+
+        Raises:
+            DeepSADError: if the run has no threshold, or its calibration samples are too few for alpha.
+        """
+        self._require_threshold()
         assert self._calibration is not None
         calibration, y = self._calibration
         if self.threshold.kind != "labeled":
@@ -301,6 +324,8 @@ class Detector:
     def _score(self, x: npt.NDArray[Any]) -> Floats:
         if not len(x):
             return np.empty(0)
+        if (lacking := min(_LEAST_SAMPLES, self.batch_size) - len(x)) > 0:
+            return self._score(np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)]))[: len(x)]
         parts = [self._of_seen(self._seen(torch.from_numpy(part))) for part in self._batches(x)]
         return (
             np.concatenate(parts).astype(np.float64)
@@ -325,12 +350,13 @@ class Detector:
         found = self._of_seen(x)
         return torch.from_numpy(found.astype(np.float64) if self._model is None else self._model.score(found))
 
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) if self._module is None else self._module.represent(x).float()
+
     def _of_seen(self, x: torch.Tensor) -> npt.NDArray[Any]:
         """Scores of a deep method, or the features of a shallow one."""
-        if self._module is None:
-            found = x.flatten(1)
-        elif self._model is not None:
-            found = self._module.represent(x).float()
+        if self._module is None or self._model is not None:
+            found = self._features(x)
         else:
             precision: AbstractContextManager[Any] = nullcontext()
             if self.facts.precision == "bf16-mixed":
@@ -341,11 +367,16 @@ class Detector:
         result: npt.NDArray[Any] = found.cpu().numpy()
         return result
 
-    def _require_references(self) -> torch.Tensor:
+    def require_references(self) -> torch.Tensor:
+        """The samples with which explanations compare, as a network sees them, shape (R, ...).
+
+        Raises:
+            DeepSADError: if the detector has none.
+        """
         if self._references is None:
             raise DeepSADError(
-                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, and it is "
-                "made again from the run's checkpoints and data"
+                f"this detector is from a release without explanations; remove the run's folder {DETECTOR}, so that it "
+                "is made again from the run's checkpoints and data"
             )
         return torch.from_numpy(self._references).to(self._device)
 
@@ -356,7 +387,7 @@ def _sentences(names: Sequence[Any], prepared: Prepared) -> list[str]:
 
 def _require_none(problems: Sequence[str]) -> None:
     if problems:
-        more = [f"and {len(problems) - 10} more samples cannot be scored"] if problems[10:] else []
+        more = [f"and {counted(len(problems) - 10, 'more sample')} cannot be scored"] if problems[10:] else []
         raise DeepSADError(*problems[:10], *more)
 
 
@@ -366,10 +397,10 @@ def _module(path: Path, target: str) -> TrainedMethod:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except DeepSADError:
         raise
-    except Exception as error:  # of a class from outside, nearly anything
+    except Exception as error:  # a class from outside can raise nearly anything
         said = str(error).partition("\n")[0]
         raise DeepSADError(
-            f"{target} cannot be made from {path} ({type(error).__name__}: {said}); a class of your own must call "
+            f"{target} cannot be created from {path} ({type(error).__name__}: {said}); a class of your own must call "
             "self.save_hyperparameters() in its constructor"
         ) from error
     assert isinstance(module, TrainedMethod)

@@ -1,4 +1,4 @@
-"""The folder of a detector in its run: ``detector.json`` and the files with what was trained, without a pickle."""
+"""A detector's folder in its run: ``detector.json`` and the trained module or model, without a pickle."""
 
 import hashlib
 import json
@@ -28,19 +28,19 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Facts:
-    """What ``detector.json`` says.
+    """The contents of ``detector.json``.
 
     Attributes:
         dataset: name of the data set.
         method: name of the method.
-        hash: of the run's identity.
-        versions: of the packages that trained it.
-        inputs: what the detector takes.
+        hash: hash of the run's identity.
+        versions: versions of the packages that trained it.
+        inputs: raw input that the detector takes.
         target: class of the trained module; None for a shallow method on raw input.
         package: top-level package of the class in ``model.npz``; None without that file.
-        precision: that the module scores in, a setting of the Trainer.
-        threshold: the settings of the threshold, as in the record; None: there is none.
-        files: SHA-256 of each file.
+        precision: precision in which the module scores, as in ``trainer.precision``.
+        threshold: the settings of the threshold, as in the record; None if there is none.
+        files: SHA-256 of each file, by name.
     """
 
     dataset: str
@@ -62,13 +62,13 @@ def write_detector(
     facts: Mapping[str, Any],
     references: npt.NDArray[np.float32],
 ) -> None:
-    """Copy the trained files into a detector's folder; ``detector.json`` is written last and marks it as whole.
+    """Copy the trained files into a detector's folder; ``detector.json`` is written last and marks it as complete.
 
     Args:
         folder: created if missing.
-        sources: the file to copy, by its name in the folder.
-        inputs: what the detector takes.
-        facts: the other fields of :class:`Facts` but ``files``, serializable as JSON.
+        sources: path of each file to copy, by its name in the folder.
+        inputs: raw input that the detector takes.
+        facts: the fields of :class:`Facts` besides ``inputs`` and ``files``, serializable as JSON.
         references: samples with which explanations compare, as a network sees them, shape (R, ...).
 
     Raises:
@@ -87,7 +87,10 @@ def write_detector(
         described = {"format": FORMAT, **facts, "inputs": inputs.as_dict(), "files": digests}
         write_atomic(folder / FACTS, json.dumps(described, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        raise DeepSADError(f"{error.filename or folder} cannot be read or written ({error.strerror})") from error
+        raise DeepSADError(
+            f"{error.filename or folder} cannot be read or written ({error.strerror}); make it readable and {folder} "
+            "writable"
+        ) from error
 
 
 def read_facts(folder: Path) -> Facts:
@@ -97,18 +100,18 @@ def read_facts(folder: Path) -> Facts:
         DeepSADError: if a file is missing, damaged or of another release.
     """
     path = folder / FACTS
-    way_out = f"copy it again, or remove {folder} to have it made again from the run's checkpoints and data"
+    way_out = f"copy it again, or remove {folder} so that it is made again from the run's checkpoints and data"
     try:
         content = read_json(path)
         if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}, this release reads {FORMAT}")
+            raise ValueError(f"its format is {content['format']!r}, but this release reads {FORMAT}")
         inputs = Inputs.from_dict(content["inputs"])
         others = {name: content[name] for name in Facts.__dataclass_fields__ if name != "inputs"}
         facts = Facts(inputs=inputs, **others)
         for name, digest in facts.files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise ValueError(f"the SHA-256 of {name} is another")
-        # The run writes it itself, and again if it is lost; an archive has checksums of its own.
+                raise ValueError(f"the SHA-256 of {name} differs")
+        # The run itself writes this file, and rewrites it if it is lost; an archive has its own checksums.
         if facts.threshold and not (folder / CALIBRATION).exists():
             raise ValueError(f"{CALIBRATION} is missing")
     except FileNotFoundError as error:

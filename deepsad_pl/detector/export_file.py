@@ -44,8 +44,8 @@ def export(detector: Detector, path: Path, kind: Format) -> dict[str, Any]:
     """Write a detector as one file, and check its scores against the detector's on random input.
 
     Args:
-        detector: on the CPU.
-        path: of the file; an existing one is replaced once the new one is complete.
+        detector: the detector, on the CPU.
+        path: path of the file; an existing one is replaced once the new one is complete.
         kind: ``onnx`` or ``torch_export``.
 
     Returns:
@@ -75,7 +75,7 @@ def score_graph(detector: Detector) -> ScoreGraph:
     """The detector as a module from raw input to scores, see :class:`~deepsad_pl.detector.score_graph.ScoreGraph`.
 
     Raises:
-        DeepSADError: if a part of it does not compute in torch.
+        DeepSADError: if a part of it computes outside torch.
     """
     inputs, model = detector.facts.inputs, detector.model
     prepare = input_graph(inputs.scale, inputs.preparation)
@@ -84,7 +84,7 @@ def score_graph(detector: Detector) -> ScoreGraph:
 
 
 def metadata_of(detector: Detector) -> dict[str, Any]:
-    """What a program that runs the file must know, as plain values.
+    """What a program that runs the file needs to know, as plain values.
 
     ``columns`` lists the table's columns in the order of the input, each with its kind and, for a category, the texts
     that the codes 0, 1, ... stand for; None: the input has no named columns. ``threshold`` has the kind, the level and
@@ -116,7 +116,7 @@ def metadata_of(detector: Detector) -> dict[str, Any]:
 
 
 def raw_samples(inputs: Inputs, count: int, seed: int = 0) -> Raw:
-    """Random raw input near the training data, as an exported file takes it, shape (count, ...)."""
+    """Random raw input near the training data, in the form that an exported file takes, shape (count, ...)."""
     rng = np.random.default_rng(seed)
     if inputs.scale is not None:
         return rng.integers(0, int(inputs.scale), (count, *inputs.shape), dtype=np.uint8, endpoint=True)
@@ -209,7 +209,7 @@ def _write_program(graph: ScoreGraph, x: Raw, path: Path, metadata: Mapping[str,
 
 
 def _require_same_scores(detector: Detector, score: Scorer) -> None:
-    """Raise an error unless a file scores random input as the detector does in full precision, also one by one."""
+    """Raise an error unless a file gives random input, also one by one, the detector's scores in full precision."""
     facts = replace(detector.facts, precision="32-true")
     reference = Detector(facts, detector.module, detector.model)
     x = raw_samples(facts.inputs, _CHECKED)
@@ -241,7 +241,7 @@ def _as_one_sentence(detector: Detector, kind: Format) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress and the warnings of the tracing, which are not for a user."""
+    """Hide the progress and the warnings of the tracing, which are not meant for users."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""From raw input to what a network sees: the shape, the columns and the preparation that go with a trained detector."""
+"""Turn raw input into what a network takes, by the shape, columns and preparation that belong to a detector."""
 
 import math
 from collections import Counter
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.sources import Preparation, Source
@@ -38,8 +39,9 @@ class Prepared:
 
     Attributes:
         x: float32 rows or uint8 pixels, shape (n, ...).
-        problems: why a sample cannot be scored, by its position; its values in ``x`` mean nothing.
-        unusual: what no training row had, and how many cells have it: an unknown category, a missing value.
+        problems: why samples cannot be scored, by position; the values of these samples in ``x`` mean nothing.
+        unusual: number of cells with something that no training row had (an unknown category, a missing value), by its
+            description.
     """
 
     x: Array
@@ -49,14 +51,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a detector takes.
+    """The raw input that a detector takes, and how it is prepared.
 
     Attributes:
-        shape: of one sample: (C, H, W) or (D,).
+        shape: shape of one sample: (C, H, W) or (D,).
         scale: what pixels are divided by; None for rows.
-        columns: names of a table's columns, in the order of training; None: they have none.
-        preparation: how raw rows are prepared; None: they are taken as they are.
-        id_column: column with the names of the rows in the training table; None: there was none.
+        columns: names of a table's columns, in the order of training; None if they have no names.
+        preparation: how raw rows are prepared; None: they are used unchanged.
+        id_column: column with the names of the rows in the training table; None if there was none.
     """
 
     shape: tuple[int, ...]
@@ -67,11 +69,11 @@ class Inputs:
 
     @classmethod
     def of_source(cls, source: Source) -> Self:
-        """What a detector that was trained on this source takes."""
+        """The inputs of a detector that was trained on this source."""
         return cls(source.shape, source.scale, source.columns, source.preparation, source.id_column)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON."""
+        """All attributes, as plain values for JSON."""
         prepared = None if self.preparation is None else {"kind": _kind(self.preparation), **self.preparation.as_dict()}
         names = None if self.columns is None else list(self.columns)
         return {
@@ -84,18 +86,18 @@ class Inputs:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """What :meth:`as_dict` has written.
+        """The inputs that :meth:`as_dict` wrote.
 
         Raises:
             KeyError: if a part is missing.
             TypeError: if a part has another type.
-            ValueError: if the preparation is not known.
+            ValueError: if the preparation is unknown.
         """
         preparation = None
         if (prepared := content["preparation"]) is not None:
             kind = prepared["kind"]
             if kind not in PREPARATIONS:
-                raise ValueError(f"its rows were prepared by {kind}; this release knows {', '.join(PREPARATIONS)}")
+                raise ValueError(f"its rows were prepared by {kind}, but this release has {', '.join(PREPARATIONS)}")
             module, _, name = PREPARATIONS[kind].rpartition(".")
             made_by = getattr(import_module(module), name)
             preparation = made_by.from_dict({k: v for k, v in prepared.items() if k != "kind"})
@@ -130,25 +132,25 @@ class Inputs:
 
     @property
     def are_image_files(self) -> bool:
-        """Whether image files can be decoded to samples."""
+        """Whether image files can be decoded into samples."""
         return self.scale == 255 and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
     def described(self) -> str:
-        """What a sample is, in words."""
+        """What the samples are, in words."""
         if self._encoding is not None:
             return f"rows of a table with the columns {_listed(self._encoding.names)}"
         if self.are_rows:
-            return f"rows of {self.shape[0]} numbers"
+            return f"rows of {counted(self.shape[0], 'number')}"
         size = " x ".join(map(str, self.shape))
         return (
             f"arrays of {size} numbers" if self.scale is None else f"images of {size} pixels from 0 to {self.scale:g}"
         )
 
     def column_problems(self, names: Sequence[str]) -> list[str]:
-        """What keeps a table with these columns from being scored, one sentence each.
+        """Reasons why a table with these columns cannot be scored, one sentence each.
 
         Args:
-            names: of its columns, in any order if those of the training have names.
+            names: names of its columns, in any order if the training columns have names.
         """
         if not self.are_rows:
             return [f"it is a table, but the detector scores {self.described()}; give images, or X in a .npz file"]
@@ -156,12 +158,12 @@ class Inputs:
             if len(names) == self.shape[0]:
                 return []
             return [
-                f"it has {len(names)} columns ({_listed(names)}), but the detector scores {self.described()}; name "
-                "the others in drop=[...] and a column of names in id=..."
+                f"it has {counted(len(names), 'column')} ({_listed(names)}), but the detector scores "
+                f"{self.described()}; leave others out with drop=[...] and name a column of names with id=..."
             ]
         lacking = [name for name in self.columns if name not in names]
         return [
-            f"it lacks the column {name!r} of the training; {suggested(name, names) or 'add it'}"
+            f"it lacks the column {name!r}, which the training data had; {suggested(name, names) or 'add it'}"
             for name in lacking[:_MOST_NAMES]
         ]
 
@@ -169,12 +171,12 @@ class Inputs:
         """Prepare the rows of a table.
 
         Args:
-            frame: has the columns of the training; others are left out if these have names.
+            frame: has the training columns; if these have names, other columns are ignored.
 
         Raises:
-            DeepSADError: if it has not these columns.
+            DeepSADError: if a training column is missing.
         """
-        # Not at the top: every training imports this module, and pandas takes long and starts threads.
+        # Not at the top: every training imports this module, and pandas is slow to import and starts threads.
         import pandas as pd
 
         if problems := self.column_problems(list(map(str, frame.columns))):
@@ -192,7 +194,7 @@ class Inputs:
             x[:, place] = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             for row in np.flatnonzero(np.isnan(x[:, place]) & column.notna().to_numpy()):
                 cell = column.iloc[row]
-                told = "is empty" if not str(cell).strip() else f"holds {cell!r}, no number"
+                told = "is empty" if not str(cell).strip() else f"holds {cell!r}, which is not a number"
                 problems_of_rows.setdefault(int(row), f"column {name!r} {told}")
         return self._from_rows(x, problems_of_rows, [repr(name) for name in frame.columns])
 
@@ -203,7 +205,7 @@ class Inputs:
             x: shape (n, ...); for grey images also (n, H, W).
 
         Raises:
-            DeepSADError: if the shape or the type is another.
+            DeepSADError: if the shape, the type or the range of pixels is wrong.
         """
         x = np.asarray(x)
         if self._encoding is not None and x.ndim == 2 and x.shape[1] == len(self._encoding.names):
@@ -212,20 +214,33 @@ class Inputs:
             return self.from_frame(pd.DataFrame(x, columns=self._encoding.names).infer_objects())
         if self.shape[0] == 1 and x.shape[1:] == self.shape[1:] and len(self.shape) == 3:
             x = x[:, None]
-        if x.shape[1:] != self.shape or x.ndim == 0 or x.dtype.kind not in "biuf":
-            told = f"x has the shape {x.shape} and the type {x.dtype}"
-            raise DeepSADError(f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})")
+        if problems := self.array_problems(x.shape, x.dtype):
+            raise DeepSADError(*problems)
         if self.scale is not None:
             if x.dtype.kind == "f" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
                 held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"
-                raise DeepSADError(f"x has {held}, but pixels are whole numbers from 0 to {self.scale:g}; give these")
+                raise DeepSADError(
+                    f"x has {held}, but pixels must be whole numbers from 0 to {self.scale:g}; convert it"
+                )
             return Prepared(x.astype(np.uint8))
         flat = x.reshape(len(x), math.prod(self.shape)).astype(np.float64)
         prepared = self._from_rows(flat, {}, [str(place) for place in range(flat.shape[1])])
         return Prepared(prepared.x.reshape(x.shape), prepared.problems)
 
+    def array_problems(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[str]:
+        """What keeps an array of this shape and type from being scored: at most one sentence."""
+        forms = [self.shape]
+        if len(self.shape) == 3 and self.shape[0] == 1:
+            forms.append(self.shape[1:])
+        if self._encoding is not None and shape[1:] == (len(self._encoding.names),):
+            return []
+        if shape and shape[1:] in forms and dtype.kind in "biuf":
+            return []
+        told = f"x has the shape {shape} and the type {dtype}"
+        return [f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})"]
+
     def from_image(self, path: Path) -> npt.NDArray[np.uint8]:
-        """Decode an image file as the images of the training were.
+        """Decode an image file in the same way as the training images.
 
         Raises:
             DeepSADError: if it cannot be read.
@@ -240,19 +255,19 @@ class Inputs:
 
     @property
     def text(self) -> list[str]:
-        """The columns of a table whose cells are read as they are spelled."""
+        """The columns of a table whose cells must be read as text."""
         return [] if self._encoding is None else self._encoding.text
 
     @property
     def _encoding(self) -> "TableColumns | None":
-        """The encoding of a table's columns, if rows are made from one."""
+        """The encoding of a table's columns; None if rows are not encoded."""
         return cast("TableColumns", self.preparation) if hasattr(self.preparation, "column_problems") else None
 
     @staticmethod
     def _encoded(found: "Encoded") -> Prepared:
         problems: dict[int, str] = {}
         for row, name, cell in found.unreadable:
-            problems.setdefault(row, f"column {name!r} holds {cell!r}, no number")
+            problems.setdefault(row, f"column {name!r} holds {cell!r}, which is not a number")
         unusual = Counter({f"an unknown category in column {name!r}": n for name, n in found.unknown.items()})
         unusual += Counter({f"no value in column {name!r}": n for name, n in found.missing.items()})
         return Prepared(found.x, problems, unusual)

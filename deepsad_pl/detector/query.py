@@ -9,7 +9,7 @@ Strategy = Literal["anomalous", "uncertain", "diverse", "random"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 # A spread choice is made among this many times the wanted number of samples, so that none of them is a dull one.
-_CANDIDATES = 10
+CANDIDATES = 10
 
 
 def choose(
@@ -79,7 +79,7 @@ def choose(
     points = np.asarray(features, np.float64)
     if points.ndim != 2 or len(points) != len(scores):
         raise ValueError(f"features has the shape {points.shape}; give a row for each of {len(scores)} samples")
-    candidates = ranked[: _CANDIDATES * count]
+    candidates = ranked[: CANDIDATES * count]
     return candidates[_k_center(points[candidates], count)]
 
 

@@ -1,25 +1,31 @@
-"""New data in chunks of bounded size: tables, arrays and images, from files, folders, globs or standard input."""
+"""Read new data in chunks of bounded size: tables, arrays and images, from files, folders, globs or standard input."""
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.image_listing import images_below
+from deepsad_pl.data.ragged_rows import RaggedRow
 from deepsad_pl.data.table_files import STANDARD_INPUT, column_names, table_chunks
 from deepsad_pl.detector.inputs import Inputs, Prepared
+from deepsad_pl.detector.npz_blocks import npz_blocks, npz_header
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ARRAYS = (".npz", ".mat")
 TABLES = (*_TEXT, ".parquet", *_ARRAYS)
-# Numbers of a chunk: 32 MB in double precision.
+# How many numbers a chunk has at most: 32 MB in double precision.
 _NUMBERS = 1 << 22
 _MOST_ROWS = 1 << 16
 
@@ -29,8 +35,8 @@ class Chunk:
     """Some samples of the input.
 
     Attributes:
-        ids: what each is called in the output: its position over all input, its id or its path.
-        names: what each is called in messages.
+        ids: name of each sample in the output: its position in the whole input, its id or its path.
+        names: name of each sample in messages.
         prepared: the samples.
     """
 
@@ -40,12 +46,12 @@ class Chunk:
 
 
 def rows_at_once(inputs: Inputs) -> int:
-    """How many samples a chunk has."""
+    """The number of samples of a chunk."""
     return max(1, min(_MOST_ROWS, _NUMBERS // math.prod(inputs.shape)))
 
 
 def files_of(words: Sequence[str | Path]) -> list[str]:
-    """The files that an input names: itself, those that a glob finds, or a folder, which is left as it is.
+    """The files that an input names; globs are expanded, folders are not.
 
     Raises:
         DeepSADError: for each word that names nothing.
@@ -71,11 +77,11 @@ def is_table(file: str) -> bool:
 
 
 def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | None, drop: Sequence[str]) -> list[str]:
-    """What keeps the input from being scored, before any row: wrong columns, files of another kind.
+    """Reasons why the input cannot be scored, found before any row: wrong columns, files of the wrong kind.
 
     Args:
         files: as :func:`files_of` returns them.
-        inputs: what the detector takes.
+        inputs: raw input that the detector takes.
         id_column: column with the name of each row.
         drop: columns to leave out.
     """
@@ -83,7 +89,7 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
     for file in files:
         if not is_table(file):
             if not inputs.are_image_files:
-                kind = "a folder" if Path(file).is_dir() else "no table"
+                kind = "a folder" if Path(file).is_dir() else "not a table"
                 problems.append(
                     f"input: {file} is {kind}, but the detector scores {inputs.described()}; give "
                     f"{'a table (.csv, .parquet) or ' if inputs.are_rows else ''}X in a .npz file"
@@ -95,13 +101,21 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
                 problems += error.problems
             else:
                 problems += [f"input: {file}: {one}" for one in _column_problems(names, inputs, id_column, drop)]
+        elif file.lower().endswith(".npz"):
+            try:
+                with _told(Path(file)):
+                    shape, dtype = npz_header(Path(file), "X")
+            except DeepSADError as error:
+                problems += error.problems
+            else:
+                problems += [f"input: {file}: {one}" for one in inputs.array_problems(shape, dtype)]
     return problems
 
 
 def chunks_of(
     words: Sequence[str | Path], inputs: Inputs, *, id_column: str | None = None, drop: Sequence[str] = ()
 ) -> Iterator[Chunk]:
-    """Read the input in chunks, in its order, with bounded memory; ``.npz`` and ``.mat`` files are read whole.
+    """Read the input in chunks, in its order, with bounded memory; a ``.mat`` file is read whole.
 
     Args:
         words: files, folders, globs, or ``-`` for CSV on standard input.
@@ -135,23 +149,43 @@ def chunks_of(
 def _table_chunks(
     file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str]
 ) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
-    """The position of each chunk's first row, the ids of its rows, and these, prepared."""
+    """The position of each chunk's first row, the ids of its rows, and the prepared rows."""
     if file.lower().endswith(_ARRAYS):
-        x, step = _array_in(Path(file)), rows_at_once(inputs)
-        # An array without rows is still looked at.
-        for first in range(0, max(1, len(x)), step):
-            yield first, None, inputs.from_array(x[first : first + step])
+        first = 0
+        for x in _array_blocks(Path(file), rows_at_once(inputs)):
+            yield first, None, inputs.from_array(x)
+            first += len(x)
         return
     first = 0
     text = [*inputs.text, id_column or inputs.id_column or "id"]
-    for frame in table_chunks(file, rows_at_once(inputs), text=text):
+    ragged: dict[int, RaggedRow] = {}
+    for frame in table_chunks(file, rows_at_once(inputs), text=text, ragged=ragged):
         names = list(map(str, frame.columns))
         if file == STANDARD_INPUT and first == 0 and (problems := _column_problems(names, inputs, id_column, drop)):
             raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
         chosen = _id_of(names, inputs, id_column)
         ids = None if chosen is None else frame[chosen].astype(object).where(frame[chosen].notna(), "").tolist()
-        yield first, ids, inputs.from_frame(frame.drop(columns=_others(names, chosen, drop)))
+        frame = frame.drop(columns=_others(names, chosen, drop))
+        # Only those up to here: the table is read ahead.
+        wrong = {row - first: ragged.pop(row) for row in sorted(ragged) if row < first + len(frame)}
+        if not wrong:
+            yield first, ids, inputs.from_frame(frame)
+        else:
+            if ids is not None:
+                place = names.index(str(chosen))
+                ids = [wrong[i].cell(place) if i in wrong else name for i, name in enumerate(ids)]
+            yield first, ids, _without(wrong, frame, inputs)
         first += len(frame)
+
+
+def _without(wrong: Mapping[int, RaggedRow], frame: "pd.DataFrame", inputs: Inputs) -> Prepared:
+    """Prepare the rows of a table, of which some cannot be scored regardless of their cells."""
+    right = np.setdiff1d(np.arange(len(frame)), list(wrong))
+    found = inputs.from_frame(frame.iloc[right])
+    x = np.zeros((len(frame), *found.x.shape[1:]), found.x.dtype)
+    x[right] = found.x
+    problems = {int(right[row]): told for row, told in found.problems.items()}
+    return Prepared(x, problems | {row: one.told() for row, one in wrong.items()}, found.unusual)
 
 
 def _column_problems(names: Sequence[str], inputs: Inputs, id_column: str | None, drop: Sequence[str]) -> list[str]:
@@ -187,7 +221,7 @@ def _image_chunks(file: str, inputs: Inputs) -> Iterator[Chunk]:
         paths = images_below(Path(file))
         if not paths:
             raise DeepSADError(f"input: the folder {file} holds no image; give a folder of images")
-    # Few enough that the progress is seen.
+    # Few enough that progress is visible.
     step = min(256, rows_at_once(inputs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(paths), step):
@@ -209,17 +243,29 @@ def _decoded(path: Path, inputs: Inputs) -> Any:
         return str(error).removeprefix(f"{path} ")
 
 
-def _array_in(path: Path) -> Any:
-    try:
-        if path.suffix.lower() == ".mat":
-            from scipy.io import loadmat
+def _array_blocks(path: Path, rows: int) -> Iterator[Any]:
+    """X in blocks of rows; at least one block, so that an array without rows is checked too."""
+    with _told(path):
+        if path.suffix.lower() == ".npz":
+            yield from npz_blocks(path, "X", rows)
+            return
+        from scipy.io import loadmat
 
-            return loadmat(str(path))["X"]
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["X"]
+        x = loadmat(str(path), variable_names=["X"])["X"]
+        for first in range(0, max(1, len(x)), rows):
+            yield x[first : first + rows]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the errors of array readers about a wrong file into one sentence with its name."""
+    try:
+        yield
+    except (DeepSADError, MemoryError):
+        raise
     except KeyError as error:
         raise DeepSADError(f"input: {path} has no array X ({error}); save the samples as X") from error
-    except Exception as error:  # each reader raises kinds of its own on damaged files
+    except Exception as error:  # each reader raises its own kinds of errors for damaged files
         raise _unreadable(str(path), error) from error
 
 

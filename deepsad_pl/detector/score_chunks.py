@@ -1,25 +1,27 @@
-"""Score chunks of samples with a detector and write the outcome of each."""
+"""Score chunks of samples with a detector and write the results."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from deepsad_pl.detector.detector import Detector
 from deepsad_pl.detector.read_input import Chunk
+from deepsad_pl.detector.reasons import Explain
 from deepsad_pl.detector.write_output import Output
 
 
 @dataclass
 class Tally:
-    """How many samples there were of each kind.
+    """Counts of samples.
 
     Attributes:
-        scored: that have a score.
-        unscored: that cannot be scored.
-        anomalies: above the threshold; None without one.
+        scored: samples with a score.
+        unscored: samples that cannot be scored.
+        anomalies: samples above the threshold; None without a threshold.
         unusual: see :class:`~deepsad_pl.detector.inputs.Prepared`.
     """
 
@@ -36,15 +38,17 @@ def score_chunks(
     *,
     tell: Callable[[str], None],
     advance: Callable[[int], None],
+    explain: Explain | None = None,
 ) -> Tally:
-    """Score all chunks.
+    """Score all chunks and write their scores.
 
     Args:
         detector: the detector.
         chunks: the samples.
-        output: takes the scores; the other columns are blank without a threshold or a score.
-        tell: is given a sentence for each sample that cannot be scored.
-        advance: is given the number of samples of each chunk once it is written.
+        output: file of the scores; p-value and anomaly are blank without a threshold or a score.
+        tell: called with a sentence for each sample that cannot be scored.
+        advance: called with the number of samples of each chunk after it is written.
+        explain: returns the further columns of the output for the samples that have a score; None: there are none.
     """
     tally = Tally(anomalies=0 if detector.has_threshold else None)
     for chunk in chunks:
@@ -55,7 +59,7 @@ def score_chunks(
             p_value[known] = detector.p_values_of(score[known])
             anomaly[known] = detector.are_anomalies(score[known]).astype(int)
             tally.anomalies = (tally.anomalies or 0) + int(anomaly[known].sum())
-        output.write(list(chunk.ids), score, p_value, anomaly)
+        output.write(list(chunk.ids), score, p_value, anomaly, *_spread(explain, chunk, known))
         tally.unusual += chunk.prepared.unusual
         tally.scored += int(known.sum())
         tally.unscored += len(score) - int(known.sum())
@@ -63,3 +67,15 @@ def score_chunks(
             tell(f"{chunk.names[place]} cannot be scored: {told}")
         advance(len(score))
     return tally
+
+
+def _spread(explain: Explain | None, chunk: Chunk, known: npt.NDArray[np.bool_]) -> list[list[str]]:
+    """The further columns, empty for samples without a score."""
+    if explain is None:
+        return []
+    columns = []
+    for texts in explain(chunk, known):
+        column = np.full(len(known), "", dtype=object)
+        column[known] = texts
+        columns.append(column.tolist())
+    return columns

@@ -1,4 +1,4 @@
-"""A detector as one torch module without data-dependent branches: raw input to scores, ready to be exported."""
+"""A detector as one torch module without data-dependent branches, from raw input to scores, ready for export."""
 
 from math import log, pi
 
@@ -57,7 +57,7 @@ class PixelInput(nn.Module):
 
 
 class PlainInput(nn.Module):
-    """Rows or arrays that are taken as they are."""
+    """Rows or arrays that are used unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         """float64 -> float32 of the same shape."""
@@ -210,7 +210,7 @@ def input_graph(scale: float | None, preparation: object | None) -> nn.Module:
 
     Args:
         scale: what pixels are divided by; None for rows.
-        preparation: of raw rows; None: they are taken as they are.
+        preparation: preparation of raw rows; None: they are used unchanged.
 
     Raises:
         DeepSADError: if the preparation is not one of the package.

@@ -6,11 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from omegaconf import OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.data.batch_loader import batch_sizes
 from deepsad_pl.data.queried_labels import QueriedLabels, first_rows, oracle, pool_of, query_seed
 from deepsad_pl.data.scenario import TrainingSet
 from deepsad_pl.data.sources import Source
@@ -45,7 +43,8 @@ def with_answers(plan: Plan, source: Source) -> Source:
     pool = pool_of(source.labels_train, plan.scenario, plan.classes)
     rows = None if plan.force else _recorded(plan)
     if rows is None:
-        rows = first_rows(pool, plan.scenario) if plan.earlier is None else _asked(plan, plan.earlier, source, pool)
+        before = plan.previous_round
+        rows = first_rows(pool, plan.scenario) if before is None else _asked(plan, before, source, pool)
     return replace(source, semi_y_train=oracle(source.labels_train, rows, plan.scenario))
 
 
@@ -73,45 +72,45 @@ def round_before(
     Returns:
         The same four of the round before.
     """
-    if plan.earlier is None:
+    if plan.previous_round is None:
         return None
-    rounds = cast(QueriedLabels, plan.earlier.scenario).rounds
+    rounds = cast(QueriedLabels, plan.previous_round.scenario).rounds
     yaml = OmegaConf.create(config_yaml)
     OmegaConf.update(yaml, "scenario.rounds", rounds)
     return (
         # A worker may have set the number of threads, which is no part of the identity.
-        replace(plan.earlier, trainer=plan.trainer),
+        replace(plan.previous_round, trainer=plan.trainer),
         {**config, "force": False, "scenario": {**config["scenario"], "rounds": rounds}},
         OmegaConf.to_yaml(yaml),
         f"{command} scenario.rounds={rounds}",
     )
 
 
-def _asked(plan: Plan, earlier: Plan, source: Source, pool: TrainingSet) -> IntArray:
+def _asked(plan: Plan, before: Plan, source: Source, pool: TrainingSet) -> IntArray:
     """The rows of the round before and those that its detector asks about next, ascending."""
     scenario = cast(QueriedLabels, plan.scenario)
-    known = _recorded(earlier)
+    known = _recorded(before)
     if known is None:
         raise DeepSADError(
             f"scenario.rounds={scenario.rounds} starts from the round before, which is not finished in "
-            f"{earlier.run_dir}; run it with scenario.rounds={scenario.rounds - 1}"
+            f"{before.run_dir}; run it with scenario.rounds={scenario.rounds - 1}"
         )
-    detector = Detector.read(earlier.run_dir / DETECTOR)
-    x = source.x_train[pool.index]
-    score = detector.scored(Prepared(x))
+    detector = Detector.read(before.run_dir / DETECTOR)
+    samples = Prepared(source.x_train[pool.index])
+    score = detector.scored(samples)
     answers = oracle(source.labels_train, known, scenario)[pool.index]
     chosen = choose(
         score,
         by=cast(Strategy, scenario.by),
         count=scenario.count,
         threshold=substitute_threshold(score, answers) if scenario.by == "uncertain" else None,
-        features=_features(detector, x) if scenario.by == "diverse" else None,
+        features=detector.represented(samples) if scenario.by == "diverse" else None,
         seed=query_seed(scenario),
         labeled=answers != 0,
     )
     if len(chosen) < scenario.count:
         raise DeepSADError(
-            f"the round before, in {earlier.run_dir}, gives a finite score to only {len(chosen)} of the samples "
+            f"the round before, in {before.run_dir}, gives a finite score to only {len(chosen)} of the samples "
             f"without a label, but scenario.query_count is {scenario.count}; lower it"
         )
     return np.sort(np.concatenate([known, pool.index[chosen]]))
@@ -121,16 +120,3 @@ def _recorded(plan: Plan) -> IntArray | None:
     """The labeled rows in the record of a finished experiment; None if it is not finished."""
     record = record_of(plan)
     return None if record is None else np.asarray(record[LABELED_ROWS], dtype=np.int64)
-
-
-@torch.no_grad()
-def _features(detector: Detector, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Where each sample lies: its representation, or without a network the sample itself; shape (n, d)."""
-    module, scale = detector.module, detector.facts.inputs.scale
-    parts, first = [], 0
-    for size in batch_sizes(len(x), detector.batch_size):
-        seen = torch.from_numpy(np.array(x[first : first + size])).float()
-        seen = seen if scale is None else seen / scale
-        parts.append((seen.flatten(1) if module is None else module.represent(seen)).double().numpy())
-        first += size
-    return np.concatenate(parts)

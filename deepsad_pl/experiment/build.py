@@ -2,9 +2,10 @@
 
 import copy
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,15 @@ from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.experiment.asked import with_answers
-from deepsad_pl.experiment.identity import code_of, files_digest, hides_labeled_anomalies, holdout_folds
+from deepsad_pl.experiment.identity import (
+    code_of,
+    files_digest,
+    hides_labeled_anomalies,
+    holdout_folds,
+    label_files_digest,
+)
 from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import lies_in_unit_interval
@@ -90,11 +98,15 @@ def load_data(plan: Plan) -> Source:
             _require_classes(source, plan.classes)
         if (source.scale is None) != (facts.inputs == "rows"):
             found = "rows" if source.scale is None else "images"
-            raise DeepSADError(f"it returned {found}; write about: {{inputs: {found}}} into the YAML of the data set")
+            raise DeepSADError(
+                f"it returned {found}, but its YAML says about.inputs: {facts.inputs}; write about: {{inputs: {found}}}"
+            )
     except DeepSADError as error:
         said_by = f"dataset={dataset['name']}, {node['_target_']}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
-    if facts.files and files_digest(dataset, plan.data_dir) != plan.identity["dataset"]["files"]:
+    known = {key: plan.identity["dataset"].get(key) for key in ("files", "label_files")}
+    files = files_digest(dataset, facts.files, plan.data_dir) if facts.files else known["files"]
+    if (files, label_files_digest(dataset, plan.data_dir).get("label_files")) != (known["files"], known["label_files"]):
         raise DeepSADError(
             f"the files of dataset={dataset['name']} have changed since the run was planned; run it again"
         )
@@ -163,14 +175,21 @@ def build(plan: Plan, source: Source) -> Parts:
     if len(held_out) and source.refit is not None:
         rows = training_set_of(source, plan.scenario, plan.classes).index[held_out]
         source = source.refit(np.delete(np.arange(len(source.x_train)), rows))
+    if source.refit is not None:
+        # It keeps the raw data in memory, which nobody needs any more; arrow would keep even what is free.
+        source = replace(source, refit=None)
+        if (arrow := sys.modules.get("pyarrow")) is not None:
+            arrow.default_memory_pool().release_unused()
     data = _data(plan, source, plan.method, shuffle, held_out)
     _check_rows(plan, data)
     phases: list[Phase] = []
-    if plan.pretrain:
+    if plan.pretrain and not plan.starts_warm:
         pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out)
         phases.append(_phase("pretrain", plan, source, pretrain_data))
     if not plan.about.shallow:
         phases.append(_phase("fit", plan, source, data))
+        if plan.earlier is not None:
+            start_from_earlier(plan.earlier, phases[-1].module, source)
     return Parts(phases, data)
 
 
@@ -189,8 +208,14 @@ def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
     if threshold.share is None:
         return np.zeros(0, np.int64)
     semi_y = training_set_of(source, plan.scenario, plan.classes).semi_y
-    rows = calibration_rows(semi_y, kind=threshold.kind, share=threshold.share, seed=plan.seed)
-    if threshold.kind == "conformal":
+    conformal = threshold.kind == "conformal"
+    # Drawn as without labels that were filled in later, so that a run that starts from an earlier one's weights is not
+    # calibrated on samples that these were trained on.
+    drawn_from = source.semi_y_before if conformal and source.semi_y_before is not None else semi_y
+    rows = calibration_rows(drawn_from, kind=threshold.kind, share=threshold.share, seed=plan.seed)
+    if conformal:
+        rows = rows[semi_y[rows] != -1]
+    if conformal:
         assert threshold.alpha is not None
         require_enough(len(rows), threshold.alpha)
     return rows
@@ -270,14 +295,15 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
     if code_of("pretrain" if name == "pretrain" else "method", settings):
         _try_score(module, source)
     determined_by = None
-    if name == "pretrain" or plan.about.is_pretraining:
+    if (name == "pretrain" or plan.about.is_pretraining) and not plan.starts_warm:
         training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
         # The digest of the rows already covers which labels are seen.
         for key in ("data", "sees_labeled_anomalies"):
             training.pop(key, None)
         determined_by = {
             "format": _CACHE_FORMAT,
-            "dataset": plan.identity["dataset"],
+            # The rows say all that such a training sees; the labels of some of them are nothing to it.
+            "dataset": {key: value for key, value in plan.identity["dataset"].items() if key != "label_files"},
             "rows": data.digest(),
             "training": training,
             "seed": plan.seed,

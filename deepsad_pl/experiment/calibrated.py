@@ -1,4 +1,4 @@
-"""The threshold of a run as its record has it. Does not import torch, so that another alpha is answered fast."""
+"""Compute the threshold in a run's record. Does not import torch, so that a repeated run with another alpha is fast."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,9 @@ def threshold_entry(
     test_score: npt.ArrayLike,
     test_y: npt.ArrayLike,
 ) -> dict[str, Any]:
-    """The settings, the value and the number of calibration samples; ``test`` is there if some truth is known.
+    """The threshold as an entry of the record: its settings, value and number of calibration samples.
+
+    The entry has ``test`` if the truth of a test sample is known.
 
     Args:
         threshold: how it is set.
@@ -52,7 +54,7 @@ def threshold_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def has_threshold(record: Mapping[str, Any], threshold: Threshold) -> bool:
-    """Whether a record has the threshold of these settings, or none is wanted."""
+    """Whether a record has the threshold of these settings, or the settings ask for none."""
     known = record.get("threshold", {})
     return not threshold or all(known.get(key) == value for key, value in threshold.described.items())
 
@@ -72,6 +74,6 @@ def with_threshold(run_dir: Path, record: Mapping[str, Any], threshold: Threshol
         return dict(record)
     score, semi_y = read_calibration(run_dir)
     y, test_score = read_scores(run_dir)
-    # What is read from decimal digits is the number itself only in its own precision.
+    # A score read from its decimal digits is exact only in the precision in which it was written.
     entry = threshold_entry(threshold, score, semi_y, test_score.astype(score.dtype), y)
     return {**record, "threshold": entry}

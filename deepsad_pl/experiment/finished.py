@@ -127,7 +127,8 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
     record, error = with_metrics(plan.run_dir, record, plan.metrics)
     if record != outcome.record:
         write_record(plan.run_dir, record)
-        log.info("metrics or threshold computed from %s, without training", plan.run_dir / SCORES)
+        told = "the metrics or threshold that %s lacked were computed from its scores, without training"
+        log.info(told, plan.run_dir)
     if error is not None:
         raise error
     return replace(outcome, record=record)

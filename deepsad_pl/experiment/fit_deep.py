@@ -81,7 +81,7 @@ def finished_before(plan: Plan, phase: Phase) -> Checkpoint | None:
     found = _found(plan, phase)
     if found is None or not is_finished(found):
         return None
-    log.info("%s had already finished: %s", phase.name, checkpoint_path(plan, phase))
+    log.info("%s has already been trained: %s", phase.name, checkpoint_path(plan, phase))
     return found
 
 

@@ -50,14 +50,19 @@ class Scored:
     calibration: npt.NDArray[np.float64] | None = None
 
 
-def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
-    """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
+def fit_shallow(
+    plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path
+) -> tuple[Fitted, float]:
+    """Fit the plan's shallow method, and save the model as ``model.npz``.
 
     Args:
         plan: plan of the experiment.
         data: training and test data of the method.
         encoder: a trained autoencoder, whose bottleneck gives the features; None: use the inputs.
         folder: folder for the model, and for the solutions of the grid during the fit.
+
+    Returns:
+        What was fitted; the seconds that it took, over all restarts.
     """
     grid = folder / GRID
     grid.mkdir(parents=True, exist_ok=True)
@@ -90,12 +95,24 @@ def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | 
                 "deepsad_pl.shallow.task.Fitted with a deepsad_pl.shallow.models.Model"
             )
     save_model(folder / MODEL, fitted.model)
-    fit_seconds, start = clock.seconds, time.monotonic()
-    x_test = features(data.test_dataloader(), encoder) if task.x_test is None else task.x_test
-    result = _result(data, fitted.model.score(x_test))
+    return fitted, clock.seconds
+
+
+def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
+    """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
+
+    Args:
+        plan: see :func:`fit_shallow`.
+        data: see :func:`fit_shallow`.
+        encoder: see :func:`fit_shallow`.
+        folder: see :func:`fit_shallow`.
+    """
+    fitted, fit_seconds = fit_shallow(plan, data, encoder, folder)
+    start = time.monotonic()
+    result = _result(data, fitted.model.score(features(data.test_dataloader(), encoder)))
     score_seconds = time.monotonic() - start
-    calibration = _calibration(plan, data, encoder, fitted.model)
-    shutil.rmtree(grid)
+    calibration = calibration_scores(plan, data, encoder, fitted.model)
+    shutil.rmtree(folder / GRID)
     return Scored(result, fitted.selection, fit_seconds, score_seconds, calibration)
 
 
@@ -120,7 +137,7 @@ def score_saved(
     """
     model = load_model(folder / MODEL, of_package(plan))
     result = _result(data, model.score(features(data.test_dataloader(), encoder)))
-    return result, _calibration(plan, data, encoder, model)
+    return result, calibration_scores(plan, data, encoder, model)
 
 
 def of_package(plan: Plan) -> str:
@@ -128,9 +145,10 @@ def of_package(plan: Plan) -> str:
     return str(plan.method["_target_"]).partition(".")[0]
 
 
-def _calibration(
+def calibration_scores(
     plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, model: Model
 ) -> npt.NDArray[np.float64] | None:
+    """The scores of the calibration samples, shape (n,); None if the plan has no threshold."""
     return model.score(features(data.calibration_dataloader(), encoder)) if plan.threshold else None
 
 
@@ -170,7 +188,7 @@ def features(loader: BatchLoader, encoder: TrainedMethod | None) -> npt.NDArray[
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[float], None]]:
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=console.quiet) as progress:
         bar = progress.add_task(name, total=1.0)
         yield lambda share: progress.update(bar, completed=share)

@@ -73,16 +73,19 @@ def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> 
     foreign = code_of("dataset", dataset)
     keys = ("kind", "scaling", "channels") if not foreign else ("scaling", *arguments_of("dataset", dataset))
     network = {key: value for key, value in dataset["network"].items() if key not in ("_target_", "about")}
-    chosen = {key: dataset[key] for key in keys if key in dataset} | foreign
+    facts = about.of_dataset(dataset)
+    chosen = {key: dataset[key] for key in keys if key in dataset and key not in facts.label_files} | foreign
     if not foreign and (table := table_named(dataset.get("table"))) is not None:
         chosen["table"] = table.name  # with or without its number, it is the same
     chosen["network"] = network | code_of("network", dataset["network"])
-    if files := about.of_dataset(dataset).files:
-        chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in files}
-        chosen["files"] = files_digest(dataset, data_dir)
-    if (content := about.of_dataset(dataset).content) is not None:
+    if facts.files:
+        paths = {*facts.files, *facts.label_files}
+        chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in paths}
+        chosen["files"] = files_digest(dataset, facts.files, data_dir)
+    chosen |= label_files_digest(dataset, data_dir)
+    if (content := facts.content) is not None:
         chosen |= load(content, "dataset.about.content")(dataset, data_dir / "cache")
-    if about.of_dataset(dataset).classes_from_folder:
+    if facts.classes_from_folder:
         root, cache_dir = Path(dataset["root"]).expanduser(), data_dir / "cache"
         chosen["image_size"] = image_size(dataset)
         if given and not foreign:
@@ -94,8 +97,8 @@ def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> 
     return chosen
 
 
-def files_digest(dataset: Settings, data_dir: Path) -> dict[str, list[str]]:
-    """The SHA-256 of the files that the settings of a data set name, by setting.
+def label_files_digest(dataset: Settings, data_dir: Path) -> dict[str, dict[str, list[str]]]:
+    """The part of a data set's identity with the labels that were filled in later; empty without any.
 
     Args:
         dataset: settings of the data set.
@@ -104,8 +107,23 @@ def files_digest(dataset: Settings, data_dir: Path) -> dict[str, list[str]]:
     Raises:
         DeepSADError: if a file cannot be read.
     """
+    keys = [key for key in about.of_dataset(dataset).label_files if dataset.get(key) is not None]
+    return {"label_files": files_digest(dataset, keys, data_dir)} if keys else {}
+
+
+def files_digest(dataset: Settings, keys: Sequence[str], data_dir: Path) -> dict[str, list[str]]:
+    """The SHA-256 of the files that settings of a data set name, by setting.
+
+    Args:
+        dataset: settings of the data set.
+        keys: settings that hold the path of a file, or a list of paths.
+        data_dir: folder of the data, below which digests are cached.
+
+    Raises:
+        DeepSADError: if a file cannot be read.
+    """
     found: dict[str, list[str]] = {}
-    for key in about.of_dataset(dataset).files:
+    for key in keys:
         value = dataset.get(key)
         paths = (
             [] if value is None else [Path(one).expanduser() for one in (value if isinstance(value, list) else [value])]
@@ -113,7 +131,7 @@ def files_digest(dataset: Settings, data_dir: Path) -> dict[str, list[str]]:
         try:
             found[key] = [file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in paths]
         except OSError as error:
-            raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a file that can") from error
+            raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a readable file") from error
     return found
 
 

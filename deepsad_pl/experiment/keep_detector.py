@@ -1,4 +1,4 @@
-"""Write the detector of a finished experiment: what was trained, with all that raw input needs to be scored."""
+"""Write the detector of a finished experiment: what was trained, and everything needed to score raw input."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from deepsad_pl.experiment.fit_deep import CHECKPOINTS, checkpoint_path
 from deepsad_pl.experiment.plan import Plan
 
 # Samples with which explanations compare: of rows, and of images, where each costs more.
-_REFERENCES = (32, 8)
+_REFERENCES = (32, 16)
 
 
 def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:

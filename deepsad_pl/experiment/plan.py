@@ -26,6 +26,7 @@ from deepsad_pl.data.scenario import (
 )
 from deepsad_pl.detector.query import STRATEGIES
 from deepsad_pl.experiment.identity import data_identity, hides_labeled_anomalies, training_identity
+from deepsad_pl.experiment.warm_start import KEY, Earlier, method_problems, read_earlier, with_earlier
 from deepsad_pl.settings import about
 from deepsad_pl.settings.checks import Settings, class_name_problems, incomplete, setting_problems
 from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
@@ -44,7 +45,8 @@ class Plan:
         dataset: settings of the data set.
         classes: class names of the data set.
         method: settings of the method; its epochs are capped by ``trainer.max_epochs``.
-        pretrain: likewise for the pre-training; None without one.
+        pretrain: likewise for the pre-training; None without one. It is not trained if the run starts from an earlier
+            one's weights.
         scenario: classes and shares of normal, labeled and polluting samples.
         trainer: settings of the trainer.
         logger: settings of the loggers.
@@ -56,8 +58,9 @@ class Plan:
         run_dir: the run folder.
         metrics: user-defined metrics, by name.
         threshold: how the threshold of the scores is set.
-        earlier: with ``scenario=queried``, the experiment of the round before, whose scores decide which samples this
-            one asks about; None in round 0 and in every other scenario.
+        earlier: the run whose weights the training starts from; None: there is none, or it is not needed any more.
+        previous_round: with ``scenario=queried``, the experiment of the round before, whose scores decide which samples
+            this one asks about; None in round 0 and in every other scenario.
     """
 
     dataset: dict[str, Any]
@@ -75,7 +78,13 @@ class Plan:
     run_dir: Path
     metrics: dict[str, OwnMetric]
     threshold: Threshold
-    earlier: "Plan | None" = None
+    earlier: Earlier | None = None
+    previous_round: "Plan | None" = None
+
+    @property
+    def starts_warm(self) -> bool:
+        """Whether the training starts from the weights of an earlier run."""
+        return KEY in self.identity
 
     @property
     def about(self) -> about.MethodAbout:
@@ -114,7 +123,13 @@ def make_plan(
     pretrain = settings["pretrain"] if settings["pretrain"].get("_target_") is not None else None
     problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
-    scenario = None
+    scenario = earlier = None
+    if settings.get(KEY) is not None:
+        try:
+            earlier = read_earlier(settings[KEY])
+            problems += method_problems(method, earlier)
+        except DeepSADError as error:
+            problems += error.problems
     given = "given" in settings["scenario"]
     try:
         classes = GIVEN_CLASSES if given else class_names(dataset)
@@ -153,6 +168,8 @@ def make_plan(
         # A shallow method without pre-training uses no network.
         del identity["dataset"]["network"], identity["precision"]
         identity.pop("trainer", None)
+    if earlier is not None:
+        identity = with_earlier(identity, earlier.hash)
     found = Plan(
         dataset=dict(dataset),
         classes=classes,
@@ -169,6 +186,7 @@ def make_plan(
         run_dir=output_dir / dataset["name"] / method["name"],
         metrics=own_metrics(settings["metrics"]),
         threshold=threshold,
+        earlier=earlier,
     )
     return _in_scenario(found, scenario, found.run_dir)
 
@@ -182,11 +200,11 @@ def _in_scenario(plan: Plan, scenario: Scenario, folder: Path) -> Plan:
         folder: folder of the run folders.
     """
     identity = {**plan.identity, "scenario": scenario.as_dict()}
-    earlier = None
+    before = None
     if isinstance(scenario, QueriedLabels) and scenario.rounds:
-        earlier = replace(_in_scenario(plan, replace(scenario, rounds=scenario.rounds - 1), folder), force=False)
+        before = replace(_in_scenario(plan, replace(scenario, rounds=scenario.rounds - 1), folder), force=False)
     run_dir = folder / f"{_slug(scenario, plan.classes)}-{identity_hash(identity)}"
-    return replace(plan, scenario=scenario, identity=identity, run_dir=run_dir, earlier=earlier)
+    return replace(plan, scenario=scenario, identity=identity, run_dir=run_dir, previous_round=before)
 
 
 def _resolved(settings: Settings, classes: Sequence[str]) -> Scenario:

@@ -70,5 +70,7 @@ def trained_model(plan: Plan) -> TrainedMethod | Model:
         return load_model(plan.run_dir / CHECKPOINTS / MODEL, of_package(plan))
     module = _trained(plan, build(plan, load_data(plan)).phases[-1])
     if module is None:
-        raise DeepSADError(f"the trained model in {plan.run_dir} is missing or damaged; run it again with force=True")
+        raise DeepSADError(
+            f"the trained model in {plan.run_dir} is missing or damaged; run the experiment again with force=true"
+        )
     return module.eval()

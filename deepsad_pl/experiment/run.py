@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deepsad_pl import __version__
 from deepsad_pl.common.calibration_scores import CALIBRATION, write_calibration
+from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
@@ -47,6 +48,7 @@ from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
+from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
 from deepsad_pl.tracking.tracker import NoTracker, Tracker
@@ -220,7 +222,11 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
         log.debug("%s", command)
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
         if held_out := parts.data.held_out_count:
-            log.info("%d samples are kept out of training to calibrate the threshold", held_out)
+            kept = counted(held_out, "sample is kept", "samples are kept")
+            log.info("%s out of training to calibrate the threshold", kept)
+        if plan.earlier is not None:
+            log.info("the training starts from the weights of %s, without a pre-training", plan.earlier.run)
+            warn_if_calibrated_on_seen(plan)
         steps = {phase.name: phase.data.batches * sum(phase.module.epochs) for phase in parts.phases}
         first_steps = {"pretrain": 0, "fit": steps.get("pretrain", 0)}
         tracker = make_tracker(
@@ -302,7 +308,7 @@ def score_and_record(
 
     record = {
         **metrics,
-        **_what_was_done(plan),
+        **what_was_done(plan),
         "counts": _counts(data, plan.threshold),
         **_known_anomalies(data),
         **_labeled_rows(data),
@@ -395,7 +401,7 @@ def _labeled_rows(data: AnomalyDataModule) -> dict[str, list[int]]:
     return {LABELED_ROWS: data.training_set.index[data.training_set.semi_y != 0].tolist()}
 
 
-def _what_was_done(plan: Plan) -> dict[str, Any]:
+def what_was_done(plan: Plan) -> dict[str, Any]:
     """The part of the record that follows from the plan, and the versions of the packages."""
     return {
         "dataset": plan.dataset["name"],
@@ -434,17 +440,19 @@ def _versions() -> Mapping[str, str]:
 def _describe(plan: Plan, counts: Counts) -> str:
     """Describe the training set in words, without its empty parts."""
     if is_given(plan.scenario):
-        named = {"unlabeled": counts.unlabeled, "known normal": counts.labeled_normals}
-        named["known anomalies"] = counts.labeled_anomalies
-        return f"{counts.total} training samples: {', '.join(f'{n} {name}' for name, n in named.items() if n)}"
+        named = [f"{counts.unlabeled} unlabeled"] if counts.unlabeled else []
+        named += [f"{counts.labeled_normals} known normal"] if counts.labeled_normals else []
+        known = counted(counts.labeled_anomalies, "known anomaly", "known anomalies")
+        named += [known] if counts.labeled_anomalies else []
+        return f"{counted(counts.total, 'training sample')}: {', '.join(named)}"
     normal, known = (
-        ", ".join(plan.classes[i] for i in indices)
+        classes_named([plan.classes[i] for i in indices])
         for indices in (plan.scenario.normal_classes, plan.scenario.known_classes)
     )
     parts = [f"{counts.unlabeled} unlabeled" + (f" ({counts.pollution} of them pollution)" if counts.pollution else "")]
     if counts.labeled_normals:
-        parts.append(f"{counts.labeled_normals} labeled normals")
+        parts.append(counted(counts.labeled_normals, "labeled normal"))
     if counts.labeled_anomalies:
-        of_class = "" if is_queried(plan.scenario) else f" of class {known}"
-        parts.append(f"{counts.labeled_anomalies} labeled anomalies{of_class}")
-    return f"normal class {normal}: {', '.join(parts)}"
+        of_class = "" if is_queried(plan.scenario) else f" of {known}"
+        parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')}{of_class}")
+    return f"normal {normal}: {', '.join(parts)}"

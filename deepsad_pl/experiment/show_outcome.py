@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import counted
 from deepsad_pl.settings.own_metrics import values_of
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table.add_row("average precision", _shown(record["average_precision"]))
     for name, value in values_of(record).items():
         table.add_row(name, f"{value:.4g}")
-    train = {key: counts[key] for key in ("unlabeled", "labeled_normals", "labeled_anomalies")}
+    train = [
+        (counts["unlabeled"], "unlabeled", "unlabeled"),
+        (counts["labeled_normals"], "labeled normal", "labeled normals"),
+        (counts["labeled_anomalies"], "labeled anomaly", "labeled anomalies"),
+    ]
     table.add_row("training samples", _sum(counts["train"], train))
-    test = {
-        "normal": counts["test_normal"],
-        "anomalous": counts["test_anomalous"],
-        "of unknown truth": counts.get("test_unknown", 0),
-    }
+    test = [
+        (counts["test_normal"], "normal", "normal"),
+        (counts["test_anomalous"], "anomalous", "anomalous"),
+        (counts.get("test_unknown", 0), "without truth", "without truth"),
+    ]
     table.add_row("test samples", _sum(counts["test"], test))
     if "threshold" in record:
         table.add_row("threshold", _threshold(record["threshold"]))
@@ -61,7 +66,7 @@ def _threshold(threshold: Mapping[str, Any]) -> str:
     """Value, kind and level of a threshold."""
     level = "alpha" if "alpha" in threshold else "fpr"
     how = f"{level} {threshold[level]:g}" if threshold[level] is not None else "best F1"
-    return f"{threshold['value']:.6g} ({threshold['kind']}, {how}, {threshold['rows']} samples)"
+    return f"{threshold['value']:.6g} ({threshold['kind']}, {how}, {counted(threshold['rows'], 'sample')})"
 
 
 def _rates(threshold: Mapping[str, Any]) -> str:
@@ -83,9 +88,8 @@ def _selected(record: Mapping[str, Any]) -> str:
     return f"{', '.join(chosen)} by {selection['protocol']}{folds}" if chosen else ""
 
 
-def _sum(total: int, parts: dict[str, int]) -> str:
-    named = [f"{count} {name.replace('_', ' ')}" for name, count in parts.items() if count]
-    return f"{total}: {', '.join(named)}"
+def _sum(total: int, parts: Sequence[tuple[int, str, str]]) -> str:
+    return f"{total}: {', '.join(counted(*part) for part in parts if part[0])}"
 
 
 def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deepsad_pl.common.batch import unpack
 from deepsad_pl.common.checkpoints import DamagedError, require_whole
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningModule, restricted_classmethod
 from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
@@ -90,7 +91,9 @@ class TrainedMethod(LightningModule, ABC):
         super().__init__()
         require(TrainedMethod.__init__, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if len(lr) != len(epochs):
-            raise ValueError(f"lr has {len(lr)} phases, but epochs has {len(epochs)}; both need the same number")
+            raise ValueError(
+                f"lr has {counted(len(lr), 'phase')}, but epochs has {len(epochs)}; both need the same number"
+            )
         # numpy numbers would end up in the optimizer's state, and its checkpoint would not load with weights_only.
         self.lr, self.epochs = [float(rate) for rate in lr], [int(length) for length in epochs]
         self.weight_decay = float(weight_decay)
@@ -179,9 +182,8 @@ class TrainedMethod(LightningModule, ABC):
         if fits and "optimizer_states" not in checkpoint:
             name = type(self).__name__
             raise DeepSADError(
-                "the checkpoint holds no optimizer state, like that of every finished run, so fit cannot resume from "
-                f"it; to train the module further, pass fit {name}.load_from_checkpoint(path, weights_only=True) "
-                "and no ckpt_path"
+                "the checkpoint holds no optimizer state, which a finished run does not keep, so fit cannot resume "
+                f"from it; to train further, fit {name}.load_from_checkpoint(path, weights_only=True) without ckpt_path"
             )
 
     def on_fit_start(self) -> None:
@@ -294,7 +296,7 @@ class TrainedMethod(LightningModule, ABC):
         if y is None:
             raise DeepSADError(
                 "the batches have no ground truth to evaluate the scores with; let the loader yield (x, y) with y 0 "
-                "for normal samples and 1 for anomalies, or take the scores of trainer.predict"
+                "for normal samples and 1 for anomalies, or use trainer.predict, which needs none"
             )
         self._scored.append((idx, y, self.checked_score(x)))
 

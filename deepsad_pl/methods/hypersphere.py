@@ -55,7 +55,7 @@ def sum_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], 
         part = torch.cat([kept.sum(dim=0), torch.tensor([float(len(kept))], dtype=torch.float64)])
         total = part if total is None else total + part
     if total is None:
-        raise ValueError("the center cannot be computed, because there is no batch")
+        raise ValueError("the center cannot be computed, because the loader yields no batch; give it training samples")
     return total
 
 
@@ -128,7 +128,9 @@ class HypersphereMethod(TrainedMethod):
         total = over_ranks(sum_and_count(self.encoder, map(self.training_part, batches), self.center_from))
         self.encoder.train(training)
         if total[-1] == 0:
-            raise ValueError(f"center_from is {self.center_from!r}, but there is no training sample of that kind")
+            raise ValueError(
+                f"center_from is {self.center_from!r}, but there is no training sample of that kind; choose another one"
+            )
         self.center.copy_(away_from_zero(total[:-1] / total[-1]))
         self.center_is_set.fill_(True)
 

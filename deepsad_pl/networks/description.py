@@ -30,7 +30,7 @@ def _own(network: Mapping[str, Any], part: int) -> nn.Module:
     arguments = {key: value for key, value in network.items() if key not in ("_target_", "about")}
     name = arguments.pop("name", None)
     if name not in _OWN:
-        raise ValueError(f"network name {name!r} is unknown; choose one of {', '.join(_OWN)}, or _target_")
+        raise ValueError(f"network name {name!r} is unknown; choose one of {', '.join(_OWN)}, or set _target_")
     return _prepared(_OWN[name][part](**arguments))
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.ranges import Odd, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 
@@ -20,8 +21,8 @@ def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:
         sizes.append((height, width))
     if min(sizes[-1]) < 1:
         raise ValueError(
-            f"images of {size[0]} x {size[1]} are too small for {modules} poolings: each side needs at least "
-            f"2^{modules} pixels"
+            f"images of {size[0]} x {size[1]} are too small for {counted(modules, 'pooling')}: each side needs at "
+            f"least 2^{modules} pixels"
         )
     return sizes
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.report.cells import Cell, Ranking
 from deepsad_pl.report.columns import in_order, value_text
 from deepsad_pl.report.significance import NORMAL_CLASS, Comparison
@@ -93,7 +94,7 @@ def marks(cell: Cell) -> str:
 def units(test: Comparison) -> str:
     """Number and kind of a test's independent observations, such as ``10 classes`` or ``1 seed``."""
     one, many = ("class", "classes") if test.unit == NORMAL_CLASS else ("seed", "seeds")
-    return f"{test.n} {one if test.n == 1 else many}"
+    return counted(test.n, one, many)
 
 
 def table_rows(cells: Sequence[Cell]) -> tuple[list[str], list[TableRow]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import has_another_n, units
@@ -9,10 +10,11 @@ from deepsad_pl.report.significance import ALPHA, NORMAL_CLASS, SEED
 from deepsad_pl.settings.about import own_columns
 
 _PROTOCOLS = {
-    "test_subset": "on 10 % of the test set (nu on all of it), which is the paper's protocol and looks at test labels",
-    "holdout": "on held-out training data",
-    "none": "not at all: they have their default values",
-    "cross_validation": "by cross-validation on the training data",
+    "test_subset": "were selected on 10 % of the test set (nu on all of it): the paper's protocol, which looks at test "
+    "labels",
+    "holdout": "were selected on held-out training data",
+    "none": "have their default values",
+    "cross_validation": "were selected by cross-validation on the training data",
 }
 
 
@@ -36,9 +38,9 @@ def notes_of(
     notes = []
     if run_with:
         consequence = ", so the paper's figures are left out" if paper_left_out else ""
-        notes.append(f"The experiments were run with {run_with}, unlike the study as it stands{consequence}.")
+        notes.append(f"The experiments were run with {run_with}, unlike the study's own settings{consequence}.")
     notes.append(
-        f"AUROC in percent: mean ± standard deviation (ddof {DDOF}) over n experiments; the best of a row is bold."
+        f"AUROC in percent: mean ± standard deviation (ddof {DDOF}) over n experiments; the best of each row is bold."
     )
     if any(cell.paper for cell in cells):
         other = any(map(has_another_n, cells))
@@ -48,8 +50,8 @@ def notes_of(
     incomplete = [cell for cell in cells if cell.n < cell.expected]
     if incomplete:
         notes.append(
-            f"{len(incomplete)} of {len(cells)} cells are incomplete: n shows how many of their experiments are "
-            "finished."
+            f"{len(incomplete)} of {len(cells)} cells {are(len(incomplete))} incomplete: n shows how many experiments "
+            "are finished."
         )
     return [
         *notes,
@@ -166,7 +168,7 @@ def _unfinished(cells: Sequence[Cell]) -> list[str]:
                 key = heading(cell.column), variant
                 missing[key] = missing.get(key, 0) + 1
     return [
-        f"{name} may change: in {many} cell{'s' if many > 1 else ''} its variant {variant} is not finished."
+        f"{name} may change: in {counted(many, 'cell')} its variant {variant} is not finished."
         for (name, variant), many in missing.items()
     ]
 
@@ -182,10 +184,10 @@ def _protocols(cells: Sequence[Cell]) -> list[str]:
         if cell.protocol:
             columns.setdefault(cell.protocol, []).append(heading(cell.column))
     return [
-        f"Hyper-parameters of {', '.join(dict.fromkeys(names))} were selected {_how(protocols)}."
+        f"Hyper-parameters of {', '.join(dict.fromkeys(names))} {_how(protocols)}."
         for protocols, names in columns.items()
     ]
 
 
 def _how(protocols: str) -> str:
-    return ", or ".join(_PROTOCOLS.get(protocol, f"by {protocol}") for protocol in protocols.split(", "))
+    return ", or ".join(_PROTOCOLS.get(protocol, f"were selected by {protocol}") for protocol in protocols.split(", "))

@@ -92,6 +92,8 @@ class DatasetAbout:
         classes: number of classes, if known beforehand.
         classes_from_folder: whether the classes are the sub-folders of ``dataset.root``.
         files: settings that hold the path of a file, or a list of paths; a run's identity has the files' contents.
+        label_files: settings that hold the path of a file with labels that were filled in later, or a list of paths;
+            if one is set, a run's identity has the files' contents. With it, ``score.py query=...`` asks for labels.
         check: dotted path of a function of the settings that yields a sentence for each problem with them. It is
             imported when a configuration is checked, so its module should import little. If it takes ``given``, it is
             told whether the labels come with the data.
@@ -108,6 +110,7 @@ class DatasetAbout:
     classes: AtLeast2 | None = None
     classes_from_folder: bool = False
     files: list[str] = field(default_factory=list)
+    label_files: list[str] = field(default_factory=list)
     check: str | None = None
     columns: str | None = None
     class_names: str | None = None

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from deepsad_pl.common.components import load
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import problems
 from deepsad_pl.common.ranks import started_ranks
@@ -81,7 +82,8 @@ def lies_in_unit_interval(dataset: Settings) -> bool:
 
 def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
     if value not in allowed:
-        yield f"{key} is {value!r}; choose one of {', '.join(map(str, allowed))}"
+        choice = f"choose one of {', '.join(map(str, allowed))}" if allowed[1:] else f"it must be {allowed[0]}"
+        yield f"{key} is {value!r}; {choice}"
 
 
 def _at_least(key: str, value: float, least: float) -> Iterator[str]:
@@ -113,8 +115,8 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
     own, target = about.own(group).get(node.get("name", "")), node.get("_target_")
     if own is not None and own.get("_target_") != target:
         yield (
-            f"{key or group}.name is {node['name']}, but that is the name of another {group} than {target}; choose "
-            f"{group}={node['name']} unchanged, or give this one its own name"
+            f"{key or group}.name is {node['name']}, but _target_ is {target}, which is not that of "
+            f"{group}={node['name']}; choose {group}={node['name']} unchanged, or give this one its own name"
         )
 
 
@@ -176,8 +178,8 @@ def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
         return
     if not lr or len(lr) != len(epochs):
         yield (
-            f"{group}.lr has {len(lr)} phases, but {group}.epochs has {len(epochs)}; both need the same number, at "
-            "least 1"
+            f"{group}.lr has {counted(len(lr), 'phase')}, but {group}.epochs has {len(epochs)}; both need the same "
+            "number, at least 1"
         )
     if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
         yield f"{group}.epochs is {epochs}; there must be at least one epoch in total"
@@ -245,7 +247,10 @@ def _threshold_problems(settings: Settings) -> Iterator[str]:
         if {one.name for one in fields(kind)} == set(threshold)
     )
     if threshold["name"] != chosen:
-        yield f"threshold.name is {threshold['name']!r}, but threshold={chosen} is chosen; give threshold=<name>"
+        yield (
+            f"threshold.name is {threshold['name']!r}, but threshold={chosen} is chosen; choose with "
+            "threshold=<name>, not with threshold.name"
+        )
         return
     for key, kind in THRESHOLD_KINDS.items():
         if key in threshold:
@@ -289,8 +294,8 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
     yield from node_problems(logger)
     if multirun and wandb is not None and trial_id() is not None:
         yield (
-            "under a W&B agent, logger=wandb has one run for a single experiment, but this command sweeps several; let "
-            "only W&B sweep, or use logger=csv"
+            "a W&B agent gives logger=wandb one run, for one experiment, but this command sweeps several; leave the "
+            "sweep to W&B alone, or use logger=csv"
         )
 
 
@@ -312,8 +317,8 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
         yield f"trainer.devices is {trainer['devices']}, but method={method} runs in one process; use trainer=auto"
     if tasks is not None and ranks != tasks:
         yield (
-            f"trainer.devices x trainer.num_nodes is {ranks}, but hydra.launcher starts {tasks} task(s) per job; use "
-            "hydra/launcher=slurm, which follows trainer, and the same trainer for all jobs of a sweep"
+            f"trainer.devices x trainer.num_nodes is {ranks}, but hydra.launcher starts {counted(tasks, 'task')} per "
+            "job; use hydra/launcher=slurm, which follows trainer, and the same trainer for all jobs of a sweep"
         )
     elif ranks > 1 and multirun and tasks is None and started_ranks() != ranks:
         yield (
@@ -337,8 +342,8 @@ def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> 
         # Without a GPU, auto means the CPU, which can run any number of ranks.
         if found < trainer["devices"] and (found or trainer["accelerator"] == "gpu"):
             yield (
-                f"trainer.accelerator is {trainer['accelerator']} with {trainer['devices']} device(s), but torch sees "
-                f"{found} GPU(s); use fewer devices or trainer.accelerator=cpu"
+                f"trainer.accelerator is {trainer['accelerator']} with {counted(trainer['devices'], 'device')}, but "
+                f"torch sees {counted(found, 'GPU')}; use fewer devices or trainer.accelerator=cpu"
             )
 
 

@@ -238,6 +238,7 @@ class TrainConfig:
     output_dir: str = "runs"
     seed: int = 0
     force: bool = False  # train again even if the run is finished
+    warm_start: str | None = None  # folder of a finished run whose weights the training starts from: docs/labeling.md
     dataset: dict[str, Any] = MISSING
     network: dict[str, Any] = MISSING
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)

@@ -39,6 +39,7 @@ no labels at all.
 
 import numpy as np
 
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import AtLeast2, Bandwidths
 from deepsad_pl.shallow.models import DensityModel, log_densities
@@ -54,7 +55,8 @@ def check_rows(semi_y: IntArray, *, folds: int) -> None:
     """
     if len(semi_y) < folds:
         raise DeepSADError(
-            f"method.folds is {folds}, but there are {len(semi_y)} training rows; use at most as many folds"
+            f"method.folds is {folds}, but there {are(len(semi_y))} {counted(len(semi_y), 'training row')}; use at "
+            "most as many folds"
         )
 
 
@@ -75,8 +77,8 @@ def fit_kde(task: Task, *, bandwidths: Bandwidths, folds: AtLeast2) -> Fitted:
     n = len(task.x)
     if not 2 <= folds <= n:
         raise DeepSADError(
-            f"method.folds is {folds} with {n} training rows, but each fold needs a row, and another fold to "
-            f"train on; use a number in [2, {n}]" + ("" if n >= 2 else " and more data")
+            f"method.folds is {folds} with {counted(n, 'training row')}, but there must be at least two folds, of at "
+            f"least one row each; use " + (f"a number in [2, {n}]" if n >= 2 else "more data")
         )
     if not bandwidths or min(bandwidths) <= 0:
         raise DeepSADError(f"method.bandwidths is {list(bandwidths)}; it must hold at least one value, each > 0")

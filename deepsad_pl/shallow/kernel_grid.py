@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.arrays import read_arrays, write_arrays
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.metrics import auroc
 from deepsad_pl.shallow import selection as select
@@ -142,8 +143,8 @@ def fit_grid(
     gammas, outers = list(dict.fromkeys(map(float, gammas))), list(dict.fromkeys(outers))
     if selection != "none" and (not gammas or not outers or min(gammas) <= 0):
         raise DeepSADError(
-            f"method.gammas is {gammas} (with {len(outers)} {machine.outer_name or 'variant'}(s)), but a grid needs at "
-            "least one value of each and gamma > 0; change them or use method.selection=none"
+            f"method.gammas is {gammas} (with {counted(len(outers), machine.outer_name or 'variant')}), but a grid "
+            "needs at least one value of each and gamma > 0; change them or use method.selection=none"
         )
     if selection == "test_subset":
         return _fit_by_test_subset(task, machine, semi_y, gammas, outers)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from deepsad_pl.common.arrays import read_arrays, write_arrays
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, squared_distances
 
@@ -55,7 +56,9 @@ class Model(ABC):
             ValueError: if x does not have as many columns as the training rows.
         """
         if x.ndim != 2 or x.shape[1] != self.width:
-            raise ValueError(f"the model scores rows of {self.width} features, but x has the shape {x.shape}")
+            raise ValueError(
+                f"the model scores rows of {counted(self.width, 'feature')}, but x has the shape {x.shape}"
+            )
         return self._score(x)
 
     @abstractmethod

@@ -42,8 +42,8 @@ def test_subset(y: IntArray, seed: int, share: float = 0.1) -> IntArray:
         members = np.flatnonzero(y == label)
         if len(members) == 0:
             raise DeepSADError(
-                f"method.selection=test_subset maximizes AUROC on a part of the test set, but of its {len(y)} samples "
-                f"none is {name}; use selection=holdout or none"
+                f"method.selection=test_subset maximizes AUROC on a part of the test set, but none of its {len(y)} "
+                f"samples is {name}; use selection=holdout or none"
             )
         drawn.append(rng.permutation(members)[: max(1, round(share * len(members)))])
     return np.sort(np.concatenate(drawn))

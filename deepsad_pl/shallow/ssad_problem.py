@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray
 
@@ -116,13 +117,15 @@ def require_feasible(problem: Problem, eta_u: float, eta_l: float) -> None:
     labeled, per_anomaly, positive, total = (slack < -TIGHT for slack in slacks(problem))
     if labeled:
         raise DeepSADError(
-            f"SSAD has no solution: kappa is {kappa:g}, but {n_n + n_a} labeled rows with eta_l {eta_l:g} allow at "
-            f"most {normals + anomalies:g}; lower kappa to that or raise eta_l to {kappa / (n_n + n_a):g}"
+            f"SSAD has no solution: kappa is {kappa:g}, but at most {normals + anomalies:g} is possible with "
+            f"{counted(n_n + n_a, 'labeled row')} and eta_l {eta_l:g}; lower kappa to that or raise eta_l to "
+            f"{kappa / (n_n + n_a):g}"
         )
     if per_anomaly:
         raise DeepSADError(
-            f"SSAD has no solution: kappa is {kappa:g}, but {n_a} labeled anomalies with eta_l {eta_l:g} allow at most "
-            f"1 + 2 * {anomalies:g} = {1 + 2 * anomalies:g}; lower kappa to that or label more anomalies"
+            f"SSAD has no solution: kappa is {kappa:g}, but at most 1 + 2 * {anomalies:g} = {1 + 2 * anomalies:g} is "
+            f"possible with {counted(n_a, 'labeled anomaly', 'labeled anomalies')} and eta_l {eta_l:g}; lower kappa to "
+            "that or label more anomalies"
         )
     if total or positive:
         needed = max(1 - normals, 1 + kappa - 2 * normals)
@@ -130,8 +133,8 @@ def require_feasible(problem: Problem, eta_u: float, eta_l: float) -> None:
         if not total:
             way_out += f" or lower kappa to {unlabeled + 2 * normals - 1:g}"
         raise DeepSADError(
-            f"SSAD has no solution: {n_u} unlabeled rows with eta_u {eta_u:g} add up to {unlabeled:g}, but with kappa "
-            f"{kappa:g} and {n_n} labeled normals they must reach {needed:g}; {way_out}"
+            f"SSAD has no solution: {counted(n_u, 'unlabeled row')} times eta_u {eta_u:g} is {unlabeled:g}, but with "
+            f"kappa {kappa:g} and {counted(n_n, 'labeled normal')} it must be at least {needed:g}; {way_out}"
         )
 
 

@@ -290,7 +290,7 @@ def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
     """The plan's data, loaded once for all experiments that share them."""
     # Without a test set of its own, a data set is split by the seed.
     seed = None if about.of_dataset(plan.dataset).own_test_set else plan.seed
-    content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files")]
+    content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files", "label_files")]
     key = json.dumps([plan.dataset, str(plan.data_dir), seed, content, is_given(plan.scenario)], sort_keys=True)
     if key not in known:
         known[key] = load_data(plan)

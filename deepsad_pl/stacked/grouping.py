@@ -25,8 +25,8 @@ def stack_key(plan: Plan) -> Hashable | None:
     """Key that is equal for experiments that can be stacked; None for an experiment that must be run alone.
 
     Experiments in a stack share the data set, the network, the method or its family, the number of epochs of each
-    phase, the trainer, and all settings that are not real numbers. They may differ in classes, gammas, k_l, eta, seed,
-    learning rates, weight decay, batch size and number of samples.
+    phase, the trainer, and all settings that are not real numbers; all or none of them start from an earlier run. They
+    may differ in classes, gammas, k_l, eta, seed, learning rates, weight decay, batch size and number of samples.
     """
     method, pretrain = plan.method, plan.pretrain
     if plan.about.shallow or plan.ranks > 1 or plan.trainer["compile"] or has_arguments(plan.trainer):
@@ -38,6 +38,7 @@ def stack_key(plan: Plan) -> Hashable | None:
             for group, phase in (("method", method), ("pretrain", pretrain))
         ],
         plan.trainer,
+        plan.starts_warm,
     ]
     return json.dumps(agree, sort_keys=True, default=str)
 

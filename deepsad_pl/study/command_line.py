@@ -77,8 +77,7 @@ def sort_overrides(overrides: Sequence[Override], keys: Mapping[str, str]) -> So
                 narrowed[field] = _values(override, problems)
         elif key == "experiment":
             problems.append(
-                f"{line}: a preset may choose what the study goes through; give its settings one by one, or sweep "
-                "without study="
+                f"{line}: a preset may set what the study varies; give its settings one by one, or sweep without study="
             )
         elif key in axes:
             problems.append(

@@ -9,8 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.composer import Composer
+from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.experiment.plan import make_plan
-from deepsad_pl.study.grid import Place, Study, quoted
+from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Job, Planned
 from deepsad_pl.study.requests import Request
 from deepsad_pl.sweep.decisive import is_decisive
@@ -147,4 +148,4 @@ def _data(asked: Sequence[Asked]) -> list[str]:
     """Data sets whose files are not the published ones."""
     plans = [job.plan for one in asked for job in one.planned.unique]
     names = dict.fromkeys(plan.dataset["name"] for plan in plans if "data_digest" in plan.identity["dataset"])
-    return [f"other data than the published {name}" for name in names]
+    return [f"data other than the published {name}" for name in names]

@@ -1,12 +1,12 @@
 """The grid of a study: its experiments and the table cells they belong to. Imports neither torch nor Hydra."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.settings.about import MethodAbout, column_of
@@ -279,25 +279,3 @@ def _classes(requested: str | Sequence[str | int], subject: Subject, key: str) -
             f"among the classes that they have: {', '.join(there)}"
         )
     return list(found)
-
-
-def quoted(value: Value, *, number: bool = False) -> str:
-    """Format a value so that Hydra's override grammar parses it back.
-
-    Args:
-        value: the value; text that consists of digits is parsed back as a number.
-        number: whether to quote such text too, so that it is parsed back as text.
-    """
-    if value is None:
-        return "null"
-    if not isinstance(value, str):
-        return repr(value)
-    words = ("null", "true", "false", "inf", "nan", "on", "off", "yes", "no", "y", "n")
-    plain = re.fullmatch(r"[A-Za-z_][\w-]*", value, re.ASCII) and value.lower() not in words
-    if plain or (not number and re.fullmatch(r"0|[1-9][0-9]{0,8}", value)):
-        return value
-    # A backslash is an escape only before an interpolation or a quote.
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"'{escaped}'"

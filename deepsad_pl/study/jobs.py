@@ -11,12 +11,13 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.declared import setting_names
+from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import GIVEN_CLASSES
 from deepsad_pl.experiment.identity import hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
 from deepsad_pl.settings.about import MethodAbout, of_method
-from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places, quoted
+from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,8 @@ def by_round(jobs: Sequence[Job]) -> list[list[Job]]:
     rounds: dict[int, list[Job]] = {}
     for job in jobs:
         plan, number = job.plan, 0
-        while plan.earlier is not None:
-            plan, number = plan.earlier, number + 1
+        while plan.previous_round is not None:
+            plan, number = plan.previous_round, number + 1
         rounds.setdefault(number, []).append(job)
     return [rounds[number] for number in sorted(rounds)]
 

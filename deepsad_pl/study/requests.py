@@ -119,7 +119,9 @@ class Memory:
         if not isinstance(entries, list):
             return [], "it does not hold a list"
         good = [entry for entry in entries if _is_request(entry)]
-        problem = None if len(good) == len(entries) else f"{len(entries) - len(good)} of {len(entries)} are no request"
+        problem = (
+            None if len(good) == len(entries) else f"{len(entries) - len(good)} of {len(entries)} are not requests"
+        )
         return [Request(tuple(entry["passed_on"]), entry["narrowed"]) for entry in good], problem
 
     def _write(self, requests: Sequence[Request]) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from rich.table import Table
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import counted
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.state import State, estimate
 
@@ -19,7 +20,7 @@ def show_state(name: str, state: State, processes: int | None) -> None:
     """
     groups = {
         "finished": Counter((record["dataset"], record["method"]) for record in state.records.values()),
-        "at work": Counter(map(_key, state.working)),
+        "running": Counter(map(_key, state.working)),
         "failed": Counter(_key(job) for job, _ in state.failed),
         "waiting": Counter(map(_key, state.waiting)),
     }
@@ -33,7 +34,7 @@ def show_state(name: str, state: State, processes: int | None) -> None:
         line = f"failed before: {' '.join(job.overrides)}: {error}"
         console.print(line, style="yellow", markup=False, soft_wrap=True)
     total = len(state.records) + len(state.missing)
-    line = f"study {name}: {total} experiments, {len(state.records)} finished, {len(state.missing)} to do"
+    line = f"study {name}: {counted(total, 'experiment')}, {len(state.records)} finished, {len(state.missing)} to do"
     console.print(line + _time(state, processes), markup=False, soft_wrap=True)
 
 
@@ -46,10 +47,10 @@ def _time(state: State, processes: int | None) -> str:
         return ""
     left = estimate(state.missing, state.records.values())
     if left.unknown == len(state.missing):
-        return " (no time estimate: none like them is finished)"
+        return " (no time estimate, since no similar experiment is finished)"
     text = f", about {_duration(left.seconds / (processes or 1))}"
     text += f" on {processes} processes" if processes and processes > 1 else " one after the other"
-    return text + (f" (without {left.unknown}, as none like them is finished)" if left.unknown else "")
+    return text + (f" (not counting {left.unknown}, since no similar one is finished)" if left.unknown else "")
 
 
 def _duration(seconds: float) -> str:

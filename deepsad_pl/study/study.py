@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import first_line
@@ -107,14 +108,13 @@ class StudyRun:
                 raise DeepSADError(f"{study} remembers no command, so there is none to forget")
             known = "\n".join(f"  {request}" for request in remembered)
             raise DeepSADError(
-                f"{study} remembers no command {str(asked) or 'without words'}; choose one of these:\n{known}"
+                f"{study} remembers no command {str(asked) or 'without settings'}; choose one of these:\n{known}"
             )
         if not dry_run:
             self._memory.remove(found)
         what = f"{study} would forget" if dry_run else f"{study} has forgotten"
-        told = (
-            f"{what} {str(found) or 'the command without words'}: the next report leaves it out, its experiments stay"
-        )
+        asked_before = str(found) or "the command without settings"
+        told = f"{what} {asked_before}: the next report leaves it out, its experiments stay"
         console.print(told, markup=False, soft_wrap=True)
 
     def _recall(self) -> None:
@@ -143,7 +143,7 @@ class StudyRun:
             return
         self._memory.add(self._request)
         if state.working:
-            console.print(f"another process is running {len(state.working)} of them; waiting for it")
+            console.print(f"another process is running {len(state.working)} of these experiments; waiting for it")
         if state.missing:
             before = self._failures.versions()
             try:
@@ -231,7 +231,8 @@ class StudyRun:
         state = state_of(planned.unique, self._failures)
         show_state(self._named["name"], state, self._processes)
         if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
-            console.print(f"{len(incomplete)} of those to do lack only a metric, which needs no training")
+            lacking = counted(len(incomplete), "of these lacks", "of these lack")
+            console.print(f"{lacking} only a metric, which needs no training")
         return state
 
     def _report(self) -> None:
@@ -319,7 +320,10 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
     lines += [f"  {' '.join(job.overrides)}: another process is running it" for job in state.working]
     again = "the same command without force=true" if forced else "the same command"
     return "\n".join(
-        [f"{len(state.missing)} of {total} experiments are not finished; {again} tries them again:", *lines]
+        [
+            f"{len(state.missing)} of {total} experiments {are(len(state.missing))} not finished; {again} tries again:",
+            *lines,
+        ]
     )
 
 

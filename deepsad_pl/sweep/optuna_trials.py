@@ -14,6 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.messages import CommandLineError, first_line
@@ -21,8 +22,8 @@ from deepsad_pl.compose.composer import Composer
 from deepsad_pl.settings.checks import names_a_folder
 
 WARNING = (
-    "hydra/sweeper=optuna chooses settings by their AUROC on the test set: the best AUROC is selected with test "
-    "labels, a result for choosing settings and not one to report; report the chosen settings on other data"
+    "hydra/sweeper=optuna chooses settings by their AUROC on the test set, so the best AUROC is optimistic; report the "
+    "AUROC of the chosen settings on other data"
 )
 RESULTS = "optimization_results.yaml"
 
@@ -153,4 +154,4 @@ def write_trials(folder: Path, searched: Sequence[str], trials: Trials) -> str:
         rows.writerow([*(given[key] for key in searched), one._return_value])
     write_atomic(folder / "trials.csv", table.getvalue())
     best = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
-    return f"best of {len(trials.done)} trials: {best}, test AUROC {results['best_value']:.4f}, in {folder}"
+    return f"best of {counted(len(trials.done), 'trial')}: {best}, test AUROC {results['best_value']:.4f}, in {folder}"

@@ -17,6 +17,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from omegaconf import OmegaConf
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.records import RECORD
@@ -358,7 +359,7 @@ class SlurmLauncher(PackedLauncher):
         if self.tasks > 1 and self._per_job > 1:
             problems.append(
                 f"experiments_per_job is {self._per_job}, but an experiment over {self.tasks} tasks fills its job; set "
-                "experiments_per_job=1 or use one device an experiment"
+                "experiments_per_job=1 or use one device per experiment"
             )
         return problems
 
@@ -418,7 +419,7 @@ def _names(jobs: Sequence[Any]) -> str:
     if not jobs:
         return "no job"
     arrays = ", ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
-    return f"{len(jobs)} job{'s' * (len(jobs) > 1)} ({arrays})"
+    return f"{counted(len(jobs), 'job')} ({arrays})"
 
 
 def _last_line(error: Exception) -> str:

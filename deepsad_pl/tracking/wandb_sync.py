@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import are
 from deepsad_pl.common.errors import DeepSADError
 
 COMMAND = (sys.executable, "-m", "wandb")
@@ -78,9 +79,10 @@ def upload(root: Path, command: Sequence[str] = COMMAND, jobs: int = JOBS) -> bo
         if missing and missing == ready:
             break
     every = [folder for folders in found.values() for folder in folders]
-    _say(f"{sum(map(_is_uploaded, every))} of {len(every)} W&B runs are uploaded")
+    uploaded = sum(map(_is_uploaded, every))
+    _say(f"{uploaded} of {len(every)} W&B runs {are(uploaded)} uploaded")
     for run_dir in running:
-        _say(f"left for later, its experiment is running: {run_dir}")
+        _say(f"left for later, since its experiment is running: {run_dir}")
     for folder in failed:
         _say(f"failed: {folder}", style="red")
     if failed:

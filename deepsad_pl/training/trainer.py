@@ -193,6 +193,7 @@ class PhaseProgress(Callback):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
+            disable=console.quiet,
         )
         self._task = self._progress.add_task(self.phase, total=total, completed=completed, loss="")
         self._progress.start()

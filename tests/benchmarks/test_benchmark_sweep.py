@@ -1,4 +1,4 @@
-"""The benchmark of many experiments runs and tells what it measured."""
+"""The benchmark of many experiments runs and reports what it measured."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from benchmarks import commands, precision, scenario, sweep
 from benchmarks.stacking import doublings
 
 
-def test_a_quick_run_tells_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_run_reports_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--quick", "--repeats", "1", "--threads", "1", "--parts", "replicas", "growth", "--out", str(tmp_path)]
     found = json.loads(sweep.main(given).read_text())["rows"]
     assert [(row["what"], row["case"]) for row in found] == [
@@ -27,7 +27,7 @@ def test_a_quick_run_tells_what_it_measured(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("forked_commands")
-def test_a_sweep_as_a_command_tells_seconds_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_run_as_a_command_reports_seconds_per_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     def eight_seconds(work: Callable[[], object]) -> float:
         work()
         return 8.0
@@ -45,12 +45,12 @@ def test_numbers_of_replicas_double() -> None:
 
 
 @pytest.mark.usefixtures("forked_commands")
-def test_a_quick_run_tells_how_far_auroc_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_run_reports_how_far_auroc_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--quick", "--ways", "bf16", "stacked", "--extra", "pretrain=none", "--out", str(tmp_path)]
     found = json.loads(precision.main(given).read_text())["rows"]
     assert [(row["what"], row["case"]) for row in found] == [("digits, 2 cells", way) for way in ("stacked", "bf16")]
     stacked, bf16 = found
-    # In points: one swapped pair of test samples is about .002 of them.
+    # In points of AUROC: one swapped pair of test samples is about .002.
     assert 0 <= stacked["more"]["mean"] < 0.1
     assert 0 < bf16["more"]["mean"] < 20
     for row in found:
@@ -59,13 +59,13 @@ def test_a_quick_run_tells_how_far_auroc_moves(tmp_path: Path, capsys: pytest.Ca
     assert "bf16" in capsys.readouterr().out
 
 
-def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_failing_command_is_reported(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         precision.main(["--quick", "--extra", "scenario.gamma_l=7", "--out", str(tmp_path)])
 
 
 @pytest.mark.usefixtures("forked_commands")
-def test_a_quick_scenario_tells_what_a_gpu_would_be_asked(tmp_path: Path) -> None:
+def test_a_quick_scenario_reports_the_work_for_a_gpu(tmp_path: Path) -> None:
     given = ["--quick", "--repeats", "1", "--singles", "1", "--peak", "0.5", "--out", str(tmp_path)]
     found = json.loads(scenario.main(given).read_text())["rows"]
     assert [(row["what"], row["case"], row["unit"]) for row in found] == [
@@ -80,7 +80,7 @@ def test_a_quick_scenario_tells_what_a_gpu_would_be_asked(tmp_path: Path) -> Non
         assert row["more"]["% of peak"] == pytest.approx(200 * row["more"]["TFLOP/s"])
 
 
-def test_flop_are_those_of_the_layers() -> None:
+def test_flop_are_the_sum_over_the_layers() -> None:
     """The first convolution needs no gradient of its input; each other layer costs its forward pass three times."""
     flop, batches = scenario.flop_of_step("cardio", "fit", scenario.Length(190, 1))
     assert batches == 1

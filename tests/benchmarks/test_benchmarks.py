@@ -1,4 +1,4 @@
-"""The benchmarks run and tell what they measured; how long anything takes is no matter here."""
+"""The benchmarks run and report what they measured; the measured times themselves are not checked."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import plain, score, shallow
+from benchmarks import plain, score, score_files, shallow, story
 from benchmarks.harness import Row, alternate, rows, seconds
 from benchmarks.options import Options, parse, parser
 from benchmarks.peak import rise
@@ -26,7 +26,7 @@ def options_for(out: Path) -> Options:
     return Options("python -m benchmarks.fake", repeats=3, device="cpu", quick=True, out=out, load=0.25)
 
 
-def test_rounds_alternate_and_each_begins_with_the_next_case() -> None:
+def test_each_round_begins_with_the_next_case() -> None:
     calls: list[str] = []
 
     def case(name: str) -> Callable[[], float]:
@@ -53,12 +53,12 @@ def test_seconds_are_those_of_one_run() -> None:
 
 
 @pytest.mark.parametrize(("names", "repeats", "warmup"), [("", 1, 0), ("a", 0, 0), ("a", 1, -1)])
-def test_nothing_to_measure_is_told(names: str, repeats: int, warmup: int) -> None:
+def test_having_nothing_to_measure_is_an_error(names: str, repeats: int, warmup: int) -> None:
     with pytest.raises(ValueError, match="at least 1, 1 and 0"):
         alternate(dict.fromkeys(names, float), repeats=repeats, warmup=warmup)
 
 
-def test_ratios_are_of_medians_and_larger_is_better() -> None:
+def test_ratios_compare_medians_and_larger_is_better() -> None:
     measured = {"slow": [8.0, 100.0, 6.0], "fast": [2.0, 1.0, 40.0], "left out": []}
     times = {row.case: row for row in rows("x", measured, baseline="slow", unit="s")}
     assert [row.median for row in times.values()] == [8.0, 2.0, None]
@@ -123,7 +123,7 @@ def test_the_share_of_anomalies_does_not_depend_on_the_size() -> None:
         assert (problem.semi_y == -1).sum() == round(n / 20)
 
 
-def test_too_many_rows_for_the_data_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_the_data_have_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.problems._drawn", lambda n, width: (np.zeros((n, width)), np.zeros((n, width))))
     with pytest.raises(DeepSADError, match="--sizes has 600, but table, D=21 has 600 normal"):
         table(600)
@@ -140,7 +140,7 @@ def test_a_plain_fit_that_would_take_too_long_is_not_run() -> None:
     assert (ours.case, len(ours.values), ours.ratio) == ("ours", 2, None)
 
 
-def test_the_peak_of_memory_sees_what_a_case_takes_and_gives_back() -> None:
+def test_peak_memory_includes_what_a_case_frees_again() -> None:
     def take() -> np.ndarray[Any, Any]:
         return np.ones(40 * 2**17)[:1].copy()
 
@@ -152,7 +152,7 @@ def test_the_peak_of_memory_sees_what_a_case_takes_and_gives_back() -> None:
 
 @pytest.mark.usefixtures("forked_commands")
 @pytest.mark.parametrize(("main", "name"), [(shallow.main, "shallow"), (score.main, "score")])
-def test_a_quick_run_tells_what_it_measured(
+def test_a_quick_run_reports_what_it_measured(
     main: Callable[[Sequence[str]], Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = main(["--quick", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)])
@@ -174,3 +174,24 @@ def test_a_quick_run_tells_what_it_measured(
 
 def test_a_row_without_values_has_no_median() -> None:
     assert Row("x", "a", "s", "a").median is None
+
+
+@pytest.mark.slow
+def test_the_story_benchmark_reports_all_steps_from_table_to_decisions(tmp_path: Path) -> None:
+    content = json.loads(
+        story.main(["--quick", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]).read_text()
+    )
+    train, score = content["rows"]
+    assert (train["case"].split(":")[0], score["case"].split(":")[0]) == ("train.py", "score.py")
+    assert "pretrain" in train["more"]["inside"] and "fit" in train["more"]["inside"]
+    assert "false alarms" in score["more"]["outcome"]
+
+
+@pytest.mark.slow
+def test_score_py_is_compared_with_a_loop_over_the_same_network(tmp_path: Path) -> None:
+    content = json.loads(score_files.main(["--quick", "--threads", "1", "--out", str(tmp_path)]).read_text())
+    cases = {(row["what"].split(",")[0], row["case"]): row for row in content["rows"]}
+    ways = [("table", f"score.py, .{kind}") for kind in ("csv", "parquet", "npz")] + [("images", "score.py, .png")]
+    assert [*cases] == [("table", "loop"), *ways[:3], ("images", "loop"), ways[3]]
+    for (what, _), row in cases.items():
+        assert row["ratio"] == pytest.approx(row["median"] / cases[what, "loop"]["median"])

@@ -1,4 +1,4 @@
-"""The comparison of old and new code finds what differs, and nothing where nothing does."""
+"""The comparison of old and new code finds all differences, and none where there are none."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from processes import ROOT, Script
 
 from benchmarks import same_bits
 
-# A stand-in for train.py, which leaves the same kinds of files in no time. What {changes} sets makes it another code.
+# A fast stand-in for train.py that leaves the same kinds of files; {changes} makes it different code.
 TRAIN = """
 import json, sys, time
 from pathlib import Path
@@ -52,7 +52,7 @@ HALVES = ["digits, half a pretrain", "digits, half a method"]
         ("resumes = False", HALVES, "it was begun again"),
     ],
 )
-def test_what_new_code_does_otherwise_is_told(
+def test_what_new_code_does_differently_is_reported(
     changes: str, otherwise: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, made in (("old", ""), ("new", changes)):
@@ -68,13 +68,13 @@ def test_what_new_code_does_otherwise_is_told(
     assert sentence in out
 
 
-def test_code_that_fails_is_told(tmp_path: Path) -> None:
+def test_failing_code_is_reported(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise SystemExit('no such setting')")
     with pytest.raises(SystemExit, match=r"train\.py seed=1 failed:\nno such setting"):
         same_bits.run(tmp_path, "seed=1")
 
 
-def test_our_own_half_finished_run_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_half_finished_run_of_old_code_is_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(same_bits, "start", lambda _, *words: Script("train.py", *words, *same_bits._ALWAYS, cwd=ROOT))
     monkeypatch.setattr(same_bits, "_EPOCHS", 60)
     assert same_bits.half_finished(ROOT, ROOT, tmp_path, "method", "digits") == []

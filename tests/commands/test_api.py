@@ -1,4 +1,4 @@
-"""Experiments from Python do what the commands do, and say what is wrong before any work."""
+"""Experiments from Python do the same as the commands, and report errors before any work."""
 
 import doctest
 import shlex
@@ -15,12 +15,13 @@ from sklearn.metrics import roc_auc_score
 import deepsad_pl
 from deepsad_pl import DeepSADError, list_datasets, list_methods, load_data, run
 from deepsad_pl.commands import api
+from deepsad_pl.compose import override_text
 from deepsad_pl.shallow.models import Model
 
 QUICK = {"logger": "none", "max_epochs": 2, "threads": 1}
 
 
-def test_a_run_is_that_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_equals_that_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("deep_sad", "digits", ["method.eta=2"], gamma_l=0.1, seed=1, output_dir=tmp_path / "api", **QUICK)
     words = ["method.eta=2", "scenario.gamma_l=0.1", "seed=1", "trainer.max_epochs=2", "trainer.threads=1"]
@@ -38,7 +39,7 @@ def test_a_run_is_that_of_the_command(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "iforest_raw"])
-def test_what_was_trained_scores_as_it_did(tmp_path: Path, method: str) -> None:
+def test_the_returned_module_scores_like_the_run(tmp_path: Path, method: str) -> None:
     result = run(method, "digits", output_dir=tmp_path, pretrain="none", **QUICK)
     source = load_data("digits")
     x = torch.from_numpy(source.x_test).float() / 16
@@ -52,7 +53,7 @@ def test_what_was_trained_scores_as_it_did(tmp_path: Path, method: str) -> None:
     np.testing.assert_allclose(found, result.scores, rtol=1e-4, atol=1e-5)
 
 
-def test_names_are_found_where_they_are(tmp_path: Path) -> None:
+def test_settings_are_found_by_their_last_name(tmp_path: Path) -> None:
     result = run("ssad_raw", kappa=0.5, selection="none", anomaly_class=["1", 2], k_l=2, output_dir=tmp_path, **QUICK)
     assert result.record["identity"]["method"]["kappa"] == 0.5
     assert result.record["scenario"]["anomaly_class"] == ["1", "2"]
@@ -69,20 +70,20 @@ def test_names_are_found_where_they_are(tmp_path: Path) -> None:
         ({"config_dir": "nowhere"}, "config_dir is nowhere, which is not a folder"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_work(tmp_path: Path, settings: dict[str, object], told: str) -> None:
+def test_errors_are_reported_before_any_work(tmp_path: Path, settings: dict[str, object], told: str) -> None:
     with pytest.raises(DeepSADError) as caught:
         run(**{"output_dir": tmp_path / "runs", **QUICK, **settings})  # type: ignore[arg-type]
     assert told in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
 
-def test_choices_of_ones_own_are_listed() -> None:
+def test_own_choices_are_listed() -> None:
     conf = ROOT / "examples" / "methods" / "conf"
     assert {*list_methods(conf)} - {*list_methods()} == {"robust_sad", "deviation", "mahalanobis"}
     assert {"digits", "cardio"} <= {*list_datasets()}
 
 
-def test_every_public_name_is_there_and_nothing_else() -> None:
+def test_the_public_names_are_exactly_those_listed() -> None:
     assert all(getattr(deepsad_pl, name) is not None for name in deepsad_pl.__all__)
     assert {*deepsad_pl.__all__} == {*deepsad_pl._WHERE} <= {*dir(deepsad_pl)}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
@@ -95,7 +96,7 @@ def test_the_import_and_the_lists_need_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("module", [deepsad_pl, api])
+@pytest.mark.parametrize("module", [deepsad_pl, api, override_text])
 def test_examples_in_docstrings(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted and not found.failed

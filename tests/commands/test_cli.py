@@ -1,4 +1,4 @@
-"""The command line in a process of its own: help, errors and what a person sees of a good run."""
+"""The command line in a separate process: help, errors and the output of a successful run."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_script_imports_nothing_for_metrics_that_nobody_computes(launcher: str
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_what_is_finished_is_answered_without_torch(experiment: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_finished_run_is_answered_without_torch(experiment: Callable[..., Outcome], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     words = ["method=iforest_raw", "logger=none", f"output_dir={runs}"]
     auroc = experiment(words[0]).record["auroc"]
@@ -112,7 +112,7 @@ def test_help_of_sweep_names_the_studies_and_the_launchers(cli: CLI, tmp_path: P
     assert not any(tmp_path.iterdir())
 
 
-def test_what_is_misspelt_or_of_the_wrong_type_is_refused(cli: CLI, tmp_path: Path) -> None:
+def test_misspelt_keys_and_wrong_types_are_refused(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "scenario.gama_l=0.1", "dataset=minst", "seed=x")
     for told in ("did you mean scenario.gamma_l?", "did you mean mnist?", "seed=x: Value 'x' of type 'str'", "Integer"):
         assert told in output_of(done)
@@ -130,25 +130,25 @@ def test_what_is_misspelt_or_of_the_wrong_type_is_refused(cli: CLI, tmp_path: Pa
         (SystemExit(143), "143"),
     ],
 )
-def test_of_an_error_the_first_line_says_what_it_is(error: BaseException, told: str) -> None:
+def test_the_first_line_of_an_error_says_what_is_wrong(error: BaseException, told: str) -> None:
     assert first_line(error) == told
 
 
-def test_wrong_values_are_told_all_at_once(cli: CLI, tmp_path: Path) -> None:
+def test_wrong_values_are_reported_all_at_once(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "method.eta=0", "pretrain.batch_size=1", "scenario.normal_class=1", "trainer.precision=8")
     for key in ("method.eta", "pretrain.batch_size", "scenario.anomaly_class", "trainer.precision"):
         assert key in output_of(done)
     assert_refused(done, tmp_path)
 
 
-def test_a_missing_root_of_an_image_folder_is_told(cli: CLI, tmp_path: Path) -> None:
+def test_a_missing_root_of_an_image_folder_is_reported(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "dataset=image_folder")
     assert "dataset.root" in output_of(done)
     assert "dataset.root=..." in output_of(done)
     assert_refused(done, tmp_path)
 
 
-def test_a_good_run_shows_what_a_person_wants_to_read(cli: CLI, tmp_path: Path) -> None:
+def test_a_good_run_shows_its_result_and_folder(cli: CLI, tmp_path: Path) -> None:
     overrides = ("trainer.max_epochs=1", "scenario.normal_class=[2,'7']")
     done = cli("train.py", *overrides)
     text = output_of(done)
@@ -199,7 +199,7 @@ def test_console_script_works_outside_the_checkout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["train.py", "sweep.py"])
-def test_both_versions_are_told(cli: CLI, script: str) -> None:
+def test_both_versions_are_printed(cli: CLI, script: str) -> None:
     done = cli(script, "--version")
     assert done.returncode == 0
     assert re.fullmatch(r"deepsad_pl \d+\.\d+\.\d+, Hydra 1\.3\.\d+\n", done.stdout)

@@ -49,7 +49,7 @@ def test_examples_are_short() -> None:
         ("datasets", ["dataset=breast_cancer", "method=autoencoder", "dataset.features=10"], "autoencoder"),
     ],
 )
-def test_an_example_through_train(tmp_path: Path, of: str, words: list[str], where: str) -> None:
+def test_an_example_runs_through_train(tmp_path: Path, of: str, words: list[str], where: str) -> None:
     run("train.py", *words, of=of, cwd=tmp_path)
     (record,) = records(tmp_path)
     assert record["method"] == where
@@ -58,11 +58,11 @@ def test_an_example_through_train(tmp_path: Path, of: str, words: list[str], whe
     assert "finished" in run("train.py", *words, of=of, cwd=tmp_path)
 
 
-def test_what_comes_from_outside_is_a_part_of_the_identity(tmp_path: Path) -> None:
+def test_outside_code_and_arguments_are_part_of_the_identity(tmp_path: Path) -> None:
     run("train.py", "method=robust_sad", "method.delta=1", cwd=tmp_path)
     (record,) = records(tmp_path)
     method = record["identity"]["method"]
-    # The default of the YAML is 0.5, and whole numbers are real ones here.
+    # The YAML's default is 0.5; a whole number becomes a float here.
     assert method["delta"] == 1.0
     assert isinstance(method["delta"], float)
     assert method["_target_"] == "robust_sad.RobustSADModule"
@@ -70,7 +70,7 @@ def test_what_comes_from_outside_is_a_part_of_the_identity(tmp_path: Path) -> No
     assert "about" not in method
 
 
-def test_resnet18_of_torchvision_is_phi(tmp_path: Path) -> None:
+def test_resnet18_of_torchvision_can_be_the_network(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "photos", {part: {"good": 8, "torn": 6} for part in ("train", "test")})
     words = ["dataset=image_folder", "dataset.root=photos", "network=resnet18", "network.num_classes=8"]
     schedule = ["pretrain=none", "method.batch_size=4"]
@@ -81,7 +81,7 @@ def test_resnet18_of_torchvision_is_phi(tmp_path: Path) -> None:
     assert "version" in network["code"][0]
 
 
-def test_a_network_without_a_decoder_tells_the_way_out(tmp_path: Path) -> None:
+def test_a_network_without_a_decoder_is_refused_with_the_way_out(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "photos", {part: {"good": 8, "torn": 6} for part in ("train", "test")})
     words = ["dataset=image_folder", "dataset.root=photos", "network=resnet18"]
     done = run_script("train.py", "--config-dir", str(EXAMPLES / "networks" / "conf"), *words, *QUICK, cwd=tmp_path)
@@ -94,7 +94,7 @@ def test_a_network_without_a_decoder_tells_the_way_out(tmp_path: Path) -> None:
 STACKED = ("hydra/launcher=stacked", "hydra.launcher.n_jobs=1")
 
 
-def test_methods_from_outside_are_stacked_and_come_to_the_same(tmp_path: Path) -> None:
+def test_stacked_outside_methods_get_the_same_results_as_alone(tmp_path: Path) -> None:
     for folder, launcher in (("stacked", STACKED), ("alone", ("hydra/launcher=basic",))):
         (tmp_path / folder).mkdir()
         for method in ("robust_sad", "deviation"):
@@ -107,12 +107,12 @@ def test_methods_from_outside_are_stacked_and_come_to_the_same(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_method_from_outside_through_other_launchers(tmp_path: Path, launcher: str) -> None:
+def test_an_outside_method_runs_with_other_launchers(tmp_path: Path, launcher: str) -> None:
     run("train.py", "-m", "method=robust_sad,mahalanobis", f"hydra/launcher={launcher}", cwd=tmp_path)
     assert [record["method"] for record in records(tmp_path)] == ["mahalanobis", "robust_sad"]
 
 
-def test_a_study_with_everything_from_outside(tmp_path: Path) -> None:
+def test_a_study_can_use_outside_components_throughout(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     for of in ("methods", "datasets"):
         for group in (EXAMPLES / of / "conf").iterdir():
@@ -200,7 +200,7 @@ def test_an_error_in_a_class_names_the_file_and_what_is_missing(broken: Path, na
     assert not list((broken / "runs").rglob("metrics.json"))
 
 
-def test_a_data_set_that_returns_something_else_is_told(broken: Path) -> None:
+def test_a_data_set_that_returns_something_else_is_refused(broken: Path) -> None:
     text = "defaults: [/network@network: mlp, _self_]\nname: mine\n_target_: broken.load\nclasses: [a, b]\n"
     text += "network: {units: [2]}\nlr: [1.0e-3]\nepochs: [1]\nbatch_size: 8\n"
     (broken / "conf" / "dataset" / "mine.yaml").write_text(text)
@@ -210,7 +210,7 @@ def test_a_data_set_that_returns_something_else_is_told(broken: Path) -> None:
     assert "return one integer per sample, the index of its class" in done.stderr
 
 
-def test_changed_code_is_another_run(broken: Path) -> None:
+def test_changed_code_makes_another_run(broken: Path) -> None:
     text = "import broken_part\nfrom deepsad_pl.methods.deep_svdd import DeepSVDDModule\n"
     text += "class Mine(DeepSVDDModule):\n    def terms(self, x, semi_y):\n"
     text += "        return broken_part.factor() * super().terms(x, semi_y)\n"
@@ -234,9 +234,9 @@ def planned_with(words: list[str], about: dict[str, Any]) -> str:
     return str(make_plan(settings).run_dir)
 
 
-def test_a_method_that_no_longer_sees_labels_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_no_longer_sees_labels_makes_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES / "methods")
-    # With pollution the known class decides which rows there are, whoever sees the labels.
+    # With pollution, the known class determines the rows, even for methods that do not see the labels.
     words = ["scenario.gamma_p=0.1", "scenario.gamma_n=0.05"]
     assert planned_with(words, {"labels": "hidden"}) != planned_with(words, {})
 
@@ -252,7 +252,7 @@ def test_a_method_that_no_longer_sees_labels_is_another_run(monkeypatch: pytest.
         ),
     ],
 )
-def test_facts_that_the_data_contradict_are_told(broken: Path, made: str, more: str, told: str) -> None:
+def test_facts_that_the_data_contradict_are_refused(broken: Path, made: str, more: str, told: str) -> None:
     code = f"import numpy as np\nfrom deepsad_pl.data.sources import Source\ndef load():\n    return {made}\n"
     (broken / "contradicted.py").write_text(code)
     text = "defaults: [/network@network: mlp, _self_]\nname: mine\n_target_: contradicted.load\nclasses: [a, b]\n"
@@ -264,7 +264,7 @@ def test_facts_that_the_data_contradict_are_told(broken: Path, made: str, more: 
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_fact_is_told_in_a_study_too(broken: Path) -> None:
+def test_an_unknown_fact_is_refused_in_a_study_too(broken: Path) -> None:
     (broken / "conf" / "method" / "mine.yaml").write_text("name: mine\n_target_: x.Y\nabout: {colum: x}\n")
     words = ["study=labeled_anomalies", "dataset=digits", "method=mine", *QUICK]
     done = run_script("sweep.py", "--config-dir", "conf", *words, cwd=broken)

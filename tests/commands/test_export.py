@@ -1,4 +1,4 @@
-"""The command ``export.py``: every wrong word at once, one file, and a file that stays if there is no new one."""
+"""The command ``export.py``: all errors at once, one file, and an older file that stays if there is no new one."""
 
 import re
 import shlex
@@ -38,7 +38,7 @@ def test_a_run_becomes_one_file(cli: CLI, run_dir: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "a.pt2", "runs"]
 
 
-def test_all_wrong_words_are_told_at_once(tmp_path: Path, run_dir: Path) -> None:
+def test_all_wrong_words_are_reported_at_once(tmp_path: Path, run_dir: Path) -> None:
     with pytest.raises(DeepSADError) as caught:
         parsed([f"run={tmp_path}/none", "format=onx", f"output={tmp_path}/none/a.onnx"])
     told = str(caught.value)
@@ -51,7 +51,7 @@ def test_all_wrong_words_are_told_at_once(tmp_path: Path, run_dir: Path) -> None
         parsed([f"run={run_dir}", "fromat=onnx"])
 
 
-def test_a_damaged_detector_leaves_the_older_file(cli: CLI, run_dir: Path, tmp_path: Path) -> None:
+def test_a_damaged_detector_keeps_the_older_file(cli: CLI, run_dir: Path, tmp_path: Path) -> None:
     (run_dir / "detector" / "module.ckpt").write_bytes(b"damaged")
     (tmp_path / "a.onnx").write_text("an older file")
     done = cli("export.py", f"run={run_dir}", "format=onnx", "output=a.onnx")
@@ -65,7 +65,7 @@ def test_help_imports_no_torch(cli: CLI) -> None:
     assert done.returncode == 0 and "format      onnx" in done.stdout
 
 
-def test_the_page_is_true(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_agrees_with_the_command(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts().drop(columns="truth").to_csv(tmp_path / "parts.csv", index=False)
     words = ["dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part"]
     overrides = [f"dataset.path={tmp_path / 'parts.csv'}", *words, "trainer.max_epochs=1", "logger=none"]

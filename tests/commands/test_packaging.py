@@ -1,4 +1,4 @@
-"""What is installed outside a checkout: the wheel holds the configs, the plugins, and runs."""
+"""The wheel, installed outside a checkout, has the configs and the plugins, and runs."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_nothing_else_is_installed_at_the_top(wheel: Path) -> None:
 def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, script: str) -> None:
     module, function = script.split(":")
     code = f"import {module}; print({module}.__file__); {module}.{function}()"
-    # -P: the working directory is not on the path; the checkout comes after the wheel.
+    # -P keeps the working directory off the path; the checkout comes after the wheel.
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "--cfg", "job", "dataset=thyroid"],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Every command of the README and of three pages runs (one epoch, tiny files of the real formats); it stays short."""
+"""Every command of the README and three pages runs (one epoch, tiny files of the real formats); the README is short."""
 
 import re
 import shlex
@@ -30,13 +30,13 @@ def commands_of(page: str) -> list[str]:
 
 
 def cut(command: str) -> str:
-    """A sweep of the results page over its first data set and seed only."""
+    """A sweep of the results page, reduced to its first data set and seed."""
     return re.sub(r"\b(dataset|seed)=([^,\s]+),\S+", r"\1=\2", command)
 
 
 COMMANDS = [*commands_of(README), *map(cut, commands_of(RESULTS)), *commands_of(COMPONENTS), *commands_of(RECIPES)]
 SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep, "score.py": score}
-# The seed would draw what is in the test data alone, if it could.
+# The class "scratched" is only in the test data, so the seed must not draw it.
 IMAGES = {"train": {"good": 8, "torn": 6}, "test": {"good": 8, "scratched": 6, "torn": 6}}
 
 
@@ -56,19 +56,19 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_there_are_commands_and_all_are_of_a_kind_that_is_tested() -> None:
+def test_every_command_on_the_pages_is_of_a_tested_kind() -> None:
     assert len(COMMANDS) >= 10
     for command in COMMANDS:
         words = shlex.split(command)
         assert words[0] == "make" or (words[0] == "python" and words[1] in SCRIPTS), command
 
 
-# Commands that have done well in this process: both pages have some.
+# Commands that succeeded in this process; several pages have some of them.
 done: set[str] = set()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
-def test_python_command(
+def test_python_commands_run(
     command: str, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command in done:
@@ -81,7 +81,7 @@ def test_python_command(
         run_study(arguments, fresh, monkeypatch, capsys)
         done.add(command)
         return
-    # In a process of its own: DDP leaves its group behind, --help exits, and a stacked sweep has workers.
+    # In a separate process: DDP leaves its group behind, --help exits, and a stacked sweep has workers.
     single = not {"--help", "trainer=ddp", "hydra/launcher=stacked"}.isdisjoint(arguments)
     extra = [] if "--help" in arguments else ["trainer.max_epochs=1", "trainer.threads=1"]
     if not any(argument.startswith("logger=") for argument in arguments):
@@ -103,7 +103,7 @@ def test_python_command(
 def run_score(
     arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the run of the command before it on a small table, and new rows."""
+    """Run a command that scores, after the training command before it on a small table, with new rows."""
     trained = next(command for command in COMMANDS if "dataset=table" in command)
     words = ["trainer.max_epochs=1", "logger=none"]
     monkeypatch.setattr(sys, "argv", [*shlex.split(trained)[1:], *words])
@@ -120,7 +120,7 @@ def run_score(
 def run_study(
     arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A study in its smallest part, in this process; what is about a finished one comes after it."""
+    """Run the smallest part of a study in this process, and then the commands about a finished study."""
     small = ["trainer.max_epochs=1", "trainer.threads=1", "study.normal_classes=[0]", "study.anomaly_classes=[0,1]"]
     here = ["logger=none", "hydra/launcher=stacked", "hydra.launcher.n_jobs=1"]
     given = {argument.split("=")[0] for argument in arguments}
@@ -155,7 +155,7 @@ def run_study(
     assert expected.get(action, "workspace.json") in shown
 
 
-def test_make_run(tmp_path: Path) -> None:
+def test_make_run_works(tmp_path: Path) -> None:
     if not (ROOT / ".venv" / ".installed").exists():
         pytest.skip("the checkout has no .venv of make's own")
     done = subprocess.run(
@@ -181,20 +181,20 @@ def test_make_targets_exist(command: str) -> None:
 
 
 def block_of(page: str, number: int) -> dict[str, object]:
-    """What a Python example of a page leaves."""
+    """The variables that a page's Python example leaves."""
     block = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)[number]
     namespace: dict[str, object] = {}
     exec(compile(block, page, "exec"), namespace)
     return namespace
 
 
-def test_python_block(fresh: Path) -> None:
+def test_python_examples_run(fresh: Path) -> None:
     namespace = block_of("README.md", 0)
     assert len(namespace["scores"]) == 719  # type: ignore[arg-type]
     assert namespace["result"].run_dir.is_relative_to("runs")  # type: ignore[attr-defined]
 
 
-def test_the_modules_with_a_scenario() -> None:
+def test_the_modules_train_on_a_scenario() -> None:
     namespace = block_of("docs/lightning.md", 1)
     result = namespace["module"].test_result  # type: ignore[attr-defined]
     assert len(result["score"]) == 719
@@ -215,7 +215,7 @@ def test_at_most_300_lines() -> None:
     assert len(README.splitlines()) <= 300
 
 
-def test_links_to_files_of_the_checkout_hold() -> None:
+def test_links_to_files_of_the_checkout_exist() -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
     assert "docs/results.md" in links
     assert all((ROOT / link).exists() for link in links)

@@ -1,4 +1,4 @@
-"""Checkpoints: a damaged or foreign one is never used and never a traceback; a loaded module is ready to score."""
+"""Checkpoints: a damaged or foreign one is never used and causes no traceback; a loaded module is ready to score."""
 
 import copy
 import io
@@ -52,7 +52,7 @@ def finished_one(module: DeepSADModule) -> Checkpoint:
 
 
 def unsealed(checkpoint: Checkpoint) -> bytes:
-    """As the releases before wrote it."""
+    """Write a checkpoint as earlier releases did."""
     content = io.BytesIO()
     torch.save(checkpoint, content)
     return content.getvalue()
@@ -67,7 +67,7 @@ def flipped(content: bytes, bit: int) -> bytes:
 # The file.
 
 
-def test_a_sealed_checkpoint_is_read_as_any_other(tmp_path: Path) -> None:
+def test_torch_reads_a_sealed_checkpoint_like_any_other(tmp_path: Path) -> None:
     module = DeepSADModule(NETWORK)
     path = tmp_path / "last.ckpt"
     path.write_bytes(to_bytes(finished_one(module)))
@@ -86,7 +86,7 @@ def test_a_sealed_checkpoint_is_read_as_any_other(tmp_path: Path) -> None:
         assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in module.state_dict().items())
 
 
-def test_every_flipped_bit_is_seen() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     content = to_bytes(finished_one(DeepSADModule(NETWORK)))
     require_whole(content)
     for bit in range(8 * len(content)):
@@ -104,7 +104,7 @@ def test_no_flipped_bit_of_a_checkpoint_without_a_sum_changes_anything() -> None
     directory = zipfile.ZipFile(io.BytesIO(content)).start_dir
     rng, end = np.random.default_rng(0), 8 * len(content)
     anywhere, in_directory = rng.integers(0, end, 300), rng.integers(8 * directory, end, 300)
-    # What MS-DOS calls a folder, torch does not read.
+    # torch does not read an entry with the folder attribute of MS-DOS.
     entries = [place for place in range(directory, len(content)) if content[place:].startswith(b"PK\1\2")]
     folders = [8 * (place + 38) + 4 for place in entries]
     seen = 0
@@ -144,7 +144,7 @@ def phase_of(seed: int = 0) -> Any:
 
 @pytest.fixture(scope="module", params=["alone", "stacked"])
 def half(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """What two of four epochs have left."""
+    """The checkpoint after two of four epochs."""
     folder = tmp_path_factory.mktemp("half")
     path = folder / "checkpoints" / "last.ckpt"
     path.parent.mkdir()
@@ -159,7 +159,7 @@ def half(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return from_bytes(path.read_bytes())
 
 
-def test_what_a_training_has_saved_on_the_way_is_taken(half: Checkpoint) -> None:
+def test_a_checkpoint_saved_during_training_is_accepted(half: Checkpoint) -> None:
     assert half["epoch"] == 1
     require_resumable(half, phase_of(seed=1).module)
     require_resumable(from_bytes(unsealed(half)), phase_of(seed=1).module)
@@ -204,7 +204,7 @@ WRONG_HALF: dict[str, tuple[Callable[[Checkpoint], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", [*WRONG_STATE, *WRONG_HALF])
-def test_what_cannot_be_gone_on_with_is_damaged(half: Checkpoint, name: str) -> None:
+def test_a_checkpoint_that_cannot_be_resumed_is_damaged(half: Checkpoint, name: str) -> None:
     spoil, why = (WRONG_STATE | WRONG_HALF)[name]
     wrong = copy.deepcopy(half)
     spoil(wrong)
@@ -213,7 +213,7 @@ def test_what_cannot_be_gone_on_with_is_damaged(half: Checkpoint, name: str) -> 
 
 
 @pytest.mark.parametrize("name", [*WRONG_STATE, *WRONG_FINISH])
-def test_what_is_not_as_a_finished_training_left_it_is_damaged(name: str) -> None:
+def test_an_incomplete_finished_checkpoint_is_damaged(name: str) -> None:
     spoil, why = (WRONG_STATE | WRONG_FINISH)[name]
     wrong = finished_one(DeepSADModule(NETWORK))
     require_finished(wrong, DeepSADModule(NETWORK))
@@ -247,14 +247,14 @@ def test_a_damaged_checkpoint_is_set_aside_by_the_main_process(
         (record,) = caplog.records
         assert record.levelname == "WARNING"
         assert f"the checkpoint {path} is damaged" in record.getMessage() and why in record.getMessage()
-        assert "it is set aside as last.ckpt.damaged and trained again" in record.getMessage()
+        assert "it is renamed to last.ckpt.damaged and trained again" in record.getMessage()
         assert aside.read_bytes() == content and not path.exists()
     path.mkdir()
     with pytest.raises(DeepSADError, match=r"last\.ckpt cannot be read .* make it readable or remove it"):
         usable(path, module)
 
 
-def test_what_is_no_dictionary_is_damaged() -> None:
+def test_a_checkpoint_that_is_not_a_dictionary_is_damaged() -> None:
     content = io.BytesIO()
     torch.save([1], content)
     with pytest.raises(DamagedError, match="it holds a list instead of a dictionary"):
@@ -262,7 +262,7 @@ def test_what_is_no_dictionary_is_damaged() -> None:
 
 
 class NaNAtTheEnd(DeepSADModule):
-    """Its last step leaves a weight that is not a number."""
+    """A module whose last step makes a weight NaN."""
 
     def on_train_epoch_end(self) -> None:
         next(self.parameters()).data[0] = torch.nan
@@ -278,7 +278,7 @@ def test_weights_that_are_not_finite_are_never_a_result(
         assert ("last.ckpt is damaged: encoder.layers.0.weight is not finite" in caplog.text) == bool(again)
 
 
-def test_in_a_stack_they_fail_their_replica_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_stack_non_finite_weights_fail_only_their_replica(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phases = [phase_of(seed) for seed in range(2)]
     cpu = phases[1].module.cpu
 
@@ -296,7 +296,7 @@ def test_in_a_stack_they_fail_their_replica_alone(tmp_path: Path, monkeypatch: p
     assert isinstance(bad, DeepSADError) and "is not finite" in str(bad)
 
 
-def test_a_pack_goes_on_and_the_one_whose_checkpoint_is_damaged_starts_anew(
+def test_a_pack_resumes_and_only_the_damaged_experiment_starts_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("dataset=toy", "trainer.accelerator=cpu", "pretrain=none", "logger=csv", "trainer.checkpoint_seconds=0")
@@ -320,13 +320,13 @@ def test_a_pack_goes_on_and_the_one_whose_checkpoint_is_damaged_starts_anew(
     for index, (outcome, expected) in enumerate(zip(resumed, undisturbed, strict=True)):
         log = (outcome.run_dir / "train.log").read_text()
         assert ("resumes from" in log, log.count("is damaged")) == ((False, 1) if index == 0 else (True, 0))
-        # In other company, which rounds in another way.
+        # In a different stack, which rounds differently.
         np.testing.assert_allclose(scores(outcome.run_dir), scores(expected.run_dir), rtol=1e-3, atol=1e-4)
         assert losses(outcome.run_dir)[0] == losses(expected.run_dir)[0]
     assert paths[0].with_name("last.ckpt.damaged").exists()
 
 
-# What a person loads.
+# Checkpoints loaded by a user.
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "soft_boundary_svdd", "classifier", "autoencoder", "ss_dgm_m1m2"])
@@ -356,7 +356,7 @@ def test_a_loaded_module_scores_rows_one_by_one_and_together_as_the_run_did(
         np.testing.assert_allclose(module(rows.flip(0)).flip(0), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_loading_takes_what_lightning_takes(tmp_path: Path) -> None:
+def test_loading_accepts_the_arguments_of_lightning(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     checkpoint = finished_one(DeepSADModule(NETWORK, eta=3.0))
     path.write_bytes(to_bytes(checkpoint))
@@ -380,7 +380,7 @@ def test_a_damaged_checkpoint_is_not_loaded(tmp_path: Path) -> None:
 
 
 class Watched(DeepSADModule):
-    """Tells the modes in which it is trained."""
+    """Records the modes in which it is trained."""
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         self.modes = [part.training for part in self.modules()]
@@ -393,7 +393,7 @@ def trained_on(module: TrainedMethod, folder: Path) -> None:
     trainer.fit(module, datamodule=phase_of().data)
 
 
-def test_a_loaded_module_is_trained_on_in_training_mode(tmp_path: Path) -> None:
+def test_a_loaded_module_trains_further_in_training_mode(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     network = {**NETWORK, "units": [64, 32, 16]}
     path.write_bytes(to_bytes(finished_one(DeepSADModule(network))))
@@ -405,14 +405,14 @@ def test_a_loaded_module_is_trained_on_in_training_mode(tmp_path: Path) -> None:
     assert not torch.equal(
         module.state_dict()["encoder.layers.1.running_mean"], before["encoder.layers.1.running_mean"]
     )
-    # Who loads the weights into a new module gets the same training.
+    # Loading the weights into a new module gives the same training.
     other = Watched(network)
     other.load_state_dict(before)
     trained_on(other, tmp_path)
     assert all(torch.equal(module.state_dict()[key], tensor) for key, tensor in other.state_dict().items())
 
 
-def test_a_part_that_a_person_put_into_evaluation_mode_stays_so() -> None:
+def test_a_part_set_to_evaluation_mode_by_hand_stays_so() -> None:
     module = DeepSADModule(NETWORK)
     module.encoder.eval()
     module.on_fit_start()

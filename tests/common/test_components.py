@@ -1,4 +1,4 @@
-"""Components named by ``_target_`` are checked and fingerprinted as their source says, and nothing is imported."""
+"""Components named by ``_target_`` are checked and fingerprinted from their source, without imports."""
 
 import re
 import sys
@@ -45,7 +45,7 @@ IMPORTS = {
 
 
 @pytest.mark.parametrize(("imports", "counts"), IMPORTS.items())
-def test_changed_code_is_another_component(write: Write, imports: str, counts: bool) -> None:
+def test_changed_code_changes_the_fingerprint(write: Write, imports: str, counts: bool) -> None:
     package(write, imports, outside__inner__base="")
     before = fingerprint("outside.mine.Mine")
     assert before == fingerprint("outside.mine.Mine")
@@ -65,13 +65,13 @@ def test_the_packages_around_a_module_count(write: Write, tmp_path: Path) -> Non
     assert len({str(one) for one in (before, within, fingerprint("outside.mine.Mine"))}) == 3
 
 
-def test_a_circle_of_imports_ends(write: Write) -> None:
+def test_circular_imports_end(write: Write) -> None:
     package(write, "from . import base")
     write(outside__base="from . import mine\n")
     assert fingerprint("outside.mine.Mine")["source"]
 
 
-def test_an_installed_distribution_and_python_are_their_versions() -> None:
+def test_installed_distributions_and_python_count_by_version() -> None:
     from importlib.metadata import version
 
     target = "pytorch_lightning.callbacks.EarlyStopping"
@@ -144,7 +144,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("target", "node", "expected"), [(target, *of) for target, of in WRONG.items()])
-def test_what_is_wrong_is_told(write: Write, target: str, node: dict[str, object], expected: list[str]) -> None:
+def test_each_error_is_one_sentence(write: Write, target: str, node: dict[str, object], expected: list[str]) -> None:
     write(lone=SIGNATURES, broken="a = 1\nb = = 2\n")
     found = problems_of({"_target_": target, **node}, "key")
     assert len(found) == len(expected)
@@ -152,7 +152,7 @@ def test_what_is_wrong_is_told(write: Write, target: str, node: dict[str, object
         assert re.match(pattern, problem)
 
 
-def test_components_among_the_arguments_are_looked_at(write: Write) -> None:
+def test_nested_components_are_checked(write: Write) -> None:
     write(lone=SIGNATURES)
     node = {"_target_": "lone.Open", "a": [{"_target_": "lone.gone"}], "more": {"_target_": "lone.Open", "a": 1}}
     (problem,) = problems_of(node, "key")
@@ -160,7 +160,7 @@ def test_components_among_the_arguments_are_looked_at(write: Write) -> None:
     assert targets_of(node) == ["lone.Open", "lone.gone", "lone.Open"]
 
 
-def test_what_is_made_gets_plain_arguments_and_its_own_error_is_told(write: Write) -> None:
+def test_a_component_gets_plain_arguments_and_its_own_error_is_shown(write: Write) -> None:
     write(maker="def make(a):\n    return a\ndef fail():\n    raise KeyError('inside')\n")
     made = instantiate({"_target_": "maker.make", "a": {"x": [1, {"_target_": "maker.make", "a": 2}]}}, "key")
     assert made == {"x": [1, 2]}
@@ -171,8 +171,8 @@ def test_what_is_made_gets_plain_arguments_and_its_own_error_is_told(write: Writ
         instantiate({"_target_": "maker.fail"}, "key")
 
 
-def test_a_sentence_of_ours_is_kept_whatever_caused_it() -> None:
-    """A failed download said only that its component cannot be created."""
+def test_our_own_error_sentences_are_kept() -> None:
+    """Formerly, a failed download was reported only as a component that cannot be created."""
     with pytest.raises(DeepSADError) as caught:
         instantiate({"_target_": f"{__name__}.refuse_with_a_cause"}, "dataset")
     assert str(caught.value) == "the file could not be downloaded; try again"

@@ -1,4 +1,4 @@
-"""Whether there is a GPU is told without torch as torch tells it."""
+"""GPUs are found without torch, in agreement with torch."""
 
 import pytest
 import torch
@@ -13,6 +13,6 @@ def test_the_driver_agrees_with_torch() -> None:
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
-def test_a_hidden_gpu_is_none(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hidden_gpu_does_not_count(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert not driver_has_gpu()

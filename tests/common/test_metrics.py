@@ -22,7 +22,7 @@ samples = st.lists(st.tuples(scores, st.booleans()), min_size=2, max_size=40).fi
 
 
 def pairs_in_order(score: np.ndarray, y: np.ndarray) -> Fraction:
-    """Every pair of a normal sample and an anomaly, one after the other."""
+    """AUROC by a loop over all pairs of a normal sample and an anomaly."""
     right = Fraction(0)
     for normal in score[~y]:
         for anomalous in score[y]:
@@ -31,7 +31,7 @@ def pairs_in_order(score: np.ndarray, y: np.ndarray) -> Fraction:
 
 
 def mean_precision(score: np.ndarray, y: np.ndarray) -> Fraction:
-    """At each anomaly, the share of anomalies among all samples that score as high or higher."""
+    """The mean, over anomalies, of the share of anomalies among all samples that score as high or higher."""
     precisions = [Fraction(int(y[score >= s].sum()), int((score >= s).sum())) for s in score[y]]
     return sum(precisions, Fraction(0)) / len(precisions)
 
@@ -69,8 +69,8 @@ def test_a_perfect_ranking_is_exactly_one(normal: int, anomalous: int, random: R
     assert auroc(np.ones(len(y)), y) == 0.5
 
 
-def test_one_wrong_pair_of_nine_million_shows() -> None:
-    """As many pairs as MNIST has: single precision cannot tell this from a perfect ranking."""
+def test_one_wrong_pair_among_nine_million_changes_auroc() -> None:
+    """As many pairs as MNIST has: in single precision this equals a perfect ranking."""
     y = np.repeat([0, 1], [1000, 9000])
     score = np.arange(10_000.0)
     score[[999, 1000]] = score[[1000, 999]]
@@ -94,7 +94,7 @@ def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_alone_is_refused(label: int) -> None:
+def test_a_single_class_is_refused(label: int) -> None:
     with pytest.raises(ValueError, match="at least one normal and one anomalous"):
         detection_metrics(torch.rand(3), torch.full((3,), label))
 

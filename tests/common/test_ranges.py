@@ -1,4 +1,4 @@
-"""The types of settings: what each allows, how values are converted, and that constructors check the same."""
+"""The types of settings: what each allows and how values are converted; constructors make the same checks."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule
 
 NETWORK = {"name": "mlp", "in_features": 2, "units": [3]}
-# By definition, beside the tables of the module.
+# By definition, independently of the module's tables.
 ALLOWED: dict[Any, Any] = {
     Positive: lambda x: 0 < x < math.inf,
     NonNegative: lambda x: 0 <= x < math.inf,
@@ -48,13 +48,13 @@ WHOLE: dict[Any, Any] = {
 
 @pytest.mark.parametrize("kind", ALLOWED)
 @given(st.floats())
-def test_a_range_of_real_numbers(kind: Any, value: float) -> None:
+def test_ranges_of_real_numbers(kind: Any, value: float) -> None:
     assert (not list(problems("x", value, kind))) == bool(ALLOWED[kind](value))
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 @given(st.integers(-5, 9))
-def test_a_range_of_whole_numbers(kind: Any, value: int) -> None:
+def test_ranges_of_whole_numbers(kind: Any, value: int) -> None:
     assert (not list(problems("x", value, kind))) == WHOLE[kind](value)
 
 
@@ -80,7 +80,7 @@ def test_a_range_of_whole_numbers(kind: Any, value: int) -> None:
         ({"a": 1}, Any, {"a": 1}),
     ],
 )
-def test_values_become_what_is_declared(value: Any, kind: Any, expected: Any) -> None:
+def test_values_are_converted_to_the_declared_type(value: Any, kind: Any, expected: Any) -> None:
     made = converted(value, kind)
     assert made == expected
     assert type(made) is type(expected)
@@ -104,7 +104,7 @@ def test_values_become_what_is_declared(value: Any, kind: Any, expected: Any) ->
         ([0], AtLeast1 | list[AtLeast1], "x is 0; it must be a number >= 1"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(value: Any, kind: Any, told: str) -> None:
+def test_each_problem_is_one_sentence(value: Any, kind: Any, told: str) -> None:
     assert list(problems("x", value, kind)) == [told]
 
 
@@ -113,7 +113,7 @@ def test_only_real_numbers_may_vary_within_a_stack() -> None:
     assert not any(map(may_vary, (int, AtLeast1, str, bool, Literal["a"], Sequence[Positive], Any)))
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     def function(*, a: Positive, b: Share) -> None: ...
 
     require(function, a=1, b=0.5)
@@ -137,7 +137,7 @@ def test_all_problems_are_told_at_once() -> None:
         (lambda: AutoencoderModule(NETWORK, sigmoid=True, loss="l1"), "loss is 'l1'; choose one of mse, cross_entropy"),
     ],
 )
-def test_a_constructor_checks_what_the_configuration_does(make: Any, told: str) -> None:
+def test_a_constructor_makes_the_same_checks_as_the_configuration(make: Any, told: str) -> None:
     with pytest.raises(ValueError) as caught:
         make()
     assert told in str(caught.value)

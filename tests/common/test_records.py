@@ -1,4 +1,4 @@
-"""What is read of a finished run is checked: its record, its scores, a study's notes and requests."""
+"""Everything that is read from a finished run is checked: its record, its scores, a study's notes and requests."""
 
 import csv
 import json
@@ -68,7 +68,7 @@ def test_a_record_of_the_first_release_is_valid(plan: Plan) -> None:
         ("null", "a NoneType instead of an object"),
     ],
 )
-def test_what_is_no_record_is_not_finished(
+def test_an_invalid_record_counts_as_unfinished(
     plan: Plan, caplog: pytest.LogCaptureFixture, content: str | bytes, reason: str
 ) -> None:
     write_finished(plan)
@@ -98,7 +98,7 @@ def test_what_is_no_record_is_not_finished(
         *(({"scores": value}, "its scores are") for value in ("x", {"bytes": 1}, {"bytes": "1", "sha256": "a"})),
     ],
 )
-def test_a_record_that_is_wrong_in_one_place_is_not_finished(
+def test_a_record_with_one_wrong_entry_counts_as_unfinished(
     plan: Plan, caplog: pytest.LogCaptureFixture, changed: dict[str, Any], reason: str
 ) -> None:
     write_finished(plan, **changed)
@@ -107,7 +107,7 @@ def test_a_record_that_is_wrong_in_one_place_is_not_finished(
     assert reason in told
 
 
-def test_the_record_of_another_experiment_is_not_this_ones(plan: Plan, tmp_path: Path) -> None:
+def test_the_record_of_another_experiment_is_not_accepted(plan: Plan, tmp_path: Path) -> None:
     other = plan_of(f"output_dir={tmp_path}", "seed=1")
     write_finished(other)
     other.run_dir.rename(plan.run_dir)
@@ -147,7 +147,7 @@ def test_scores_that_do_not_fit_an_older_record_are_damaged(plan: Plan, content:
     assert finished_outcome(plan) is None
 
 
-def test_further_columns_and_another_order_are_no_damage(plan: Plan) -> None:
+def test_further_columns_and_another_column_order_are_allowed(plan: Plan) -> None:
     write_finished(plan)
     path = plan.run_dir / "scores.csv"
     rows = list(csv.DictReader(path.read_text().splitlines()))
@@ -161,7 +161,7 @@ def test_further_columns_and_another_order_are_no_damage(plan: Plan) -> None:
     assert score.tolist() == list(SCORE)
 
 
-def test_the_checksum_finds_one_changed_digit(experiment: Experiment) -> None:
+def test_the_checksum_detects_one_changed_digit(experiment: Experiment) -> None:
     outcome = experiment("method=iforest_raw")
     path = outcome.run_dir / "scores.csv"
     content = path.read_bytes()
@@ -174,7 +174,7 @@ def test_the_checksum_finds_one_changed_digit(experiment: Experiment) -> None:
     assert scores_problem(outcome.run_dir, outcome.record) is None
 
 
-def test_a_damaged_record_is_set_aside_and_only_scoring_is_repeated(
+def test_a_damaged_record_is_renamed_and_only_scoring_is_repeated(
     experiment: Experiment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = experiment(ONE_EPOCH)
@@ -190,7 +190,7 @@ def test_a_damaged_record_is_set_aside_and_only_scoring_is_repeated(
     assert experiment(ONE_EPOCH).was_finished
 
 
-def test_force_removes_what_was_set_aside(experiment: Experiment) -> None:
+def test_force_removes_renamed_damaged_files(experiment: Experiment) -> None:
     first = experiment("method=iforest_raw")
     damage(first, auroc=1.5)
     assert (experiment("method=iforest_raw").run_dir / DAMAGED).exists()
@@ -244,7 +244,7 @@ def test_an_older_record_gets_the_checksum_of_its_new_scores(experiment: Experim
 
 @pytest.mark.parametrize(("method", "model"), [("deep_sad", "last.ckpt"), ("kde_raw", "model.npz")])
 @pytest.mark.parametrize("lost", [True, False])
-def test_where_the_model_is_lost_too_the_experiment_is_run_again(
+def test_if_the_model_is_lost_too_the_experiment_is_run_again(
     experiment: Experiment, caplog: pytest.LogCaptureFixture, method: str, model: str, lost: bool
 ) -> None:
     words = (ONE_EPOCH, f"method={method}")
@@ -263,7 +263,7 @@ def test_where_the_model_is_lost_too_the_experiment_is_run_again(
     assert experiment(*words).was_finished
 
 
-def test_a_model_that_is_not_the_records_is_trained_again(
+def test_a_model_that_does_not_match_the_record_is_trained_again(
     experiment: Experiment, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, other = experiment(ONE_EPOCH), experiment(ONE_EPOCH, "seed=1")
@@ -276,7 +276,7 @@ def test_a_model_that_is_not_the_records_is_trained_again(
     assert any("is run again from the start" in told for told in warnings_of(caplog))
 
 
-def test_a_stack_writes_lost_scores_again_and_repeats_what_is_damaged(
+def test_a_stack_rewrites_lost_scores_and_repeats_damaged_experiments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [(ONE_EPOCH, "logger=none", "pretrain=none", f"seed={seed}") for seed in range(2)]
@@ -295,7 +295,7 @@ def columns(content: bytes) -> list[float]:
     return [float(row["score"]) for row in csv.DictReader(content.decode().splitlines())]
 
 
-def test_a_forced_run_looks_at_nothing_that_was_there(experiment: Experiment) -> None:
+def test_a_forced_run_ignores_existing_files(experiment: Experiment) -> None:
     first = experiment("method=iforest_raw")
     (first.run_dir / "metrics.json").write_text("[]")
     (first.run_dir / "scores.csv").unlink()

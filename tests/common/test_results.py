@@ -1,4 +1,4 @@
-"""The record of an experiment: identity, atomic files, scores to the bit."""
+"""The record of an experiment: identity, atomic writes, exact scores."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_hash_is_eight_hex_digits_whatever_the_order_of_keys() -> None:
 
 
 @pytest.mark.parametrize("identity", [{"seed": 1}, {"seed": None}, {"seeds": 0}, {"seed": [0]}, {}])
-def test_hash_tells_different_values_apart(identity: dict[str, object]) -> None:
+def test_different_values_have_different_hashes(identity: dict[str, object]) -> None:
     assert identity_hash(identity) != identity_hash({"seed": 0})
 
 
@@ -49,7 +49,7 @@ def test_order_within_a_list_matters_for_the_hash() -> None:
     assert identity_hash({"epochs": [50, 100]}) != identity_hash({"epochs": [100, 50]})
 
 
-def test_a_file_is_written_whole_and_alone(tmp_path: Path) -> None:
+def test_a_written_file_is_complete_and_the_only_one(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a.txt", "ä\r\n\n")
     assert (tmp_path / "a.txt").read_bytes() == "ä\r\n\n".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
@@ -73,7 +73,7 @@ def test_an_exception_while_writing_leaves_the_old_file_and_nothing_else(
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_kill_while_writing_leaves_no_half_file_under_the_name(tmp_path: Path) -> None:
+def test_a_kill_while_writing_leaves_no_partial_file(tmp_path: Path) -> None:
     path = tmp_path / RECORD
     done = subprocess.run([sys.executable, "-c", KILLED_BETWEEN, str(path)], check=False)
     assert done.returncode == -9
@@ -93,7 +93,7 @@ def test_file_mode_follows_the_umask(tmp_path: Path, umask: int, mode: int) -> N
     assert unchanged == umask
 
 
-def test_scores_come_back_to_the_bit(tmp_path: Path) -> None:
+def test_written_scores_read_back_to_the_bit(tmp_path: Path) -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, 20_000, dtype=np.uint32)
     score = bits.view(np.float32)
     score = np.concatenate([score[np.isfinite(score)], np.float32([0.0, 1e-45, 3.4028235e38, 1 / 3])])
@@ -121,7 +121,7 @@ def test_a_record_that_is_not_finite_is_refused(tmp_path: Path, value: float) ->
     assert not any(tmp_path.iterdir())
 
 
-def test_a_record_comes_back(tmp_path: Path) -> None:
+def test_a_written_record_reads_back_equal(tmp_path: Path) -> None:
     plan = plan_of()
     record = made_record(plan, auroc=0.1 + 0.2, scenario={"normal_class": ["0"]})
     assert read_record(tmp_path, record["hash"]) is None

@@ -1,4 +1,4 @@
-"""What SIGTERM does inside and outside of a block that wants to be left in order."""
+"""SIGTERM inside and outside of a block that must be left cleanly."""
 
 import signal
 import threading
@@ -28,7 +28,7 @@ def test_sigterm_leaves_the_block_with_its_exit_code() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_handler_that_is_there_stays() -> None:
+def test_an_existing_handler_stays() -> None:
     seen = []
 
     def handler(number: int, _: object) -> None:
@@ -41,7 +41,7 @@ def test_a_handler_that_is_there_stays() -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_the_inner_of_two_blocks_leaves_the_outer_one_its_handler() -> None:
+def test_an_inner_block_leaves_the_handler_of_the_outer_one() -> None:
     with pytest.raises(SystemExit), sigterm_exits():
         with sigterm_exits():
             pass

@@ -1,4 +1,4 @@
-"""Signatures read from source files say what inspect says of the imported objects."""
+"""Signatures read from source files agree with those that inspect finds after an import."""
 
 import inspect
 import math
@@ -29,7 +29,7 @@ PROBES += [[], [0], [1], [0.5], [2, 3], ["a"]]
 
 
 @pytest.mark.parametrize("target", OWN)
-def test_the_packages_own_are_read_as_python_sees_them(target: str) -> None:
+def test_signatures_in_the_package_are_read_as_python_sees_them(target: str) -> None:
     found, real = signature_of(target), inspect.signature(load(target, "x")).parameters
     assert found is not None
     assert list(found.kinds) == list(real)
@@ -43,7 +43,7 @@ def test_the_packages_own_are_read_as_python_sees_them(target: str) -> None:
     assert all(found.kinds[name] is not Any for name in ("lr", "epochs", "weight_decay") if name in found.kinds)
 
 
-def test_the_names_of_tables_are_those_that_have_a_file() -> None:
+def test_the_named_tables_are_those_with_a_file() -> None:
     kind = signature_of("deepsad_pl.data.sources.table_set").kinds["kind"]  # type: ignore[union-attr]
     assert set(kind.__args__) == {*ODDS_FILES, "toy"}
 
@@ -99,7 +99,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_arguments_go_on_to_the_base_class(module: str) -> None:
+def test_arguments_passed_on_to_the_base_class_are_included(module: str) -> None:
     found = signature_of(f"{module}.Further")
     assert found is not None
     assert dict(found.kinds) == {"delta": Positive, "width": AtLeast1, "eta": Positive}
@@ -108,7 +108,7 @@ def test_arguments_go_on_to_the_base_class(module: str) -> None:
     assert signature_of(f"{module}.Silent") == found
 
 
-def test_what_cannot_be_followed_is_open_or_unknown(module: str) -> None:
+def test_a_signature_that_cannot_be_followed_is_open_or_unknown(module: str) -> None:
     foreign = signature_of(f"{module}.Foreign")
     assert foreign is not None
     assert foreign.open
@@ -119,7 +119,7 @@ def test_what_cannot_be_followed_is_open_or_unknown(module: str) -> None:
     assert (dict(closed.kinds), closed.open) == ({}, False)
 
 
-def test_annotations_are_types_that_settings_can_have(module: str) -> None:
+def test_annotations_are_types_of_settings(module: str) -> None:
     found = signature_of(f"{module}.function")
     assert found is not None
     assert found.positional == ("y", "score", "k")

@@ -1,4 +1,4 @@
-"""Settings composed once and set many times are those that Hydra composes each time."""
+"""Settings composed once and then changed equal those that Hydra composes anew."""
 
 from collections.abc import Iterator
 
@@ -48,19 +48,19 @@ VALUES = st.lists(
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CHOICES, VALUES)
-def test_settings_are_those_of_hydra(composer: Composer, choices: tuple[str, str], values: list[str]) -> None:
+def test_settings_equal_those_of_hydra(composer: Composer, choices: tuple[str, str], values: list[str]) -> None:
     overrides = [*choices, *values]
     assert composer.settings(overrides) == to_settings(compose("train", overrides))
 
 
-def test_asking_twice_does_not_mix(composer: Composer) -> None:
+def test_two_requests_do_not_affect_each_other(composer: Composer) -> None:
     first = composer.settings(["dataset=digits", "seed=1"])
     second = composer.settings(["dataset=digits", "seed=2", "scenario.anomaly_class=4"])
     assert (first["seed"], second["seed"]) == (1, 2)
     assert (first["scenario"]["anomaly_class"], second["scenario"]["anomaly_class"]) == (1, 4)
 
 
-def test_a_setting_made_from_the_seed_follows_it(composer: Composer) -> None:
+def test_a_setting_that_refers_to_the_seed_follows_it(composer: Composer) -> None:
     overrides = ["dataset=image_folder", "dataset.image_size=8", "dataset.root=photos/${seed}"]
     for seed in (1, 2):
         assert composer.settings([*overrides, f"seed={seed}"])["dataset"]["root"] == f"photos/{seed}"
@@ -83,13 +83,13 @@ def test_keys_are_found_with_any_value(composer: Composer) -> None:
         ("trainer.devices=[1]", "trainer.devices"),
     ],
 )
-def test_what_hydra_refuses_is_refused(composer: Composer, wrong: str, told: str) -> None:
+def test_overrides_that_hydra_refuses_are_refused(composer: Composer, wrong: str, told: str) -> None:
     with pytest.raises((HydraException, OmegaConfBaseException)):
         compose("train", [wrong])
     with pytest.raises(DeepSADError, match=told):
         composer.settings([wrong])
 
 
-def test_a_missing_value_is_told(composer: Composer) -> None:
+def test_a_missing_value_is_reported(composer: Composer) -> None:
     with pytest.raises(DeepSADError, match=r"dataset.root is not set"):
         composer.settings(["dataset=image_folder"])

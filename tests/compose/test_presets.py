@@ -1,4 +1,4 @@
-"""Presets of whole experiments (``+experiment=``) are the same runs as their settings typed by hand."""
+"""Presets of whole experiments (``+experiment=``) give the same runs as their settings typed by hand."""
 
 import subprocess
 from collections.abc import Callable
@@ -36,7 +36,7 @@ TYPED = ["dataset=cardio", "method=ocsvm_raw", "logger=none", "scenario.gamma_l=
 
 
 def planned(*words: str, config_dir: Path | None = None) -> Plan:
-    """The plan that a sweep makes of these words."""
+    """The plan that a sweep makes from these words."""
     return Composer(loader(config_dir)).plan(list(words))
 
 
@@ -53,24 +53,24 @@ def test_every_preset_is_compared_with_its_settings() -> None:
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_a_preset_is_the_run_of_its_settings_typed_by_hand(name: str) -> None:
+def test_a_preset_gives_the_run_of_its_settings_typed_by_hand(name: str) -> None:
     preset, typed = plan_of(f"+experiment={name}"), plan_of(*BY_HAND[name])
     assert preset == typed
     assert preset.run_dir != plan_of().run_dir
     assert planned(f"+experiment={name}") == planned(*BY_HAND[name])
 
 
-def test_the_command_line_beats_a_preset() -> None:
+def test_the_command_line_overrides_a_preset() -> None:
     words = ["dataset=fmnist", "scenario.gamma_l=0.2", "seed=4"]
     assert planned("+experiment=paper_mnist", *words) == planned(*BY_HAND["paper_mnist"], *words)
     assert planned(*words, "+experiment=paper_mnist") == planned(*BY_HAND["paper_mnist"], *words)
 
 
-def test_a_preset_of_ones_own(own: Path) -> None:
+def test_an_own_preset_works(own: Path) -> None:
     assert planned("+experiment=own", config_dir=own) == planned(*TYPED)
 
 
-def test_a_preset_through_train_is_finished_for_the_settings_typed_by_hand(cli: CLI, own: Path) -> None:
+def test_a_run_of_a_preset_is_the_finished_run_of_its_typed_settings(cli: CLI, own: Path) -> None:
     preset = cli("train.py", "+experiment=quick_digits")
     assert preset.returncode == 0, preset.stderr
     by_hand = cli("train.py", *BY_HAND["quick_digits"])
@@ -82,7 +82,7 @@ def test_a_preset_through_train_is_finished_for_the_settings_typed_by_hand(cli: 
     assert names == {planned(*TYPED, "dataset=digits").run_dir.name}
 
 
-def test_the_words_of_a_preset_are_checked_like_those_of_a_command(own: Path) -> None:
+def test_settings_of_a_preset_are_checked_like_those_of_a_command(own: Path) -> None:
     with (own / "experiment" / "own.yaml").open("a") as file:
         file.write("sede: 1\nmethod: {kapa: 2}\n")
     told = problems_of("+experiment=own", "normal_class=3", config_dir=own)
@@ -99,26 +99,26 @@ def test_the_words_of_a_preset_are_checked_like_those_of_a_command(own: Path) ->
         ("+experiment=quick_digit", "experiment has no option quick_digit; did you mean quick_digits?"),
         (
             "experiment=quick_digits",
-            "no experiment has been chosen that this could replace; write +experiment=quick_digits",
+            "replaces a chosen experiment, but none is chosen; write +experiment=quick_digits to add it",
         ),
     ],
 )
-def test_a_preset_that_is_not_there_and_one_without_its_plus(word: str, told: str) -> None:
+def test_unknown_presets_and_a_missing_plus_are_refused(word: str, told: str) -> None:
     (problem,) = problems_of(word)
     assert told in problem
 
 
-def test_a_study_takes_no_preset(cli: CLI) -> None:
+def test_a_study_refuses_a_preset(cli: CLI) -> None:
     done = cli("sweep.py", "study=classic", "+experiment=quick_digits", "dry_run=true")
     assert done.returncode != 0
-    assert "+experiment=quick_digits: a preset may choose what the study goes through" in " ".join(done.stderr.split())
+    assert "+experiment=quick_digits: a preset may set what the study varies" in " ".join(done.stderr.split())
 
 
 def test_the_help_lists_presets(cli: CLI) -> None:
     assert "+experiment=paper_mnist, quick_digits" in cli("train.py", "--help").stdout
 
 
-def test_a_preset_from_python(tmp_path: Path, own: Path) -> None:
+def test_a_preset_can_be_used_from_python(tmp_path: Path, own: Path) -> None:
     result = run(overrides=["+experiment=own"], config_dir=own, dataset="digits", output_dir=tmp_path / "runs")
     assert result.plan.run_dir.name == planned(*TYPED, "dataset=digits").run_dir.name
     with pytest.raises(DeepSADError, match=r"method\.eta is -1"):

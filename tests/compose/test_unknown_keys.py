@@ -1,4 +1,4 @@
-"""Whatever no type declares is refused before any work, wherever it comes from, with the nearest that exists."""
+"""Undeclared settings are refused before any work, wherever they come from, with the nearest existing name."""
 
 import copy
 import subprocess
@@ -91,7 +91,7 @@ CHOSEN = {
 }
 
 
-def test_each_word_that_fits_nothing_is_one_sentence_and_all_are_told_at_once() -> None:
+def test_each_unknown_word_is_one_sentence_and_all_are_reported_at_once() -> None:
     problems = problems_of(*WORDS, *CHOSEN, "logger.mode=z", "trainer.precision=8")
     told = [*list(CHOSEN.values())[:3], CHOSEN["study=classic"], *WORDS.values()]
     told += ["trainer.precision is '8'", "logger.mode is 'z'"]
@@ -118,12 +118,12 @@ def test_each_word_that_fits_nothing_is_one_sentence_and_all_are_told_at_once() 
         ("seed=a=b", "seed=a=b: mismatched input '='"),
     ],
 )
-def test_a_word_that_fits_nothing_is_refused_alone_as_well(word: str, told: str) -> None:
+def test_a_single_unknown_word_is_refused_too(word: str, told: str) -> None:
     (problem,) = problems_of(word)
     assert problem.startswith(told)
 
 
-def test_a_missing_value_is_told_together_with_the_key_that_was_meant() -> None:
+def test_a_missing_value_is_reported_with_the_key_that_was_meant() -> None:
     problems = problems_of("dataset=image_folder", "dataset.rot=photos")
     assert problems[0] == "there is no setting dataset.rot; did you mean dataset.root?"
     assert problems[1].startswith("dataset.root is not set")
@@ -141,11 +141,11 @@ def test_a_missing_value_is_told_together_with_the_key_that_was_meant() -> None:
         ("scenario={gamma_l: 0.2}",),
     ],
 )
-def test_what_is_declared_is_accepted_in_every_form(words: tuple[str, ...]) -> None:
+def test_declared_settings_are_accepted_in_every_form(words: tuple[str, ...]) -> None:
     assert undeclared_settings(accepted(*words)) == []
 
 
-def test_an_open_part_takes_new_names_that_are_added() -> None:
+def test_an_open_mapping_accepts_new_names_with_a_plus() -> None:
     added = (
         "study=labeled_anomalies",
         "+study.axes.k_l=[1,2]",
@@ -167,19 +167,19 @@ def test_an_open_part_takes_new_names_that_are_added() -> None:
         ("study=clasic", "study has no option clasic; did you mean classic? (its options: anomaly_classes, "),
     ],
 )
-def test_a_study_knows_its_settings(word: str, told: str) -> None:
+def test_a_study_checks_its_settings(word: str, told: str) -> None:
     words = [word] if word.startswith("study=") else ["study=classic", word]
     (problem,) = problems_of(*words, name="sweep", mode=RunMode.MULTIRUN)
     assert problem.startswith(told)
 
 
-def test_a_sweep_has_the_types_of_its_choices() -> None:
+def test_a_sweep_checks_the_types_of_its_choices() -> None:
     cfg = accepted("dataset=cardio", "method=ssad_raw", name="sweep")
     assert undeclared_settings(cfg) == []
     assert {"dataset.scaling", "method.kappa", "study", "dry_run"} < set(setting_names(cfg))
 
 
-def test_config_files_of_ones_own_work(config_dir: Path) -> None:
+def test_own_config_files_work(config_dir: Path) -> None:
     cfg = accepted("+experiment=good", "seed=3", config_dir=config_dir)
     assert (cfg.dataset.name, cfg.scenario.gamma_l, cfg.seed) == ("cardio", 0.02, 3)
 
@@ -197,7 +197,7 @@ def test_unknown_keys_of_config_files_are_refused_by_their_full_names(config_dir
     ]
 
 
-def test_files_that_hydra_is_told_to_look_for_are_found_by_all(config_dir: Path) -> None:
+def test_files_in_hydras_search_path_are_found_by_all_commands(config_dir: Path) -> None:
     word = f"hydra.searchpath=['file://{config_dir}']"
     jobs = Composer(loader(), "train", [word])
     assert (
@@ -209,7 +209,7 @@ def test_files_that_hydra_is_told_to_look_for_are_found_by_all(config_dir: Path)
     assert len(problems_of(word, "+experiment=bad")) == 3
 
 
-def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
+def test_own_groups_are_suggested(config_dir: Path) -> None:
     assert problems_of("+experiment=god", config_dir=config_dir) == [
         "experiment has no option god; did you mean good? (its options: bad, good, paper_mnist, quick_digits)"
     ]
@@ -217,16 +217,16 @@ def test_groups_of_ones_own_are_suggested(config_dir: Path) -> None:
         "there is no setting expriment; did you mean experiment?"
     ]
     assert problems_of("experiment=good", config_dir=config_dir) == [
-        "experiment=good: no experiment has been chosen that this could replace; write +experiment=good"
+        "experiment=good replaces a chosen experiment, but none is chosen; write +experiment=good to add it"
     ]
 
 
 @pytest.mark.parametrize("choices", CHOICES)
-def test_an_extra_key_is_found_at_every_depth(choices: tuple[str, ...]) -> None:
+def test_an_extra_key_is_reported_at_every_depth(choices: tuple[str, ...]) -> None:
     cfg = composed(*choices)
     places = ["", *(name for name in setting_names(cfg) if OmegaConf.is_dict(OmegaConf.select(cfg, name)))]
-    # Lightning declares the arguments of its Trainer, and a logger's class its own; facts are any settings'.
-    # Metrics have names of the user's own.
+    # The classes of Lightning's Trainer and of a logger declare their arguments; any node may have facts (``about``).
+    # The user chooses the names of metrics.
     places = [
         place for place in places if place not in ("trainer.extra", "logger.csv", "metrics") and ".about." not in place
     ]
@@ -243,7 +243,7 @@ def test_an_extra_key_is_found_at_every_depth(choices: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("choices", CHOICES)
-def test_a_lost_key_is_found_at_every_depth(choices: tuple[str, ...]) -> None:
+def test_a_missing_key_is_reported_at_every_depth(choices: tuple[str, ...]) -> None:
     cfg = composed(*choices)
     assert removed_settings(cfg) == []
     for name in setting_names(cfg):
@@ -260,7 +260,7 @@ def test_a_lost_key_is_found_at_every_depth(choices: tuple[str, ...]) -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_the_name_that_was_meant_is_among_the_nearest(data: st.DataObject) -> None:
+def test_the_intended_name_is_among_the_suggestions(data: st.DataObject) -> None:
     cfg = composed(*data.draw(st.sampled_from(CHOICES)))
     names = setting_names(cfg)
     name = data.draw(st.sampled_from([name for name in names if len(name.rpartition(".")[2]) >= 4]))
@@ -284,11 +284,11 @@ def test_the_name_that_was_meant_is_among_the_nearest(data: st.DataObject) -> No
         ("zzz", []),
     ],
 )
-def test_the_nearest_are_alike_by_their_last_part_or_as_a_whole(key: str, near: list[str]) -> None:
+def test_suggestions_are_similar_in_the_last_part_or_as_a_whole(key: str, near: list[str]) -> None:
     assert nearest(key, ["a", "a.bcd", "b.bcd", "q"]) == near
 
 
-def test_what_is_composed_elsewhere_is_checked_too() -> None:
+def test_configurations_composed_elsewhere_are_checked_too() -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", ["+nonsense=1", "+scenario.gama_l=1", "~force", "dataset=image_folder"])
     with pytest.raises(DeepSADError) as caught:
@@ -302,17 +302,17 @@ def test_what_is_composed_elsewhere_is_checked_too() -> None:
 
 
 @pytest.mark.parametrize(("word", "told"), [("~trainer", "trainer is not set"), ("~dataset", "dataset is not set")])
-def test_a_group_that_was_taken_away_is_asked_for(word: str, told: str, composer: Composer) -> None:
+def test_a_removed_group_is_required(word: str, told: str, composer: Composer) -> None:
     with pytest.raises(DeepSADError, match=rf"^{told}"):
         composer.settings([word])
 
 
-def test_an_interpolation_to_nowhere_is_one_sentence(composer: Composer) -> None:
+def test_an_interpolation_of_an_unknown_key_is_one_sentence(composer: Composer) -> None:
     with pytest.raises(DeepSADError, match=r"^scenario.gamma_l: Interpolation key 'nowhere' not found$"):
         composer.settings(["scenario.gamma_l=${nowhere}"])
 
 
-def test_a_job_of_a_sweep_is_told_all_that_is_wrong_with_it(composer: Composer) -> None:
+def test_all_problems_of_a_sweeps_job_are_reported(composer: Composer) -> None:
     with pytest.raises(DeepSADError) as caught:
         composer.plan(["dataset=cardio", "+nonsense=1", "sede=1", "method.eta=0", "seed=1"])
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
@@ -330,7 +330,7 @@ def told_by(*passed_on: str, **changed: object) -> list[str]:
     return caught.value.problems
 
 
-def test_a_study_passes_on_only_what_one_of_its_experiments_has() -> None:
+def test_a_study_passes_on_only_settings_that_an_experiment_has() -> None:
     names = "none of the methods deep_sad, ssad_raw has"
     assert told_by("+method.foo=1", "method.centr_from=all", "++normal_class=1", "dataset.scaling=minmax") == [
         f"+method.foo=1: {names} method.foo; leave it out or choose a method that has it",
@@ -352,7 +352,7 @@ def test_a_study_names_only_settings_that_exist() -> None:
     ]
 
 
-def test_a_study_that_only_looks_at_what_is_there_refuses_as_well(tmp_path: Path) -> None:
+def test_a_study_that_only_reports_refuses_unknown_words_too(tmp_path: Path) -> None:
     fields = {**fields_of("eta"), "datasets": ["digits"]}
     run = StudyRun(
         asked=fields,
@@ -370,7 +370,7 @@ def test_a_study_that_only_looks_at_what_is_there_refuses_as_well(tmp_path: Path
     assert not any(tmp_path.iterdir())
 
 
-def test_what_an_earlier_version_accepted_can_be_forgotten() -> None:
+def test_a_request_that_an_earlier_version_accepted_can_be_forgotten() -> None:
     words = ["study=eta", "+nonsense=1", "output_dir=x"]
     assert hold_back([*words, "action=forget"]) == (["study=eta", "output_dir=x", "action=forget"], ["+nonsense=1"])
     assert hold_back(words) == (words, [])

@@ -43,7 +43,7 @@ class Requests(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a server in GitHub's place."""
+    """The folder of a server that replaces GitHub."""
     folder = tmp_path / "server"
     folder.mkdir()
     monkeypatch.setattr(Requests, "paths", [], raising=False)
@@ -64,7 +64,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def publish(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, *, rows: int = 60, outliers: int = 20
 ) -> AdbenchTable:
-    """Put a tiny table on the server, and let it be the one that the list expects."""
+    """Put a tiny table on the server, and make it the one that the list expects."""
     known = adbench_tables()[name]
     kind = "CV_by_ResNet18" if name.startswith("MVTec") else "Classical"
     path = write_table(folder / kind / known.file, *table_of(rows, known.columns, outliers))
@@ -76,7 +76,7 @@ def publish(
 
 
 def files_in(data_dir: Path) -> list[str]:
-    """What is there of tables, besides empty locks."""
+    """The files of tables, without empty locks."""
     return sorted(path.name for path in (data_dir / "adbench").iterdir() if path.suffix != ".lock")
 
 
@@ -108,7 +108,7 @@ def test_the_thyroid_table_is_the_one_of_the_classic_set() -> None:
         ("MVTec-AD_metal_nut", "MVTec-AD_metal_nut"),
     ],
 )
-def test_a_table_has_a_name_with_and_without_its_number(name: str, stem: str) -> None:
+def test_a_table_is_found_with_and_without_its_number(name: str, stem: str) -> None:
     table = table_named(name)
     assert table is not None
     assert table.stem == stem
@@ -126,20 +126,20 @@ def test_a_table_has_a_name_with_and_without_its_number(name: str, stem: str) ->
         ("MVTec-AD_cabel", "did you mean MVTec-AD_cable?"),
     ],
 )
-def test_a_wrong_name_is_told_with_the_nearest(name: str, near: str) -> None:
+def test_a_wrong_name_is_reported_with_the_nearest_one(name: str, near: str) -> None:
     assert table_named(name) is None
-    assert name_problem("dataset.table", name) == f"dataset.table is '{name}', which is no table of ADBench; {near}"
+    assert name_problem("dataset.table", name) == f"dataset.table is '{name}', which is not a table of ADBench; {near}"
 
 
 @pytest.mark.parametrize("name", ["", "xyz", None, 2])
-def test_a_name_like_no_other_is_told_with_all(name: object) -> None:
+def test_a_name_like_no_other_is_reported_with_all_names(name: object) -> None:
     problem = name_problem("dataset.table", name) or ""
-    assert problem.startswith(f"dataset.table is {name!r}, which is no table of ADBench; give one of 1_ALOI, 2_ann")
+    assert problem.startswith(f"dataset.table is {name!r}, which is not a table of ADBench; give one of 1_ALOI, 2_ann")
     assert problem.endswith(f"47_yeast, with or without the number, or MVTec-AD_ and one of {CATEGORIES}")
 
 
 @pytest.mark.parametrize("name", ODDS_FILES)
-def test_a_width_of_the_paper_gives_the_papers_network(name: str) -> None:
+def test_widths_of_the_papers_tables_give_the_papers_networks(name: str) -> None:
     assert units_for(ODDS_FILES[name].columns) == own("dataset")[name]["network"]["units"]
 
 
@@ -160,7 +160,7 @@ def test_a_table_is_downloaded_once_and_checked(
     assert files_in(tmp_path / "data") == [table.file]
 
 
-def test_another_file_than_the_published_one_is_refused(
+def test_a_file_other_than_the_published_one_is_refused(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = publish(server, "vowels", monkeypatch)
@@ -179,7 +179,7 @@ def test_a_table_without_a_sum_is_checked_by_shape_and_labels(
     assert x.shape == (60, 400)
     path = tmp_path / "adbench" / "36_speech.npz"
     assert published_sum(table, tmp_path) == sha256_of(path)
-    # What was downloaded is the published file from now on; anything else in its place is not.
+    # From now on, the downloaded file counts as the published one; any other file does not.
     assert data_digest("adbench", tmp_path, "speech") is None
     write_table(path, *table_of(60, 400, 20, seed=1))
     assert data_digest("adbench", tmp_path, "speech") is not None
@@ -193,7 +193,7 @@ def test_a_table_without_a_sum_is_checked_by_shape_and_labels(
         (60, 400, 21, "60 rows, 400 columns and 21 anomalies, expected"),
     ],
 )
-def test_another_shape_or_other_labels_are_refused(
+def test_a_different_shape_or_different_labels_are_refused(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, outliers: int, told: str
 ) -> None:
     table = publish(server, "speech", monkeypatch)
@@ -203,7 +203,7 @@ def test_another_shape_or_other_labels_are_refused(
     assert files_in(tmp_path / "data") == []
 
 
-def test_a_page_in_place_of_a_table_without_a_sum_is_refused(
+def test_an_html_page_instead_of_a_table_is_refused(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = publish(server, "speech", monkeypatch)
@@ -214,13 +214,13 @@ def test_a_page_in_place_of_a_table_without_a_sum_is_refused(
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_file_that_cannot_be_downloaded_is_told_with_the_way_out(tmp_path: Path) -> None:
+def test_a_failed_download_is_reported_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match=r"2_annthyroid.npz could not be downloaded .* put it at .*2_annthyroid.npz"):
         load_adbench("annthyroid", tmp_path)
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_file_put_there_by_hand_is_used_and_told_if_it_is_another(
+def test_a_file_put_there_by_hand_is_used_and_reported_if_it_differs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_adbench(tmp_path, "annthyroid")
@@ -231,7 +231,7 @@ def test_a_file_put_there_by_hand_is_used_and_told_if_it_is_another(
         "2_annthyroid.npz in this file has 60 rows, 6 columns and 20 outliers, but in ADBench 7200, 6 and 534"
     )
     assert data_digest("adbench", tmp_path, "annthyroid") is not None
-    # Of a table without a sum nobody can tell whether it is the published one.
+    # For a table without a checksum, nobody knows whether the file is the published one.
     write_adbench(tmp_path, "speech")
     assert data_digest("adbench", tmp_path, "speech") is not None
     assert data_digest("adbench", tmp_path, "fraud") is None

@@ -10,7 +10,7 @@ SEMI_Y = np.repeat([0, 1, -1], [60, 25, 15])[np.random.default_rng(0).permutatio
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.29, 0.999])
-def test_conformal_keeps_out_a_share_of_what_is_no_known_anomaly(share: float) -> None:
+def test_conformal_keeps_out_a_share_of_all_but_known_anomalies(share: float) -> None:
     rows = calibration_rows(SEMI_Y, kind="conformal", share=share, seed=3)
     assert len(rows) == int(share * 85 + 1e-9)
     assert (SEMI_Y[rows] >= 0).all()
@@ -26,16 +26,16 @@ def test_labeled_keeps_out_a_share_of_each_kind_and_at_least_one() -> None:
 
 @pytest.mark.parametrize(("semi_y", "missing"), [([0, 1], "anomaly"), ([0, -1], "normal"), ([0], "normal or a known")])
 def test_labeled_needs_both_kinds(semi_y: list[int], missing: str) -> None:
-    with pytest.raises(DeepSADError, match=f"none is a known {missing}"):
+    with pytest.raises(DeepSADError, match=f"none of {len(semi_y)} training samples is a known {missing}"):
         calibration_rows(semi_y, kind="labeled", share=0.2, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["none", "quantile"])
-def test_others_keep_out_nothing(kind: str) -> None:
+def test_other_kinds_keep_out_nothing(kind: str) -> None:
     assert calibration_rows(SEMI_Y, kind=kind, share=None, seed=0).tolist() == []
 
 
-def test_the_draw_is_the_seeds_alone_and_shares_are_nested() -> None:
+def test_the_draw_depends_only_on_the_seed_and_shares_are_nested() -> None:
     def drawn(seed: int, share: float) -> set[int]:
         return {*calibration_rows(SEMI_Y, kind="conformal", share=share, seed=seed).tolist()}
 
@@ -43,7 +43,7 @@ def test_the_draw_is_the_seeds_alone_and_shares_are_nested() -> None:
     assert drawn(0, 0.2) < drawn(0, 0.5)
 
 
-def test_every_sample_is_drawn_about_as_often() -> None:
+def test_every_sample_is_drawn_about_equally_often() -> None:
     counts = np.zeros(100)
     for seed in range(400):
         counts[calibration_rows(SEMI_Y, kind="conformal", share=0.2, seed=seed)] += 1

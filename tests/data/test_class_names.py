@@ -1,4 +1,4 @@
-"""Class names are text, whatever Hydra, YAML or Unicode make of them."""
+"""Class names are text, however Hydra, YAML or Unicode read them."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ from deepsad_pl.study.requests import Memory, Request
 PARSER = OverridesParser.create()
 KEY = "scenario.normal_class"
 
-# What some reader takes for a number, a bool or null, and its neighbours that none does.
+# Names that some parser reads as a number, a bool or null, and similar names that none does.
 WORDS = (
     *("0", "7", "10", "1_0", "1_1", "1_000", "1__0", "1_", "_1", "+1", "-1", "-0", "007", "010", "08", "0o7", "0x1F"),
     *("0x_", "0b1", "1:30", "1:30.5", "1.5", "1.50", "1.", ".5", "-.5", "1e3", "1E3", "1e+3", "1_0e1", "1.2.3", "1e3x"),
@@ -39,7 +39,7 @@ several_names = st.lists(names, min_size=1, max_size=6, unique=True)
 
 
 def read_by_hydra(text: str) -> Any:
-    """The value of ``key=<text>``; the text itself where the grammar refuses it."""
+    """The value of ``key=<text>``; the text itself if the grammar refuses it."""
     try:
         return PARSER.parse_override(f"x={text}").value()
     except (HydraException, ValueError):  # the latter for thousands of digits
@@ -47,10 +47,10 @@ def read_by_hydra(text: str) -> Any:
 
 
 def read_by_yaml(text: str) -> Any:
-    """The value of ``- <text>``; the text itself where that is not a scalar."""
+    """The value of ``- <text>``; the text itself if that is not a scalar."""
     try:
         value = OmegaConf.create(f"- {text}")[0]
-    except Exception:  # each stage of the loader has errors of its own
+    except Exception:  # each stage of the loader has its own errors
         return text
     return value if value is None or isinstance(value, int | float | str) else text
 
@@ -60,7 +60,7 @@ def read_by_yaml(text: str) -> Any:
 @example("1_0\t")
 @example("9" * 5000)
 @given(names)
-def test_readings_are_those_of_hydra_and_yaml(name: str) -> None:
+def test_readings_agree_with_hydra_and_yaml(name: str) -> None:
     expected = {repr(value) for value in (read_by_hydra(name), read_by_yaml(name)) if not isinstance(value, str)}
     assert readings(name) == expected
 
@@ -69,7 +69,7 @@ def test_readings_are_those_of_hydra_and_yaml(name: str) -> None:
 @example(["1_0", "1_1", *(f"c{i}" for i in range(20))])
 @example(["10", "1_0"])
 @given(several_names)
-def test_an_unquoted_name_is_its_class_or_refused(classes: list[str]) -> None:
+def test_an_unquoted_name_means_its_class_or_is_refused(classes: list[str]) -> None:
     """Never another class: neither by index nor by another name."""
     for index, name in enumerate(classes):
         for value in (read_by_hydra(name), read_by_yaml(name)):
@@ -82,7 +82,7 @@ def test_an_unquoted_name_is_its_class_or_refused(classes: list[str]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(several_names)
-def test_a_quoted_name_is_its_class(classes: list[str]) -> None:
+def test_a_quoted_name_means_its_class(classes: list[str]) -> None:
     for index, name in enumerate(classes):
         (word,) = shlex.split(f"""{KEY}='"{name}"'""")
         assert resolve_class(PARSER.parse_override(word).value(), classes) == index
@@ -107,7 +107,7 @@ def test_names_that_are_read_alike_are_refused_with_quotes_that_work() -> None:
 @pytest.mark.parametrize(
     ("value", "classes"), [(True, ["true", "yes"]), (float("nan"), ["nan", ".nan"]), (7, ["7", "007"])]
 )
-def test_bools_nan_and_octals_may_be_read_alike(value: object, classes: list[str]) -> None:
+def test_bools_nan_and_octals_may_have_equal_readings(value: object, classes: list[str]) -> None:
     assert read_alike(classes)
     with pytest.raises(DeepSADError, match="could mean any of the classes"):
         resolve_class(value, classes)
@@ -119,7 +119,7 @@ def test_one_true_and_one_point_zero_are_three_names() -> None:
     assert not read_alike(classes)
 
 
-def test_null_is_no_class_unless_quoted() -> None:
+def test_null_is_not_a_class_unless_quoted() -> None:
     with pytest.raises(
         DeepSADError, match=r"""there is no class null.*to choose a class of that name, quote it: '"null"'"""
     ):
@@ -128,12 +128,12 @@ def test_null_is_no_class_unless_quoted() -> None:
 
 
 @pytest.mark.parametrize("wish", ["007", "1_0", "+1", "٣"])
-def test_text_that_is_no_plain_number_is_no_index(wish: str) -> None:
+def test_text_that_is_not_a_plain_number_is_not_an_index(wish: str) -> None:
     with pytest.raises(DeepSADError, match="there is no class"):
         resolve_class(wish, [f"c{i}" for i in range(20)])
 
 
-def test_numbers_differ_by_their_punctuation() -> None:
+def test_numbers_with_different_punctuation_are_different_names() -> None:
     for wish in ("1.5", "1_5", "1-5", 15, 1.5):
         with pytest.raises(DeepSADError, match="there is no class"):
             resolve_class(wish, ["1:5", "15.0", "1_5_0"])
@@ -194,7 +194,7 @@ NASTY = [*(f"1_{i}" for i in range(12)), "1.50", "1_000", "1e3", "007", "true", 
 
 @pytest.fixture(scope="module")
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders with a file each; nothing here decodes them. ``novel`` is in ``test`` alone, ``empty`` nowhere."""
+    """Class folders with one file each, never decoded. ``novel`` is only in ``test``; ``empty`` has no file."""
     root = tmp_path_factory.mktemp("images")
     for part in ("train", "test"):
         for name in (*NASTY, "novel", "empty"):
@@ -209,13 +209,13 @@ def words_of(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("wish", [name for name in NASTY if name not in ("null", "Öl")])
-def test_a_plan_has_the_class_that_was_named(nasty: Path, wish: str) -> None:
+def test_a_plan_has_the_named_class(nasty: Path, wish: str) -> None:
     plan = plan_of(*words_of(nasty), f"{KEY}={wish}", "scenario.gamma_l=0")
     assert [plan.classes[i] for i in plan.scenario.normal_classes] == [wish]
 
 
-def test_train_takes_the_name_that_was_typed(nasty: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """A name that does not exist is no index, though Hydra reads it as 1."""
+def test_train_uses_the_typed_name(nasty: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """An unknown name is not an index, although Hydra reads it as 1."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", *words_of(nasty), f"{KEY}=1_0,+1,1_2_"])
     with pytest.raises(SystemExit):
@@ -226,7 +226,7 @@ def test_train_takes_the_name_that_was_typed(nasty: Path, monkeypatch: pytest.Mo
     assert "there is no class '+1'" in told
 
 
-def test_study_takes_the_names_that_were_typed(nasty: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_study_uses_the_typed_names(nasty: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", [
         "sweep.py", "study=labeled_anomalies", *words_of(nasty), "method=deep_sad", "study.axes.gamma_l=[0.05]",
         "study.normal_classes=[1_0,true]", "study.anomaly_classes=[007,nan,Öl]", f"output_dir={tmp_path}",
@@ -247,7 +247,7 @@ def test_study_takes_the_names_that_were_typed(nasty: Path, monkeypatch: pytest.
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(names | st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1), min_size=2, unique=True))
-def test_an_experiments_overrides_mean_its_classes(classes: list[str]) -> None:
+def test_the_overrides_of_an_experiment_mean_its_classes(classes: list[str]) -> None:
     assume("???" not in classes)  # OmegaConf's own word for a missing value
     for index, name in enumerate(classes):
         experiment = Experiment("digits", "deep_sad", ((KEY, name),), read_alike(classes))
@@ -255,7 +255,7 @@ def test_an_experiments_overrides_mean_its_classes(classes: list[str]) -> None:
         assert resolve_class(OmegaConf.create({"x": value}).x, classes) == index
 
 
-def test_numbers_stand_without_quotes_where_they_are_clear() -> None:
+def test_unambiguous_numbers_are_written_without_quotes() -> None:
     settings = ((KEY, "10"), ("scenario.anomaly_class", "1_0"))
     assert Experiment("d", "m", settings).overrides()[2:] == [f"{KEY}=10", "scenario.anomaly_class='1_0'"]
     assert Experiment("d", "m", settings, quote=True).overrides()[2:] == [f"{KEY}='10'", "scenario.anomaly_class='1_0'"]
@@ -287,7 +287,7 @@ def test_training_classes_have_an_image(nasty: Path) -> None:
     assert training_classes(nasty) == [name for name in class_names(nasty) if name in NASTY]
 
 
-def test_classes_in_test_alone_are_never_known(nasty: Path) -> None:
+def test_classes_found_only_in_test_are_never_known(nasty: Path) -> None:
     drawn = set()
     for seed in range(8):
         plan = plan_of(*words_of(nasty), f"{KEY}=1_0", "scenario.anomaly_class=null", "scenario.k_l=9", f"seed={seed}")
@@ -304,7 +304,7 @@ def test_a_class_without_training_images_is_refused_by_name(nasty: Path, key: st
     assert "007, 1.50, 1_0" in problem
 
 
-def test_where_nothing_can_be_labeled_the_way_out_is_told(tmp_path: Path) -> None:
+def test_where_nothing_can_be_labeled_the_error_gives_the_way_out(tmp_path: Path) -> None:
     for folder in ("train/good", "test/good", "test/bent"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "0.png").write_bytes(b"x")
@@ -315,7 +315,7 @@ def test_where_nothing_can_be_labeled_the_way_out_is_told(tmp_path: Path) -> Non
     assert plan_of(*words_of(tmp_path), f"{KEY}=good", "scenario.gamma_l=0").scenario.known_classes == ()
 
 
-def test_a_class_is_one_where_its_folders_are_written_in_two_ways(tmp_path: Path) -> None:
+def test_one_class_may_have_folders_spelled_in_two_unicode_forms(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "Öl") for form in ("NFC", "NFD"))
     write_image_folder(tmp_path, {"train": {decomposed: 3, "b": 2}, "test": {composed: 1, "b": 2}})
     assert sorted(class_names(tmp_path)) == sorted(training_classes(tmp_path)) == ["b", composed]

@@ -1,4 +1,4 @@
-"""The data module: what its batches hold, and that the ground truth only goes along."""
+"""The data module: the contents of its batches, on which the ground truth has no influence."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ SCENARIO = Scenario(normal_classes=(0,), known_classes=(1,), gamma_l=0.1, gamma_
 
 
 def source(train: int = 120, test: int = 45, classes: int = 3) -> Source:
-    # The first pixel of an image is its row, so that a batch tells where it comes from.
+    # The first pixel of an image is its row, so that the rows of a batch can be identified.
     labels_train, labels_test = np.arange(train) % classes, np.arange(test) % classes
     x_train, x_test = (np.zeros((len(y), 1, 2, 2), np.uint8) for y in (labels_train, labels_test))
     x_train[:, 0, 0, 0], x_test[:, 0, 0, 0] = np.arange(train), np.arange(test)
@@ -41,7 +41,7 @@ def test_training_batches_hold_the_drawn_rows() -> None:
     assert sorted(idx.tolist()) == list(range(drawn.counts.total))
 
 
-def test_labels_mean_what_they_say() -> None:
+def test_labels_agree_with_the_scenario() -> None:
     data = AnomalyDataModule(source(), SCENARIO, batch_size=8)
     x, semi_y, y, _ = whole(data.train_dataloader())
     classes = (x[:, 0, 0, 0] * 255).round().long() % 3
@@ -56,7 +56,7 @@ def test_labels_mean_what_they_say() -> None:
     ]
 
 
-def test_types_of_a_batch() -> None:
+def test_a_batch_has_the_declared_types() -> None:
     data = AnomalyDataModule(source(), SCENARIO, batch_size=8)
     for batches in (data.train_dataloader(), data.test_dataloader()):
         x, semi_y, y, idx = next(iter(batches))
@@ -74,7 +74,13 @@ def test_images_are_uint8_copies_in_memory(tmp_path: Path) -> None:
         assert not np.shares_memory(batches.x.numpy(), mapped)
 
 
-def test_the_test_set_is_whole_and_in_order() -> None:
+def test_test_rows_in_memory_are_not_copied() -> None:
+    tiny = source()
+    data = AnomalyDataModule(tiny, SCENARIO, batch_size=8)
+    assert np.shares_memory(data.test_dataloader().x.numpy(), tiny.x_test)
+
+
+def test_the_test_set_is_complete_and_in_order() -> None:
     data = AnomalyDataModule(source(test=4500), SCENARIO, batch_size=8)
     _, semi_y, y, idx = whole(data.test_dataloader())
     assert idx.tolist() == list(range(4500))
@@ -106,7 +112,7 @@ def test_the_order_comes_from_the_seed() -> None:
 
 
 @pytest.mark.parametrize("test_classes", [(0,), (1, 2)])
-def test_a_test_set_of_one_kind_is_refused(test_classes: tuple[int, ...]) -> None:
+def test_a_test_set_of_a_single_class_is_refused(test_classes: tuple[int, ...]) -> None:
     tiny = source()
     keep = np.isin(tiny.labels_test, test_classes)
     one_kind = replace(tiny, x_test=tiny.x_test[keep], labels_test=tiny.labels_test[keep])
@@ -134,7 +140,7 @@ def test_an_impossible_scenario_names_the_classes() -> None:
         AnomalyDataModule(source(), greedy, classes=("zero", "seven", "two"))
 
 
-def test_scrambled_ground_truth_moves_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrambled_ground_truth_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     def scrambled(*args: Any) -> TrainingSet:
         drawn = draw_training_set(*args)
         return replace(drawn, y=1 - drawn.y)

@@ -1,4 +1,4 @@
-"""Arrays on disk are those that were written, or they are written again."""
+"""Arrays in the cache equal those that were written; damaged ones are rewritten."""
 
 import errno
 import hashlib
@@ -110,7 +110,7 @@ def test_damaged_arrays_are_written_again_with_a_warning(
     assert write.times == 2
 
 
-def test_whole_arrays_of_something_else_are_not_taken(tmp_path: Path) -> None:
+def test_intact_arrays_of_other_images_are_not_used(tmp_path: Path) -> None:
     write = Writer()
     load(tmp_path, lambda folder: [np.save(folder / f"{name}.npy", TRAIN) for name in ("train", "test")], OTHER_KEY)
     folder_of(tmp_path, OTHER_KEY).rename(folder_of(tmp_path))
@@ -122,7 +122,7 @@ def parts(cache: Path) -> list[Path]:
     return list(cache.glob(".*.part"))
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_that_writes(tmp_path: Path) -> None:
+def test_remains_of_a_killed_process_are_removed_by_the_next_writer(tmp_path: Path) -> None:
     for key in (KEY, OTHER_KEY):
         (tmp_path / f".image_folder-{key[:16]}.part").mkdir()
         (tmp_path / f".image_folder-{key[:16]}.part" / "train.npy").write_bytes(b"half of it")
@@ -130,7 +130,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes(tmp_path:
     assert parts(tmp_path) == []
 
 
-def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+def test_files_that_another_process_is_writing_stay(tmp_path: Path) -> None:
     part = tmp_path / f".image_folder-{OTHER_KEY[:16]}.part"
     with locked(part.with_suffix(".lock"), busy="", way_out=""):
         part.mkdir()
@@ -139,7 +139,7 @@ def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, DeepSADError("a file is damaged")])
-def test_arrays_that_could_not_be_written_leave_nothing(tmp_path: Path, error: Any) -> None:
+def test_a_failed_write_leaves_nothing(tmp_path: Path, error: Any) -> None:
     def interrupted(folder: Path) -> None:
         (folder / "train.npy").write_bytes(b"half of it")
         raise error
@@ -150,7 +150,7 @@ def test_arrays_that_could_not_be_written_leave_nothing(tmp_path: Path, error: A
     assert_right(load(tmp_path, Writer()))
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     def full(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -159,7 +159,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_two_at_once_write_once(tmp_path: Path) -> None:
+def test_two_processes_at_once_write_once(tmp_path: Path) -> None:
     write, begun, found = Writer(), threading.Event(), []
 
     def slowly(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which images of known defects are labeled: evenly many of each, by the seed, nested."""
+"""Which images of known defects are labeled: about equally many of each, drawn by the seed, nested."""
 
 import doctest
 from itertools import count
@@ -17,7 +17,7 @@ COUNTS = st.dictionaries(st.text(min_size=1, max_size=4), st.integers(1, 12), mi
 
 
 def is_possible(counts: dict[str, int], total: int, others: int) -> bool:
-    """By handing out one image at a time."""
+    """The shares, by handing out one image at a time."""
     left, names = dict(counts), sorted(counts)
     for turn in range(total):
         left[names[turn % len(names)]] -= 1
@@ -39,7 +39,7 @@ def test_shares_differ_by_one_at_most(names: set[str], total: int) -> None:
 
 
 @given(COUNTS, SEEDS, st.data())
-def test_a_draw_has_its_shares_and_holds_every_smaller_one(
+def test_a_draw_has_its_shares_and_includes_every_smaller_draw(
     counts: dict[str, int], seed: int, data: st.DataObject
 ) -> None:
     most = min(counts.values()) * len(counts)
@@ -54,7 +54,7 @@ def test_a_draw_has_its_shares_and_holds_every_smaller_one(
     assert all({*fewer[name].tolist()} <= {*drawn[name].tolist()} for name in counts)
 
 
-def test_the_draw_is_that_of_the_seed_whatever_else_is_labeled() -> None:
+def test_the_draw_depends_on_the_seed_not_on_other_labeled_defects() -> None:
     def drawn(seed: int, counts: dict[str, int], total: int) -> list[int]:
         return draw_defects(counts, total, seed)["hole"].tolist()
 
@@ -65,12 +65,12 @@ def test_the_draw_is_that_of_the_seed_whatever_else_is_labeled() -> None:
     assert alone != draw_defects({"crack": 30}, 5, 0)["crack"].tolist()
 
 
-def test_it_is_not_the_draw_of_the_calibration() -> None:
+def test_the_draw_is_independent_of_the_calibration_draw() -> None:
     held_out = [calibration_rows(np.zeros(30), kind="conformal", share=0.2, seed=seed).tolist() for seed in range(5)]
     assert all(draw_defects({"hole": 30}, 6, seed)["hole"].tolist() not in held_out for seed in range(5))
 
 
-def test_every_image_is_drawn_about_as_often() -> None:
+def test_every_image_is_drawn_about_equally_often() -> None:
     times = np.zeros(20)
     for seed in range(400):
         times[draw_defects({"hole": 20}, 5, seed)["hole"]] += 1
@@ -79,7 +79,7 @@ def test_every_image_is_drawn_about_as_often() -> None:
 
 
 @given(COUNTS, st.integers(1, 50), st.integers(0, 3))
-def test_what_cannot_be_drawn_is_told_with_the_largest_number_that_can(
+def test_an_impossible_number_is_reported_with_the_largest_possible_one(
     counts: dict[str, int], total: int, others: int
 ) -> None:
     problems = list(draw_problems(counts, total, others))
@@ -96,10 +96,10 @@ def test_what_cannot_be_drawn_is_told_with_the_largest_number_that_can(
         (
             8,
             0,
-            "dataset.labeled_images=8 labels all 8 images with a defect, so that the test part has no anomaly left; ",
+            "dataset.labeled_images=8 labels all images with a defect, so that no anomaly is left in the test set; ",
         ),
     ],
 )
-def test_both_reasons(total: int, others: int, said: str) -> None:
+def test_both_reasons_are_reported(total: int, others: int, said: str) -> None:
     (problem,) = draw_problems({"crack": 5, "hole": 3} if others else {"crack": 4, "hole": 4}, total, others)
     assert problem.startswith(said)

@@ -1,4 +1,4 @@
-"""Digests that are remembered: right whatever happens to a file, and cheap where nothing does."""
+"""Remembered digests: correct whatever happens to a file, and cheap if nothing does."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are read, as they are read; for all of them a minute has passed."""
+    """The names of the files, in the order in which they are read; all files count as a minute old."""
     names: list[str] = []
     real, now = digests._read, time.time_ns
     monkeypatch.setattr(digests.time, "time_ns", lambda: now() + LONG_AGO)
@@ -49,7 +49,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_digests_are_those_of_the_content_in_the_order_asked_for(root: Path, cache: Path, read: list[str]) -> None:
+def test_digests_are_those_of_the_contents_in_the_requested_order(root: Path, cache: Path, read: list[str]) -> None:
     names = ["sub/b", "a", "sub/b"]
     expected = [sha256(b"B"), sha256(b"A"), sha256(b"B")]
     assert file_digests(root, names, cache) == expected
@@ -58,7 +58,7 @@ def test_digests_are_those_of_the_content_in_the_order_asked_for(root: Path, cac
     assert sorted(read) == ["a", "b"]
 
 
-def test_a_new_file_alone_is_read(root: Path, cache: Path, read: list[str]) -> None:
+def test_only_a_new_file_is_read(root: Path, cache: Path, read: list[str]) -> None:
     file_digests(root, ["a", "sub/b"], cache)
     (root / "c").write_bytes(b"C")
     read.clear()
@@ -66,7 +66,7 @@ def test_a_new_file_alone_is_read(root: Path, cache: Path, read: list[str]) -> N
     assert read == ["c"]
 
 
-def test_a_call_for_some_files_forgets_none_of_the_others(root: Path, cache: Path, read: list[str]) -> None:
+def test_a_call_for_some_files_keeps_the_digests_of_the_others(root: Path, cache: Path, read: list[str]) -> None:
     file_digests(root, ["a"], cache)
     file_digests(root, ["sub/b"], cache)
     read.clear()
@@ -115,7 +115,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_file_is_seen(root: Path, cache: Path, read: list[str], change: Callable[[Path], None]) -> None:
+def test_a_changed_file_is_detected(root: Path, cache: Path, read: list[str], change: Callable[[Path], None]) -> None:
     before = file_digests(root, ["a"], cache)
     time.sleep(0.02)  # longer than a tick of the file system
     change(root / "a")
@@ -124,9 +124,7 @@ def test_a_changed_file_is_seen(root: Path, cache: Path, read: list[str], change
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_changes_right_after_it_was_read_is_seen(
-    root: Path, cache: Path, change: Callable[[Path], None]
-) -> None:
+def test_a_change_right_after_reading_is_detected(root: Path, cache: Path, change: Callable[[Path], None]) -> None:
     for _ in range(20):  # many of them within one tick
         (root / "a").unlink()
         (root / "a").write_bytes(b"A")
@@ -161,7 +159,7 @@ def test_another_folder_with_equal_names_is_read(root: Path, cache: Path, read: 
     assert read == ["a"]
 
 
-def test_a_folder_is_known_by_where_it_really_lies(root: Path, cache: Path, read: list[str], tmp_path: Path) -> None:
+def test_a_folder_is_identified_by_its_resolved_path(root: Path, cache: Path, read: list[str], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
     file_digests(tmp_path / "link", ["a"], cache)
     file_digests(root, ["a"], cache)
@@ -194,7 +192,7 @@ def signed(content: object) -> bytes:
     ],
     ids=["empty", "half", "bit", "longer", "html", "binary", "{}", "[]", "other format", "other root"],
 )
-def test_a_damaged_memory_is_made_anew(
+def test_a_damaged_cache_of_digests_is_rebuilt(
     root: Path, cache: Path, read: list[str], damage: Callable[[bytes], bytes]
 ) -> None:
     file_digests(root, ["a"], cache)
@@ -207,7 +205,7 @@ def test_a_damaged_memory_is_made_anew(
     assert memory.read_bytes() == whole
 
 
-def test_where_the_cache_cannot_be_written_only_this_process_remembers(
+def test_without_a_writable_cache_only_this_process_remembers(
     root: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -237,7 +235,7 @@ def test_names_of_all_kinds_are_remembered(root: Path, cache: Path, read: list[s
     assert len(read) == len(names)
 
 
-def test_many_at_once_are_right_and_leave_a_whole_memory(root: Path, cache: Path, read: list[str]) -> None:
+def test_many_processes_at_once_are_right_and_leave_an_intact_cache(root: Path, cache: Path, read: list[str]) -> None:
     names = [f"{i}" for i in range(20)]
     for name in names:
         (root / name).write_bytes(name.encode())

@@ -1,4 +1,4 @@
-"""Downloads against a server on this machine: whole and right, or not there."""
+"""Downloads from a server on this machine: a file is complete and correct, or missing."""
 
 import hashlib
 import threading
@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
 
 
 def check_failure(url: str, path: Path, sha256: str = SHA256) -> str:
-    """The message of a failed download, which names everything and leaves nothing."""
+    """The message of a failed download, which names file, URL and way out, and leaves no file."""
     with pytest.raises(DeepSADError) as caught:
         fetch(url, path, sha256)
     (problem,) = caught.value.problems
@@ -77,7 +77,7 @@ def check_failure(url: str, path: Path, sha256: str = SHA256) -> str:
 
 
 @pytest.mark.parametrize("name", ["good.mat", "no-length.mat", "odd-length.mat"])
-def test_a_good_file_arrives_whole(server: Server, tmp_path: Path, name: str) -> None:
+def test_a_good_file_arrives_complete(server: Server, tmp_path: Path, name: str) -> None:
     path = tmp_path / "a" / "b" / name
     assert fetch(server.url(name), path, SHA256) == path
     assert path.read_bytes() == CONTENT
@@ -89,43 +89,43 @@ def test_a_downloaded_file_can_be_read_by_others(server: Server, tmp_path: Path)
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_wrong_checksum_is_told_with_both_sums(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_with_both_sums(server: Server, tmp_path: Path) -> None:
     problem = check_failure(server.url("good.mat"), tmp_path / "good.mat", "0" * 64)
     assert SHA256 in problem
     assert "0" * 64 in problem
 
 
-def test_a_broken_connection_is_told_with_the_bytes(server: Server, tmp_path: Path) -> None:
+def test_a_broken_connection_is_reported_with_the_bytes(server: Server, tmp_path: Path) -> None:
     server.cut = True
     problem = check_failure(server.url("good.mat"), tmp_path / "good.mat")
     assert f"broke after 1000 of {len(CONTENT)} bytes" in problem
 
 
-def test_a_break_that_nothing_announces_is_caught_by_the_checksum(server: Server, tmp_path: Path) -> None:
+def test_an_unnoticed_break_is_caught_by_the_checksum(server: Server, tmp_path: Path) -> None:
     server.cut = True
     assert "SHA-256" in check_failure(server.url("no-length.mat"), tmp_path / "no-length.mat")
 
 
-def test_a_missing_file_is_told_with_the_answer(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_servers_answer(server: Server, tmp_path: Path) -> None:
     assert "404" in check_failure(server.url("missing.mat"), tmp_path / "missing.mat")
 
 
-def test_a_refused_connection_is_told(tmp_path: Path) -> None:
+def test_a_refused_connection_is_reported(tmp_path: Path) -> None:
     assert "refused" in check_failure(f"{closed_url()}x.mat", tmp_path / "x.mat")
 
 
-def test_a_server_that_speaks_no_http_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_http_is_reported(server: Server, tmp_path: Path) -> None:
     check_failure(server.url("garbage.mat"), tmp_path / "garbage.mat")
 
 
-def test_a_file_that_is_there_is_used_without_the_network(server: Server, tmp_path: Path) -> None:
+def test_an_existing_file_is_used_without_the_network(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "good.mat"
     path.write_bytes(b"put here by hand")
     assert fetch(server.url("good.mat"), path, SHA256).read_bytes() == b"put here by hand"
     assert server.requests == []
 
 
-def test_a_second_fetch_uses_the_first_ones_file(server: Server, tmp_path: Path) -> None:
+def test_a_second_fetch_uses_the_file_of_the_first(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
         fetch(server.url("good.mat"), tmp_path / "good.mat", SHA256)
     assert server.requests == ["/good.mat"]
@@ -139,7 +139,7 @@ def test_a_fetch_after_a_failure_works(server: Server, tmp_path: Path) -> None:
     assert fetch(server.url("good.mat"), path, SHA256).read_bytes() == CONTENT
 
 
-def test_side_by_side_fetches_download_once(server: Server, tmp_path: Path) -> None:
+def test_parallel_fetches_download_once(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "good.mat"
     threads = [threading.Thread(target=fetch, args=(server.url("good.mat"), path, SHA256)) for _ in range(4)]
     for thread in threads:
@@ -150,7 +150,7 @@ def test_side_by_side_fetches_download_once(server: Server, tmp_path: Path) -> N
     assert server.requests == ["/good.mat"]
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DeepSADError, match=r"cannot be created or written to .* choose another data_dir"):
         fetch(closed_url(), tmp_path / "file" / "x.mat", SHA256)

@@ -1,4 +1,4 @@
-"""What the folders of an image folder mean as labels, and when that is not clear."""
+"""The folders of an image folder as labels: their meaning, and when it is not clear."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def test_nothing_is_normal_if_the_list_is_empty(tmp_path: Path) -> None:
     assert folder_labels(tmp_path, [], None) == FolderLabels((), ())
 
 
-def test_a_normal_folder_may_be_in_the_test_part_alone(tmp_path: Path) -> None:
+def test_a_normal_folder_may_be_only_in_the_test_part(tmp_path: Path) -> None:
     touch(tmp_path, "train/0.png", "test/good/0.png", "test/hole/0.png")
     assert folder_labels(tmp_path, ["good"], None) == FolderLabels(("good",), ())
 
@@ -70,7 +70,7 @@ def test_a_name_that_could_mean_two_folders_has_to_be_quoted(tmp_path: Path) -> 
     assert folder_labels(tmp_path, None, ["1_0"]).anomaly == ("1_0",)
 
 
-def test_both_encodings_of_an_accented_letter_are_one_name(tmp_path: Path) -> None:
+def test_both_unicode_forms_of_a_letter_are_one_name(tmp_path: Path) -> None:
     nfc, nfd = (unicodedata.normalize(form, "Öl") for form in ("NFC", "NFD"))
     touch(tmp_path, "train/0.png", f"train/{nfd}/0.png")
     for name in (nfc, nfd):
@@ -79,7 +79,7 @@ def test_both_encodings_of_an_accented_letter_are_one_name(tmp_path: Path) -> No
         assert labels.semi_labels([f"train/{nfd}/0.png"]).tolist() == [-1]
 
 
-def test_a_missing_folder_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     touch(tmp_path, *USUAL, "train/scrap/0.png", "test/dust/0.png", "train/empty/")
     told = problems(tmp_path, ["norml"], ["scrapp", "dust", "empty"])
     assert told == [
@@ -104,7 +104,7 @@ def test_a_folder_with_two_meanings_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["train", "test"])
-def test_a_folder_that_differs_from_a_named_one_in_case_alone_is_refused(tmp_path: Path, place: str) -> None:
+def test_a_folder_that_differs_from_a_named_one_only_in_case_is_refused(tmp_path: Path, place: str) -> None:
     touch(tmp_path, *USUAL, f"{place}/Normal/0.png")
     (told,) = problems(tmp_path)
     assert told == (
@@ -114,7 +114,7 @@ def test_a_folder_that_differs_from_a_named_one_in_case_alone_is_refused(tmp_pat
     assert folder_labels(tmp_path, ["normal", "Normal"], None).normal == ("Normal", "normal")
 
 
-def test_any_test_folder_may_be_called_like_an_anomaly(tmp_path: Path) -> None:
+def test_any_test_folder_may_have_the_name_of_an_anomaly(tmp_path: Path) -> None:
     labels = folder_labels(touch(tmp_path, *USUAL, "test/Anomaly/0.png"), None, None)
     assert labels.truths(["test/Anomaly/0.png"]).tolist() == [1]
 
@@ -143,7 +143,7 @@ def test_test_folders_of_which_none_is_known_to_be_normal_are_refused(tmp_path: 
     assert folder_labels(tmp_path / "other", None, ["bad"]).truths(["test/bad/0.png"]).tolist() == [1]
 
 
-def test_a_test_folder_called_unlabeled_is_no_anomaly(tmp_path: Path) -> None:
+def test_a_test_folder_called_unlabeled_is_refused(tmp_path: Path) -> None:
     (told,) = problems(touch(tmp_path, *USUAL, "test/unlabeled/0.png"))
     assert "would count as anomalies" in told and "straight below test/" in told
 
@@ -155,9 +155,9 @@ def test_a_test_folder_called_unlabeled_is_no_anomaly(tmp_path: Path) -> None:
         (("test/0.png",), "there is no folder"),
         (("Train/0.png",), "has a folder Train, but it must be called train; rename it"),
         (("train/0.png", "Test/0.png"), "has a folder Test, but it must be called test; rename it"),
-        (("train/0.png", "test"), "test is no folder"),
+        (("train/0.png", "test"), "test is not a folder"),
     ],
 )
-def test_a_wrong_layout_is_told(tmp_path: Path, names: Sequence[str], told: str) -> None:
+def test_a_wrong_layout_is_reported(tmp_path: Path, names: Sequence[str], told: str) -> None:
     (problem,) = problems(touch(tmp_path / "root", *names))
     assert problem.startswith("dataset.root: ") and told in problem

@@ -42,7 +42,7 @@ def load(root: Path, tmp_path: Path) -> Callable[..., tuple[npt.NDArray[Any], ..
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Every file that is decoded, so that a test sees whether the cache was used."""
+    """Record every file that is decoded, so that a test sees whether the cache was used."""
     paths: list[Path] = []
     decode = pixels.decode
 
@@ -56,7 +56,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files just written count as old enough to be remembered."""
+    """Make files that were just written count as old enough to be remembered."""
     monkeypatch.setattr(digests, "_TICK_NS", -(10**9))
 
 
@@ -73,7 +73,7 @@ def test_classes_are_the_sorted_union_of_both_parts(root: Path) -> None:
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 @pytest.mark.parametrize("image_size", [SIZE, (9, 24)])
-def test_every_image_is_what_pillow_makes_of_it(
+def test_every_image_is_decoded_as_by_pillow(
     root: Path, load: Any, image_size: tuple[int, int], channels: int, mode: str
 ) -> None:
     arrays = load(image_size, channels)
@@ -136,7 +136,7 @@ def test_the_cache_is_used_where_the_folder_moved(root: Path, load: Any, decoded
     assert np.array_equal(first[0], second[0])
 
 
-def test_another_size_or_channels_decode_anew(load: Any, decoded: list[Path]) -> None:
+def test_another_size_or_number_of_channels_decodes_again(load: Any, decoded: list[Path]) -> None:
     load()
     for image_size, channels in (((8, 16), 3), ((16, 8), 3), (SIZE, 1)):
         decoded.clear()
@@ -144,7 +144,7 @@ def test_another_size_or_channels_decode_anew(load: Any, decoded: list[Path]) ->
         assert decoded
 
 
-def test_a_changed_image_is_decoded_anew(root: Path, load: Any) -> None:
+def test_a_changed_image_is_decoded_again(root: Path, load: Any) -> None:
     load()
     path = files_of(root, "train")[0]
     Image.new("RGB", SIZE, (1, 2, 3)).save(path)
@@ -152,7 +152,7 @@ def test_a_changed_image_is_decoded_anew(root: Path, load: Any) -> None:
 
 
 def brightness(root: Path, value: int) -> Path:
-    """A folder whose images are uncompressed, so that their sizes do not tell what they show, and of one age."""
+    """A folder of uncompressed images of the same age, whose file sizes do not depend on their content."""
     for part in ("train", "test"):
         (root / part / "a").mkdir(parents=True)
         path = root / part / "a" / "0.bmp"
@@ -161,7 +161,7 @@ def brightness(root: Path, value: int) -> Path:
     return root
 
 
-def test_two_folders_with_equal_names_sizes_and_times_are_two(tmp_path: Path, at_rest: None) -> None:
+def test_folders_with_equal_names_sizes_and_times_are_distinguished(tmp_path: Path, at_rest: None) -> None:
     for value in (10, 200):
         x_train, _, x_test, _ = image_folder_arrays(
             brightness(tmp_path / str(value), value), tmp_path / "cache", image_size=SIZE, channels=1
@@ -172,7 +172,7 @@ def test_two_folders_with_equal_names_sizes_and_times_are_two(tmp_path: Path, at
 
 
 @pytest.mark.parametrize("way", ["copy over", "swap"])
-def test_images_replaced_under_their_names_sizes_and_times_are_seen(tmp_path: Path, at_rest: None, way: str) -> None:
+def test_replaced_images_of_equal_name_size_and_time_are_detected(tmp_path: Path, at_rest: None, way: str) -> None:
     dark, bright = (brightness(tmp_path / str(value), value) for value in (10, 200))
     before = content_digest(dark, tmp_path / "cache")
     if way == "swap":
@@ -196,7 +196,7 @@ def test_a_folder_that_is_only_touched_is_not_decoded_again(root: Path, load: An
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_an_added_image_is_seen(root: Path, load: Any, part: str) -> None:
+def test_an_added_image_is_detected(root: Path, load: Any, part: str) -> None:
     before = load()
     Image.new("L", (3, 3)).save(root / part / "zebra" / "new.gif")
     after = load()
@@ -205,7 +205,7 @@ def test_an_added_image_is_seen(root: Path, load: Any, part: str) -> None:
     assert len(after[grown + 1]) == len(after[grown])
 
 
-def test_a_removed_image_is_seen(root: Path, load: Any) -> None:
+def test_a_removed_image_is_detected(root: Path, load: Any) -> None:
     before = load()
     files_of(root, "test")[0].unlink()
     assert len(load()[2]) == len(before[2]) - 1
@@ -269,13 +269,15 @@ def test_a_part_without_images_is_refused(root: Path, load: Any, part: str) -> N
     assert str(root / part) in str(caught.value)
 
 
-def test_the_digest_does_not_tell_where_the_folder_lies(root: Path, tmp_path: Path) -> None:
+def test_the_digest_does_not_depend_on_the_folders_path(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "copy"
     shutil.copytree(root, copy, copy_function=shutil.copyfile)
     assert content_digest(copy, tmp_path / "cache") == content_digest(root, tmp_path / "cache")
 
 
-def test_the_digest_is_kept(root: Path, tmp_path: Path, at_rest: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_is_stored_and_reused(
+    root: Path, tmp_path: Path, at_rest: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digest = content_digest(root, tmp_path / "cache")
     monkeypatch.setattr(digests, "_read", lambda path: pytest.fail(f"{path} is read again"))
     monkeypatch.setattr(Image, "open", lambda path: pytest.fail(f"{path} is opened again"))
@@ -283,7 +285,7 @@ def test_the_digest_is_kept(root: Path, tmp_path: Path, at_rest: None, monkeypat
 
 
 @pytest.mark.parametrize("change", ["grow", "rename", "add", "move", "overwrite"])
-def test_the_digest_tells_the_content(root: Path, tmp_path: Path, change: str) -> None:
+def test_the_digest_depends_on_the_content(root: Path, tmp_path: Path, change: str) -> None:
     before = content_digest(root, tmp_path / "cache")
     path = files_of(root, "train")[0]
     if change == "grow":
@@ -299,7 +301,7 @@ def test_the_digest_tells_the_content(root: Path, tmp_path: Path, change: str) -
     assert content_digest(root, tmp_path / "cache") != before
 
 
-def test_the_cache_can_be_read_by_whom_the_umask_lets(load: Any, tmp_path: Path) -> None:
+def test_the_cache_follows_the_umask(load: Any, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         load()
@@ -310,7 +312,7 @@ def test_the_cache_can_be_read_by_whom_the_umask_lets(load: Any, tmp_path: Path)
 
 
 def folder_digest(root: Path) -> str:
-    """The digest that the first pixel format had, written down once more."""
+    """The digest of the first pixel format, computed independently."""
     files = [
         [str(path.relative_to(root)), hashlib.sha256(path.read_bytes()).hexdigest()]
         for part in ("train", "test")
@@ -319,13 +321,13 @@ def folder_digest(root: Path) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def test_a_folder_whose_pixels_stay_keeps_its_digest(root: Path, tmp_path: Path) -> None:
+def test_a_folder_with_unchanged_pixels_keeps_its_digest(root: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full(SIZE, 40_000, np.uint16)).save(root / "train" / "zebra" / "deep.png")
     assert content_digest(root, tmp_path / "cache") == folder_digest(root)
 
 
 @pytest.mark.parametrize("what", ["turned", "deep"])
-def test_a_folder_whose_pixels_were_wrong_has_another_digest(root: Path, tmp_path: Path, what: str) -> None:
+def test_a_folder_with_corrected_pixels_has_another_digest(root: Path, tmp_path: Path, what: str) -> None:
     if what == "turned":
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
@@ -338,7 +340,7 @@ def test_a_folder_whose_pixels_were_wrong_has_another_digest(root: Path, tmp_pat
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\xff\x00", b"0" * 64])
-def test_a_damaged_note_on_the_pixels_is_made_anew(root: Path, tmp_path: Path, damaged: bytes) -> None:
+def test_a_damaged_note_about_the_pixels_is_rewritten(root: Path, tmp_path: Path, damaged: bytes) -> None:
     digest = content_digest(root, tmp_path / "cache")
     (note,) = (tmp_path / "cache").glob("pixels-*")
     note.write_bytes(damaged)
@@ -353,7 +355,7 @@ def test_a_folder_that_changed_since_the_plan_is_refused(root: Path, tmp_path: P
         image_folder_arrays(root, tmp_path / "cache", image_size=SIZE, channels=3, digest=planned)
 
 
-def test_a_run_takes_the_images_that_it_was_planned_with(root: Path, tmp_path: Path) -> None:
+def test_a_run_uses_the_images_of_its_plan(root: Path, tmp_path: Path) -> None:
     def planned() -> Plan:
         words = ("dataset=image_folder", f"dataset.root={root}", "dataset.image_size=8", f"data_dir={tmp_path}")
         return plan_of(*words, "scenario.normal_class=zebra", "scenario.anomaly_class=b-side")
@@ -400,7 +402,7 @@ def test_a_file_that_cannot_be_read_is_named(root: Path, load: Any, monkeypatch:
     assert str(caught.value) == f"{path} cannot be read (Permission denied); repair or remove it"
 
 
-def test_what_is_left_out_is_counted_in_one_line(root: Path, load: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_files_are_counted_in_one_line(root: Path, load: Any, caplog: pytest.LogCaptureFixture) -> None:
     load()
     assert caplog.messages == []
     zebra = root / "train" / "zebra"
@@ -418,7 +420,7 @@ def test_what_is_left_out_is_counted_in_one_line(root: Path, load: Any, caplog: 
 
 
 @pytest.mark.slow
-def test_the_real_images(real_data: Path, tmp_path: Path) -> None:
+def test_the_real_images_are_read(real_data: Path, tmp_path: Path) -> None:
     root = real_data / "cifar10-jpeg"
     if not root.is_dir():
         pytest.skip("no cifar10-jpeg in DEEPSAD_DATA_DIR")

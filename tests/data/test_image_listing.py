@@ -25,7 +25,7 @@ def listed(root: Path) -> Listing:
     return list_images(root, {"train": CLASSES})
 
 
-def test_images_and_their_order_are_those_of_torchvision(root: Path, tmp_path: Path) -> None:
+def test_images_and_their_order_agree_with_torchvision(root: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     Image.new("L", (1, 1)).save(tmp_path / "elsewhere" / "far.PNG")
     (root / "train" / "b" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -38,7 +38,7 @@ def test_images_and_their_order_are_those_of_torchvision(root: Path, tmp_path: P
     assert listed(root).names == [*expected[0], *expected[1]]
 
 
-def test_what_is_hidden_is_left_out_without_a_word(root: Path) -> None:
+def test_hidden_files_are_skipped_silently(root: Path) -> None:
     before = listed(root)
     (root / "train" / "a" / ".thumbnails").mkdir()
     for name in (".thumbnails/1.png", ".DS_Store", "sub/._2.png"):
@@ -75,7 +75,7 @@ def test_a_class_without_a_folder_has_no_images(root: Path) -> None:
     assert list_images(root, {"train": ["a", None, "b"]}).images["train"][1] == []
 
 
-def test_whether_a_folder_holds_images_is_known(root: Path) -> None:
+def test_folders_with_images_are_recognized(root: Path) -> None:
     (root / "train" / "b" / "1.png").unlink()
     (root / "train" / "b" / "back").symlink_to(root / "train" / "b")
     (root / "train" / "b" / "notes.txt").touch()
@@ -113,12 +113,12 @@ NO_IMAGES = {
 
 
 @pytest.mark.parametrize("name", NO_IMAGES)
-def test_what_is_no_image_is_skipped(root: Path, name: str) -> None:
+def test_files_that_are_not_images_are_skipped(root: Path, name: str) -> None:
     (root / "train" / "a" / name).write_bytes(NO_IMAGES[name])
     assert listed(root).skipped == {"no images": [f"train/a/{name}"]}
 
 
-def test_an_image_too_large_to_open_is_no_file_to_skip(root: Path) -> None:
+def test_an_image_too_large_to_open_is_not_skipped(root: Path) -> None:
     (root / "train" / "a" / "large").write_bytes(b"P5 100000 100000 255\n")
     assert "train/a/large" in listed(root).names
 

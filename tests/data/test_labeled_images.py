@@ -1,4 +1,4 @@
-"""Image folders with labels: what is listed, what distinguishes them, and the source that they give."""
+"""Image folders with labels: what is listed, what the identity contains, and the source."""
 
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def test_without_a_test_part_the_training_images_are_scored(tmp_path: Path) -> N
     assert source.ids_test[-1] == "train/unlabeled/119.png"
 
 
-def test_pixels_are_those_of_the_same_images_as_classes(tmp_path: Path) -> None:
+def test_pixels_equal_those_of_the_same_images_read_as_classes(tmp_path: Path) -> None:
     counts = {part: {name: n for name, n in of_part.items() if name} for part, of_part in PARTS.items()}
     root = write_labeled(tmp_path / "root", counts)
     source = source_of(root)
@@ -90,7 +90,7 @@ def test_a_folder_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None
         source_of(root, digest=digest)
 
 
-def test_content_and_meaning_are_the_identity(tmp_path: Path) -> None:
+def test_the_identity_depends_on_content_and_meaning(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "a")
     write_labeled(tmp_path / "b")
 
@@ -106,7 +106,7 @@ def test_content_and_meaning_are_the_identity(tmp_path: Path) -> None:
     assert plan_of(*words_of(root)).identity["dataset"]["labels"] == {"normal": ["normal"], "anomaly": ["anomaly"]}
 
 
-def test_a_scenario_that_draws_does_not_look_at_the_settings_of_labels(tmp_path: Path) -> None:
+def test_a_drawing_scenario_ignores_the_settings_of_labels(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "root")
     words = (*words_of(root)[:3], f"data_dir={tmp_path / 'data'}", "scenario.normal_class=normal")
     words = (*words, "scenario.anomaly_class=anomaly")
@@ -132,7 +132,7 @@ def test_experiments_with_drawn_and_with_given_labels_do_not_share_their_data(tm
     assert _source_of(given, known).semi_y_train is not None
 
 
-def test_problems_come_at_once_and_before_any_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_before_any_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = touch(tmp_path / "root", "train/normal/0.png", "train/scrap/0.png")
     monkeypatch.setattr(image_folder, "file_digests", lambda *args, **kwargs: pytest.fail("images are read"))
     told = problems_of(*words_of(root, "dataset.anomaly=[scrapp]", "dataset.channels=2", "seed=-1"))
@@ -143,7 +143,7 @@ def test_problems_come_at_once_and_before_any_image_is_read(tmp_path: Path, monk
     assert told_of_root.startswith(f"dataset.root: there is no folder {tmp_path / 'no'}; choose a folder with train/{{")
 
 
-def test_an_unreadable_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = touch(tmp_path / "root", "train/0.png")
 
     def denied(root: Path, part: str) -> dict[str, str]:
@@ -154,7 +154,7 @@ def test_an_unreadable_folder_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told == f"dataset.root: {root / 'train'} cannot be read (Permission denied); make it readable or remove it"
 
 
-def test_a_folder_is_looked_at_once_for_all_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_listed_once_for_all_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_labeled(tmp_path / "root")
     walks: list[Path] = []
     monkeypatch.setattr(labeled_images, "list_labeled", lambda root: walks.append(root) or list_labeled(root))

@@ -1,4 +1,4 @@
-"""Batches: their number and sizes, their order, the part of each rank, the scaling."""
+"""Batches: number, sizes, order, the part of each rank, and scaling."""
 
 from itertools import chain
 
@@ -25,7 +25,7 @@ def order(batches: BatchLoader) -> list[int]:
 
 @quick
 @given(samples=st.integers(1, 10_000), batch_size=sizes)
-def test_batches_are_few_and_of_near_equal_size(samples: int, batch_size: int) -> None:
+def test_batches_are_few_and_of_nearly_equal_size(samples: int, batch_size: int) -> None:
     found = batch_sizes(samples, batch_size)
     assert len(found) == (samples + batch_size - 1) // batch_size
     assert sum(found) == samples
@@ -35,7 +35,7 @@ def test_batches_are_few_and_of_near_equal_size(samples: int, batch_size: int) -
 
 @quick
 @given(samples=sizes, batch_size=sizes, seed=st.none() | seeds)
-def test_length_and_sizes_of_what_is_iterated(samples: int, batch_size: int, seed: int | None) -> None:
+def test_length_and_batch_sizes_agree_with_the_iteration(samples: int, batch_size: int, seed: int | None) -> None:
     batches = loader(samples, batch_size, seed=seed)
     found = [len(idx) for *_, idx in batches]
     assert found == batch_sizes(samples, batch_size)
@@ -65,7 +65,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(
     assert order(first) == order(second)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_each_epoch_and_seed_has_its_own_order() -> None:
     orders = set()
     for seed in range(8):
         batches = loader(50, 10, seed=seed)
@@ -75,7 +75,7 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert len(orders) == 64
 
 
-def test_without_a_new_epoch_the_order_stays() -> None:
+def test_the_order_stays_until_a_new_epoch_is_set() -> None:
     batches = loader(50, 10, seed=0)
     assert order(batches) == order(batches)
 
@@ -88,7 +88,7 @@ def test_shuffling_does_not_touch_the_global_generator() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_without_a_seed_the_order_is_that_of_the_data() -> None:
+def test_without_a_seed_the_data_keep_their_order() -> None:
     batches = loader(50, 7)
     batches.set_epoch(3)
     assert order(batches) == list(range(50))
@@ -128,13 +128,13 @@ def test_pixels_become_floats_between_0_and_1(scale: float) -> None:
     assert pixels.dtype == torch.uint8
 
 
-def test_rows_are_taken_as_they_are() -> None:
+def test_rows_are_used_unchanged() -> None:
     rows = torch.tensor([[-3.5, 1e6], [0.0, 2.0]])
     ((x, *_),) = BatchLoader(rows, torch.zeros(2), torch.zeros(2), batch_size=2)
     assert torch.equal(x, rows)
 
 
-def test_scaling_leaves_the_data_alone() -> None:
+def test_scaling_does_not_change_the_data() -> None:
     rows = torch.full((4, 1), 2.0)
     batches = BatchLoader(rows, torch.zeros(4), torch.zeros(4), batch_size=4, scale=2.0)
     for _ in range(2):

@@ -31,7 +31,7 @@ def test_labels_against_a_plain_loop(marks: list[str]) -> None:
 
 
 @pytest.mark.parametrize("marks", [["-1", "0", "1", ""], ["-1.0", "0.0", "1.0", ""], ["-1", "0", "+1", ""]])
-def test_numbers_are_taken_as_they_are_if_minus_one_occurs(marks: list[str]) -> None:
+def test_numbers_are_semi_labels_if_minus_one_occurs(marks: list[str]) -> None:
     assert semi_labels(marks, [], [], key=KEY).tolist() == [-1, 0, 1, 0]
 
 
@@ -61,20 +61,20 @@ def test_a_label_with_two_meanings_is_refused() -> None:
         semi_labels(["ok"], ["ok"], ["ok"], key=KEY)
 
 
-def test_letters_of_two_encodings_are_one_label() -> None:
+def test_two_unicode_forms_of_a_label_are_one() -> None:
     assert semi_labels(["defekt\u00e9", "x"], [], ["defekte\u0301"], key=KEY).tolist() == [-1, 0]
 
 
-def test_truth_of_a_column_of_its_own_is_anomaly_outside_of_normal() -> None:
+def test_in_a_separate_truth_column_all_but_normal_are_anomalies() -> None:
     assert truths(["ok", "crack", "", "hole"], ["ok"], [], key=KEY, strict=False).tolist() == [0, 1, -1, 1]
 
 
-def test_truth_in_the_column_of_the_labels_is_known_only_where_it_is_labeled() -> None:
+def test_in_the_label_column_the_truth_is_known_only_where_it_is_labeled() -> None:
     found = truths(["ok", "scrap", "", "?"], ["ok"], ["scrap"], key=KEY, strict=True)
     assert found.tolist() == [0, 1, -1, -1]
 
 
-def test_truth_as_numbers() -> None:
+def test_truth_may_be_numbers() -> None:
     assert truths(["-1", "1", ""], [], [], key=KEY, strict=False).tolist() == [1, 0, -1]
     assert truths(["-1", "1", ""], [], [], key=KEY, strict=False).dtype == np.int64
     with pytest.raises(DeepSADError, match="meaning is not known"):
@@ -82,7 +82,7 @@ def test_truth_as_numbers() -> None:
 
 
 def test_another_spelling_of_a_named_label_is_refused() -> None:
-    """It would silently be unlabeled, or an anomaly."""
+    """Otherwise it would silently count as unlabeled, or as an anomaly."""
     with pytest.raises(DeepSADError, match="has the labels 'scrap' and 'Scrap', of which only the first is named"):
         semi_labels(["ok", "scrap", "Scrap"], ["ok"], ["scrap"], key=KEY)
     assert semi_labels(["scrap", "Scrap", ""], [], ["scrap", "Scrap"], key=KEY).tolist() == [-1, -1, 0]
@@ -91,5 +91,5 @@ def test_another_spelling_of_a_named_label_is_refused() -> None:
 
 
 def test_truth_without_any_named_normal_is_refused() -> None:
-    with pytest.raises(DeepSADError, match=r"has no 'good' \(dataset.normal\), so that every known truth"):
+    with pytest.raises(DeepSADError, match=r"names 'good', but \S+ has no such value, so every row with a truth"):
         truths(["fine", "crack", ""], ["good"], [], key=KEY, strict=False)

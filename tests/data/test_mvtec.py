@@ -1,4 +1,4 @@
-"""MVTec AD's layout: what becomes of which image, and what is said about a folder that has another layout."""
+"""MVTec AD's layout: how each image is used, and the errors about a folder with another layout."""
 
 import shutil
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def test_drawn_images_are_known_anomalies_and_leave_the_test_set(load: Callable[
             assert np.array_equal(one, pixels(source.folder / name)), name
 
 
-def test_the_seed_draws(load: Callable[..., Source]) -> None:
+def test_the_seed_determines_the_draw(load: Callable[..., Source]) -> None:
     def drawn(seed: int, total: int = 4) -> set[str]:
         source = load("hole", seed=seed, labeled_images=total)
         assert source.ids_train is not None and source.semi_y_train is not None
@@ -88,7 +88,7 @@ def test_all_of_one_defect_may_be_labeled_if_another_is_left(load: Callable[...,
     assert source.labels_test.sum() == TEST["hole"]
 
 
-def test_other_sizes_and_grey(load: Callable[..., Source]) -> None:
+def test_images_may_have_other_sizes_or_be_grey(load: Callable[..., Source]) -> None:
     assert load(image_size=[8, 12], channels=1).shape == (1, 8, 12)
 
 
@@ -111,19 +111,19 @@ def test_a_changed_folder_is_refused(load: Callable[..., Source], root: Path) ->
 
 
 @pytest.mark.parametrize("where", [None, "", "nowhere"])
-def test_a_missing_root_is_told_where_the_data_are(where: str | None) -> None:
+def test_a_missing_root_is_reported_with_the_source_of_the_data(where: str | None) -> None:
     (problem,) = problems_of(where)
     assert problem.startswith("dataset.root is ")
     assert URL in problem
     assert "<root>/<category>/train/good/*.png" in problem
 
 
-def test_the_folder_of_one_category_is_no_root(root: Path) -> None:
+def test_the_folder_of_one_category_is_refused_as_root(root: Path) -> None:
     (problem,) = problems_of(root / "bottle")
     assert problem.endswith(f"use dataset.root={root} dataset.category=bottle")
 
 
-def test_a_folder_without_any_category_is_told_the_layout(tmp_path: Path) -> None:
+def test_a_folder_without_categories_is_reported_with_the_layout(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (problem,) = problems_of(tmp_path)
     assert "which has no folder of a category; give the folder that has <root>/<category>/train/good/*.png" in problem
@@ -138,13 +138,13 @@ def test_a_folder_without_any_category_is_told_the_layout(tmp_path: Path) -> Non
         ("wood", f"choose one of bottle, metal_nut, or get the others from {URL}"),
     ],
 )
-def test_a_wrong_category_is_answered_with_those_that_exist(root: Path, category: str, way_out: str) -> None:
+def test_a_wrong_category_is_reported_with_the_existing_ones(root: Path, category: str, way_out: str) -> None:
     (root / "licenses").mkdir()
     (problem,) = problems_of(root, category)
     assert problem == f"dataset.category is {category!r}, but {root} has no such folder; {way_out}"
 
 
-def test_no_category_is_asked_for(root: Path) -> None:
+def test_a_missing_category_is_required(root: Path) -> None:
     assert problems_of(root, None) == ["dataset.category is not set; choose one of bottle, metal_nut"]
 
 
@@ -152,7 +152,7 @@ def test_there_are_fifteen_categories() -> None:
     assert len(CATEGORIES) == 15
 
 
-def test_another_layout_is_told(root: Path) -> None:
+def test_another_layout_is_reported(root: Path) -> None:
     bottle = root / "bottle"
     (bottle / "train" / "good").rename(bottle / "train" / "fine")
     first, second = problems_of(root)
@@ -165,21 +165,21 @@ def test_another_layout_is_told(root: Path) -> None:
     assert any(problem.startswith(f"{bottle}/test holds no image; ") for problem in problems_of(root))
 
 
-def test_wrong_defects_are_told_at_once(root: Path) -> None:
+def test_wrong_defects_are_reported_at_once(root: Path) -> None:
     assert problems_of(root, "bottle", "hol", "good", "dent", "hole", "hole") == [
         f"dataset.labeled_defects names 'hol', of which {root}/bottle/test has no image; did you mean hole?",
-        "dataset.labeled_defects names good, which is no defect; leave it out",
+        "dataset.labeled_defects names good, which is not a defect; leave it out",
         f"dataset.labeled_defects names 'dent', of which {root}/bottle/test has no image; choose from hole, scratch",
         "dataset.labeled_defects names hole more than once; name each defect once",
     ]
 
 
-def test_too_many_are_told_with_the_numbers(root: Path, load: Callable[..., Source]) -> None:
+def test_too_many_labeled_images_are_reported_with_the_numbers(root: Path, load: Callable[..., Source]) -> None:
     said = "dataset.labeled_images=12 labels 6 images of the defect 'scratch', but it has 5; use at most "
     assert problems_of(root, "bottle", "scratch", "hole", total=12) == [f"{said}dataset.labeled_images=11"]
     with pytest.raises(DeepSADError, match="labels 6 images of the defect 'scratch', but it has 5"):
         load("hole", "scratch", labeled_images=12)
 
 
-def test_without_labeled_defects_their_number_means_nothing(root: Path) -> None:
+def test_without_labeled_defects_their_number_does_not_matter(root: Path) -> None:
     assert problems_of(root, total=1000) == []

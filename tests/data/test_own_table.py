@@ -1,4 +1,4 @@
-"""``dataset=table``: whose rows train, whose are tested, with which labels and truth, and what is refused."""
+"""``dataset=table``: which rows are for training and testing, with which labels and truth, and what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def test_with_truth_a_stratified_part_is_split_off_by_the_seed(tmp_path: Path) -
     assert first == again != other
 
 
-def test_only_training_rows_say_how_columns_are_encoded(tmp_path: Path) -> None:
+def test_columns_are_encoded_by_training_rows_only(tmp_path: Path) -> None:
     frame = parts()
     first = load(frame, tmp_path, truth="truth")
     assert first.ids_test is not None
@@ -71,7 +71,7 @@ def test_truth_may_be_the_column_of_the_labels(tmp_path: Path) -> None:
     assert (source.labels_test == 1).sum() == 4
 
 
-def test_test_rows_of_a_file_of_their_own(tmp_path: Path) -> None:
+def test_test_rows_may_be_in_a_separate_file(tmp_path: Path) -> None:
     tested = parts(60, scrap=1, good=1, seed=1)
     tested.loc[:4, "machine"] = "new"
     # Columns in another order, and without the labels of training.
@@ -81,7 +81,7 @@ def test_test_rows_of_a_file_of_their_own(tmp_path: Path) -> None:
     source = load(parts(), tmp_path, truth="truth", test_path=str(tmp_path / "test.csv"), drop=[])
     assert (len(source.x_train), len(source.x_test)) == (400, 60)
     assert source.labels_test.tolist() == tested["truth"].eq("scrap").astype(int).tolist()
-    # An unknown category is no category.
+    # An unknown category is encoded as zeros.
     assert not source.x_test[:5, -4:-1].any()
     tested.drop(columns="truth").to_csv(tmp_path / "test.csv", index=False)
     without = load(parts().drop(columns="truth"), tmp_path, test_path=str(tmp_path / "test.csv"), drop=[])
@@ -125,11 +125,11 @@ def test_a_table_with_classes_can_have_a_scenario_that_draws(tmp_path: Path) -> 
         class_names({**settings, "label": None})
 
 
-def test_numbers_where_training_had_numbers_are_needed_in_test_rows(tmp_path: Path) -> None:
+def test_test_rows_need_numbers_where_training_had_numbers(tmp_path: Path) -> None:
     tested = parts(30, scrap=1, good=1, seed=1).astype({"sensor_0": object})
     tested.loc[3, "sensor_0"] = "broken"
     tested.to_csv(tmp_path / "test.csv", index=False)
-    with pytest.raises(DeepSADError, match=r"1 test rows have .*row 4, column sensor_0: 'broken'"):
+    with pytest.raises(DeepSADError, match=r"1 test row has .*row 4, column sensor_0: 'broken'"):
         load(parts(), tmp_path, truth="truth", test_path=str(tmp_path / "test.csv"))
 
 
@@ -137,7 +137,7 @@ def settings_for(path: Path, **changed: Any) -> dict[str, Any]:
     return {"path": str(path), "test_path": None, "truth": None, "drop": ["truth"], **MARKED, **changed}
 
 
-def test_wrong_files_and_columns_are_told_before_any_work(tmp_path: Path) -> None:
+def test_wrong_files_and_columns_are_reported_before_any_work(tmp_path: Path) -> None:
     path = tmp_path / "parts.csv"
     parts().to_csv(path, index=False)
     assert list(table_problems(settings_for(path))) == []

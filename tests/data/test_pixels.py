@@ -1,4 +1,4 @@
-"""From one image file to pixels, each checked by arithmetic on the values that were written."""
+"""From an image file to pixels, checked by arithmetic on the values that were written."""
 
 import io
 import struct
@@ -50,7 +50,7 @@ def packed(values: npt.NDArray[Any]) -> bytes:
 
 
 def png(values: bytes, *, depth: int, colour: int) -> bytes:
-    """A PNG file written by hand: Pillow writes no 16-bit colour."""
+    """A PNG file written by hand, since Pillow cannot write 16-bit color."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -100,7 +100,7 @@ def test_a_pgm_is_scaled_by_the_highest_value_that_it_declares(maxval: int, plai
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (6, 4), (4, 2)])
-def test_deep_colour_keeps_its_upper_eight_bits(colour: int, channels: int) -> None:
+def test_deep_color_keeps_its_upper_eight_bits(colour: int, channels: int) -> None:
     values = np.stack([np.roll(RAMP, i) for i in range(channels)], axis=-1)
     image = decode(ANYWHERE, png(big_endian(values), depth=16, colour=colour), (3, HEIGHT, WIDTH))
     expected = values[..., :3] if channels > 2 else np.repeat(values[..., :1], 3, axis=-1)
@@ -108,7 +108,7 @@ def test_deep_colour_keeps_its_upper_eight_bits(colour: int, channels: int) -> N
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 255])
-def test_equal_grey_is_equal_whatever_the_file_format(value: int) -> None:
+def test_equal_grey_values_are_equal_in_every_file_format(value: int) -> None:
     pixels = np.full((HEIGHT, WIDTH), value, np.uint8)
     deep = pixels.astype(np.uint16) * 257
     files = [saved(pixels, "PNG"), saved(deep, "PNG"), saved(deep, "TIFF"), saved(pixels, "PPM")]
@@ -136,7 +136,7 @@ def test_values_without_a_known_range_are_refused_by_file_and_mode(name: str, ch
     assert "save it as 8-bit or 16-bit grayscale" in str(caught.value)
 
 
-# Where the corner of the image as stored (upper left, upper right, lower left) is to be seen, by orientation.
+# Where the stored corners (upper left, upper right, lower left) are displayed, by orientation.
 UPRIGHT = {
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],
@@ -181,13 +181,13 @@ def test_an_image_is_turned_before_it_is_resized() -> None:
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
     assert np.array_equal(grey(with_orientation(EIGHT_BITS.astype(np.uint8), "PNG", orientation)), EIGHT_BITS)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_exif_data_do_not_keep_an_image_from_being_read() -> None:
-    """Every byte of them in turn; orientation 1 becomes another one here and there."""
+    """Every byte is damaged in turn; this sometimes changes orientation 1 to another one."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make], exif[ExifTags.Base.XResolution] = 1, "maker", 72.0
     content = saved(np.full((HEIGHT, WIDTH), 77, np.uint8), "WEBP", lossless=True, exif=exif)
@@ -208,7 +208,7 @@ def colour_of(content: bytes) -> npt.NDArray[np.uint8]:
 
 @pytest.mark.parametrize("alpha", [0, 1, 128, 255])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000"])
-def test_what_is_transparent_keeps_its_colour(kind: str, alpha: int) -> None:
+def test_transparent_pixels_keep_their_color(kind: str, alpha: int) -> None:
     with_alpha = np.concatenate([RGB, np.full((HEIGHT, WIDTH, 1), alpha, np.uint8)], axis=-1)
     assert np.array_equal(colour_of(saved(with_alpha, kind)), RGB)
     assert np.array_equal(colour_of(saved(with_alpha[..., [0, 3]], kind)), np.repeat(RGB[..., :1], 3, axis=-1))
@@ -216,7 +216,7 @@ def test_what_is_transparent_keeps_its_colour(kind: str, alpha: int) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("transparency", [None, 3, b"\x00\x80\xff"])
-def test_a_palette_is_looked_up_whatever_is_transparent(transparency: Any) -> None:
+def test_a_palette_is_applied_whatever_is_transparent(transparency: Any) -> None:
     indices = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
     image = Image.fromarray(indices).convert("P")
     image.putpalette(RGB.reshape(-1, 3).tobytes())
@@ -231,7 +231,7 @@ def test_black_and_white_is_0_and_255() -> None:
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
-def test_ink_becomes_light(kind: str) -> None:
+def test_cmyk_is_converted_to_rgb(kind: str) -> None:
     """(255 - C) (255 - K) / 255, and likewise M and Y."""
     ink = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     ink[..., 0], ink[..., 3] = 255, 51
@@ -240,7 +240,7 @@ def test_ink_becomes_light(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error])
-def test_whatever_a_decoder_says_the_image_is_named(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+def test_decoder_errors_name_the_image(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
     def broken(self: Image.Image, mode: str) -> Image.Image:
         raise kind("damaged")
 
@@ -259,7 +259,7 @@ def test_upper_left_pixel_is_first() -> None:
 
 
 def in_format_1(content: bytes) -> npt.NDArray[Any]:
-    """What format 1 did, written down once more."""
+    """The pixels of format 1, computed independently."""
     with Image.open(io.BytesIO(content)) as opened:
         image: Image.Image = opened
         if opened.mode.startswith("I;16"):
@@ -279,18 +279,18 @@ PLAIN = {f"plain {kind}": saved(RGB, kind) for kind in ("PNG", "JPEG", "TIFF", "
 
 
 @pytest.mark.parametrize("name", DEEP | TURNED | PLAIN)
-def test_what_format_1_read_otherwise_is_known(name: str) -> None:
+def test_images_that_format_1_read_differently_are_known(name: str) -> None:
     content = (DEEP | TURNED | PLAIN)[name]
     assert differs_from_format_1(content) == (not np.array_equal(in_format_1(content), grey(content)))
 
 
 @pytest.mark.parametrize("name", UNKNOWN_RANGE)
-def test_what_format_1_read_but_is_refused_now_is_known(name: str) -> None:
+def test_images_that_only_format_1_accepted_are_known(name: str) -> None:
     assert differs_from_format_1(UNKNOWN_RANGE[name])
 
 
-def test_metadata_behind_the_pixels_are_found() -> None:
-    """Of a PNG file, where the EXIF data may come last."""
+def test_metadata_after_the_pixels_are_found() -> None:
+    """In a PNG file, the EXIF data may come last."""
     content = with_orientation(EIGHT_BITS.astype(np.uint8), "PNG", 6)
     start = content.index(b"eXIf") - 4
     length = 12 + struct.unpack(">I", content[start : start + 4])[0]
@@ -301,5 +301,5 @@ def test_metadata_behind_the_pixels_are_found() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", saved(RGB, "PNG")[:40]])
-def test_what_cannot_be_read_differs_in_nothing(content: bytes) -> None:
+def test_unreadable_files_do_not_count_as_different(content: bytes) -> None:
     assert not differs_from_format_1(content)

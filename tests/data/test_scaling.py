@@ -1,4 +1,4 @@
-"""Columns of tables in comparable units: right at every magnitude, or refused by column."""
+"""Scaled columns of tables are correct at every magnitude, or refused by column."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def test_minmax_puts_the_training_rows_between_0_and_1() -> None:
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-# Of all magnitudes, and near each other far from 0.
+# Of all magnitudes, also close to each other but far from 0.
 MAGNITUDES = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1, 1) | st.integers(-4, 4).map(float)
 COLUMNS = st.lists(MAGNITUDES, min_size=2, max_size=12) | st.builds(
     lambda offset, steps: [offset + step * math.ulp(offset) for step in steps],
@@ -67,7 +67,7 @@ COLUMNS = st.lists(MAGNITUDES, min_size=2, max_size=12) | st.builds(
 
 
 def exactly_scaled(train: list[float], values: list[float], scaling: str) -> list[float]:
-    """The definition in rational numbers, of which only a square root is rounded."""
+    """The definition in rational numbers; only its square root is rounded."""
     rows = [Fraction(value) for value in train]
     mean = sum(rows) / len(rows)
     variance = sum((row - mean) ** 2 for row in rows) / len(rows)
@@ -83,7 +83,7 @@ def exactly_scaled(train: list[float], values: list[float], scaling: str) -> lis
 
 @settings(max_examples=100, deadline=None)
 @given(train=COLUMNS, scaling=st.sampled_from(["zscore", "minmax"]))
-def test_training_rows_of_every_magnitude_are_scaled_right(train: list[float], scaling: str) -> None:
+def test_training_rows_of_every_magnitude_are_scaled_correctly(train: list[float], scaling: str) -> None:
     x = np.array(train)[:, None]
     if len(set(train)) > 1:
         found, again = standardize(x, x, scaling)
@@ -95,7 +95,7 @@ def test_training_rows_of_every_magnitude_are_scaled_right(train: list[float], s
 
 @settings(max_examples=100, deadline=None)
 @given(train=COLUMNS, test=COLUMNS, scaling=st.sampled_from(["zscore", "minmax"]))
-def test_test_rows_are_scaled_right_or_refused(train: list[float], test: list[float], scaling: str) -> None:
+def test_test_rows_are_scaled_correctly_or_refused(train: list[float], test: list[float], scaling: str) -> None:
     try:
         expected = exactly_scaled(train, test, scaling)
         largest = max(map(abs, expected))
@@ -140,9 +140,9 @@ def test_columns_that_do_not_fit_are_named_with_their_rows_and_the_way_out(scali
     with pytest.raises(DeepSADError) as caught:
         standardize(train, test, scaling)
     assert str(caught.value) == (
-        f"values too far from those of the training rows overflow float32 after dataset.scaling={scaling}, in column "
-        "4 (0 training and 3 test rows), 9 (0 training and 1 test rows) of the table, counted from 0; correct them, "
-        "or leave the column out"
+        "some values are so far from the training rows that they overflow float32 after "
+        f"dataset.scaling={scaling}, in column 4 (0 training and 3 test rows), 9 (0 training and 1 test rows) of the "
+        "table, counted from 0; correct them, or leave the column out"
     )
     test[:, :12] = 1e300
     with pytest.raises(DeepSADError, match=r" 9 \(0 training and 20 test rows\) and 2 more of the table"):
@@ -160,8 +160,8 @@ def test_a_value_that_does_not_fit_is_refused_before_anything_is_trained(tmp_pat
 
 @pytest.mark.parametrize("scaling", ["zscore", "minmax"])
 @pytest.mark.parametrize("name", ODDS_FILES)
-def test_the_real_tables_keep_every_bit_that_they_had(real_data: Path, name: str, scaling: str) -> None:
-    """Unfinished runs of before go on, and finished ones stand beside new ones."""
+def test_the_real_tables_keep_every_bit(real_data: Path, name: str, scaling: str) -> None:
+    """Earlier unfinished runs can be resumed, and finished ones remain comparable with new ones."""
     if not list((real_data / "odds").glob(f"{name}.*")):
         pytest.skip(f"no {name} in DEEPSAD_DATA_DIR")
     x, y = load_odds(name, real_data)
@@ -177,7 +177,7 @@ METHODS: list[Method] = ["zscore", "minmax"]
 
 
 def standardized_before(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array]:
-    """The arithmetic before it was divided into what is learned and what is applied."""
+    """The former arithmetic, before it was divided into fit and transform."""
 
     def in_handy_units(train: Array, test: Array) -> tuple[Array, Array]:
         varies = train.min(axis=0) < train.max(axis=0)
@@ -207,7 +207,7 @@ def table_of_magnitudes(seed: int, order: str) -> tuple[Array, Array]:
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("scaling", METHODS)
-def test_fit_and_transform_have_the_bits_of_the_arithmetic_in_one_piece(scaling: Method, order: str, seed: int) -> None:
+def test_fit_and_transform_give_the_bits_of_the_former_arithmetic(scaling: Method, order: str, seed: int) -> None:
     train, test = table_of_magnitudes(seed, order)
     expected = standardized_before(train, test, scaling)
     found = standardize(train, test, scaling)
@@ -233,7 +233,7 @@ def test_rows_scaled_in_pieces_and_columns_fitted_alone_have_the_same_bits(scali
     assert np.concatenate(pieces).tobytes() == fitted.transform(test).tobytes()
 
 
-def test_transform_leaves_nan_and_what_does_not_fit_to_the_caller_and_its_argument_alone() -> None:
+def test_transform_passes_nan_and_overflow_on_and_keeps_its_argument() -> None:
     x = np.array([[np.nan, 1e300], [0.5, 1.0]])
     before = x.copy()
     found = Scaling.fit(np.array([[0.0, 0.0], [1.0, 1.0]]), "minmax").transform(x)

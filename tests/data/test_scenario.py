@@ -1,4 +1,4 @@
-"""The training set of a scenario: counts, disjointness, determinism, and every impossible wish."""
+"""The training set of a scenario: counts, disjointness, determinism, and every impossible request."""
 
 from fractions import Fraction
 from math import floor
@@ -21,7 +21,7 @@ from deepsad_pl.data.scenario import (
 )
 
 NAMES = ("airplane", "automobile", "bird", "cat", "Ankle boot")
-# 60 rows of each of five classes, in an order of no meaning.
+# 60 rows of each of five classes, in random order.
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), 60))
 
 quick = settings(max_examples=60, deadline=None)
@@ -77,7 +77,7 @@ def test_counts_are_the_floored_closed_form(normals: int, l: int, p: int, n: int
 
 @quick
 @given(thousands=st.integers(1, 100), l=per_mille, p=per_mille)
-def test_an_exact_share_is_not_one_too_small(thousands: int, l: int, p: int) -> None:  # noqa: E741
+def test_an_exact_share_is_not_rounded_down_by_one(thousands: int, l: int, p: int) -> None:  # noqa: E741
     counts = count_rows((1000 - l) * (1000 - p) * thousands, l / 1000, p / 1000, 0.0)
     assert counts.labeled_anomalies == l * 1000 * thousands
     assert counts.pollution == p * (1000 - l) * thousands
@@ -89,7 +89,7 @@ def test_five_percent_of_6000_is_300() -> None:
     assert (counts.labeled_anomalies, counts.unlabeled, counts.total) == (300, 5700, 6000)
 
 
-def test_ratios_hold_together() -> None:
+def test_all_ratios_hold_at_once() -> None:
     # T = 10000: 1000 labeled anomalies, 2000 labeled normals, 7000 unlabeled of which 1400 are pollution.
     counts = count_rows(7600, 0.1, 0.2, 0.2)
     assert (counts.labeled_anomalies, counts.labeled_normals, counts.unlabeled, counts.pollution) == (
@@ -120,7 +120,7 @@ def worlds(draw_from: st.DrawFn) -> tuple[npt.NDArray[np.int64], Scenario]:
 
 @settings(max_examples=150, deadline=None)
 @given(worlds())
-def test_a_training_set_is_what_its_scenario_says_or_an_error(world: tuple[npt.NDArray[np.int64], Scenario]) -> None:
+def test_a_training_set_agrees_with_its_scenario_or_is_an_error(world: tuple[npt.NDArray[np.int64], Scenario]) -> None:
     labels, wish = world
     normal = np.isin(labels, wish.normal_classes)
     counts = count_rows(int(normal.sum()), wish.gamma_l, wish.gamma_p, wish.gamma_n)
@@ -147,7 +147,7 @@ def test_a_training_set_is_what_its_scenario_says_or_an_error(world: tuple[npt.N
 
 @quick
 @given(seed=seeds, k_l=st.integers(1, 4), gamma_l=st.integers(1, 30), gamma_p=st.integers(1, 30))
-def test_the_same_wish_is_the_same_draw(seed: int, k_l: int, gamma_l: int, gamma_p: int) -> None:
+def test_the_same_scenario_gives_the_same_draw(seed: int, k_l: int, gamma_l: int, gamma_p: int) -> None:
     wish = {"seed": seed, "k_l": k_l, "gamma_l": gamma_l / 100, "gamma_p": gamma_p / 100, "gamma_n": 0.1}
     first, second = draw(**wish), draw(**wish)
     assert np.array_equal(first.index, second.index)
@@ -155,7 +155,7 @@ def test_the_same_wish_is_the_same_draw(seed: int, k_l: int, gamma_l: int, gamma
 
 
 @pytest.mark.parametrize("rows", [pollution, labeled_anomalies, labeled_normals])
-def test_another_seed_is_another_draw(rows: Any) -> None:
+def test_another_seed_gives_another_draw(rows: Any) -> None:
     draws = [frozenset(rows(draw(seed=seed, gamma_l=0.2, gamma_p=0.2, gamma_n=0.2))) for seed in range(5)]
     assert len(set(draws)) == 5
 
@@ -181,7 +181,7 @@ def test_draws_do_not_touch_the_global_generator() -> None:
     labeled=st.tuples(st.integers(0, 20), st.integers(0, 20)),
     normals=st.tuples(st.integers(0, 20), st.integers(0, 20)),
 )
-def test_pollution_depends_on_seed_and_normal_class_alone(
+def test_pollution_depends_only_on_seed_and_normal_class(
     seed: int,
     gammas: tuple[int, int],
     known: tuple[int, int],
@@ -203,7 +203,7 @@ def test_pollution_comes_from_all_anomaly_classes() -> None:
 
 
 @given(st.floats(0, 0.3), st.floats(0, 0.3), st.floats(0, 0.3), st.integers(0, 5))
-def test_the_unsupervised_scenario_has_the_same_rows_but_for_labeled_anomalies(
+def test_the_unsupervised_scenario_has_the_same_rows_except_labeled_anomalies(
     gamma_l: float, gamma_p: float, gamma_n: float, seed: int
 ) -> None:
     wish = scenario(gamma_l=gamma_l, gamma_p=gamma_p, gamma_n=gamma_n, seed=seed)
@@ -213,21 +213,21 @@ def test_the_unsupervised_scenario_has_the_same_rows_but_for_labeled_anomalies(
         return
     try:
         drawn = draw_training_set(LABELS, wish)
-    except DeepSADError:  # too few anomalies for this wish
+    except DeepSADError:  # too few anomalies for this request
         return
     rest = draw_training_set(LABELS, unsupervised)
     assert not rest.semi_y.any()
-    # Counts are floored after exact arithmetic: not a row of difference.
+    # Counts are rounded down after exact arithmetic, so they do not differ by a row.
     assert rest.index.tolist() == drawn.index[drawn.semi_y != -1].tolist()
 
 
-def test_one_known_class_is_the_one_given() -> None:
+def test_a_single_known_class_is_the_given_one() -> None:
     assert scenario(anomaly_class=3, gamma_l=0.1).known_classes == (3,)
 
 
 @quick
 @given(seed=seeds, given_class=st.integers(1, 4), k_l=st.integers(1, 4))
-def test_several_known_classes_hold_the_one_given(seed: int, given_class: int, k_l: int) -> None:
+def test_several_known_classes_include_the_given_one(seed: int, given_class: int, k_l: int) -> None:
     known = scenario(seed=seed, anomaly_class=given_class, k_l=k_l, gamma_l=0.1).known_classes
     assert len(set(known)) == k_l
     assert given_class in known
@@ -244,7 +244,7 @@ def test_null_draws_every_known_class_by_the_seed() -> None:
     assert drawn == {(1,), (2,), (3,), (4,)}
 
 
-def test_more_known_classes_hold_the_fewer() -> None:
+def test_more_known_classes_include_the_fewer() -> None:
     known = [set(scenario(seed=5, anomaly_class=None, k_l=k, gamma_l=0.1).known_classes) for k in range(1, 5)]
     assert known[0] < known[1] < known[2] < known[3]
 
@@ -257,7 +257,7 @@ def test_without_labels_the_known_class_is_irrelevant(nothing: dict[str, Any], i
     assert (wish.known_classes, wish.gamma_l) == ((), 0.0)
 
 
-def test_without_labels_more_known_classes_than_there_are_do_no_harm() -> None:
+def test_without_labels_too_many_known_classes_are_allowed() -> None:
     assert scenario(k_l=99, gamma_l=0.0) == scenario(gamma_l=0.0)
 
 
@@ -265,11 +265,11 @@ def test_without_labels_more_known_classes_than_there_are_do_no_harm() -> None:
     ("wish", "index"),
     [(1, 1), ("1", 1), ("automobile", 1), ("Automobile", 1), ("ankle-boot", 4), ("ankle_boot", 4), ("Ankle boot", 4)],
 )
-def test_a_class_is_told_by_index_or_name(wish: object, index: int) -> None:
+def test_a_class_is_chosen_by_index_or_name(wish: object, index: int) -> None:
     assert resolve_class(wish, NAMES) == index
 
 
-def test_a_name_of_digits_is_a_name_before_it_is_an_index() -> None:
+def test_a_numeric_name_is_a_name_before_it_is_an_index() -> None:
     assert resolve_class("1", ["3", "2", "1"]) == 2
 
 
@@ -300,7 +300,7 @@ def test_a_list_names_all_known_classes(seed: int, known: list[int], length: int
     assert scenario(seed=seed, anomaly_class=wish, k_l=k_l, gamma_l=0.1).known_classes == tuple(sorted(known[:length]))
 
 
-def test_a_list_is_the_scenario_that_the_seed_draws() -> None:
+def test_a_list_gives_the_scenario_that_the_seed_would_draw() -> None:
     drawn = scenario(seed=3, anomaly_class=None, k_l=2, gamma_l=0.1)
     assert scenario(seed=3, anomaly_class=list(drawn.known_classes), gamma_l=0.1) == drawn
 
@@ -310,7 +310,7 @@ def test_a_list_is_the_scenario_that_the_seed_draws() -> None:
     [
         ({"anomaly_class": []}, "scenario.anomaly_class is an empty list"),
         ({"anomaly_class": [1, "automobile"]}, "names 'automobile' more than once"),
-        ({"anomaly_class": [1, 0]}, "'airplane' is also a normal class"),
+        ({"anomaly_class": [1, 0]}, "'airplane', which is also a normal class"),
         ({"anomaly_class": [1, None]}, "scenario.anomaly_class: there is no class null"),
         ({"anomaly_class": [1, "plane"]}, "scenario.anomaly_class: there is no class 'plane'"),
         ({"anomaly_class": [1, 2, 3], "k_l": 2}, "scenario.k_l is 2, but scenario.anomaly_class lists 3"),
@@ -318,7 +318,7 @@ def test_a_list_is_the_scenario_that_the_seed_draws() -> None:
         ({"anomaly_class": [1], "k_l": 2}, "scenario.k_l is 2, but scenario.anomaly_class lists 1"),
     ],
 )
-def test_a_list_of_known_classes_that_cannot_be_is_refused(wish: dict[str, Any], told: str) -> None:
+def test_an_impossible_list_of_known_classes_is_refused(wish: dict[str, Any], told: str) -> None:
     (problem,) = problems_of(gamma_l=0.1, **wish)
     assert told in problem
 
@@ -334,7 +334,7 @@ def test_a_list_of_known_classes_that_cannot_be_is_refused(wish: dict[str, Any],
 def test_known_classes_are_drawn_from_those_of_the_training_data(
     seed: int, normal: int, novel: set[int], k_l: int, by_name: bool
 ) -> None:
-    """As if the novel classes did not exist; without any, the draw is that of a permutation of all the others."""
+    """The draw ignores novel classes; without any, it is that of a permutation of all other classes."""
     novel -= {normal}
     there = [i for i in range(5) if i not in novel]
     drawn = np.random.default_rng([seed, 0, normal]).permutation([i for i in there if i != normal]).tolist()
@@ -351,7 +351,7 @@ def test_known_classes_are_drawn_from_those_of_the_training_data(
 
 
 @pytest.mark.parametrize("irrelevant", [{"anomaly_class": "cat"}, {"anomaly_class": None}, {"anomaly_class": ["cat"]}])
-def test_where_nothing_is_labeled_novel_classes_do_no_harm(irrelevant: dict[str, Any]) -> None:
+def test_without_labels_novel_classes_are_allowed(irrelevant: dict[str, Any]) -> None:
     assert scenario(gamma_l=0.0, in_training=["airplane"], **irrelevant) == scenario(gamma_l=0.0)
 
 
@@ -408,7 +408,7 @@ def test_a_ratio_outside_0_and_1_is_refused(key: str, value: float) -> None:
 
 @quick
 @given(l=st.integers(1, 999))
-def test_everything_labeled_is_refused(l: int) -> None:  # noqa: E741
+def test_labeling_everything_is_refused(l: int) -> None:  # noqa: E741
     (problem,) = problems_of(gamma_l=l / 1000, gamma_n=(1000 - l) / 1000)
     assert "scenario.gamma_l + scenario.gamma_n is 1" in problem
     assert "less than 1" in problem
@@ -416,12 +416,12 @@ def test_everything_labeled_is_refused(l: int) -> None:  # noqa: E741
 
 def test_a_known_class_that_is_normal_is_refused() -> None:
     (problem,) = problems_of(normal_class=["bird", 0], anomaly_class=2, gamma_l=0.1)
-    assert "scenario.anomaly_class 'bird'" in problem
+    assert "scenario.anomaly_class names 'bird'" in problem
     assert "choose another" in problem
 
 
 @pytest.mark.parametrize("key", ["normal_class", "anomaly_class"])
-def test_an_unknown_class_is_told_with_its_key(key: str) -> None:
+def test_an_unknown_class_is_reported_with_its_key(key: str) -> None:
     (problem,) = problems_of(gamma_l=0.1, **{key: "plane"})
     assert problem.startswith(f"scenario.{key}")
     assert "'plane'" in problem
@@ -441,19 +441,19 @@ def test_a_negative_number_of_known_classes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_is_none_is_refused(seed: int) -> None:
+def test_an_invalid_seed_is_refused(seed: int) -> None:
     (problem,) = problems_of(seed=seed)
     assert f"seed is {seed};" in problem
     assert "[0, 2^32)" in problem
 
 
-def test_no_normal_class_is_refused() -> None:
+def test_an_empty_list_of_normal_classes_is_refused() -> None:
     (problem,) = problems_of(normal_class=[])
     assert "scenario.normal_class" in problem
     assert "at least one" in problem
 
 
-def test_every_class_normal_is_refused() -> None:
+def test_naming_every_class_normal_is_refused() -> None:
     (problem,) = problems_of(normal_class=[0, 1, 2, 3, 4])
     assert "scenario.normal_class names every class" in problem
     assert "leave at least one" in problem
@@ -487,14 +487,14 @@ def test_a_normal_class_without_rows_is_refused() -> None:
     assert "no row of the normal class airplane" in problem
 
 
-def test_wrong_values_are_told_all_at_once() -> None:
+def test_wrong_values_are_reported_all_at_once() -> None:
     problems = problems_of(normal_class="plane", anomaly_class="car", gamma_l=2.0, gamma_p=-1.0, k_l=-3, seed=-1)
     keys = ("gamma_l", "gamma_p", "seed", "normal_class", "k_l")
     assert all(any(key in problem for problem in problems) for key in keys)
     assert len(problems) == len(keys)
 
 
-def test_too_few_rows_are_told_all_at_once() -> None:
+def test_all_shortages_of_rows_are_reported_at_once() -> None:
     problems = problems_of(gamma_l=0.2, gamma_p=0.9)
     assert ["gamma_p" in problems[0], "gamma_l" in problems[1], len(problems)] == [True, True, 2]
 

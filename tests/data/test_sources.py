@@ -1,4 +1,4 @@
-"""From files to arrays: the digits, the tables, torchvision's sets; and every file that is not what it should be."""
+"""From files to arrays: the digits, the tables, torchvision's sets, and every kind of wrong file."""
 
 import gzip
 import logging
@@ -53,7 +53,7 @@ IDX_SETS = {"mnist": ("MNIST", datasets.MNIST), "fmnist": ("FashionMNIST", datas
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every server is one that refuses; returns its URL."""
+    """Replace every server by one that refuses connections; return its URL."""
     url = closed_url()
     monkeypatch.setattr(datasets.MNIST, "mirrors", [url])
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [url])
@@ -73,12 +73,12 @@ def test_a_split_is_60_to_40_in_every_class(sizes: list[int], seed: int) -> None
     assert (np.diff(train) > 0).all()
     assert (np.diff(test) > 0).all()
     assert abs(len(train) - 0.6 * len(labels)) < 1
-    # The share of the rows that are drawn in all, a whole number of which is not always 60 %.
+    # The share of rows drawn in total, which cannot always be exactly 60 %.
     expected = np.array(sizes) * len(train) / len(labels)
     assert np.abs(np.bincount(labels[train], minlength=len(sizes)) - expected).max() <= 1
 
 
-def test_a_split_depends_on_the_seed_alone() -> None:
+def test_a_split_depends_only_on_the_seed() -> None:
     labels = labels_of(100, 3)
     first = split_rows(labels, 0)
     assert np.array_equal(first[0], split_rows(labels, 0)[0])
@@ -191,7 +191,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     ],
     ids=["1-D", "3-D", "lengths", "label 2", "label -1", "label 0.5", "label nan", "x nan", "x inf", "y 2-D"],
 )
-def test_what_is_no_table_is_refused(tmp_path: Path, x: Any, y: Any) -> None:
+def test_files_that_are_not_tables_are_refused(tmp_path: Path, x: Any, y: Any) -> None:
     path = write_table(tmp_path / "t.npz", x, y)
     problem = problem_with(path)
     assert str(path) in problem
@@ -216,7 +216,7 @@ Y = np.array([0, 0, 1, 0])
     ],
     ids=["complex X", "complex y", "no column", "no row", "text", "nan", "labels"],
 )
-def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, suffix: str, x: Any, y: Any, found: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_table(tmp_path: Path, suffix: str, x: Any, y: Any, found: str) -> None:
     problem = problem_with(write_table(tmp_path / f"t{suffix}", x, y))
     assert re.search(f"t{suffix} holds ({found}), but X with N rows of D finite real numbers and y", problem)
     assert problem.endswith(f"are needed; {WAY_OUT}")
@@ -231,7 +231,7 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, suffix: str, x: Any,
     ],
     ids=["sparse", "cells", "struct"],
 )
-def test_other_matrices_of_matlab_are_refused(tmp_path: Path, x: Any, found: str) -> None:
+def test_other_kinds_of_matlab_matrices_are_refused(tmp_path: Path, x: Any, found: str) -> None:
     problem = problem_with(write_table(tmp_path / "t.mat", x, Y))
     assert re.search(f"t.mat holds {found}, but X with N rows", problem)
 
@@ -246,7 +246,7 @@ def test_both_formats_are_found_by_the_name_of_the_set(tmp_path: Path, name: str
     assert np.array_equal(found_y, y)
 
 
-def test_a_table_that_is_not_that_of_the_paper_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_table_that_differs_from_the_papers_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_odds(tmp_path, "cardio", rows=60, outliers=20)
     with caplog.at_level(logging.WARNING):
         load_odds("cardio", tmp_path)
@@ -255,7 +255,7 @@ def test_a_table_that_is_not_that_of_the_paper_is_told(tmp_path: Path, caplog: p
     assert message.endswith("1831, 21 and 176")
 
 
-def test_a_table_that_is_that_of_the_paper_is_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_table_equal_to_the_papers_is_not_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_odds(tmp_path, "cardio", rows=1831, outliers=176)
     with caplog.at_level(logging.WARNING):
         load_odds("cardio", tmp_path)
@@ -263,7 +263,7 @@ def test_a_table_that_is_that_of_the_paper_is_not_told(tmp_path: Path, caplog: p
 
 
 @pytest.mark.parametrize("name", ODDS_FILES)
-def test_a_table_that_cannot_be_had_is_told(tmp_path: Path, no_network: str, name: str) -> None:
+def test_a_table_that_cannot_be_downloaded_is_reported(tmp_path: Path, no_network: str, name: str) -> None:
     with pytest.raises(DeepSADError) as caught:
         load_odds(name, tmp_path)
     file = ODDS_FILES[name].file
@@ -336,7 +336,9 @@ def check_download_failure(name: str, data_dir: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_set_that_cannot_be_had_is_told_and_leaves_nothing(tmp_path: Path, no_network: str, name: str) -> None:
+def test_a_set_that_cannot_be_downloaded_is_reported_and_leaves_nothing(
+    tmp_path: Path, no_network: str, name: str
+) -> None:
     check_download_failure(name, tmp_path / "new", no_network)
     assert not (tmp_path / "new" / FOLDERS[name]).exists()
 
@@ -359,7 +361,7 @@ def babble() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_server_that_speaks_no_http_is_told(
+def test_a_server_without_http_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, babble: str
 ) -> None:
     for kind in (datasets.MNIST, datasets.FashionMNIST):
@@ -369,14 +371,14 @@ def test_a_server_that_speaks_no_http_is_told(
 
 
 @pytest.mark.parametrize("name", IDX_SETS)
-def test_what_was_there_before_a_failed_download_stays(tmp_path: Path, no_network: str, name: str) -> None:
+def test_existing_files_survive_a_failed_download(tmp_path: Path, no_network: str, name: str) -> None:
     raw = write_idx(tmp_path, FOLDERS[name])
     (raw / "t10k-labels-idx1-ubyte").unlink()
     check_download_failure(name, tmp_path, no_network)
     assert len(list(raw.iterdir())) == 3
 
 
-def test_a_failed_download_can_be_mended_by_hand(tmp_path: Path, no_network: str) -> None:
+def test_a_failed_download_can_be_completed_by_hand(tmp_path: Path, no_network: str) -> None:
     check_download_failure("mnist", tmp_path, no_network)
     write_idx(tmp_path)
     assert len(torchvision_source("mnist", tmp_path).x_train) == 100

@@ -1,4 +1,4 @@
-"""Columns of a table as numbers: learned from training rows alone, told what is unusual later, refused by name."""
+"""Columns of a table as numbers: learned from training rows only; unusual cells are reported, bad columns refused."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def problems_of(frame: pd.DataFrame) -> list[str]:
     return caught.value.problems
 
 
-def test_scaled_columns_stand_first_and_categories_and_empty_cells_follow_column_by_column() -> None:
+def test_scaled_columns_come_first_then_categories_and_empty_cells_by_column() -> None:
     columns = TableColumns.fit(TRAIN, scaling="minmax")
     assert columns.names == ["color", "age", "ok", "shape", "size"]
     assert columns.text == ["color", "ok", "shape"]
@@ -71,7 +71,7 @@ def test_scaled_columns_stand_first_and_categories_and_empty_cells_follow_column
     assert (encoded.unreadable, encoded.unknown, encoded.missing) == ([], {}, {})
 
 
-def test_what_no_training_row_has_is_counted_and_what_cannot_be_read_is_named() -> None:
+def test_unseen_values_are_counted_and_unreadable_cells_named() -> None:
     columns = TableColumns.fit(TRAIN, scaling="minmax")
     rows = pd.DataFrame(
         {
@@ -97,7 +97,7 @@ def test_what_no_training_row_has_is_counted_and_what_cannot_be_read_is_named() 
 
 
 @pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e999", "1,5", "0x1F", "1_000", "\u0661", "nan(x)", math.inf])
-def test_what_is_no_finite_number_is_unreadable(cell: object) -> None:
+def test_cells_that_are_not_finite_numbers_are_unreadable(cell: object) -> None:
     columns = TableColumns.fit(pd.DataFrame({"a": [1.0, 2.0]}), scaling="zscore")
     for others in ([], ["x"], [None, "+2"]):
         encoded = columns.transform(pd.DataFrame({"a": pd.Series([cell, *others], dtype=object)}))
@@ -134,14 +134,14 @@ def test_a_constant_column_is_0() -> None:
     assert not encode(train, scaling="zscore")[:, :2].any()
 
 
-def test_categories_of_pandas_count_as_what_they_hold() -> None:
+def test_pandas_categories_count_as_their_values() -> None:
     frame = pd.DataFrame({"a": pd.Categorical(["u", "v", None]), "b": pd.Categorical([1, 2, 4])})
     plain = pd.DataFrame({"a": ["u", "v", None], "b": [1, 2, 4]})
     assert np.array_equal(encode(frame), encode(plain))
 
 
 @pytest.mark.parametrize("rows", [1, 20])
-def test_few_rows_may_all_be_different(rows: int) -> None:
+def test_a_few_rows_may_all_differ(rows: int) -> None:
     assert (
         encode(pd.DataFrame({"a": [f"n{i}" for i in range(rows)]})).tolist()
         == np.eye(rows)[np.argsort(np.argsort([f"n{i}" for i in range(rows)]))].tolist()
@@ -160,7 +160,7 @@ def test_a_column_of_dates_is_refused(date: str) -> None:
     (problem,) = problems_of(pd.DataFrame({"when": [date, None, date]}))
     assert problem == (
         f"column 'when' holds dates or times, such as {date!r}; turn them into numbers, such as days since a fixed "
-        "one, or leave the column out: dataset.drop=[when]"
+        "date, or leave the column out: dataset.drop=[when]"
     )
 
 
@@ -173,7 +173,7 @@ def test_a_column_of_dates_is_refused(date: str) -> None:
         pd.Series([pd.Timestamp("2024-01-31").date(), None]),
     ],
 )
-def test_dates_in_types_of_their_own_and_as_whole_numbers_are_refused(cells: Any) -> None:
+def test_date_types_and_whole_numbers_that_are_dates_are_refused(cells: Any) -> None:
     (problem,) = problems_of(pd.DataFrame({"when": cells}))
     assert problem.startswith("column 'when' holds dates or times, such as '")
 
@@ -181,7 +181,7 @@ def test_dates_in_types_of_their_own_and_as_whole_numbers_are_refused(cells: Any
 @pytest.mark.parametrize(
     "cells", [["1.2.3", "1.10.2"], ["10-20", "20-30"], [20240131, 20241331], [20240131] * 2, ["3/4", "5/8"]]
 )
-def test_versions_ranges_and_other_numbers_are_no_dates(cells: list[object]) -> None:
+def test_versions_ranges_and_other_numbers_are_not_dates(cells: list[object]) -> None:
     columns = TableColumns.fit(pd.DataFrame({"a": cells}), scaling="zscore")
     assert columns.names == ["a"]
 
@@ -204,11 +204,11 @@ def test_all_columns_that_cannot_be_learned_from_are_named_at_once_with_the_way_
     leave = "leave the column out: dataset.drop="
     assert problems_of(frame) == [
         "column 'part no' has 202 different texts in 202 rows, more than 50% of these, such as 'P-0000' and 'P-0001'; "
-        f'if it names the rows, say dataset.id="part no", or {leave}["part no"]',
+        f'set dataset.id="part no" if it names the rows, or {leave}["part no"]',
         "column 'town' has 101 different texts in 202 rows, more than 100 categories, such as 'town 0' and 'town 1'; "
-        f"if it names the rows, say dataset.id=town, or {leave}[town]",
-        f"column 'row' numbers the rows, such as '1' and '2'; say dataset.id=row, or {leave}[row]",
-        f"column 'partId' numbers the rows, such as '{frame['partId'][0]}' and '{frame['partId'][1]}'; say "
+        f"set dataset.id=town if it names the rows, or {leave}[town]",
+        f"column 'row' seems to number the rows, such as '1' and '2'; set dataset.id=row, or {leave}[row]",
+        f"column 'partId' seems to number the rows, such as '{frame['partId'][0]}' and '{frame['partId'][1]}'; set "
         f"dataset.id=partId, or {leave}[partId]",
         f"column 'empty' has no value in the 202 training rows; {leave}[empty]",
         f"column 'words' has no value in the 202 training rows; {leave}[words]",
@@ -218,20 +218,20 @@ def test_all_columns_that_cannot_be_learned_from_are_named_at_once_with_the_way_
     ]
 
 
-def test_a_running_number_is_seen_when_other_rows_went_to_a_test_part() -> None:
+def test_a_running_number_is_recognized_without_the_test_rows() -> None:
     frame = pd.DataFrame({"row": np.arange(100) + 7, "x": np.arange(100) ** 2})
     train = frame.iloc[np.sort(np.random.default_rng(0).permutation(100)[:60])]
-    assert "column 'row' numbers the rows" in problems_of(train)[0]
+    assert "column 'row' seems to number the rows" in problems_of(train)[0]
     TableColumns.fit(frame.assign(row=frame["row"] * 2), scaling="zscore")
     TableColumns.fit(frame.iloc[:20], scaling="zscore")
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame({"a": []}), pd.DataFrame(index=range(3))])
-def test_no_row_and_no_column_are_errors(frame: pd.DataFrame) -> None:
+def test_a_table_without_rows_or_columns_is_an_error(frame: pd.DataFrame) -> None:
     assert "to learn from; at least one of each is needed" in problems_of(frame)[0]
 
 
-def test_other_columns_are_told_before_any_row() -> None:
+def test_other_columns_are_reported_before_any_row() -> None:
     columns = TableColumns.fit(TRAIN, scaling="zscore")
     assert columns.column_problems(["size", "shape", "ok", "age", "color"]) == []
     assert columns.column_problems(["id", "size", "shape", "ok", "age", "color"], known=["id", "label"]) == []
@@ -251,7 +251,7 @@ WORDS = st.sampled_from(["red", "blue", "green", "NA", "1", "01"])
 
 @st.composite
 def tables(draw: st.DrawFn, min_rows: int = 1) -> pd.DataFrame:
-    """Rows of two numbers, a boolean and two categories with empty cells, and text in a number."""
+    """Rows of two numbers, a boolean and two categories, with empty cells, and with text in a number column."""
     rows = draw(st.integers(min_rows, 12))
 
     def cells(values: st.SearchStrategy[Any]) -> list[Any]:
@@ -268,14 +268,14 @@ def tables(draw: st.DrawFn, min_rows: int = 1) -> pd.DataFrame:
 
 
 def training(draw_from: pd.DataFrame) -> pd.DataFrame:
-    """The table with what makes its columns learnable: a value in each, and no text in the number."""
+    """The table, changed so that its columns can be learned from: a value in each, and no text in a number column."""
     first = pd.DataFrame({"n": [2.0], "m": ["1.5"], "b": ["yes"], "c": ["red"]})
     frame = pd.concat([first, draw_from], ignore_index=True)
     return frame.assign(m=frame["m"].replace("?", "3"))
 
 
 def number_of(cell: Any) -> float | str | None:
-    """None for a missing one, text for what is no number."""
+    """A cell as a number; None if it is missing, its text if it is not a number."""
     if cell is None or cell != cell or cell in MISSING_WORDS:
         return None
     if cell in ("yes", "NO"):
@@ -284,7 +284,7 @@ def number_of(cell: Any) -> float | str | None:
 
 
 def encoded_by_cell(train: pd.DataFrame, rows: pd.DataFrame, scaling: Method) -> tuple[Any, ...]:
-    """The rules of the columns of ``tables``, cell by cell."""
+    """The encoding of ``tables`` by the rules, cell by cell."""
     x: list[list[float]] = [[] for _ in range(len(rows))]
     unreadable: set[tuple[int, str, str]] = set()
     unknown: Counter[str] = Counter()
@@ -323,7 +323,7 @@ def encoded_by_cell(train: pd.DataFrame, rows: pd.DataFrame, scaling: Method) ->
 
 @settings(max_examples=150, deadline=None)
 @given(seen=tables(), rows=tables(), scaling=st.sampled_from(METHODS))
-def test_rows_are_encoded_as_a_plain_loop_over_cells_does(
+def test_rows_are_encoded_like_by_a_plain_loop_over_cells(
     seen: pd.DataFrame, rows: pd.DataFrame, scaling: Method
 ) -> None:
     train = training(seen)

@@ -1,4 +1,4 @@
-"""Tables from files: alike from every format, text as it is spelled, wrong files in one sentence."""
+"""Tables from files: equal from every format, text as spelled, and one sentence about a wrong file."""
 
 import gzip
 import io
@@ -55,7 +55,7 @@ def write_as(folder: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.csv.gz", "a.tsv", "a.tsv.gz", "a.parquet"])
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
-def test_every_format_gives_the_same_table_whole_and_in_chunks(tmp_path: Path, name: str, rows: int) -> None:
+def test_every_format_gives_the_same_table_at_once_and_in_chunks(tmp_path: Path, name: str, rows: int) -> None:
     path = write_as(tmp_path, name)
     assert plain(read_table([path], text=["part"])) == EXPECTED
     chunks = list(table_chunks(path, rows, text=["part"]))
@@ -185,7 +185,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     assert read_table([tmp_path / "a.parquet"], text=["i", "b"])["i"].tolist() == ["1", "2"]
 
 
-def test_columns_without_a_name_are_named_as_pandas_names_them(tmp_path: Path) -> None:
+def test_columns_without_a_name_get_the_names_of_pandas(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1.0]}).to_csv(tmp_path / "a.csv")
     assert list(read_table([tmp_path / "a.csv"])) == ["Unnamed: 0", "a"]
 
@@ -214,7 +214,7 @@ def saved(**arrays: Any) -> bytes:
 
 
 WRONG: list[tuple[str, bytes, str]] = [
-    ("a.txt", b"a,b\n1,2\n", r"is none of the tables that can be read: .csv, .tsv, .csv.gz, .*; convert it"),
+    ("a.txt", b"a,b\n1,2\n", r"has none of the endings .csv, .tsv, .csv.gz, .*; convert it"),
     ("a.csv", b"", r"is empty; a table needs column names and rows"),
     ("a.csv.gz", b"", r"is empty; a table needs column names and rows"),
     ("a.csv", b"a,b,a\n1,2,3\n", r"has several columns named 'a'; give each column a name of its own"),
@@ -227,7 +227,7 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("a.csv", "a,b\n1,2\n".encode("utf-16"), r"is UTF-16 text; save it as UTF-8"),
     ("a.csv", b"PAR1\x15\x04", r"is a Parquet file, which is read if it is named .parquet"),
     ("a.csv", b"PK\x03\x04\x14\x00", r"is a zip archive or a spreadsheet; export it as CSV"),
-    ("a.csv", b"\x00\x01\x02\xff" * 100, r"is no text, or its first row never ends; export the table as CSV"),
+    ("a.csv", b"\x00\x01\x02\xff" * 100, r"is not text, or its first row never ends; export the table as CSV"),
     ("a.csv", b"a,b\n1,2\n1,2,3\n", r"has 3 cells under 2 column names in row 2 below these: '1,2,3'; correct the row"),
     ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999, mtime=0)[:-9], r"cannot be read \(EOFError"),
     ("a.parquet", b"a,b\n1,2\n", r"cannot be read \(ArrowInvalid: .*\); replace it by a sound file"),
@@ -273,7 +273,7 @@ def test_a_missing_file_a_folder_and_a_missing_column_are_errors(tmp_path: Path)
     ]
 
 
-def test_a_row_of_wrong_length_is_counted_over_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_position_of_a_wrong_row_counts_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_files, "_BLOCK_BYTES", 1000)
     path = write(tmp_path / "a.csv", "a,b\n" + "1,2\n" * 5000 + "1\n")
     chunks = table_chunks(path, 100)

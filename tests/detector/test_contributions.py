@@ -1,4 +1,4 @@
-"""Contributions to a score: exact where the answer is known, equal to a plain loop, and complete."""
+"""Contributions to a score: exact if the answer is known, equal to a plain loop, and complete."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def test_a_linear_score_is_explained_by_its_weights() -> None:
     assert occlusion(linear, x, references, np.arange(3)) == pytest.approx(expected)
 
 
-def test_integrated_gradients_of_a_product_are_known() -> None:
-    # s = x_0 x_1 from b = 0: both have half of the score.
+def test_integrated_gradients_of_a_product_are_correct() -> None:
+    # s = x_0 x_1 with reference b = 0: each contributes half of the score.
     x = samples(10, 2)
     found = integrated_gradients(lambda x: x[:, 0] * x[:, 1], x, torch.zeros(1, 2, dtype=torch.float64))
     assert found == pytest.approx((x[:, :1] * x[:, 1:] / 2).expand(-1, 2).numpy())
@@ -55,7 +55,7 @@ def test_a_sample_that_is_the_only_reference_has_no_contributions() -> None:
     assert integrated_gradients(linear, x, x).tolist() == [[0, 0, 0]]
 
 
-def test_occlusion_is_that_of_a_plain_loop() -> None:
+def test_occlusion_agrees_with_a_plain_loop() -> None:
     torch.manual_seed(0)
     network = MLP(5, [8, 3]).double().eval()
 
@@ -73,7 +73,7 @@ def test_occlusion_is_that_of_a_plain_loop() -> None:
     assert occlusion(score, x, references, groups) == pytest.approx(expected)
 
 
-def test_patch_occlusion_is_that_of_a_plain_loop() -> None:
+def test_patch_occlusion_agrees_with_a_plain_loop() -> None:
     weights = samples(2, 14, 14, seed=2)
 
     def score(x: Tensor) -> Tensor:

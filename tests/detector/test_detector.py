@@ -1,4 +1,4 @@
-"""A trained detector: what it takes and refuses, its threshold, its folder."""
+"""A trained detector: the input that it takes and refuses, its threshold and its folder."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_dir(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it, elsewhere."""
+    """A copy of the run folder."""
     return Path(shutil.copytree(trained, tmp_path / "copied"))
 
 
@@ -51,7 +51,7 @@ def test_an_array_a_frame_and_a_file_get_the_same_scores(run_dir: Path, rows: np
     assert detector.score(rows[:0]).shape == (0,)
 
 
-def test_a_sample_is_scored_alike_alone_and_beside_others(tmp_path: Path) -> None:
+def test_a_sample_gets_the_same_score_alone_and_beside_others(tmp_path: Path) -> None:
     detector = deepsad_pl.load(alone(tmp_path, "trainer.max_epochs=1", "logger=none").run_dir)
     x = load_digits().images[:50].astype(np.uint8)
     alone_each = [float(detector.score(one[None])[0]) for one in x]
@@ -67,20 +67,23 @@ def test_a_sample_is_scored_alike_alone_and_beside_others(tmp_path: Path) -> Non
         (np.full((2, 6), np.nan), "sample 0: column 0 is empty"),
         (np.array([[0, 0, 0, 0, 0, np.inf]]), "sample 0: column 5 holds inf"),
         (np.array([[1e300] * 6]), r"sample 0: column 0 holds 1e\+300, too far from the training rows"),
-        (pd.DataFrame({"a": [1]}), r"has 1 columns \(a\), but the detector scores rows of 6 numbers"),
-        (pd.DataFrame([[*"12345", "six"]], columns=[*"abcdef"]), "row 0: column 'f' holds 'six', no number"),
+        (pd.DataFrame({"a": [1]}), r"has 1 column \(a\), but the detector scores rows of 6 numbers"),
+        (
+            pd.DataFrame([[*"12345", "six"]], columns=[*"abcdef"]),
+            "row 0: column 'f' holds 'six', which is not a",
+        ),
     ],
 )
-def test_what_cannot_be_scored_is_refused(trained: Path, x: object, told: str) -> None:
+def test_input_that_cannot_be_scored_is_refused(trained: Path, x: object, told: str) -> None:
     with pytest.raises(DeepSADError, match=told):
         deepsad_pl.load(trained).score(x)  # type: ignore[arg-type]
 
 
-def test_pixels_are_whole_numbers(tmp_path: Path) -> None:
+def test_pixels_must_be_whole_numbers(tmp_path: Path) -> None:
     detector = deepsad_pl.load(alone(tmp_path, "method=iforest_raw", "logger=none").run_dir)
-    with pytest.raises(DeepSADError, match="pixels are whole numbers from 0 to 16"):
+    with pytest.raises(DeepSADError, match="pixels must be whole numbers from 0 to 16"):
         detector.score(np.zeros((2, 8, 8)))
-    with pytest.raises(DeepSADError, match="values from 0 to 255, but pixels are whole numbers from 0 to 16"):
+    with pytest.raises(DeepSADError, match="values from 0 to 255, but pixels must be whole numbers from 0 to 16"):
         detector.score(np.array([[[0] * 8] * 7 + [[255] * 8]]))
 
 
@@ -98,7 +101,7 @@ def test_calibration_scores_give_p_values_and_predictions(run_dir: Path, rows: n
     calibration, y = np.append(scores[:99], 9.0), np.append(np.zeros(99, int), -1)
     np.savez(run_dir / "detector" / "calibration.npz", score=calibration, y=y)
     detector = deepsad_pl.load(run_dir)
-    # The known anomaly is no normal sample to compare with.
+    # p-values leave out the known anomaly, which is not normal.
     expected = np.array([(1 + (scores[:99] >= s).sum()) / 100 for s in scores])
     assert detector.p_value(rows) == pytest.approx(expected)
     assert np.array_equal(detector.predict(rows), np.where(expected <= 0.05, -1, 1))
@@ -107,7 +110,7 @@ def test_calibration_scores_give_p_values_and_predictions(run_dir: Path, rows: n
         detector.with_alpha(0.001)
 
 
-def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
+def test_a_missing_device_is_refused(tmp_path: Path) -> None:
     detector = deepsad_pl.load(alone(tmp_path, "trainer.max_epochs=1", "pretrain=none", "logger=none").run_dir)
     for device in ("nowhere", "cuda:99"):
         with pytest.raises(DeepSADError, match=f"cannot be moved to the device {device}"):
@@ -118,25 +121,25 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_a_damaged_detector_is_refused_by_a_sentence(run_dir: Path) -> None:
+def test_a_damaged_detector_is_refused_with_one_sentence(run_dir: Path) -> None:
     folder = run_dir / "detector"
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def refused(told: str) -> None:
         with pytest.raises(DeepSADError, match=told) as caught:
             deepsad_pl.load(run_dir)
-        assert "to have it made again" in str(caught.value)
+        assert "so that it is made again" in str(caught.value)
         for name, content in whole.items():
             (folder / name).write_bytes(content)
 
     (folder / "model.npz").write_bytes(whole["model.npz"][:-1])
-    refused("the SHA-256 of model.npz is another")
+    refused("the SHA-256 of model.npz differs")
     (folder / "model.npz").unlink()
     refused("no file model.npz")
     (folder / FACTS).write_bytes(whole[FACTS][:100])
     refused("damaged")
     change(folder / FACTS, format=99)
-    refused("its format is 99, this release reads 1")
+    refused("its format is 99, but this release reads 1")
     change(folder / FACTS, inputs={"shape": [6]})
     refused("lacks 'preparation'")
     change(folder / FACTS, inputs={**json.loads(whole[FACTS])["inputs"], "preparation": {"kind": "other.Kind"}})
@@ -160,7 +163,7 @@ def test_a_run_of_an_earlier_release_gets_its_detector(
     assert (run_dir / "detector" / FACTS).read_bytes() == (trained / "detector" / FACTS).read_bytes()
 
 
-def test_a_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, tmp_path: Path) -> None:
+def test_a_damaged_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, tmp_path: Path) -> None:
     shutil.rmtree(run_dir / "detector")
     model = run_dir / "checkpoints" / "model.npz"
     whole = model.read_bytes()
@@ -173,10 +176,10 @@ def test_a_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, tmp_path:
     model.write_bytes(whole)
     (other := tmp_path / "other").mkdir()
     write_odds(other, "thyroid", rows=100)
-    with pytest.raises(DeepSADError, match=f"{run_dir} cannot be used: its data or its code have changed"):
+    with pytest.raises(DeepSADError, match=f"{run_dir} cannot be used, since its data or its code have changed"):
         deepsad_pl.load(run_dir, data_dir=other)
     (run_dir / "metrics.json").unlink()
-    with pytest.raises(DeepSADError, match="is no finished run"):
+    with pytest.raises(DeepSADError, match="does not hold a finished run"):
         deepsad_pl.load(run_dir)
     with pytest.raises(DeepSADError, match="there is no folder"):
         deepsad_pl.load(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""A finished run's detector scores raw input as the run scored its test set, for every method."""
+"""For every method, the detector of a finished run gives raw input the scores of the run's test set."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +35,6 @@ def test_raw_rows_get_the_scores_of_the_run(experiment: Experiment, tmp_path: Pa
     words = ("dataset=cardio", f"data_dir={tmp_path}", f"method={method}", SHORT, "scenario.gamma_l=0.1")
     outcome = experiment(*words)
     x, y = read_table(file)
-    # In other units than those that the network sees.
+    # In units other than those of the network's input.
     found = deepsad_pl.load(outcome.run_dir).score(x[split_rows(y, 0)[1]])
     assert found == pytest.approx(read_scores(outcome.run_dir)[1], rel=1e-5, abs=0)

@@ -1,4 +1,4 @@
-"""Reasons for a score: complete, by the table's columns, and what was planted ranks first."""
+"""Explanations of scores: complete, by the table's columns, with the planted cause ranked first."""
 
 import json
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_a_planted_patch_ranks_first(experiment: Experiment, method: str) -> Non
     assert (patches.argmax(axis=1) == planted).sum() >= FIRST
 
 
-def test_references_are_training_rows_that_are_no_labeled_anomalies(tmp_path: Path) -> None:
+def test_references_are_training_rows_without_labeled_anomalies(tmp_path: Path) -> None:
     run_dir = own_run(tmp_path, "deep_sad", "trainer.max_epochs=1", "threshold=none")
     table = pd.read_csv(tmp_path / "parts.csv")
     detector = deepsad_pl.load(run_dir)
@@ -117,5 +117,5 @@ def test_a_row_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
     detector = deepsad_pl.load(own_run(tmp_path, "deep_sad", "trainer.max_epochs=1"))
     table = parts(30, scrap=1, good=1).astype({"sensor_0": object})
     table.loc[3, "sensor_0"] = "oops"
-    with pytest.raises(DeepSADError, match="row 3: column 'sensor_0' holds 'oops', no number"):
+    with pytest.raises(DeepSADError, match="row 3: column 'sensor_0' holds 'oops', which is not a number"):
         detector.explain(table)

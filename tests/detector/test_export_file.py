@@ -32,13 +32,13 @@ def trained(folder: Path, method: str = "deep_sad", *overrides: str) -> deepsad_
 
 
 def as_numbers(table: pd.DataFrame) -> np.ndarray:
-    """The rows as the exported file takes them, by pandas alone."""
+    """The rows as input of the exported file, made with pandas only."""
     codes = pd.Categorical(table["machine"], CATEGORIES).codes
     return table.assign(machine=codes, checked=table["checked"].astype(float))[FEATURES].to_numpy(np.float64)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_scores_of_a_table_are_those_of_the_run(method: str, tmp_path: Path) -> None:
+def test_exported_scores_of_a_table_equal_those_of_the_run(method: str, tmp_path: Path) -> None:
     result = trained(tmp_path, method)
     detector, x = deepsad_pl.load(result.run_dir), as_numbers(parts())
     for kind, suffix, read in (("onnx", ".onnx", onnx_scorer), ("torch_export", ".pt2", program_scorer)):
@@ -53,7 +53,7 @@ def test_the_scores_of_a_table_are_those_of_the_run(method: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "autoencoder", "ss_dgm_m1m2", "ssad_hybrid", "iforest_raw"])
-def test_the_scores_of_images_are_those_of_the_run(method: str, tmp_path: Path) -> None:
+def test_exported_scores_of_images_equal_those_of_the_run(method: str, tmp_path: Path) -> None:
     overrides = ["trainer.max_epochs=2", "logger=none"]
     result = deepsad_pl.run(method, "digits", overrides, gamma_l=0.05, output_dir=tmp_path)
     data = load_digits()
@@ -65,7 +65,7 @@ def test_the_scores_of_images_are_those_of_the_run(method: str, tmp_path: Path) 
         assert read(path)(x) == pytest.approx(result.scores, rel=1e-5, abs=1e-5 * np.abs(result.scores).max())
 
 
-def test_what_cannot_be_scored_is_nan_and_unknown_categories_are_zeros(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_scored_get_nan_and_unknown_categories_zeros(tmp_path: Path) -> None:
     detector, table = deepsad_pl.load(trained(tmp_path).run_dir), parts(20, scrap=1, good=1, seed=3)
     export(detector, tmp_path / "detector.onnx", "onnx")
     score, x = onnx_scorer(tmp_path / "detector.onnx"), as_numbers(table)
@@ -83,7 +83,7 @@ def test_what_cannot_be_scored_is_nan_and_unknown_categories_are_zeros(tmp_path:
     assert score(x) == pytest.approx(detector.score(table), rel=1e-5)
 
 
-def test_the_file_says_what_a_program_must_know(tmp_path: Path) -> None:
+def test_the_file_says_what_a_program_needs_to_know(tmp_path: Path) -> None:
     result = trained(tmp_path)
     detector = deepsad_pl.load(result.run_dir)
     metadata = export(detector, tmp_path / "a.onnx", "onnx")
@@ -112,14 +112,14 @@ class _OwnModel(KernelModel):
 
 
 class _Branching(DeepSADModule):
-    """Scores in a way that cannot be traced."""
+    """A module with a score that torch cannot trace."""
 
     def score(self, x: torch.Tensor) -> torch.Tensor:
         return super().score(x) * (2 if float(x.sum()) > 0 else 1)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
-def test_what_torch_cannot_trace_is_one_sentence_and_leaves_no_file(kind: str, tmp_path: Path) -> None:
+def test_an_untraceable_model_is_one_sentence_and_leaves_no_file(kind: str, tmp_path: Path) -> None:
     detector = deepsad_pl.load(trained(tmp_path).run_dir)
     assert detector.module is not None
     branching = _Branching(**detector.module.hparams)
@@ -140,7 +140,7 @@ def test_a_model_from_outside_is_refused(tmp_path: Path) -> None:
         export(Detector(detector.facts, None, own), tmp_path / "a.onnx", "onnx")
 
 
-def test_other_scores_in_the_file_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_scores_of_a_file_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = deepsad_pl.load(trained(tmp_path).run_dir)
     scored = Detector.score
     monkeypatch.setattr(Detector, "score", lambda self, x: scored(self, x) * 1.0001)

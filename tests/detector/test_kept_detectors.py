@@ -1,4 +1,4 @@
-"""Which runs keep a detector, and what is in it: stacks, repeated runs, data of one's own with named columns."""
+"""Which runs keep a detector, and what is in it: stacks, repeated runs, own data with named columns."""
 
 import json
 from collections.abc import Callable
@@ -47,10 +47,10 @@ def test_a_forced_run_has_no_detector_until_it_ends(
     assert (run_dir / "detector" / FACTS).read_bytes() == written
 
 
-def test_a_detector_says_what_it_takes_without_a_pickle(experiment: Callable[..., Outcome]) -> None:
+def test_a_detector_describes_its_input_without_a_pickle(experiment: Callable[..., Outcome]) -> None:
     outcome = experiment("method=ssad_hybrid", "trainer.max_epochs=1")
     folder = outcome.run_dir / "detector"
-    assert {path.name for path in folder.iterdir()} == {FACTS, "module.ckpt", "model.npz"}
+    assert {path.name for path in folder.iterdir()} == {FACTS, "module.ckpt", "model.npz", "references.npz"}
     said = json.loads((folder / FACTS).read_text())
     assert (said["dataset"], said["method"], said["hash"]) == ("digits", "ssad_hybrid", outcome.record["hash"])
     assert said["target"] == "deepsad_pl.methods.autoencoder.AutoencoderModule"
@@ -64,7 +64,9 @@ def test_a_detector_says_what_it_takes_without_a_pickle(experiment: Callable[...
 
 
 @pytest.mark.parametrize("kind", ["conformal", "quantile"])
-def test_a_threshold_of_the_run_is_the_detectors(experiment: Callable[..., Outcome], tmp_path: Path, kind: str) -> None:
+def test_the_detector_has_the_threshold_of_its_run(
+    experiment: Callable[..., Outcome], tmp_path: Path, kind: str
+) -> None:
     file = write_odds(tmp_path, "cardio", rows=300, outliers=60)
     words = ("dataset=cardio", f"data_dir={tmp_path}", f"threshold={kind}", "trainer.max_epochs=2")
     outcome = experiment(*words, "method.batch_size=32", "pretrain.batch_size=32")
@@ -72,7 +74,7 @@ def test_a_threshold_of_the_run_is_the_detectors(experiment: Callable[..., Outco
     rows = x[split_rows(y, 0)[1]]
     detector = deepsad_pl.load(outcome.run_dir)
     score = read_scores(outcome.run_dir)[1]
-    # Calibration rows are not in the scaling, which the detector has to know.
+    # The scaling leaves calibration rows out, and the detector must use the same scaling.
     assert detector.score(rows) == pytest.approx(score, rel=1e-5)
     expected = np.where(score > outcome.record["threshold"]["value"], -1, 1)
     assert (detector.predict(rows) != expected).sum() <= 1
@@ -85,10 +87,13 @@ def test_named_columns_are_found_by_name(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)) * [1, 1000], columns=["speed", "load"])
     source = as_source((frame, np.arange(40) % 2), seed=0, scaling="zscore")
     facts = {"dataset": "mine", "method": "m", "hash": "0", "versions": {}, "target": None, "package": None}
-    write_detector(tmp_path, {}, Inputs.of_source(source), {**facts, "precision": "32-true", "threshold": None})
+    facts |= {"precision": "32-true", "threshold": None}
+    write_detector(tmp_path, {}, Inputs.of_source(source), facts, source.x_train[:2])
     inputs = read_facts(tmp_path).inputs
     test = split_rows(np.arange(40) % 2, 0)[1]
     turned = frame.assign(other="x")[["other", "load", "speed"]].iloc[test]
     assert np.array_equal(inputs.from_frame(turned).x, source.x_test)
-    with pytest.raises(DeepSADError, match=r"lacks the column 'load' of the training; did you mean loads\?"):
+    with pytest.raises(
+        DeepSADError, match=r"lacks the column 'load', which the training data had; did you mean loads\?"
+    ):
         inputs.from_frame(frame.rename(columns={"load": "loads"}))

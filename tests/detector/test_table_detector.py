@@ -1,5 +1,6 @@
-"""A run on a table of one's own scores new rows of the table: raw numbers, categories, empty cells, text in numbers."""
+"""A run on an own table scores new rows of the table: raw numbers, categories, empty cells, text in number columns."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def scored(run_dir: Path, table: Path, out: Path, *words: str) -> tuple[pd.DataF
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_raw_rows_have_the_scores_of_the_run(method: str, tmp_path: Path) -> None:
+def test_raw_rows_get_the_scores_of_the_run(method: str, tmp_path: Path) -> None:
     result = run(tmp_path, method)
     table = pd.read_csv(tmp_path / "parts.csv", keep_default_na=False)
     found, _ = scored(result.run_dir, tmp_path / "parts.csv", tmp_path / "out.csv")
@@ -48,7 +49,7 @@ def test_raw_rows_have_the_scores_of_the_run(method: str, tmp_path: Path) -> Non
     assert (detector.predict(frame) == np.where(found["anomaly"] == 1, -1, 1)).all()
 
 
-def test_new_rows_in_other_formats_and_orders_have_the_same_scores(tmp_path: Path) -> None:
+def test_new_rows_in_other_formats_and_orders_get_the_same_scores(tmp_path: Path) -> None:
     result = run(tmp_path)
     table = parts(50, scrap=1, good=1, seed=3)
     table.to_csv(tmp_path / "new.csv", index=False)
@@ -63,7 +64,7 @@ def test_new_rows_in_other_formats_and_orders_have_the_same_scores(tmp_path: Pat
         assert found["id"].tolist() == table["part"].tolist()
 
 
-def test_what_no_training_row_has_is_told_and_counted(tmp_path: Path) -> None:
+def test_unseen_values_are_reported_and_counted(tmp_path: Path) -> None:
     result = run(tmp_path)
     table = parts(50, scrap=1, good=1, seed=3).astype({"sensor_0": object})
     table.loc[3, "sensor_0"] = "oops"
@@ -72,21 +73,48 @@ def test_what_no_training_row_has_is_told_and_counted(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "new.csv", index=False)
     found, told = scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
     assert found["score"].isna().tolist() == [row == 3 for row in range(50)]
-    assert "row 3 of" in told and "(id P00003) cannot be scored: column 'sensor_0' holds 'oops', no number" in told
+    assert "row 3 of" in told and "(id P00003) cannot be scored: column 'sensor_0' holds 'oops', which is not" in told
     assert "2 rows have an unknown category in column 'machine', which no training row has" in told
-    assert "1 rows have no value in column 'sensor_1', which no training row has" in told
+    assert "1 row has no value in column 'sensor_1', which no training row has" in told
     assert "49 scored, 1 could not be scored" in told
+
+
+@pytest.mark.parametrize("truth", [False, True])
+def test_training_rows_keep_the_names_of_their_table(truth: bool, tmp_path: Path) -> None:
+    table = parts()
+    # Unordered, and with leading zeros that a number would lose.
+    table["part"] = [f"{7 * i % 400:04}" for i in range(400)]
+    words = ["dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part"]
+    words += ["dataset.truth=truth"] if truth else ["dataset.drop=[truth]"]
+    table.to_csv(tmp_path / "parts.csv", index=False)
+    words += [f"dataset.path={tmp_path / 'parts.csv'}", "trainer.max_epochs=1", "logger=none"]
+    result = deepsad_pl.run("deep_sad", "table", words, output_dir=tmp_path / "runs", data_dir=tmp_path)
+    detector = deepsad_pl.load(result.run_dir)
+    expected = dict(zip(table["part"], detector.score(table.drop(columns=["truth", "quality"])), strict=True))
+    stderr = Console(stderr=True)
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        score_new(parsed([f"run={result.run_dir}", "input=train", f"output={tmp_path / name}"]), stderr)
+    text = pd.read_csv(tmp_path / "out.csv", dtype={"id": str})
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    packed = pd.read_parquet(tmp_path / "out.parquet")
+    assert len(text) == (240 if truth else 400)
+    assert text["id"].tolist() == [line["id"] for line in lines] == packed["id"].tolist()
+    for scores in (text["score"], [line["score"] for line in lines], packed["score"]):
+        assert list(scores) == pytest.approx([expected[name] for name in text["id"]], rel=1e-5)
+    tested = pd.read_csv(result.run_dir / "scores.csv", dtype={"id": str}).set_index("id")["score"]
+    assert tested.to_dict() == pytest.approx({name: expected[name] for name in tested.index}, rel=1e-5)
+    assert {*tested.index} | {*text["id"]} == {*table["part"]}
 
 
 def test_a_missing_column_is_an_error_before_any_row(tmp_path: Path) -> None:
     result = run(tmp_path)
     parts().drop(columns="sensor_2").to_csv(tmp_path / "new.csv", index=False)
-    with pytest.raises(DeepSADError, match="lacks the column 'sensor_2' of the training"):
+    with pytest.raises(DeepSADError, match="lacks the column 'sensor_2', which the training data had"):
         scored(result.run_dir, tmp_path / "new.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_detector_has_the_alpha_that_its_run_was_last_asked_for(tmp_path: Path) -> None:
+def test_a_detector_has_the_latest_alpha_of_its_run(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert deepsad_pl.load(result.run_dir).threshold.alpha == 0.05
     again = run(tmp_path, alpha=0.1)

@@ -1,4 +1,4 @@
-"""p-values and anomalies of new data with each kind of threshold, as docs/thresholds.md has them."""
+"""p-values and anomalies of new data with each kind of threshold, as described in docs/thresholds.md."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def scored(outcome: Outcome, new: Path, *words: str) -> tuple[pd.DataFrame, str]
 
 
 @pytest.mark.parametrize("words", KINDS)
-def test_p_values_compare_with_what_is_no_known_anomaly(
+def test_p_values_compare_with_samples_that_are_not_known_anomalies(
     words: tuple[str, ...], experiment: Experiment, tmp_path: Path
 ) -> None:
     outcome, x, new = trained(experiment, tmp_path, *words)
@@ -56,7 +56,7 @@ def test_p_values_compare_with_what_is_no_known_anomaly(
     found, told = scored(outcome, new)
     assert found["p_value"].to_numpy() == pytest.approx(expected)
     assert found["anomaly"].tolist() == anomaly.astype(int).tolist()
-    # Only conformal anomalies are those of a p-value up to alpha.
+    # Only with conformal are the anomalies those with a p-value up to alpha.
     assert (threshold["kind"] != "conformal") or anomaly.tolist() == (expected <= 0.05).tolist()
     level = " at alpha 0.05" if "alpha" in threshold else ""
     assert f", {anomaly.sum()} anomalies{level}: " in told

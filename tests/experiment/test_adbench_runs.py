@@ -1,4 +1,4 @@
-"""Experiments on tables of ADBench: their plans, folders and identities; a sweep over several."""
+"""Experiments on tables of ADBench: plans, folders and identities, and a sweep over several tables."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def test_the_table_is_in_the_identity_and_names_the_folder(tmp_path: Path) -> No
     assert other.run_dir.name != plan.run_dir.name
 
 
-def test_with_or_without_its_number_a_table_has_the_same_run(tmp_path: Path) -> None:
+def test_a_table_has_the_same_run_with_or_without_its_number(tmp_path: Path) -> None:
     assert plan_on("2_annthyroid", tmp_path).run_dir == plan_on("annthyroid", tmp_path).run_dir
     assert plan_on("2_annthyroid", tmp_path).identity == plan_on("annthyroid", tmp_path).identity
 
@@ -56,7 +56,7 @@ def test_the_widths_follow_the_columns_and_can_be_set(tmp_path: Path, table: str
 
 
 @pytest.mark.parametrize(("table", "chosen_there"), [("cardio", True), ("shuttle", True), ("vowels", False)])
-def test_the_rates_were_chosen_on_the_papers_tables_alone(tmp_path: Path, table: str, chosen_there: bool) -> None:
+def test_only_the_papers_tables_have_rates_chosen_on_test_data(tmp_path: Path, table: str, chosen_there: bool) -> None:
     classic = about.own("dataset")["cardio"]
     dataset = plan_on(table, tmp_path).dataset
     assert {key: dataset[key] for key in ("lr", "epochs", "batch_size", "scaling", "classes")} == {
@@ -65,7 +65,7 @@ def test_the_rates_were_chosen_on_the_papers_tables_alone(tmp_path: Path, table:
     assert dataset["lr_from_test"] is chosen_there
 
 
-def test_a_wrong_table_is_told_with_all_other_problems(tmp_path: Path) -> None:
+def test_a_wrong_table_is_reported_with_all_other_problems(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError) as caught:
         plan_on("anthyroid", tmp_path, "method.eta=-1", "scenario.gamma_l=2")
     assert [problem.split(" is ")[0] for problem in caught.value.problems] == [
@@ -77,28 +77,28 @@ def test_a_wrong_table_is_told_with_all_other_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["[annthyroid,cardio]", "7", "null"])
-def test_what_is_no_name_is_told(tmp_path: Path, table: str) -> None:
+def test_a_value_that_is_not_a_name_is_reported(tmp_path: Path, table: str) -> None:
     with pytest.raises(DeepSADError, match=r"dataset.table is .*; give"):
         plan_on(table, tmp_path)
 
 
-def test_a_missing_table_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_table_is_required(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match=r"^dataset.table is not set; set it on the command line: dataset.table="):
         plan_of("dataset=adbench", f"data_dir={tmp_path}")
 
 
-def test_a_setting_that_is_taken_away_is_told(tmp_path: Path) -> None:
+def test_a_removed_setting_is_reported(tmp_path: Path) -> None:
     done = run_script("train.py", "dataset=adbench", "dataset.table=wine", "~dataset.lr", *QUICK, cwd=tmp_path)
     assert done.returncode != 0
     assert "~dataset.lr removes the setting dataset.lr, which every experiment needs" in done.stderr
 
 
-def test_a_check_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+def test_a_check_that_cannot_be_imported_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match=r"dataset.about.check is nowhere.to_be.found, which cannot be imported"):
         plan_on("annthyroid", tmp_path, "dataset.about.check=nowhere.to_be.found")
 
 
-def test_another_content_has_another_identity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_content_has_another_identity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     published = plan_on("vowels", tmp_path)
     write_adbench(tmp_path, "vowels")
     with pytest.raises(DeepSADError, match=r"the files of adbench-vowels in .* have changed since the run was planned"):
@@ -114,7 +114,7 @@ def test_another_content_has_another_identity(tmp_path: Path, caplog: pytest.Log
     assert plan_on("vowels", tmp_path).run_dir not in (own.run_dir, published.run_dir)
 
 
-def test_a_sweep_goes_through_tables(tmp_path: Path) -> None:
+def test_a_sweep_runs_several_tables(tmp_path: Path) -> None:
     for name in ("vowels", "WBC", "MVTec-AD_grid"):
         write_adbench(tmp_path / "data", name)
     tables = "dataset.table=vowels,42_WBC,MVTec-AD_grid"
@@ -125,7 +125,7 @@ def test_a_sweep_goes_through_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["Hepatitis", "satellite", "shuttle", "mnist", "MVTec-AD_cable", "InternetAds"])
-def test_one_epoch_of_the_real_tables(real_data: Path, experiment: Callable[..., Outcome], table: str) -> None:
+def test_one_epoch_runs_on_the_real_tables(real_data: Path, experiment: Callable[..., Outcome], table: str) -> None:
     known = adbench_tables()[table]
     if not (real_data / "adbench" / known.file).exists():
         pytest.skip(f"no {table} of ADBench in DEEPSAD_DATA_DIR")

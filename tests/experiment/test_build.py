@@ -1,4 +1,4 @@
-"""What a configuration makes of the parts of an experiment: settings arrive where they belong."""
+"""The parts of an experiment are built from the configuration: each setting arrives where it belongs."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -34,13 +34,13 @@ def cardio(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("method", ["ss_dgm_m2", "ss_dgm_m1m2"])
-def test_alpha_follows_from_the_labeled_rows_that_there_are(method: str) -> None:
+def test_alpha_follows_from_the_number_of_labeled_rows(method: str) -> None:
     parts = parts_of(f"method={method}", "scenario.gamma_n=0.1", "scenario.gamma_p=0.1")
     r = float((parts.data.semi_y != 0).mean())
     assert parts.phases[-1].module.alpha == pytest.approx(0.1 * (1 - r) / r)
 
 
-def test_the_likelihood_is_gaussian_on_z_scored_tables_and_bernoulli_in_the_unit_interval(
+def test_the_likelihood_is_gaussian_for_zscore_and_bernoulli_in_the_unit_interval(
     cardio: tuple[str, ...],
 ) -> None:
     for method in ("ss_dgm_m2", "ss_dgm_m1m2"):
@@ -53,12 +53,12 @@ def test_the_likelihood_is_gaussian_on_z_scored_tables_and_bernoulli_in_the_unit
                 assert phase.module.hparams["likelihood"] == likelihood
 
 
-def test_the_sigmoid_of_the_autoencoder_is_there_in_the_unit_interval_alone(cardio: tuple[str, ...]) -> None:
+def test_the_autoencoder_has_a_sigmoid_only_for_the_unit_interval(cardio: tuple[str, ...]) -> None:
     for overrides, sigmoid in ((cardio, False), ((*cardio, "dataset.scaling=minmax"), True), ((), True)):
         assert parts_of(*overrides).phases[0].module.hparams["sigmoid"] == sigmoid
 
 
-def test_noise_has_a_seed_of_its_own_in_each_phase_and_run() -> None:
+def test_each_phase_and_run_has_its_own_noise_seed() -> None:
     seeds = {
         phase.module.hparams["seed"]
         for seed in (0, 1)
@@ -93,7 +93,7 @@ def test_an_unsupervised_method_and_its_autoencoder_see_the_cell_without_labeled
 
 
 @pytest.mark.parametrize("method", UNSUPERVISED)
-def test_an_unsupervised_method_sees_them_on_demand(method: str) -> None:
+def test_an_unsupervised_method_sees_labeled_anomalies_on_demand(method: str) -> None:
     parts = parts_of(f"method={method}", "method.sees_labeled_anomalies=true")
     for data in (parts.data, *(phase.data for phase in parts.phases)):
         assert (data.semi_y == -1).sum() == data.counts.labeled_anomalies == 5
@@ -114,12 +114,12 @@ def test_deep_svdd_and_deep_sad_on_unlabeled_data_share_an_autoencoder_in_every_
     assert all(one == shared[0] for one in shared)
 
 
-def test_shown_labeled_anomalies_are_a_part_of_deep_svdds_center() -> None:
+def test_labeled_anomalies_on_demand_count_in_the_center_of_deep_svdd() -> None:
     (_, fit) = parts_of("method=deep_svdd", "method.sees_labeled_anomalies=true").phases
     assert fit.module.center_from == "all"
 
 
-def test_the_digest_tells_values_and_positions_of_training_rows_only() -> None:
+def test_the_digest_depends_only_on_values_and_positions_of_training_rows() -> None:
     plan = plan_of()
     source = load_data(plan)
     data = AnomalyDataModule(source, plan.scenario)
@@ -133,7 +133,7 @@ def test_the_digest_tells_values_and_positions_of_training_rows_only() -> None:
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if is_shallow(method)])
-def test_what_a_shallow_method_is_given(
+def test_a_shallow_method_gets_the_training_data(
     experiment: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     name = method.partition("_")[0]
@@ -156,7 +156,7 @@ def test_what_a_shallow_method_is_given(
     assert task.grid_dir.parent.name == "checkpoints"
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    # Before the fit nobody but the paper's protocol gets the test set.
+    # Before the fit, only the paper's protocol gets the test set.
     peeks = name in ("ocsvm", "ssad")
     assert (task.x_test is not None) == (task.y_test is not None) == peeks
     assert (task.semi_y == -1).any() == (name == "ssad")
@@ -194,7 +194,7 @@ def test_the_bottleneck_is_that_of_evaluation_mode() -> None:
         (("method=ssad_hybrid", "method.kappa=100"), "kappa is 100"),
     ],
 )
-def test_what_the_rows_cannot_do_is_told_before_any_training(
+def test_settings_that_the_rows_do_not_allow_are_refused_before_training(
     experiment: Callable[..., Outcome], tmp_path: Path, overrides: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(DeepSADError, match=message):
@@ -224,3 +224,11 @@ def test_the_seconds_of_a_killed_grid_count(
     (path,) = tmp_path.rglob("grid/seconds")
     path.write_text("1000.0")
     assert experiment("method=ocsvm_raw", "trainer.threads=1").record["seconds"]["fit"] > 1000
+
+
+@pytest.mark.parametrize("words", [(), ("threshold=conformal", "threshold.alpha=0.2")])
+def test_raw_rows_are_let_go_once_everything_is_built(words: tuple[str, ...], cardio: tuple[str, ...]) -> None:
+    plan = plan_of(*cardio, *words)
+    source = load_data(plan)
+    assert source.refit is not None
+    assert build(plan, source).data.source.refit is None

@@ -1,4 +1,4 @@
-"""A result belongs to the bytes that it was computed from: published files, and any others in their place."""
+"""A result belongs to the bytes that it was computed from: the published files, or files that replace them."""
 
 import logging
 import urllib.request
@@ -24,7 +24,7 @@ from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.stacked.experiments import _source_of
 
-# Of the default experiment on each set, before the content of files was a part of the identity.
+# Hashes of the default experiment on each set, from before file contents were part of the identity.
 HASHES = {
     "digits": "b4ba7534",
     "toy": "e4729cd5",
@@ -51,7 +51,7 @@ def digest_of(plan: Plan) -> str | None:
 
 
 def write(name: str, data_dir: Path) -> list[Path]:
-    """Tiny files of a set; returns them."""
+    """Write tiny files of a set and return them."""
     if name in ODDS_FILES:
         return [write_odds(data_dir, name)]
     folder = write_cifar10(data_dir) if name == "cifar10" else write_idx(data_dir, PUBLISHED[name].folder).parent
@@ -59,7 +59,7 @@ def write(name: str, data_dir: Path) -> list[Path]:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, files: list[Path]) -> None:
-    """Let these files be the published ones."""
+    """Make these files the published ones."""
     if name in ODDS_FILES:
         monkeypatch.setitem(odds.ODDS_FILES, name, replace(ODDS_FILES[name], sha256=sha256_of(files[0])))
     else:
@@ -69,7 +69,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, name: str, files: list[Path]) -> No
 
 
 @pytest.mark.parametrize("name", HASHES)
-def test_where_nothing_has_been_downloaded_the_identity_is_that_of_the_published_files(
+def test_without_files_the_identity_is_that_of_the_published_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def no_network(*_: Any, **__: Any) -> None:
@@ -81,7 +81,7 @@ def test_where_nothing_has_been_downloaded_the_identity_is_that_of_the_published
     assert not (tmp_path / "data").exists()
 
 
-# Copies of Fashion-MNIST in which the images come in another order are about.
+# There are copies of Fashion-MNIST with the images in another order.
 @pytest.mark.parametrize("name", [name for name in WITH_FILES if name != "fmnist"])
 def test_the_real_files_are_the_published_ones(real_data: Path, name: str) -> None:
     if name in PUBLISHED and not (real_data / PUBLISHED[name].folder).exists():
@@ -90,7 +90,7 @@ def test_the_real_files_are_the_published_ones(real_data: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", WITH_FILES)
-def test_published_files_have_the_identity_of_before_and_any_other_byte_has_another(
+def test_published_files_keep_their_identity_and_any_changed_byte_changes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     files = write(name, tmp_path)
@@ -114,9 +114,7 @@ def test_a_set_that_lacks_a_file_will_be_downloaded_as_published(tmp_path: Path,
     assert identity_hash(plan_on(name, tmp_path).identity) == HASHES[name]
 
 
-def test_a_download_replaces_all_that_was_there_of_an_incomplete_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_replaces_all_files_of_an_incomplete_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write("mnist", tmp_path / "published")
     publish(monkeypatch, "mnist", files)
     raw = write_idx(tmp_path / "own", packed=True)
@@ -128,13 +126,13 @@ def test_a_download_replaces_all_that_was_there_of_an_incomplete_set(
     assert (raw / "train-images-idx3-ubyte").read_bytes() == files[0].read_bytes()
 
 
-def test_content_is_known_wherever_it_lies(tmp_path: Path) -> None:
+def test_the_identity_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     write("cardio", tmp_path / "here")
     write("cardio", tmp_path / "there")
     assert plan_on("cardio", tmp_path / "here").identity == plan_on("cardio", tmp_path / "there").identity
 
 
-def test_the_same_numbers_in_another_container_are_another_file(tmp_path: Path) -> None:
+def test_the_same_numbers_in_another_container_count_as_another_file(tmp_path: Path) -> None:
     table = table_of(60, 21, 20)
     write_table(tmp_path / "mat" / "odds" / "cardio.mat", *table)
     write_table(tmp_path / "npz" / "odds" / "cardio.npz", *table)
@@ -144,7 +142,7 @@ def test_the_same_numbers_in_another_container_are_another_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "ocsvm_raw"])
-def test_a_replaced_table_gets_a_result_of_its_own(tmp_path: Path, method: str) -> None:
+def test_a_replaced_table_gets_its_own_result(tmp_path: Path, method: str) -> None:
     for name, seed in (("A", 0), ("B", 1)):
         write_table(tmp_path / name / "odds" / "cardio.mat", *table_of(60, 21, 20, seed=seed))
 
@@ -205,7 +203,7 @@ def test_files_that_change_between_planning_and_loading_are_refused(tmp_path: Pa
     load_data(plan_on("cardio", tmp_path))
 
 
-def test_experiments_side_by_side_share_data_of_one_content_alone(tmp_path: Path) -> None:
+def test_parallel_experiments_share_only_data_of_equal_content(tmp_path: Path) -> None:
     write("cardio", tmp_path)
     known: dict[str, Source] = {}
     before = plan_on("cardio", tmp_path)
@@ -216,7 +214,7 @@ def test_experiments_side_by_side_share_data_of_one_content_alone(tmp_path: Path
     assert _source_of(before, known) is first
 
 
-def test_other_files_than_the_published_ones_are_told_once(
+def test_files_other_than_the_published_ones_are_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = write("mnist", tmp_path)
@@ -231,14 +229,14 @@ def test_other_files_than_the_published_ones_are_told_once(
     assert caplog.messages == []
 
 
-def test_a_data_folder_that_cannot_be_written_will_do(tmp_path: Path) -> None:
+def test_a_read_only_data_folder_is_enough(tmp_path: Path) -> None:
     write("cardio", tmp_path)
     (tmp_path / "cache").write_bytes(b"no folder can be here")
     assert len(load_data(plan_on("cardio", tmp_path)).x_train) > 0
     assert (tmp_path / "cache").read_bytes() == b"no folder can be here"
 
 
-def test_a_file_that_cannot_be_read_is_told_before_any_work(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "odds" / "cardio.mat").mkdir(parents=True)
     with pytest.raises(DeepSADError, match=r"cardio in .* cannot be read \(.*cardio.mat.*\); make it readable or"):
         plan_on("cardio", tmp_path)

@@ -36,7 +36,7 @@ Experiment = Callable[..., Outcome]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[list[str], int]]:
-    """Writes the files of a data set; returns the overrides that it needs and the size of its test set."""
+    """Write the files of a data set; return the overrides that it needs and the size of its test set."""
 
     def files(name: str) -> tuple[list[str], int]:
         data_dir = tmp_path / "data"
@@ -92,7 +92,9 @@ def test_there_is_a_config_for_every_data_set() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_one_epoch(name: str, write: Callable[[str], tuple[list[str], int]], experiment: Experiment) -> None:
+def test_one_epoch_runs_on_every_data_set(
+    name: str, write: Callable[[str], tuple[list[str], int]], experiment: Experiment
+) -> None:
     overrides, test = write(name)
     outcome = experiment(*overrides)
     record = json.loads((outcome.run_dir / "metrics.json").read_text())
@@ -117,12 +119,12 @@ def test_the_autoencoder_sees_no_labeled_anomalies(
     assert len(scores_of(outcome)) == test
 
 
-def test_images_of_one_channel(write: Callable[[str], tuple[list[str], int]], experiment: Experiment) -> None:
+def test_images_may_have_one_channel(write: Callable[[str], tuple[list[str], int]], experiment: Experiment) -> None:
     overrides, test = write("image_folder")
     assert len(scores_of(experiment(*overrides, "dataset.channels=1"))) == test
 
 
-def test_minmax_scaled_tables(write: Callable[[str], tuple[list[str], int]], experiment: Experiment) -> None:
+def test_tables_may_be_scaled_by_minmax(write: Callable[[str], tuple[list[str], int]], experiment: Experiment) -> None:
     overrides, test = write("cardio")
     assert len(scores_of(experiment(*overrides, "dataset.scaling=minmax", "pretrain.loss=cross_entropy"))) == test
 
@@ -145,7 +147,7 @@ def test_ground_truth_influences_nothing_but_evaluation(
 
 
 @pytest.mark.parametrize("name", ["mnist", "fmnist", *ODDS_FILES])
-def test_one_epoch_of_the_real_data(name: str, real_data: Path, experiment: Experiment) -> None:
+def test_one_epoch_runs_on_the_real_data(name: str, real_data: Path, experiment: Experiment) -> None:
     record = experiment(f"dataset={name}", f"data_dir={real_data}", "scenario.gamma_l=0.01", *ONE_EPOCH).record
     assert 0.3 < record["auroc"] <= 1
     normals = record["counts"]["unlabeled_normals"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# 25 does not divide 112, nor do the ranks' shares of a batch come out even.
+# 25 does not divide 112, and the ranks' shares of a batch are unequal.
 ARGUMENTS = (
     "logger=csv",
     "pretrain.batch_size=25",

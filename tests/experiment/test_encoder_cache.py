@@ -1,4 +1,4 @@
-"""A trained autoencoder is trained once: who shares it, and what a kill, a crowd or damage does to it."""
+"""An autoencoder is trained once: which experiments share it, also after kills and damage and with many processes."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The modules that were really trained, in order."""
+    """The modules that were actually trained, in order."""
     names: list[str] = []
     train = fitting.train
 
@@ -53,7 +53,7 @@ def entries(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "runs" / "cache").glob("*.bin"))
 
 
-def test_semi_supervised_methods_of_a_cell_share_one(
+def test_semi_supervised_methods_of_a_cell_share_an_autoencoder(
     experiment: Experiment, trained: list[str], tmp_path: Path
 ) -> None:
     experiment(SHORT)
@@ -73,7 +73,7 @@ def test_semi_supervised_methods_of_a_cell_share_one(
     assert len(entries(tmp_path)) == 1
 
 
-def test_unsupervised_methods_share_one_for_every_known_class_and_gamma_l(
+def test_unsupervised_methods_share_an_autoencoder_across_known_classes_and_gamma_l(
     experiment: Experiment, trained: list[str], tmp_path: Path
 ) -> None:
     experiment(SHORT, "method=deep_svdd")
@@ -86,7 +86,7 @@ def test_unsupervised_methods_share_one_for_every_known_class_and_gamma_l(
     experiment(SHORT)
     assert trained[-2:] == ["deep_sad/pretrain", "deep_sad/fit"]
     assert len(entries(tmp_path)) == 2
-    # Left out of the autoencoder's data, labeled anomalies make no difference.
+    # Labeled anomalies are left out of the autoencoder's data, so they do not matter.
     experiment(SHORT, "pretrain.data=unlabeled")
     assert trained[-1] == "deep_sad/fit"
     assert len(entries(tmp_path)) == 2
@@ -114,7 +114,7 @@ def test_both_generative_models_never_share_with_the_autoencoder(experiment: Exp
         "scenario.anomaly_class=2",
     ],
 )
-def test_what_determines_it_makes_another(
+def test_a_setting_that_matters_makes_another_autoencoder(
     experiment: Experiment, trained: list[str], tmp_path: Path, change: str
 ) -> None:
     experiment(SHORT)
@@ -124,7 +124,9 @@ def test_what_determines_it_makes_another(
 
 
 @pytest.mark.parametrize("change", ["method.eta=2", "method.weight_decay=0.1", "method.batch_size=50"])
-def test_what_does_not_determine_it_makes_none(experiment: Experiment, trained: list[str], change: str) -> None:
+def test_a_setting_that_does_not_matter_makes_no_other_autoencoder(
+    experiment: Experiment, trained: list[str], change: str
+) -> None:
     experiment(SHORT)
     experiment(SHORT, change)
     assert trained == ["deep_sad/pretrain", "deep_sad/fit", "deep_sad/fit"]
@@ -159,7 +161,9 @@ def test_a_warm_cache_gives_the_same_results_as_a_cold_one(
             assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in theirs["state_dict"])
 
 
-def test_without_a_cache_nothing_is_kept_or_taken(experiment: Experiment, trained: list[str], tmp_path: Path) -> None:
+def test_without_a_cache_nothing_is_stored_or_reused(
+    experiment: Experiment, trained: list[str], tmp_path: Path
+) -> None:
     experiment(SHORT, "pretrain.cache=false")
     assert not (tmp_path / "runs" / "cache").exists()
     shutil.rmtree(tmp_path / "runs" / "digits")
@@ -213,7 +217,7 @@ def test_an_autoencoder_of_an_unfinished_run_still_gets_into_the_cache(
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 @pytest.mark.parametrize("name", ["pretrain.ckpt", "last.ckpt"])
-def test_a_damaged_checkpoint_is_told_and_made_again(
+def test_a_damaged_checkpoint_is_reported_and_rebuilt(
     experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
     outcome = experiment(SHORT)
@@ -231,7 +235,7 @@ def test_a_damaged_checkpoint_is_told_and_made_again(
     assert "is damaged" in caplog.text
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+def test_remains_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     entry = Entry(tmp_path / "x.bin")
     (tmp_path / ".x.bin.abcdefgh").write_bytes(b"half")
     entry.store({"a": torch.ones(1)})
@@ -239,7 +243,7 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_a_damaged_entry_is_told_dropped_and_rebuilt(
+def test_a_damaged_entry_is_reported_dropped_and_rebuilt(
     experiment: Experiment, trained: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     experiment(SHORT)
@@ -257,7 +261,7 @@ def test_a_damaged_entry_is_told_dropped_and_rebuilt(
 
 
 @pytest.mark.parametrize("wrong", ["determined_by", "shape", "finite"])
-def test_a_whole_entry_of_something_else_is_told_and_trained_again(
+def test_an_intact_entry_of_another_training_is_reported_and_replaced(
     experiment: Experiment, trained: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
 ) -> None:
     first = experiment(SHORT)
@@ -285,7 +289,7 @@ def test_a_whole_entry_of_something_else_is_told_and_trained_again(
     assert {file.name for file in path.parent.glob(f"{path.name}*")} == {path.name, f"{path.name}.damaged"}
 
 
-def test_an_entry_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: Any) -> None:
         raise OSError("the disk is gone")
 
@@ -363,7 +367,7 @@ def test_the_key_does_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
         assert third.path != path
 
 
-def test_an_unwritable_cache_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DeepSADError, match=r"pretrain\.cache=false"), locked_entry(tmp_path / "cache", {}):
         pass
@@ -377,7 +381,7 @@ def test_pickled_code_in_an_entry_is_not_executed(tmp_path: Path, caplog: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["x.bin.damaged"]
 
 
-def test_the_digest_is_what_guards_it(tmp_path: Path) -> None:
+def test_the_digest_protects_an_entry(tmp_path: Path) -> None:
     entry = Entry(tmp_path / "x.bin")
     write_atomic(entry.path, encoder_cache._DIGEST(b"other").digest() + b"content")
     assert entry.load() is None

@@ -1,4 +1,4 @@
-"""Every method behind the same switch: the same folder, record, scores and errors, on an image and a table data set."""
+"""Every method leaves the same kinds of files, record, scores and errors, on an image and a table data set."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ def scores_of(outcome: Outcome) -> tuple[list[int], np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_leaves_the_same_as_every_other_method(experiment: Experiment, method: str) -> None:
+def test_a_run_leaves_the_same_files_as_every_other_method(experiment: Experiment, method: str) -> None:
     outcome = experiment(f"method={method}", SHORT)
     index, y, score = scores_of(outcome)
     assert index == list(range(719))
@@ -83,7 +83,7 @@ def test_a_method_runs_on_a_table(experiment: Experiment, tmp_path: Path, method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_bits_and_another_one_others(
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
     experiment: Experiment, tmp_path: Path, method: str
 ) -> None:
     cold = ("pretrain.cache=false", SHORT, f"method={method}", "scenario.gamma_p=0.1")
@@ -136,7 +136,7 @@ def test_honest_selection_never_looks_at_the_test_labels(
     assert np.array_equal(scores_of(experiment(*arguments, "force=true"))[2], honest)
 
 
-def test_the_console_tells_what_was_selected(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_shows_what_was_selected(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = experiment("method=ocsvm_raw", "method.selection=holdout")
     gamma = outcome.record["selection"]["gamma"]
     for compact in (False, True):
@@ -146,7 +146,7 @@ def test_the_console_tells_what_was_selected(experiment: Experiment, capsys: pyt
     assert "selected" not in capsys.readouterr().out
 
 
-def test_a_killed_grid_goes_on(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_killed_grid_resumes(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from deepsad_pl.shallow import ocsvm
 
     undisturbed = experiment("method=ocsvm_raw", f"output_dir={tmp_path / 'undisturbed'}")
@@ -173,7 +173,7 @@ def test_ssad_without_labels_runs(experiment: Experiment) -> None:
     assert experiment("method=ssad_raw", "scenario.gamma_l=0").record["counts"]["labeled_anomalies"] == 0
 
 
-def test_ssad_takes_labeled_normals(experiment: Experiment) -> None:
+def test_ssad_uses_labeled_normals(experiment: Experiment) -> None:
     outcome = experiment("method=ssad_raw", "scenario.gamma_n=0.1", "method.gammas=[0.125]")
     assert outcome.record["counts"]["labeled_normals"] > 0
 

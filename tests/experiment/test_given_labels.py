@@ -91,7 +91,7 @@ def test_all_samples_are_used_with_their_labels() -> None:
     assert (counts.labeled_anomalies, counts.labeled_normals, counts.unlabeled, counts.total) == (2, 1, 2, 5)
 
 
-def test_labels_that_mean_nothing_are_refused() -> None:
+def test_invalid_labels_are_refused() -> None:
     with pytest.raises(DeepSADError, match=r"a label is 2; give 0 \(unlabeled\)"):
         given_training_set([0, 2])
     with pytest.raises(DeepSADError, match="all 3 training samples are labeled anomalies"):
@@ -105,11 +105,11 @@ def test_an_unsupervised_method_leaves_labeled_anomalies_out() -> None:
 
 def test_data_without_labels_are_refused() -> None:
     x = np.zeros((4, 2), np.float32)
-    with pytest.raises(DeepSADError, match="these bring none; use scenario=default"):
+    with pytest.raises(DeepSADError, match="these data have none; use scenario=default"):
         AnomalyDataModule(Source(x, np.zeros(4, int), x, np.zeros(4, int), None), given_labels(0), batch_size=4)
 
 
-def test_a_run_is_evaluated_where_the_truth_is_known(run: Callable[..., Any]) -> None:
+def test_only_samples_of_known_truth_are_evaluated(run: Callable[..., Any]) -> None:
     result = run()
     known = result.y >= 0
     assert (~known).sum() == 10
@@ -170,7 +170,7 @@ def test_every_method_runs_on_given_labels(method: str, run: Callable[..., Any])
         assert result.record["selection"]["protocol"] != "test_subset"
 
 
-def test_scores_without_truth_are_read_back(run: Callable[..., Any]) -> None:
+def test_scores_without_truth_can_be_read_back(run: Callable[..., Any]) -> None:
     y, score = read_scores(run().run_dir)
     assert set(y.tolist()) == {-1, 0, 1}
     assert len(score) == 40
@@ -182,7 +182,7 @@ def test_the_identity_has_no_ratios() -> None:
     assert plan.classes == ("normal", "anomaly")
 
 
-def test_ratios_are_refused(tmp_path: Path) -> None:
+def test_the_ratios_of_a_drawn_scenario_are_refused(tmp_path: Path) -> None:
     import deepsad_pl
 
     with pytest.raises(DeepSADError, match="gamma_l"):

@@ -34,7 +34,7 @@ LOCAL = ("-m", "hydra/launcher=submitit_local", "trainer.threads=1", "hydra.laun
 
 
 def write_table(folder: Path, scrap: int = 10) -> tuple[str, ...]:
-    """Writes a table; returns the words that name it."""
+    """Write a table; return the words that name it."""
     parts(250, scrap=scrap).to_csv(folder / "parts.csv", index=False)
     anomaly = "[scrap]" if scrap else "[]"
     return (*TABLE, f"dataset.anomaly={anomaly}", f"dataset.path={folder / 'parts.csv'}", f"data_dir={folder}")
@@ -44,14 +44,14 @@ def write_table(folder: Path, scrap: int = 10) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_what_selects_in_folds_is_another_run(method: str) -> None:
+def test_only_selection_in_folds_makes_another_run(method: str) -> None:
     given, chooses = plan_of("scenario=given", f"method={method}"), method.startswith(("ocsvm", "ssad"))
     drawn = plan_of(f"method={method}", *(["method.selection=holdout"] if chooses else []))
     selects = method.startswith("ssad")
     assert given.identity["method"].get("holdout_folds") == (5 if selects else None)
     assert "holdout_folds" not in drawn.identity["method"]
     if is_shallow(method):
-        # Of an earlier commit, for which the two were alike.
+        # Hashes of an earlier commit, in which the two were the same.
         earlier = {key: value for key, value in given.identity["method"].items() if key != "holdout_folds"}
         assert earlier == {**drawn.identity["method"], **({"sees_labeled_anomalies": False} if not selects else {})}
         same = identity_hash({**given.identity, "method": earlier}) == identity_hash(given.identity)
@@ -77,7 +77,7 @@ def test_a_table_from_the_command_line_to_the_record(cli: CLI, tmp_path: Path) -
     assert (selection["folds"], selection["criterion"]) == (5, "mean_auroc_of_folds")
     assert [len(point["auroc_of_folds"]) for point in selection["grid"]] == [5, 5, 5]
 
-    # The rows that calibrate the threshold take no part.
+    # The rows that calibrate the threshold are not used.
     plan = make_plan(settings_of(*words))
     data = build(plan, load_data(plan)).data
     assert record["counts"]["calibration"] == data.held_out_count > 0
@@ -90,7 +90,9 @@ def test_a_table_from_the_command_line_to_the_record(cli: CLI, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("scrap", [0, 1])
-def test_below_two_anomalies_the_log_says_what_is_used(scrap: int, experiment: Experiment, tmp_path: Path) -> None:
+def test_below_two_anomalies_the_log_says_which_parameters_are_used(
+    scrap: int, experiment: Experiment, tmp_path: Path
+) -> None:
     outcome = experiment(*write_table(tmp_path, scrap), "method=ssad_raw")
     log = (outcome.run_dir / "train.log").read_text()
     assert log.count("method.selection=holdout needs two labeled anomalies") == 1
@@ -101,7 +103,7 @@ def test_below_two_anomalies_the_log_says_what_is_used(scrap: int, experiment: E
     assert (default.run_dir / "scores.csv").read_bytes() == (outcome.run_dir / "scores.csv").read_bytes()
 
 
-def test_a_method_that_sees_no_labels_selects_by_none(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_method_that_sees_no_labels_uses_selection_none(experiment: Experiment, tmp_path: Path) -> None:
     found = []
     for scrap in (0, 1, 10):
         record = experiment(*write_table(tmp_path, scrap), "method=ocsvm_raw", FEW, "threshold=none").record
@@ -110,7 +112,7 @@ def test_a_method_that_sees_no_labels_selects_by_none(experiment: Experiment, tm
     assert found == [250, 249, 240]
 
 
-def test_what_no_fold_can_solve_is_told_before_any_training(experiment: Experiment, tmp_path: Path) -> None:
+def test_folds_that_cannot_be_solved_are_reported_before_training(experiment: Experiment, tmp_path: Path) -> None:
     words = (*write_table(tmp_path, 2), "method=ssad_hybrid", "method.kappa=4", "threshold=none")
     assert make_plan(settings_of(*words)).method["kappa"] == 4
     with pytest.raises(DeepSADError, match=r"without the rows of fold 1 of method.selection=holdout: SSAD has no"):
@@ -121,7 +123,7 @@ def test_what_no_fold_can_solve_is_told_before_any_training(experiment: Experime
 # --- Killed, stacked, packed.
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(
+def test_a_killed_run_resumes_to_the_same_bits(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = (*write_table(tmp_path), "method=ssad_raw", FEW, "trainer.threads=1")
@@ -146,7 +148,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize("launcher", [STACKED, LOCAL])
-def test_stacks_and_packs_select_as_runs_of_their_own(
+def test_stacks_and_packs_select_like_single_runs(
     launcher: tuple[str, ...], cli: CLI, experiment: Experiment, tmp_path: Path
 ) -> None:
     words = (*write_table(tmp_path), FEW)
@@ -160,7 +162,7 @@ def test_stacks_and_packs_select_as_runs_of_their_own(
 
 
 @pytest.mark.parametrize("in_folds", [True, False])
-def test_a_method_of_ones_own_is_asked_for_folds_if_it_says_so(
+def test_an_own_method_gets_folds_if_it_declares_them(
     in_folds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import deepsad_pl

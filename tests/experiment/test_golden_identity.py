@@ -1,4 +1,4 @@
-"""Run folders and cache keys stay what they are: a finished run, or a trained autoencoder, is found again."""
+"""Run folders and cache keys do not change, so that finished runs and trained autoencoders are found again."""
 
 import copy
 import itertools
@@ -18,7 +18,7 @@ from deepsad_pl.experiment.build import build, load_data
 from deepsad_pl.experiment.encoder_cache import entry_key
 from deepsad_pl.experiment.plan import make_plan
 
-# Those whose settings a method or a data set does not have are left out for it.
+# A change is skipped for methods and data sets without its settings.
 VALUES = (
     "seed=3",
     "scenario.gamma_l=0",
@@ -62,20 +62,20 @@ def write_images(root: Path) -> Path:
 
 
 def write_small_cardio(data_dir: Path) -> Path:
-    """A table in cardio's place, the same bytes everywhere: 120 rows, of which each sixth is an outlier."""
+    """A table in place of cardio, with the same bytes everywhere: 120 rows, of which every sixth is an outlier."""
     import numpy as np
 
     number = np.arange(120 * 21).reshape(120, 21)
     outlier = np.arange(120) % 6 == 0
     (data_dir / "odds").mkdir(parents=True)
-    # In 64ths, which no machine rounds.
+    # In multiples of 1/64, which no machine rounds.
     x = (number * 7919 % 1009) / 64 + 4.0 * outlier[:, None]
     np.savez(data_dir / "odds" / "cardio.npz", X=x, y=outlier.astype(np.int64))
     return data_dir
 
 
 def with_values(settings: dict[str, Any], words: str) -> dict[str, Any] | None:
-    """The settings with some values changed, none of which another setting refers to; None if one is missing."""
+    """The settings with some changed values, to which no other setting refers; None if a setting is missing."""
     changed = copy.deepcopy(settings)
     for override in OverridesParser.create().parse_overrides(words.split()):
         *groups, key = override.key_or_group.split(".")
@@ -103,8 +103,8 @@ def folders(settings: dict[str, Any], paper: dict[str, Any]) -> Iterator[str]:
     """The run folder of an experiment, then those with one thing changed.
 
     Args:
-        settings: of the experiment.
-        paper: those of its method with ``recipe=paper``, which then does not refer to the data set.
+        settings: settings of the experiment.
+        paper: settings of its method with ``recipe=paper``, which do not refer to the data set.
     """
     yield f"-: {planned_folder(settings)}"
     yield f"recipe=paper: {planned_folder({**paper, 'dataset': settings['dataset']})}"
@@ -114,7 +114,7 @@ def folders(settings: dict[str, Any], paper: dict[str, Any]) -> Iterator[str]:
             yield f"{values}: {planned_folder(changed)}"
 
 
-def test_run_folders(golden: GoldenFiles, tmp_path: Path) -> None:
+def test_run_folders_are_unchanged(golden: GoldenFiles, tmp_path: Path) -> None:
     where = (f"data_dir={tmp_path / 'data'}", f"dataset.root={write_images(tmp_path / 'images')}")
     paper = {method: settings_of(where[0], f"method={method}", "recipe=paper") for method in METHODS}
     found = {}
@@ -126,12 +126,12 @@ def test_run_folders(golden: GoldenFiles, tmp_path: Path) -> None:
     golden.check("run_folders.txt", found)
 
 
-def test_a_value_is_set_as_the_command_line_sets_it() -> None:
+def test_values_are_set_as_by_the_command_line() -> None:
     words = "method.selection=holdout scenario.gamma_l=0 scenario.k_l=2 scenario.anomaly_class=null"
     assert with_values(settings_of("method=ssad_raw"), words) == settings_of("method=ssad_raw", *words.split())
 
 
-def test_cache_keys(golden: GoldenFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_cache_keys_are_unchanged(golden: GoldenFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data_dir = write_small_cardio(tmp_path)
     found: dict[str, list[str]] = {}
     for words in CACHED:

@@ -1,8 +1,8 @@
-"""The scores of every method after two epochs, on one thread, are what they were.
+"""The scores of every method after two epochs, on one thread, have not changed.
 
-Another CPU or another torch rounds otherwise, so they are compared to a relative 1e-4; ``python -m
-benchmarks.same_bits`` compares the bits of two checkouts on one machine. ``pytest --write-golden`` writes the files
-anew, see ``golden_files``.
+Another CPU or torch version rounds differently, so they are compared to a relative 1e-4; ``python -m
+benchmarks.same_bits`` compares the bits of two checkouts on one machine. ``pytest --write-golden`` rewrites the files,
+see ``golden_files``.
 """
 
 import csv
@@ -19,8 +19,8 @@ SHORT = ("trainer.max_epochs=2", "trainer.threads=1", "trainer.accelerator=cpu")
 ROWS = 60
 # Relative to the score, or for one near 0 to a tenth of the range of all scores.
 TOLERANCE = dict.fromkeys(METHODS, 1e-4)
-# What is learned from a bottleneck that is rounded otherwise jumps: libsvm takes a step more to come within 1e-3 of the
-# optimum, and a row falls to the other side of a split.
+# What is learned from a differently rounded bottleneck can jump: libsvm takes one more step to come within 1e-3 of the
+# optimum, or a row falls on the other side of a split.
 TOLERANCE |= {"ocsvm_hybrid": 2e-2, "iforest_hybrid": 1e-2}
 
 
@@ -31,7 +31,7 @@ def columns_of(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("dataset", ["digits", "toy", "cardio"])
-def test_scores(
+def test_scores_are_unchanged(
     golden: GoldenFiles, experiment: Callable[..., Outcome], request: pytest.FixtureRequest, dataset: str
 ) -> None:
     words = [f"dataset={dataset}", *SHORT]

@@ -36,7 +36,7 @@ def test_a_detector_from_labeled_folders_scores_new_images(cli: CLI, tmp_path: P
     told = " ".join(done.stdout.split())
     assert "130 training samples: 112 unlabeled, 10 known normal, 8 known anomalies" in told
     assert "30 samples are kept out of training to calibrate the threshold" in told
-    assert "test samples 31: 20 normal, 6 anomalous, 5 of unknown truth" in told
+    assert "test samples 31: 20 normal, 6 anomalous, 5 without truth" in told
     (run_dir,) = (tmp_path / "runs" / "image_folder" / "deep_sad").glob("given-seed_0-*")
     scores = scores_of(run_dir)
     assert scores.index.tolist() == list_labeled(root).names_of("test")
@@ -45,7 +45,7 @@ def test_a_detector_from_labeled_folders_scores_new_images(cli: CLI, tmp_path: P
     record = read_record(run_dir, run_dir.name.rpartition("-")[2])
     assert record is not None
     assert record["auroc"] == pytest.approx(auroc(known["score"].to_numpy(), known["y"].astype(int).to_numpy()))
-    # A bright square is easy: measured 1.0.
+    # A bright square is easy to find: 1.0 was measured.
     assert record["auroc"] > 0.9
     again = cli("train.py", *WORDS, "trainer.max_epochs=3")
     assert "this run had already finished" in again.stdout
@@ -68,7 +68,7 @@ def test_a_detector_from_labeled_folders_scores_new_images(cli: CLI, tmp_path: P
     paths = sorted((tmp_path / "new" / "june").glob("*.png"))
     assert detector.score(paths).shape == (10,)
     assert detector.score(tmp_path / "new" / "june" / "anomaly").min() > detector.score(paths).max()
-    # What was a training image has the same score by its path.
+    # A training image gets the same score by its path.
     by_path = detector.score([tmp_path / path for path in found.index])
     assert by_path == pytest.approx(found["score"].to_numpy(), rel=1e-5)
 
@@ -84,7 +84,7 @@ def test_without_a_test_part_the_run_ends_with_scores_of_the_training_images(tmp
     assert alone(tmp_path / "runs", *words).was_finished
 
 
-def test_a_file_name_that_is_no_text_is_written_with_escapes(tmp_path: Path) -> None:
+def test_an_undecodable_file_name_is_written_with_escapes(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "photos", {"train": {"": 30}})
     (root / "train" / "000.png").rename(root / "train" / os.fsdecode(b"caf\xe9.png"))
     words = (*WORDS[:-1], f"dataset.root={root}", f"data_dir={tmp_path / 'data'}", "trainer.max_epochs=1")
@@ -107,7 +107,7 @@ def test_every_method_learns_from_labeled_folders(method: str, tmp_path: Path) -
     assert found == pytest.approx(scores["score"].to_numpy(), rel=1e-5)
 
 
-def test_a_stack_gives_the_scores_of_the_runs_alone(tmp_path: Path) -> None:
+def test_a_stack_gives_the_scores_of_single_runs(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "photos")
     words = (*WORDS[:-1], f"dataset.root={root}", f"data_dir={tmp_path / 'data'}", "trainer.max_epochs=2")
     rows = [(*words, f"seed={seed}") for seed in range(2)]
@@ -117,7 +117,7 @@ def test_a_stack_gives_the_scores_of_the_runs_alone(tmp_path: Path) -> None:
         assert scores_of(outcome.run_dir)["score"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-3)
 
 
-def test_a_study_has_methods_and_seeds(cli: CLI, tmp_path: Path) -> None:
+def test_a_study_varies_methods_and_seeds(cli: CLI, tmp_path: Path) -> None:
     write_labeled(tmp_path / "photos")
     words = (*WORDS, "method=deep_sad,iforest_raw", "seed=0,1", "trainer.max_epochs=1")
     done = cli("sweep.py", "study=classic", *words)
@@ -137,7 +137,7 @@ def write_digits(root: Path, part: str, images: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-def test_eights_as_a_folder_of_images(cli: CLI, real_data: Path, tmp_path: Path) -> None:
+def test_eights_work_as_a_folder_of_images(cli: CLI, real_data: Path, tmp_path: Path) -> None:
     from deepsad_pl.data.sources import torchvision_source
 
     source = torchvision_source("mnist", real_data)
@@ -158,7 +158,7 @@ def test_eights_as_a_folder_of_images(cli: CLI, real_data: Path, tmp_path: Path)
     (run_dir,) = (tmp_path / "runs" / "image_folder" / "deep_sad").glob("given-seed_0-*")
     record = read_record(run_dir, run_dir.name.rpartition("-")[2])
     assert record is not None
-    # Measured .913, over threes, which are labeled, and zeros, which are new in the test part.
+    # .913 was measured, on threes, which are labeled, and zeros, which are only in the test part.
     assert record["auroc"] > 0.8
     assert record["counts"]["labeled_anomalies"] == 200 and record["counts"]["calibration"] == 300
 
@@ -173,5 +173,6 @@ def test_eights_as_a_folder_of_images(cli: CLI, real_data: Path, tmp_path: Path)
     own = scores[scores.index.str.startswith("test/normal/")]["score"].to_numpy()
     assert seen == pytest.approx(own, rel=1e-5)
     alarms = found[found["path"].str.startswith("new/eights")]["anomaly"].mean()
-    # Measured .025. On average over calibration samples it is alpha, .05; with 300 of them, the deviation is .0125.
+    # .025 was measured. The mean over draws of the calibration samples is alpha = .05; with 300 samples, the standard
+    # deviation is .0125.
     assert 0.005 < alarms < 0.1

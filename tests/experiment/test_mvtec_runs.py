@@ -53,7 +53,7 @@ def test_labels_and_threshold_are_those_of_given_data(planned: Callable[..., Pla
     assert planned("dataset.category=grid").run_dir.parts[-3] == "mvtec-grid"
 
 
-def test_contents_and_draw_are_the_identity_and_the_place_is_not(
+def test_the_identity_depends_on_contents_and_draw_not_on_the_path(
     planned: Callable[..., Plan], root: Path, tmp_path: Path
 ) -> None:
     def identity(*overrides: str, where: Path = root) -> str:
@@ -79,7 +79,7 @@ def test_contents_and_draw_are_the_identity_and_the_place_is_not(
     assert identity(where=elsewhere) != identity()
 
 
-def test_two_categories_of_equal_images_are_two_runs(planned: Callable[..., Plan], root: Path) -> None:
+def test_categories_of_equal_images_have_different_runs(planned: Callable[..., Plan], root: Path) -> None:
     shutil.rmtree(root / "grid")
     shutil.copytree(root / "bottle", root / "grid")
     one, other = planned(), planned("dataset.category=grid", "dataset.name=mvtec-bottle")
@@ -97,14 +97,14 @@ def test_a_scenario_that_draws_is_refused_with_the_way_out(root: Path, experimen
     assert record["counts"]["test"] == sum(TEST.values())
 
 
-def test_all_problems_come_at_once(root: Path) -> None:
+def test_all_problems_are_reported_at_once(root: Path) -> None:
     found = problems_of("dataset=mvtec", f"dataset.root={root}", "dataset.category=bottel", "method.eta=-1")
     assert [problem.partition(" ")[0] for problem in found] == ["dataset.category", "method.eta"]
     found = problems_of("dataset=mvtec", f"dataset.root={root}", "dataset.category=bottle", "dataset.labeled_images=0")
     assert found == ["dataset.labeled_images is 0; it must be a number >= 1"]
 
 
-def test_a_sweep_over_categories_and_new_images(
+def test_a_sweep_over_categories_scores_new_images(
     cli: CLI, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""From a configuration to a plan: every wrong value told, and an identity that holds what matters and nothing else."""
+"""From a configuration to a plan: every wrong value is reported, and the identity holds exactly what matters."""
 
 import re
 from pathlib import Path
@@ -12,13 +12,13 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment.build import load_data
 from deepsad_pl.experiment.plan import Plan
 
-# Of these, the data must be named as well.
+# These also need settings of the data.
 NAMED_ELSEWHERE = ("adbench", "image_folder", "mvtec", "table")
 DATASETS = sorted(path.stem for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem not in NAMED_ELSEWHERE)
 
 
 def image_folder(root: Path, **files: bytes) -> str:
-    """A folder with two classes, as an override; ``plan`` never opens the images."""
+    """An image folder with two classes, as an override; a plan never opens the images."""
     for part in ("train", "test"):
         for name in ("cat", "dog"):
             (root / part / name).mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def image_folder(root: Path, **files: bytes) -> str:
         ("output_dir=' '", "output_dir", "empty"),
     ],
 )
-def test_a_wrong_value_is_one_problem_that_names_key_and_value(override: str, key: str, value: str) -> None:
+def test_a_wrong_value_is_one_problem_with_key_and_value(override: str, key: str, value: str) -> None:
     (problem,) = problems_of(override)
     assert key in problem
     assert value in problem
@@ -97,20 +97,20 @@ def test_a_wrong_value_is_one_problem_that_names_key_and_value(override: str, ke
         ("data_dir=",),
     ],
 )
-def test_a_data_set_under_a_name_of_its_own_is_no_contradiction(overrides: tuple[str, ...]) -> None:
+def test_a_data_set_may_have_its_own_name(overrides: tuple[str, ...]) -> None:
     assert plan_of(*overrides, "scenario.normal_class=0", "scenario.anomaly_class=1")
 
 
-def test_an_image_folder_may_not_pass_for_a_known_data_set(tmp_path: Path) -> None:
+def test_an_image_folder_must_not_have_the_name_of_a_known_data_set(tmp_path: Path) -> None:
     (problem,) = problems_of("dataset=image_folder", image_folder(tmp_path), "dataset.name=mnist")
     assert problem.startswith("dataset.kind is image_folder, but dataset.name is mnist")
 
 
-def test_an_image_folder_without_a_root_is_told() -> None:
+def test_an_image_folder_without_a_root_is_reported() -> None:
     assert problems_of("dataset=image_folder", "dataset.root=")[0].startswith("dataset.root is empty")
 
 
-def test_letters_composed_and_decomposed_are_one_class_name() -> None:
+def test_composed_and_decomposed_letters_are_one_class_name() -> None:
     (problem,) = problems_of("dataset=cardio", "dataset.classes=['caf\u00e9','cafe\u0301']")
     assert problem.startswith("dataset.classes has caf\u00e9 more than once")
 
@@ -123,7 +123,7 @@ def test_every_class_of_the_embedded_data_sets_has_a_name(kind: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["method.name=deep_svdd", "pretrain.name=none", "logger.name=foo"])
-def test_nothing_passes_for_another_choice(word: str) -> None:
+def test_no_choice_may_have_the_name_of_another(word: str) -> None:
     problems = problems_of(word)
     assert word.replace("=", " is ").replace("foo", "'foo'") in problems[0]
 
@@ -135,7 +135,7 @@ def test_cross_entropy_needs_inputs_in_the_unit_interval() -> None:
     assert plan_of("dataset=digits", "pretrain.loss=cross_entropy")
 
 
-def test_a_wrong_scaling_is_told() -> None:
+def test_a_wrong_scaling_is_reported() -> None:
     assert any("dataset.scaling" in problem for problem in problems_of("dataset=cardio", "dataset.scaling=log"))
 
 
@@ -155,24 +155,24 @@ def test_an_image_must_survive_every_pooling(tmp_path: Path, size: str) -> None:
     assert ">= 8" in problem
 
 
-def test_a_wrong_number_of_channels_is_told(tmp_path: Path) -> None:
+def test_a_wrong_number_of_channels_is_reported(tmp_path: Path) -> None:
     (problem,) = problems_of("dataset=image_folder", image_folder(tmp_path), "dataset.channels=2")
     assert "dataset.channels" in problem
 
 
-def test_several_known_classes_stand_in_identity_and_folder() -> None:
+def test_identity_and_folder_contain_several_known_classes() -> None:
     plan = plan_of("scenario.anomaly_class=[2,1]")
     assert plan.identity["scenario"]["known_classes"] == [1, 2]
     assert "known_1+2" in plan.run_dir.name
     assert plan == plan_of("scenario.anomaly_class=['1',2]", "scenario.k_l=2")
 
 
-def test_an_image_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_image_folder_is_reported(tmp_path: Path) -> None:
     (problem,) = problems_of("dataset=image_folder", f"dataset.root={tmp_path / 'no'}")
     assert str(tmp_path / "no") in problem
 
 
-def test_gpu_where_there_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     (problem,) = problems_of("trainer=gpu")
     assert "trainer.accelerator" in problem
@@ -186,7 +186,7 @@ def test_ddp_is_refused_in_a_multirun_only() -> None:
     assert "ddp" in problem
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     problems = problems_of(
         *("method.eta=0", "pretrain.batch_size=1", "scenario.gamma_l=2", "scenario.normal_class=x", "seed=-1"),
         *("trainer.precision=8", "logger.mode=cloud", "dataset.network.kernel_size=2"),
@@ -218,12 +218,12 @@ def test_an_error_lists_its_problems_line_by_line() -> None:
         "recipe.name=mine",
     ],
 )
-def test_identity_and_folder_do_not_depend_on(override: str) -> None:
+def test_identity_and_folder_do_not_depend_on_irrelevant_settings(override: str) -> None:
     assert plan_of(override).identity == plan_of().identity
     assert plan_of(override).run_dir == plan_of().run_dir
 
 
-def test_the_folder_below_the_output_dir_does_not_depend_on_it(tmp_path: Path) -> None:
+def test_the_run_folder_does_not_depend_on_the_output_dir(tmp_path: Path) -> None:
     assert plan_of(f"output_dir={tmp_path}").run_dir == tmp_path / plan_of().run_dir.relative_to("runs")
 
 
@@ -260,7 +260,7 @@ def test_the_folder_below_the_output_dir_does_not_depend_on_it(tmp_path: Path) -
         "dataset.network.kernel_size=5",
     ],
 )
-def test_identity_and_folder_depend_on(override: str) -> None:
+def test_identity_and_folder_depend_on_relevant_settings(override: str) -> None:
     assert plan_of(override).identity != plan_of().identity
     assert plan_of(override).run_dir.name != plan_of().run_dir.name
 
@@ -270,7 +270,7 @@ def test_scaling_of_a_table_is_part_of_the_identity() -> None:
     assert zscore.identity != minmax.identity
 
 
-def test_a_cap_that_cuts_nothing_changes_nothing() -> None:
+def test_a_cap_above_the_number_of_epochs_changes_nothing() -> None:
     assert plan_of("trainer.max_epochs=150").identity == plan_of().identity
 
 
@@ -283,7 +283,7 @@ def test_max_epochs_caps_each_training(cap: int, epochs: list[int]) -> None:
 
 @pytest.mark.parametrize("nothing_labeled", ["scenario.gamma_l=0", "scenario.k_l=0"])
 @pytest.mark.parametrize("wish", ["5", "0", "no such class", "null"])
-def test_without_labels_the_anomaly_class_plays_no_role(nothing_labeled: str, wish: str) -> None:
+def test_without_labels_the_anomaly_class_does_not_matter(nothing_labeled: str, wish: str) -> None:
     plan = plan_of(nothing_labeled, f"scenario.anomaly_class={wish}")
     assert plan.identity == plan_of("scenario.gamma_l=0").identity
     assert plan.run_dir == plan_of("scenario.gamma_l=0").run_dir
@@ -304,11 +304,11 @@ def test_a_drawn_class_gives_the_same_run_as_that_class_given() -> None:
 
 
 @pytest.mark.parametrize("override", ["scenario.anomaly_class=7", "scenario.gamma_l=0.2", "scenario.k_l=3"])
-def test_an_unsupervised_method_is_one_run_whatever_is_labeled(override: str) -> None:
+def test_an_unsupervised_method_has_one_run_for_all_labels(override: str) -> None:
     assert plan_of("method=autoencoder", override).run_dir == plan_of("method=autoencoder").run_dir
 
 
-def test_an_autoencoder_that_sees_labeled_anomalies_is_another_run() -> None:
+def test_an_autoencoder_that_sees_labeled_anomalies_makes_another_run() -> None:
     seeing = ("method=autoencoder", "method.sees_labeled_anomalies=true")
     assert plan_of(*seeing).scenario.known_classes == (1,)
     assert plan_of(*seeing).run_dir != plan_of("method=autoencoder").run_dir
@@ -317,7 +317,7 @@ def test_an_autoencoder_that_sees_labeled_anomalies_is_another_run() -> None:
 @pytest.mark.parametrize(
     ("dataset", "index", "name"), [("cifar10", 8, "ship"), ("fmnist", 9, "'Ankle boot'"), ("fmnist", 0, "t-shirt-top")]
 )
-def test_a_class_by_name_is_the_class_by_index(dataset: str, index: int, name: str) -> None:
+def test_a_class_by_name_equals_the_class_by_index(dataset: str, index: int, name: str) -> None:
     by_index = plan_of(f"dataset={dataset}", f"scenario.normal_class={index}")
     assert plan_of(f"dataset={dataset}", f"scenario.normal_class={name}").run_dir == by_index.run_dir
 
@@ -352,7 +352,7 @@ def test_default_recipe_is_what_the_data_set_recommends(dataset: str) -> None:
 
 
 @pytest.mark.parametrize(("changed", "other"), [("method", "pretrain"), ("pretrain", "method")])
-def test_one_phases_schedule_can_be_changed_alone(changed: str, other: str) -> None:
+def test_the_schedule_of_one_phase_can_be_changed_alone(changed: str, other: str) -> None:
     plan = plan_of(f"{changed}.lr=[0.5]", f"{changed}.epochs=[7]", f"{changed}.batch_size=9")
     phases = {"method": plan.method, "pretrain": plan.pretrain}
     assert [phases[changed][key] for key in ("lr", "epochs", "batch_size")] == [[0.5], [7], 9]
@@ -402,7 +402,7 @@ def test_seed_zero_is_a_seed() -> None:
         (("trainer.max_epochs=5", "method.lr=[1e-3,1e-4]"), ("trainer.max_epochs=5", "method.lr=[1e-3,1e-5]")),
     ],
 )
-def test_what_plays_no_role_is_no_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+def test_irrelevant_settings_are_not_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
     assert plan_of(*one).run_dir == plan_of(*other).run_dir
 
 
@@ -418,7 +418,7 @@ def test_what_plays_no_role_is_no_part_of_the_identity(one: tuple[str, ...], oth
         (("method=autoencoder", "method.sees_labeled_anomalies=true"), ("method=autoencoder",)),
     ],
 )
-def test_what_plays_a_role_is_a_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+def test_relevant_settings_are_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
     assert plan_of(*one).run_dir != plan_of(*other).run_dir
 
 
@@ -428,7 +428,7 @@ def test_numbers_are_checked_although_the_classes_are_unknown() -> None:
     assert len(caught.value.problems) == 3
 
 
-def test_ddp_on_too_few_gpus_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ddp_on_too_few_gpus_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(DeepSADError, match=r"torch sees 1 GPU"):
         plan_of("trainer=ddp")

@@ -1,4 +1,4 @@
-"""The configuration of each method: wrong values, what it may start from, and what makes it another experiment."""
+"""The configuration of each method: wrong values, pre-training, and which settings make another experiment."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_wrong_value_of_a_method_is_one_problem(method: str, override: str, ke
         ("ssad_hybrid", "vae", "pretrain=autoencoder"),
     ],
 )
-def test_a_method_tells_what_it_can_start_from(method: str, pretrain: str, allowed: str) -> None:
+def test_a_method_declares_what_it_can_start_from(method: str, pretrain: str, allowed: str) -> None:
     (problem,) = problems_of(f"method={method}", f"pretrain={pretrain}")
     assert problem.endswith(f"use {allowed}")
 
@@ -71,7 +71,7 @@ def test_every_method_is_an_option() -> None:
     assert options == set(METHODS)
 
 
-def test_a_hybrid_is_a_few_lines_on_its_raw_twin() -> None:
+def test_the_yaml_of_a_hybrid_adds_a_few_lines_to_its_raw_twin() -> None:
     hybrids = list((ROOT / "conf" / "method").glob("*_hybrid.yaml"))
     assert len(hybrids) == 4
     for path in hybrids:
@@ -103,13 +103,13 @@ def test_an_unsupervised_method_has_one_run_for_every_known_class_and_gamma_l(me
     assert shown.scenario.gamma_l == 0.05
 
 
-def test_labeled_normals_make_no_other_experiment_of_an_unsupervised_method() -> None:
+def test_labeled_normals_do_not_change_an_unsupervised_experiment() -> None:
     runs = {plan_of("method=deep_svdd", f"scenario.gamma_n={gamma}").run_dir for gamma in (0, 0.1, 0.3)}
     assert len(runs) == 1
     assert plan_of("method=deep_sad", "scenario.gamma_n=0.1").run_dir != plan_of("method=deep_sad").run_dir
 
 
-def test_with_pollution_and_labeled_normals_an_unsupervised_method_keeps_the_cell() -> None:
+def test_with_pollution_and_labeled_normals_an_unsupervised_method_keeps_its_cell() -> None:
     choice = ("method=deep_svdd", "scenario.gamma_n=0.3", "scenario.gamma_p=0.2")
     hidden, shown = plan_of(*choice), plan_of(*choice, "method.sees_labeled_anomalies=true")
     assert hidden.scenario == shown.scenario == plan_of(*choice[1:]).scenario
@@ -128,7 +128,7 @@ def test_a_raw_method_does_not_depend_on_the_network() -> None:
         assert plan_of("method=kde_hybrid").run_dir != plan_of("method=kde_hybrid", other).run_dir
 
 
-def test_hyper_parameters_count_where_the_selection_uses_them() -> None:
+def test_hyper_parameters_count_only_if_the_selection_uses_them() -> None:
     def same(*overrides: str, selection: str) -> bool:
         choice = ("method=ocsvm_raw", f"method.selection={selection}")
         return plan_of(*choice).run_dir == plan_of(*choice, *overrides).run_dir
@@ -147,7 +147,7 @@ def test_ssad_without_labels_does_not_depend_on_their_weights() -> None:
     assert plan_of(*choice).run_dir != plan_of(*choice, "method.eta_u=3").run_dir
 
 
-def test_the_cache_is_none_of_the_identity() -> None:
+def test_the_cache_is_not_part_of_the_identity() -> None:
     plan = plan_of("pretrain.cache=false")
     assert plan.run_dir == plan_of().run_dir
     assert plan.cache_dir is None

@@ -138,7 +138,7 @@ def test_an_earlier_round_is_run_by_its_own_command(tmp_path: Path) -> None:
     outcome = alone(tmp_path, *SSAD, "scenario.rounds=1")
     (first,) = [one for one in records(tmp_path) if one["hash"] != outcome.record["hash"]]
     assert first["command"] == "a test scenario.rounds=0"
-    before = plan_of(*SSAD, f"output_dir={tmp_path}", "scenario.rounds=1").earlier
+    before = plan_of(*SSAD, f"output_dir={tmp_path}", "scenario.rounds=1").previous_round
     assert before is not None and before.run_dir == plan_of(*SSAD, f"output_dir={tmp_path}").run_dir
     assert deepsad_pl.load(before.run_dir).score(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1,)
 
@@ -180,7 +180,7 @@ def test_no_lock_is_held_while_an_earlier_round_is_run(tmp_path: Path, monkeypat
 
 def test_labels_matter_only_to_a_method_that_sees_them() -> None:
     plans = [plan_of(*LOOP, "method=deep_svdd", f"scenario.rounds={rounds}") for rounds in (0, 2)]
-    assert plans[0].run_dir == plans[1].run_dir and plans[1].earlier is None
+    assert plans[0].run_dir == plans[1].run_dir and plans[1].previous_round is None
     drawn = plan_of("method=deep_svdd", "scenario.gamma_p=0.09", "scenario.gamma_l=0")
     assert plans[0].identity == drawn.identity
 

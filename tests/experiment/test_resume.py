@@ -1,4 +1,4 @@
-"""A killed run goes on from its last checkpoint and ends with the bits of an undisturbed one."""
+"""A killed run resumes from its last checkpoint and ends with the bits of an undisturbed run."""
 
 import csv
 import logging
@@ -40,14 +40,14 @@ def run(output_dir: Path, *overrides: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """What every disturbed run must come to."""
+    """An undisturbed run, whose result every disturbed run must reach."""
     return run(tmp_path_factory.mktemp("undisturbed"))
 
 
 def break_at(
     patch: pytest.MonkeyPatch, module: type[TrainedMethod], epoch: int, error: type[BaseException] = RuntimeError
 ) -> None:
-    """Let training of this module fail in the middle of an epoch."""
+    """Make the training of this module fail in the middle of an epoch."""
     step = module.training_step
 
     def fail(self: TrainedMethod, batch: Any, batch_idx: int) -> Any:
@@ -78,13 +78,13 @@ def each_step_once(epochs: int) -> list[tuple[str, str, str]]:
 
 @pytest.fixture(autouse=True)
 def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
-    """As the command line sets it."""
+    """Seed as the command line does."""
     caplog.set_level(logging.INFO)
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "fit"])
 @pytest.mark.parametrize("epoch", [0, 2, 5])
-def test_a_broken_run_goes_on_to_the_same_bits(
+def test_an_interrupted_run_resumes_to_the_same_bits(
     undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int
 ) -> None:
     with monkeypatch.context() as patch:
@@ -106,10 +106,10 @@ def test_a_broken_run_goes_on_to_the_same_bits(
     assert resumed.record["spread"] == undisturbed.record["spread"]
     log = (run_dir / "train.log").read_text()
     assert ("resumes from" in log) == (epoch > 0)
-    assert ("pretrain had already finished" in log) == (phase == "fit")
+    assert ("pretrain has already been trained" in log) == (phase == "fit")
 
 
-def test_resumed_training_repeats_only_the_broken_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_repeats_only_the_interrupted_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_at(patch, DeepSADModule, 4)
         with pytest.raises(RuntimeError):
@@ -126,7 +126,7 @@ def test_resumed_training_repeats_only_the_broken_epoch(tmp_path: Path, monkeypa
     assert trained == [("DeepSADModule", 4), ("DeepSADModule", 5)]
 
 
-def test_a_run_broken_in_both_phases_goes_on_twice(
+def test_a_run_interrupted_in_both_phases_resumes_twice(
     undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in MODULES.values():
@@ -137,7 +137,7 @@ def test_a_run_broken_in_both_phases_goes_on_twice(
     assert_same_bits(run(tmp_path).run_dir, undisturbed.run_dir)
 
 
-def test_a_run_broken_while_scoring_only_scores(
+def test_a_run_interrupted_while_scoring_only_scores_again(
     undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -152,7 +152,7 @@ def test_a_run_broken_while_scoring_only_scores(
     assert_same_bits(run(tmp_path).run_dir, undisturbed.run_dir)
 
 
-def test_seconds_count_the_time_before_the_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_include_the_time_before_the_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_at(patch, DeepSADModule, 5)
         with pytest.raises(RuntimeError):
@@ -168,7 +168,7 @@ def test_seconds_count_the_time_before_the_break(tmp_path: Path, monkeypatch: py
         assert seconds[phase] >= round(kept[phase], 3) > 0
 
 
-def test_the_center_is_restored_and_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_center_is_restored_and_not_recomputed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_at(patch, DeepSADModule, 2)
         with pytest.raises(RuntimeError):
@@ -180,7 +180,7 @@ def test_the_center_is_restored_and_not_computed_again(tmp_path: Path, monkeypat
     assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["center"], center)
 
 
-def test_a_kill_while_saving_leaves_the_checkpoint_before(
+def test_a_kill_while_saving_leaves_the_previous_checkpoint(
     undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = EpochCheckpoint.on_train_epoch_end
@@ -201,7 +201,7 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
 
 
 def one_bit(content: bytes) -> bytes:
-    """A bit of the zip directory, of which zip has no checksum: torch would take a tensor for an empty folder."""
+    """Flip a bit of the zip directory, which has no checksum: torch would take a tensor for an empty folder."""
     changed = bytearray(content)
     changed[content.rindex(b"PK\1\2") + 38] ^= 0x10
     return bytes(changed)
@@ -247,7 +247,7 @@ def test_a_training_whose_checkpoint_is_damaged_starts_anew(
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "fit"])
-def test_a_checkpoint_without_a_sum_as_releases_before_left_it_is_gone_on_with(
+def test_a_checkpoint_of_earlier_releases_without_a_checksum_is_resumed(
     undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -274,7 +274,7 @@ def test_the_traceback_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "RuntimeError: the power is out" in log.read_text()
 
 
-def test_checkpoints_are_no_more_frequent_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_not_saved_more_often_than_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_at(monkeypatch, DeepSADModule, 5)
     with pytest.raises(RuntimeError):
         run(tmp_path, *SHORT, "trainer.checkpoint_seconds=3600")
@@ -284,7 +284,7 @@ def test_checkpoints_are_no_more_frequent_than_asked_for(tmp_path: Path, monkeyp
 
 
 def start_and_kill(words: list[str], cwd: Path, pattern: str) -> None:
-    """Start an experiment and kill it as soon as a file of that name is there."""
+    """Start an experiment and kill it as soon as a file of that name exists."""
     with background("train.py", *words, cwd=cwd) as process:
         wait_for(lambda: list(cwd.rglob(pattern)), process)
         process.kill()
@@ -292,7 +292,7 @@ def start_and_kill(words: list[str], cwd: Path, pattern: str) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_process_killed_in_each_phase_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_process_killed_in_each_phase_resumes_to_the_same_bits(tmp_path: Path) -> None:
     epochs = 30
     overrides = [f"{group}.{key}" for group in ("pretrain", "method") for key in (f"epochs=[{epochs}]", "lr=[1e-3]")]
     overrides += ["trainer.checkpoint_seconds=0", "logger=csv"]
@@ -313,7 +313,7 @@ def test_a_process_killed_in_each_phase_goes_on_to_the_same_bits(tmp_path: Path)
     assert "fit resumes from" in log
 
 
-def test_a_terminated_run_says_so_and_fails(tmp_path: Path) -> None:
+def test_a_terminated_run_reports_it_and_fails(tmp_path: Path) -> None:
     overrides = [*SHORT, f"output_dir={tmp_path}", "pretrain.epochs=[100000]", "pretrain.lr=[1e-4]"]
     with background("train.py", *overrides, cwd=tmp_path) as process:
         wait_for(lambda: list(tmp_path.rglob("pretrain.ckpt")), process)

@@ -1,4 +1,4 @@
-"""One experiment in this process: what lies in the run folder, and what it is worth."""
+"""One experiment in this process: the files in its run folder, and whether they are correct."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ ONE_EPOCH = "trainer.max_epochs=1"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
-    """A finished run of two epochs, to be looked at only."""
+    """A finished run of two epochs, which tests only read."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
@@ -49,14 +49,14 @@ def score_bytes(outcome: Outcome) -> bytes:
     return (outcome.run_dir / "scores.csv").read_bytes()
 
 
-def test_run_folder_holds_what_is_promised_and_no_more(finished: Outcome) -> None:
+def test_a_run_folder_holds_exactly_the_documented_files(finished: Outcome) -> None:
     files = {str(path.relative_to(finished.run_dir)) for path in finished.run_dir.rglob("*") if path.is_file()}
     promised = {"config.yaml", "train.log", "checkpoints/last.ckpt", "scores.csv", "metrics.json"}
     promised |= {"detector/detector.json", "detector/module.ckpt"}
     assert files - {".lock"} == promised | {"checkpoints/pretrain.ckpt"}
 
 
-def test_config_is_kept_with_every_value_resolved(finished: Outcome) -> None:
+def test_the_config_is_saved_with_every_value_resolved(finished: Outcome) -> None:
     text = (finished.run_dir / "config.yaml").read_text()
     config = OmegaConf.create(text)
     assert "${" not in text
@@ -64,7 +64,7 @@ def test_config_is_kept_with_every_value_resolved(finished: Outcome) -> None:
     assert (config.seed, config.scenario.gamma_p, config.trainer.max_epochs) == (0, 0.1, 2)
 
 
-def test_log_tells_the_counts(finished: Outcome) -> None:
+def test_the_log_has_the_counts(finished: Outcome) -> None:
     counts = finished.record["counts"]
     text = (finished.run_dir / "train.log").read_text()
     for key in ("unlabeled", "pollution", "labeled_anomalies"):
@@ -81,7 +81,7 @@ def test_scores_cover_the_test_set_once(finished: Outcome) -> None:
     assert np.isfinite(scores["score"]).all()
 
 
-def test_metrics_are_what_scikit_learn_makes_of_the_scores(finished: Outcome) -> None:
+def test_metrics_agree_with_scikit_learn(finished: Outcome) -> None:
     scores = scores_of(finished)
     expected = roc_auc_score(scores["y"], scores["score"]), average_precision_score(scores["y"], scores["score"])
     assert (finished.record["auroc"], finished.record["average_precision"]) == pytest.approx(expected, abs=1e-6)
@@ -89,18 +89,18 @@ def test_metrics_are_what_scikit_learn_makes_of_the_scores(finished: Outcome) ->
     assert 0 < finished.record["average_precision"] < 1
 
 
-def test_record_is_the_file(finished: Outcome) -> None:
+def test_the_returned_record_equals_the_file(finished: Outcome) -> None:
     assert json.loads((finished.run_dir / "metrics.json").read_text()) == finished.record
 
 
-def test_record_tells_the_counts(finished: Outcome) -> None:
-    # 107 normals, a tenth of the unlabeled rows polluted: T (.95 - .1 x .95) = 107, so T = 125.1
+def test_the_record_has_the_counts(finished: Outcome) -> None:
+    # There are 107 normals, and a tenth of the unlabeled rows is pollution: T (.95 - .1 x .95) = 107, so T = 125.1.
     expected = {"train": 124, "unlabeled": 118, "unlabeled_normals": 107, "pollution": 11}
     expected |= {"labeled_anomalies": 6, "labeled_normals": 0}
     assert expected.items() <= finished.record["counts"].items()
 
 
-def test_record_tells_what_was_done(finished: Outcome) -> None:
+def test_the_record_says_what_was_done(finished: Outcome) -> None:
     record = finished.record
     assert (record["dataset"], record["method"], record["seed"]) == ("digits", "deep_sad", 0)
     resolved = {"normal_class": ["0"], "anomaly_class": ["1"], "gamma_l": 0.05, "gamma_p": 0.1, "gamma_n": 0.0}
@@ -111,23 +111,23 @@ def test_record_tells_what_was_done(finished: Outcome) -> None:
     assert record["trainer"]["threads"] == torch.get_num_threads()
 
 
-def test_record_tells_the_seconds_of_each_part(finished: Outcome) -> None:
+def test_the_record_has_the_seconds_of_each_part(finished: Outcome) -> None:
     assert set(finished.record["seconds"]) == {"pretrain", "fit", "score"}
     assert all(seconds > 0 for seconds in finished.record["seconds"].values())
 
 
-def test_record_tells_the_versions(finished: Outcome) -> None:
+def test_the_record_has_the_versions(finished: Outcome) -> None:
     assert {"python", "torch", "pytorch-lightning", "hydra-core", "deepsad_pl"} <= set(finished.record["versions"])
     assert finished.record["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
-def test_checkpoint_loads_without_pickled_code(finished: Outcome) -> None:
+def test_a_checkpoint_loads_without_pickled_code(finished: Outcome) -> None:
     checkpoint = torch.load(finished.run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["epoch"] + 1 == 2
     assert checkpoint["hyper_parameters"]["eta"] == 1.0
 
 
-def test_checkpoint_gives_the_same_scores_again(finished: Outcome) -> None:
+def test_a_checkpoint_gives_the_same_scores_again(finished: Outcome) -> None:
     path = finished.run_dir / "checkpoints" / "last.ckpt"
     module = DeepSADModule.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
     source = build.load_data(plan_of())
@@ -163,7 +163,7 @@ def test_force_trains_a_finished_run_again_to_the_same_bits(experiment: Experime
     assert score_bytes(forced) == bits
 
 
-def test_force_goes_on_from_nothing(experiment: Experiment, caplog: pytest.LogCaptureFixture) -> None:
+def test_force_starts_from_scratch(experiment: Experiment, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     outcome = experiment(ONE_EPOCH)
     experiment(ONE_EPOCH, "force=true")
@@ -194,7 +194,7 @@ def test_an_experiment_leaves_the_global_random_state_alone(experiment: Experime
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_threads_are_set(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_is_set(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     experiment(ONE_EPOCH, "pretrain=none")
@@ -253,11 +253,11 @@ def test_pretraining_on_unlabeled_data_leaves_out_labeled_anomalies_only_there(e
 
 
 @pytest.mark.parametrize("overrides", [("pretrain.loss=cross_entropy",), ("method.center_from=all",)])
-def test_a_switch_changes_the_scores(experiment: Experiment, overrides: tuple[str, ...]) -> None:
+def test_each_switch_changes_the_scores(experiment: Experiment, overrides: tuple[str, ...]) -> None:
     assert score_bytes(experiment(ONE_EPOCH, *overrides)) != score_bytes(experiment(ONE_EPOCH))
 
 
-def test_labeled_normals_can_make_the_center(experiment: Experiment) -> None:
+def test_the_center_can_come_from_labeled_normals(experiment: Experiment) -> None:
     outcome = experiment(ONE_EPOCH, "scenario.gamma_n=0.2", "method.center_from=labeled_normal")
     counts = outcome.record["counts"]
     assert (counts["labeled_normals"], counts["unlabeled_normals"]) == (22, 85)
@@ -279,7 +279,7 @@ def test_without_labels_nothing_is_labeled(experiment: Experiment) -> None:
     assert (outcome.record["counts"]["train"], outcome.record["counts"]["unlabeled"]) == (107, 107)
 
 
-def test_the_autoencoder_is_a_method(experiment: Experiment) -> None:
+def test_the_autoencoder_can_be_the_method(experiment: Experiment) -> None:
     outcome = experiment(ONE_EPOCH, "method=autoencoder")
     assert outcome.run_dir.parent.name == outcome.record["method"] == "autoencoder"
     assert outcome.record["counts"]["labeled_anomalies"] == 0
@@ -288,7 +288,7 @@ def test_the_autoencoder_is_a_method(experiment: Experiment) -> None:
     assert outcome.record["auroc"] == pytest.approx(roc_auc_score(scores["y"], scores["score"]), abs=1e-6)
 
 
-def test_half_precision_runs(experiment: Experiment) -> None:
+def test_a_run_in_half_precision_works(experiment: Experiment) -> None:
     outcome = experiment(ONE_EPOCH, "trainer.precision=bf16-mixed", "pretrain=none")
     assert np.isfinite(scores_of(outcome)["score"]).all()
 
@@ -302,7 +302,7 @@ def test_a_wrong_value_leaves_no_run_folder(experiment: Experiment, tmp_path: Pa
 @pytest.mark.parametrize(
     ("override", "key"), [("scenario.gamma_l=0.9", "scenario.gamma_l"), ("scenario.gamma_p=0.95", "scenario.gamma_p")]
 )
-def test_a_scenario_that_the_data_cannot_give_leaves_no_run_folder(
+def test_a_scenario_that_the_data_do_not_allow_leaves_no_run_folder(
     experiment: Experiment, tmp_path: Path, override: str, key: str
 ) -> None:
     with pytest.raises(DeepSADError, match=key):
@@ -319,7 +319,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_key(
     assert not list(tmp_path.rglob("metrics.json"))
 
 
-def test_a_collapse_is_told_in_plain_words(
+def test_a_collapse_is_reported_in_plain_words(
     experiment: Experiment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment(ONE_EPOCH)
@@ -330,7 +330,7 @@ def test_a_collapse_is_told_in_plain_words(
     assert "method.lr" in message
 
 
-def test_a_record_that_cannot_be_read_is_told_and_force_gets_past_it(
+def test_an_unreadable_record_is_reported_and_force_replaces_it(
     experiment: Experiment, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = experiment(ONE_EPOCH, "pretrain=none").run_dir / "metrics.json"
@@ -342,26 +342,26 @@ def test_a_record_that_cannot_be_read_is_told_and_force_gets_past_it(
     assert not experiment(ONE_EPOCH, "pretrain=none", "force=true").was_finished
 
 
-def test_an_output_dir_that_cannot_be_made_is_told(experiment: Experiment, tmp_path: Path) -> None:
+def test_an_output_dir_that_cannot_be_created_is_reported(experiment: Experiment, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DeepSADError, match="choose another output_dir"):
         experiment(ONE_EPOCH, f"output_dir={tmp_path / 'file' / 'runs'}")
 
 
-def test_a_center_from_no_sample_is_told_before_any_work(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_center_without_samples_is_reported_before_any_work(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match="labels none of 112 training rows"):
         experiment("method.center_from=labeled_normal", "scenario.gamma_n=0.001")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_network_that_does_not_fit_is_told_before_any_work(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_network_that_does_not_fit_is_reported_before_any_work(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match="too small for 4 poolings"):
         experiment("dataset.network.filters=[4,4,4,4]")
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID"])
-def test_a_task_of_a_farm_writes_its_run_whole(
+def test_a_task_of_a_job_farm_writes_a_complete_run(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "3")

@@ -1,4 +1,4 @@
-"""Experiments and studies on a table of one's own, from the command line to scores and tables."""
+"""Experiments and studies on an own table, from the command line to scores and report."""
 
 import csv
 import subprocess
@@ -63,7 +63,7 @@ def test_every_method_is_evaluated_where_there_is_truth(method: str, table: Path
     assert run(method, table, "dataset.truth=truth").was_finished
 
 
-def test_the_content_of_the_file_is_the_identity_and_its_place_is_not(table: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_on_the_content_of_the_file_not_its_path(table: Path, tmp_path: Path) -> None:
     def identity(path: Path, *words: str) -> str:
         plan = make_plan(settings_of(*WORDS, f"dataset.path={path}", "dataset.drop=[truth]", *words))
         return plan.run_dir.name
@@ -79,21 +79,21 @@ def test_the_content_of_the_file_is_the_identity_and_its_place_is_not(table: Pat
     assert identity(table) != identity(copy)
 
 
-def test_problems_come_at_once_and_before_any_work(table: Path) -> None:
+def test_problems_are_reported_at_once_and_before_any_work(table: Path) -> None:
     words = [word for word in WORDS if "quality" not in word]
     with pytest.raises(DeepSADError) as caught:
         make_plan(settings_of(*words, f"dataset.path={table}", "dataset.label=qality", "dataset.train_share=2"))
     assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["dataset.train_share", "dataset.label"]
 
 
-def test_labels_that_mean_nothing_are_asked_about(table: Path) -> None:
+def test_labels_of_unknown_meaning_are_refused(table: Path) -> None:
     with pytest.raises(
         DeepSADError, match=r"'scrap' \(10\), 'ok' \(12\), no label \(378\), whose meaning is not known"
     ):
         run("deep_sad", table, "dataset.normal=[]", "dataset.anomaly=[]", "dataset.drop=[truth]")
 
 
-def test_a_study_has_methods_and_seeds(table: Path, cli: CLI, tmp_path: Path) -> None:
+def test_a_study_varies_methods_and_seeds(table: Path, cli: CLI, tmp_path: Path) -> None:
     words = (*WORDS, "dataset.truth=truth", "method=deep_sad,iforest_raw", "seed=0,1")
     done = cli("sweep.py", "study=classic", *words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -106,7 +106,7 @@ def test_a_study_has_methods_and_seeds(table: Path, cli: CLI, tmp_path: Path) ->
     assert "the labels of dataset=table are given (scenario=given), so that nothing is drawn" in wrong.stderr
 
 
-def test_a_scenario_of_the_paper_on_a_table_with_classes(table: Path) -> None:
+def test_a_table_with_classes_can_have_a_scenario_of_the_paper(table: Path) -> None:
     classes = ("dataset.label=truth", "dataset.drop=[quality]", "scenario=default", "scenario.normal_class=ok")
     result = run("deep_sad", table, *classes, "scenario.anomaly_class=scrap", "dataset.normal=[]", "dataset.anomaly=[]")
     assert result.record["scenario"]["anomaly_class"] == ["scrap"]

@@ -1,4 +1,4 @@
-"""Runs with a threshold: what is kept out of training, what is stored, and what another alpha costs."""
+"""Runs with a threshold: what is kept out of training, what is stored, and what changes with another alpha."""
 
 import json
 import signal
@@ -42,7 +42,7 @@ def batches_of(parts: Parts) -> list[torch.Tensor]:
 
 
 def changed_where_held_out(parts: Parts, held_out: np.ndarray) -> Source:
-    """The toy table with wild values in the rows that are kept out of training."""
+    """The toy table, with extreme values in the rows that are kept out of training."""
     x, labels = toy_table(0)
     train, _ = split_rows(labels, 0)
     wild = x.copy()
@@ -68,7 +68,7 @@ def test_held_out_samples_are_in_no_training_batch(dataset: str, kind: str) -> N
     assert set(kinds.tolist()) == ({0, 1} if kind == "conformal" else {-1, 1})
 
 
-def test_nobody_reads_the_truth_of_calibration_samples() -> None:
+def test_the_truth_of_calibration_samples_is_never_read() -> None:
     data = parts_of(*CONFORMAL).data
     assert {*torch.cat([y for _, _, y, _ in data.calibration_dataloader()]).tolist()} == {-1}
 
@@ -81,12 +81,12 @@ def test_held_out_values_change_neither_scaling_nor_batches_nor_the_key_of_pretr
         assert torch.equal(one, other)
     assert np.array_equal(before.data.source.x_test, after.data.source.x_test)
     assert before.phases[0].determined_by == after.phases[0].determined_by
-    # The test is one: with all rows in the scaling, the same change moves the others.
+    # This test can fail: with all rows in the scaling, the same change affects the other rows.
     unlike = parts_of(*TOY, source=changed_where_held_out(before, held_out))
     assert not np.array_equal(before.data.source.x_test, unlike.data.source.x_test)
 
 
-def test_held_out_values_do_not_move_a_bit_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_values_change_no_bit_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = parts_of(*CONFORMAL)
     first = alone(tmp_path / "first", *CONFORMAL)
     source = changed_where_held_out(parts, parts.data._held_out)
@@ -101,7 +101,7 @@ def test_held_out_values_do_not_move_a_bit_of_the_weights(tmp_path: Path, monkey
     assert (read_calibration(first.run_dir)[0] < read_calibration(second.run_dir)[0]).all()
 
 
-def test_refitting_by_all_rows_changes_no_bit() -> None:
+def test_refitting_on_all_rows_changes_no_bit() -> None:
     source = load_data(plan_of(*TOY))
     assert source.refit is not None
     again = source.refit(np.arange(len(source.x_train)))
@@ -109,7 +109,7 @@ def test_refitting_by_all_rows_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["conformal", "quantile", "labeled"])
-def test_a_run_of_each_kind(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_kind_of_threshold_runs(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = alone(tmp_path, *TOY, f"threshold={kind}", *(["threshold.share=0.3"] if kind != "quantile" else []))
     found, counts = outcome.record["threshold"], outcome.record["counts"]
     score, semi_y = read_calibration(outcome.run_dir)
@@ -132,15 +132,15 @@ def test_a_run_of_each_kind(kind: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert "test false-alarm rate" in shown
 
 
-def test_a_run_without_a_threshold_leaves_nothing_of_it(tmp_path: Path) -> None:
+def test_a_run_without_a_threshold_leaves_no_trace_of_one(tmp_path: Path) -> None:
     outcome = alone(tmp_path, *TOY)
     assert "threshold" not in outcome.record and "calibration" not in outcome.record["counts"]
     assert not (outcome.run_dir / CALIBRATION).exists()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_lost_calibration_scores_come_from_the_trained_model(method: str, tmp_path: Path) -> None:
-    """Of every method, so that each can be calibrated."""
+def test_lost_calibration_scores_are_recomputed_from_the_trained_model(method: str, tmp_path: Path) -> None:
+    """For every method, so that each can be calibrated."""
     words = (*CONFORMAL, f"method={method}")
     outcome = alone(tmp_path, *words)
     score, semi_y = read_calibration(outcome.run_dir)
@@ -152,7 +152,7 @@ def test_lost_calibration_scores_come_from_the_trained_model(method: str, tmp_pa
     assert again.record["threshold"]["rows"] == len(score)
 
 
-def test_another_alpha_is_the_same_run_and_trains_nothing(tmp_path: Path) -> None:
+def test_another_alpha_gives_the_same_run_without_training(tmp_path: Path) -> None:
     first = alone(tmp_path, *CONFORMAL)
     score, _ = read_calibration(first.run_dir)
     second = alone(tmp_path, *CONFORMAL, "threshold.alpha=0.2")
@@ -170,12 +170,12 @@ def test_too_small_an_alpha_is_refused_before_any_training(finished: bool, tmp_p
     if finished:
         alone(tmp_path, *CONFORMAL)
     before = sorted(path for path in tmp_path.rglob("*"))
-    with pytest.raises(DeepSADError, match=r"threshold.alpha is 0.0001, but of \d+ calibration samples the smallest"):
+    with pytest.raises(DeepSADError, match=r"threshold.alpha is 0.0001, but with \d+ calibration samples the smallest"):
         alone(tmp_path, *CONFORMAL, "threshold.alpha=0.0001")
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-def test_a_best_f1_becomes_a_false_positive_rate(tmp_path: Path) -> None:
+def test_a_best_f1_threshold_can_become_a_false_positive_rate(tmp_path: Path) -> None:
     words = (*TOY, "threshold=labeled", "threshold.share=0.5")
     assert alone(tmp_path, *words).record["threshold"]["fpr"] is None
     outcome = alone(tmp_path, *words, "threshold.fpr=0.1")
@@ -184,13 +184,13 @@ def test_a_best_f1_becomes_a_false_positive_rate(tmp_path: Path) -> None:
     assert (score[semi_y == 1] > outcome.record["threshold"]["value"]).mean() <= 0.1
 
 
-def test_a_method_that_hides_labels_is_calibrated_by_them(tmp_path: Path) -> None:
+def test_a_method_that_ignores_labels_is_calibrated_with_them(tmp_path: Path) -> None:
     outcome = alone(tmp_path, *TOY, "method=iforest_raw", "threshold=labeled")
     assert outcome.record["counts"]["labeled_anomalies"] == 0
     assert set(read_calibration(outcome.run_dir)[1].tolist()) == {-1, 1}
 
 
-def test_experiments_of_a_stack_are_calibrated_as_alone(tmp_path: Path) -> None:
+def test_experiments_in_a_stack_are_calibrated_as_alone(tmp_path: Path) -> None:
     cells = [(*CONFORMAL, f"seed={seed}", "threshold.share=0.3") for seed in (0, 1)]
     cells += [(*TOY, "threshold=quantile", "seed=0"), (*TOY, "seed=1")]
     stacked = outcomes(together(tmp_path / "stack", *cells))
@@ -217,7 +217,7 @@ def test_the_sources_of_a_stack_are_shared_until_rows_are_held_out(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     words = [*CONFORMAL, "method.epochs=[100]", "method.lr=[1e-3]", "trainer.checkpoint_seconds=0"]
     words.remove("trainer.max_epochs=2")
@@ -249,7 +249,7 @@ def gaussian(seed: int, pollution: int) -> Source:
 
 @pytest.mark.slow
 def test_the_false_alarm_rate_of_runs_is_at_most_alpha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over 50 seeds of data, split and method; with pollution, there are fewer false alarms than wanted."""
+    """Over 50 seeds of data, split and method; with pollution, there are fewer false alarms than alpha."""
     rates: dict[tuple[int, float], list[float]] = {}
     alphas, samples = (0.01, 0.05, 0.1), 100
     for pollution in (0, 25):

@@ -35,7 +35,7 @@ def test_without_labels_deep_sad_is_one_class_deep_svdd_step_for_step(tmp_path: 
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_without_labels_the_experiments_have_the_same_scores(experiment: Any) -> None:
+def test_without_labels_both_experiments_have_the_same_scores(experiment: Any) -> None:
     one, other = (
         experiment(f"method={method}", "scenario.gamma_l=0", "trainer.max_epochs=2")
         for method in ("deep_sad", "deep_svdd")
@@ -73,37 +73,37 @@ def test_the_radius_minimizes_the_objective_over_all_radii(values: list[float], 
         return float(soft_boundary_terms(distance.square(), r, nu).mean())
 
     ours = objective(radius(distance, nu))
-    # The objective is piecewise linear in R^2 with kinks at the distances; interpolation stays between two neighbours.
+    # The objective is piecewise linear in R^2 with kinks at the distances; an interpolated R lies between two of these.
     best = min(objective(r) for r in [*distance, torch.tensor(0.0)])
     gap = torch.sort(distance.square())[0].diff().max()
     assert ours <= best + float(gap) / len(values) / nu + 1e-9
     assert ours >= best - 1e-9
 
 
-def test_a_share_nu_lies_outside() -> None:
+def test_a_share_nu_of_the_samples_lies_outside() -> None:
     distance = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     assert (distance > radius(distance, 0.1)).sum() == 100
 
 
 @pytest.mark.parametrize("nu", [0.01, 0.1, 0.3, 0.5, 0.97])
-def test_the_radius_is_torchs_quantile_to_the_last_bit(nu: float) -> None:
+def test_the_radius_equals_torchs_quantile_to_the_last_bit(nu: float) -> None:
     for n in (1, 2, 11, 128, 201):
         distance = torch.rand(n, generator=torch.Generator().manual_seed(n))
         assert radius(distance, nu) == torch.quantile(distance.double(), 1 - nu).float()
 
 
-def test_the_radius_is_a_quantile_of_distances_and_not_of_their_squares() -> None:
+def test_the_radius_is_a_quantile_of_distances_not_of_their_squares() -> None:
     assert radius(torch.tensor([1.0, 3.0]), 0.5) == 2.0
 
 
 @pytest.mark.parametrize("nu", [0.0, 1.0, -1.0])
-def test_nu_is_a_share(nu: float) -> None:
+def test_nu_must_be_a_share(nu: float) -> None:
     with pytest.raises(ValueError, match=f"nu is {nu}"):
         SoftBoundarySVDDModule(NETWORK, nu=nu)
 
 
 @pytest.mark.parametrize("module", [DeepSVDDModule(NETWORK), SoftBoundarySVDDModule(NETWORK)])
-def test_no_bias_and_the_distance_as_score(module: DeepSVDDModule | SoftBoundarySVDDModule) -> None:
+def test_the_network_has_no_bias_and_the_score_is_the_distance(module: DeepSVDDModule | SoftBoundarySVDDModule) -> None:
     assert not [name for name, _ in module.named_parameters() if "bias" in name]
     module.eval().center.copy_(torch.tensor([1.0, -1.0]))
     x = torch.randn(5, 4)
@@ -158,7 +158,7 @@ def test_a_classifier_can_start_from_the_autoencoder() -> None:
 
 
 @pytest.mark.parametrize("method", ["classifier", "ss_dgm_m2", "ss_dgm_m1m2"])
-def test_no_labeled_anomaly_among_the_rows_is_an_error(method: str) -> None:
+def test_rows_without_labeled_anomalies_are_an_error(method: str) -> None:
     plan = plan_of(f"method={method}", "scenario.gamma_l=0.001")
     with pytest.raises(DeepSADError, match=r"gamma_l=0\.001 labels none of 107"):
         build(plan, load_data(plan))

@@ -136,7 +136,7 @@ def test_our_own_trainer_records_the_loss_and_does_not_log_it(tmp_path: Path, mo
     assert not own.callback_metrics
 
 
-def test_predictions_are_the_scores_of_the_test(trainer: Callable[..., Trainer]) -> None:
+def test_predictions_equal_the_scores_of_the_test(trainer: Callable[..., Trainer]) -> None:
     data, plain, module = made_data(), trainer(), DeepSADModule(NETWORK, **SCHEDULE)
     x, y = pairs_of(data)
     plain.fit(module, datamodule=data)
@@ -162,19 +162,21 @@ def test_pairs_of_samples_and_ground_truth_are_tested_and_validated(trainer: Cal
     assert validated == pytest.approx({name.replace("test/", "val/"): value for name, value in expected.items()})
 
 
-def test_samples_alone_cannot_be_tested(trainer: Callable[..., Trainer]) -> None:
+def test_samples_without_ground_truth_cannot_be_tested(trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(DeepSADError, match=r"no ground truth .* yield \(x, y\)"):
         trainer().test(DeepSADModule(NETWORK), loader(pairs_of(made_data())[0]), verbose=False)
 
 
-def test_class_labels_are_no_ground_truth(trainer: Callable[..., Trainer]) -> None:
+def test_class_labels_are_not_accepted_as_ground_truth(trainer: Callable[..., Trainer]) -> None:
     data = made_data()
     labels = torch.from_numpy(data.source.labels_test)
     with pytest.raises(ValueError, match=r"must be 0 .* or 1 .* but holds 2"):
         trainer().test(DeepSADModule(NETWORK), loader(pairs_of(data)[0], labels), verbose=False)
 
 
-def test_the_test_set_is_not_validated_on(trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_set_is_not_used_for_validation(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, module = made_data(), DeepSADModule(NETWORK, **SCHEDULE)
     with pytest.raises(DeepSADError, match="no validation set, and the test set is for"):
         trainer().validate(module, datamodule=data)
@@ -191,7 +193,7 @@ def test_a_data_module_with_held_out_data_validates_in_every_epoch(
 
     class HeldOut(AnomalyDataModule):
         def val_dataloader(self) -> DataLoader[Any]:  # type: ignore[override]
-            # The first two batches, by which Lightning tries the loop out, are all normal.
+            # The first two batches, which Lightning uses for its sanity check, are all normal.
             return loader(x, y)
 
     plain_data = made_data()
@@ -213,13 +215,13 @@ def test_a_trial_run_of_one_batch_passes(trainer: Callable[..., Trainer]) -> Non
     assert trial.global_step == 1
 
 
-def test_what_a_data_module_holds_is_printed() -> None:
+def test_a_data_module_prints_what_it_holds() -> None:
     assert "'labeled_anomalies': 5" in str(made_data())
     assert "'test': 60" in str(made_data())
 
 
 @pytest.mark.parametrize("name", UNSUPERVISED)
-def test_unsupervised_methods_train_on_samples_alone(name: str, trainer: Callable[..., Trainer]) -> None:
+def test_unsupervised_methods_train_on_samples_without_labels(name: str, trainer: Callable[..., Trainer]) -> None:
     x, y = pairs_of(made_data())
     semi_y, idx = -y, torch.arange(60)
     states = []
@@ -232,7 +234,7 @@ def test_unsupervised_methods_train_on_samples_alone(name: str, trainer: Callabl
 
 
 @pytest.mark.parametrize("name", SEMI_SUPERVISED)
-def test_semi_supervised_methods_ask_for_semi_labels(name: str, trainer: Callable[..., Trainer]) -> None:
+def test_semi_supervised_methods_require_semi_labels(name: str, trainer: Callable[..., Trainer]) -> None:
     x, y = pairs_of(made_data())
     make, semi_y = SEMI_SUPERVISED[name], -y * (torch.arange(60) % 2)
     for source in (loader(x, y), loader(x)):
@@ -246,7 +248,7 @@ def test_semi_supervised_methods_ask_for_semi_labels(name: str, trainer: Callabl
     assert all(torch.equal(states[1][key], tensor) for key, tensor in states[0].items())
 
 
-def test_what_is_no_batch_is_refused() -> None:
+def test_an_invalid_batch_is_refused() -> None:
     x, label = torch.zeros(3, 4), torch.zeros(3)
     for batch in (
         {"x": x},
@@ -269,7 +271,7 @@ def test_what_is_no_batch_is_refused() -> None:
     [{}, {"shuffle": True}, {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"}],
     ids=["in order", "shuffled", "persistent worker"],
 )
-def test_the_center_is_that_of_the_loader_and_no_batch_of_the_first_epoch_is_lost(
+def test_the_center_comes_from_the_loader_and_the_first_epoch_loses_no_batch(
     options: dict[str, Any], trainer: Callable[..., Trainer]
 ) -> None:
     class Halved(DeepSVDDModule):
@@ -293,14 +295,14 @@ def test_several_loaders_at_once_are_refused(trainer: Callable[..., Trainer]) ->
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_other_precisions_train(precision: str, trainer: Callable[..., Trainer]) -> None:
+def test_other_precisions_can_be_trained(precision: str, trainer: Callable[..., Trainer]) -> None:
     module = DeepSADModule(NETWORK, **SCHEDULE)
     trainer(precision=precision).fit(module, datamodule=made_data())
     assert bool(module.center_is_set)
 
 
 @pytest.mark.parametrize("name", [*UNSUPERVISED, *SEMI_SUPERVISED])
-def test_fit_goes_on_from_a_checkpoint_of_the_middle(
+def test_fit_resumes_from_a_checkpoint_in_mid_training(
     name: str, trainer: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     make = (UNSUPERVISED | SEMI_SUPERVISED)[name]
@@ -313,14 +315,14 @@ def test_fit_goes_on_from_a_checkpoint_of_the_middle(
     assert all(torch.equal(state[key], tensor) for key, tensor in straight.state_dict().items())
 
 
-def test_fit_does_not_go_on_from_a_module_alone_but_the_others_do(
+def test_without_an_optimizer_fit_refuses_a_checkpoint_and_the_others_load_it(
     trainer: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     data, path = made_data(), tmp_path / "last.ckpt"
     module = DeepSADModule(NETWORK, **SCHEDULE)
     plain = trainer()
     plain.fit(module, datamodule=data)
-    # As our own runs leave it: without the optimizer.
+    # As our own runs save it: without the optimizer.
     kept = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
     torch.save(kept | {"pytorch-lightning_version": "2.6.0"}, path)
     other = DeepSADModule(NETWORK, **SCHEDULE)
@@ -364,7 +366,7 @@ class SavesNoSuper(DeepSADModule):
 
 
 def saved_and_loaded(module: TrainedMethod, folder: Path, make: Callable[..., Trainer], **kwargs: Any) -> TrainedMethod:
-    """The module as it is loaded, trained on from the checkpoint."""
+    """Load the module and train it further from the checkpoint."""
     plain, path = make(max_epochs=1), folder / "saved.ckpt"
     plain.fit(module, datamodule=made_data())
     plain.save_checkpoint(path)
@@ -384,7 +386,7 @@ def saved_and_loaded(module: TrainedMethod, folder: Path, make: Callable[..., Tr
     ],
     ids=["after", "before", "not at all", "one of them", "without super"],
 )
-def test_a_subclass_with_arguments_of_its_own_loads_again(
+def test_a_subclass_with_its_own_arguments_can_be_loaded(
     make: Callable[[], DeepSADModule],
     saved: dict[str, Any] | None,
     trainer: Callable[..., Trainer],
@@ -399,7 +401,9 @@ def test_a_subclass_with_arguments_of_its_own_loads_again(
         assert dict(loaded.hparams) == {"network": NETWORK, **saved, **SCHEDULE}
 
 
-def test_what_a_subclass_ignores_is_given_again(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+def test_arguments_that_a_subclass_ignores_must_be_passed_again(
+    trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
     class WithHead(DeepSADModule):
         def __init__(self, network: dict[str, Any], head: nn.Module, **kwargs: Any) -> None:
             super().__init__(network, **kwargs)
@@ -410,7 +414,7 @@ def test_what_a_subclass_ignores_is_given_again(trainer: Callable[..., Trainer],
     assert dict(loaded.hparams) == {"network": NETWORK}
 
 
-def test_arguments_of_numpy_load_with_weights_only(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+def test_numpy_arguments_can_be_loaded_with_weights_only(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     module = DeepSADModule(
         {**NETWORK, "units": np.array([8, 3])},
         eta=np.float64(0.7),
@@ -445,7 +449,7 @@ assert isinstance(loaded, pl.LightningModule) and not loaded.training
 """
 
 
-def test_the_package_called_lightning_counts_if_it_was_imported_first(tmp_path: Path) -> None:
+def test_the_package_lightning_is_used_if_it_was_imported_first(tmp_path: Path) -> None:
     # Both are published from one source, in which only these names differ.
     for name, renamed in (("pytorch_lightning", "pytorch"), ("lightning_fabric", "fabric")):
         spec = importlib.util.find_spec(name)

@@ -16,7 +16,7 @@ def test_squared_distance_by_hand() -> None:
 
 
 @pytest.mark.parametrize("eta", [0.01, 1.0, 100.0])
-def test_deep_sad_is_equation_9(eta: float) -> None:
+def test_deep_sad_equals_equation_9(eta: float) -> None:
     # unlabeled, known normal, known anomaly, known anomaly on the center
     distance2 = torch.tensor([2.0, 13.0, 4.0, 0.0], dtype=torch.float64)
     semi_y = torch.tensor([0, 1, -1, -1])
@@ -24,7 +24,7 @@ def test_deep_sad_is_equation_9(eta: float) -> None:
     assert deep_sad_terms(distance2, semi_y, eta).tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_eps_is_in_the_inverse_only() -> None:
+def test_eps_is_added_only_in_the_inverse() -> None:
     distance2 = torch.tensor([2.0, 2.0, 2.0], dtype=torch.float64)
     semi_y = torch.tensor([0, 1, -1])
     with_eps = deep_sad_terms(distance2, semi_y, 1.0, eps=0.5)
@@ -36,7 +36,7 @@ def test_without_labels_deep_sad_is_one_class_deep_svdd() -> None:
     assert torch.equal(deep_sad_terms(distance2, torch.zeros(50), eta=7.0), distance2)
 
 
-def test_gradients() -> None:
+def test_gradients_pass_gradcheck() -> None:
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(6, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     center = torch.randn(3, dtype=torch.float64, generator=generator)

@@ -94,7 +94,7 @@ def test_training_never_moves_the_center(tmp_path: Path) -> None:
     assert "center" not in dict(phase.module.named_parameters())
 
 
-def test_no_sample_for_the_center_is_an_error(tmp_path: Path) -> None:
+def test_a_center_without_samples_is_an_error(tmp_path: Path) -> None:
     plan = plan_of("pretrain=none", "method.center_from=labeled_normal", "scenario.gamma_n=0.1")
     (phase,) = phases_of(plan, load_data(plan))
     phase.data._semi_y.clamp_(max=0)
@@ -102,7 +102,7 @@ def test_no_sample_for_the_center_is_an_error(tmp_path: Path) -> None:
         fit(phase.module, phase.data, tmp_path, 1)
 
 
-def test_phi_starts_from_every_tensor_of_the_encoder() -> None:
+def test_the_network_starts_from_every_tensor_of_the_encoder() -> None:
     pretrain, method = phases_of(plan := plan_of(), load_data(plan))
     for tensor in pretrain.module.state_dict().values():
         tensor.add_(1)
@@ -132,7 +132,7 @@ def test_ground_truth_changes_no_bit_of_training(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
 
 
-def test_learning_rate_of_each_phase() -> None:
+def test_each_phase_has_its_learning_rate() -> None:
     rates = [lr_at(epoch, [1e-4, 1e-5], [2, 3]) for epoch in range(6)]
     assert rates == [1e-4, 1e-4, 1e-5, 1e-5, 1e-5, 1e-5]
 
@@ -181,7 +181,7 @@ def test_cross_entropy_needs_a_sigmoid() -> None:
         AutoencoderModule({"name": "mlp", "in_features": 4, "units": [2]}, sigmoid=False, loss="cross_entropy")
 
 
-def test_a_collapse_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collapse_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[1,0]", "method.batch_size=200")
     (phase,) = phases_of(plan, load_data(plan))
     check = CollapseCheck("fit")
@@ -197,7 +197,7 @@ def test_a_collapse_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert "collapsed" in caplog.text
 
 
-def test_a_healthy_training_tells_no_collapse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_healthy_training_reports_no_collapse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of("pretrain=none", "method.epochs=[2,0]")
     (phase,) = phases_of(plan, load_data(plan))
     check = CollapseCheck("fit")

@@ -26,7 +26,7 @@ from deepsad_pl.training.trainer import EpochCheckpoint, LossRecorder, make_trai
 TABLE = {"name": "mlp", "in_features": 6, "units": [5, 3]}
 IMAGE = {"name": "lenet", "in_shape": [1, 8, 8], "filters": [4], "dense": [8]}
 M1 = {"hidden": [7, 6], "latent": 4}
-# Of x, of phi, of M1.
+# Widths of x, phi and M1.
 KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     "m2_table": ("gaussian", TABLE, None),
     "m2_image": ("bernoulli", IMAGE, None),
@@ -64,7 +64,7 @@ def samples(kind: str, count: int = 6, seed: int = 0) -> Tensor:
 
 
 def separable(kind: str, seed: int) -> tuple[Tensor, Tensor]:
-    """300 normal samples and as many anomalies, far from each other."""
+    """300 normal samples and 300 anomalies, far from each other."""
     generator = torch.Generator().manual_seed(seed)
     if KINDS[kind][1] is TABLE:
         noise = torch.randn(600, 6, generator=generator)
@@ -112,7 +112,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def fixed_noise(patch: pytest.MonkeyPatch, module: GenerativeMethod, scale: float) -> list[Tensor]:
-    """Let the module draw its usual noise times ``scale``; what it has drawn is appended to the list."""
+    """Let the module draw its usual noise times ``scale``, and append each draw to the list."""
     draw, drawn = module.noise, []
 
     def noise(*shape: int) -> Tensor:
@@ -142,7 +142,7 @@ def posterior(encoder: GaussianEncoder, x: Tensor) -> Normal:
 def negative_bound(
     encoder: GaussianEncoder, decoder: Decoder, x: Tensor, noise: Tensor, likelihood: str, y: int | None
 ) -> Tensor:
-    """L of one sample, shape (D,), after the definitions; y is appended to the inputs of both networks."""
+    """L of one sample, shape (D,), by definition; y is appended to the inputs of both networks."""
     label = x.new_zeros(0) if y is None else torch.eye(2, dtype=x.dtype)[y]
     q = posterior(encoder, torch.cat([x, label]))
     out = dense(decoder.out, hidden(decoder.hidden, torch.cat([q.mean + q.stddev * noise, label])))
@@ -237,7 +237,7 @@ def test_phi_runs_once_on_the_whole_batch(kind: str) -> None:
 
 
 @every_kind
-def test_the_score_is_the_logit_of_anomaly_without_chance(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_score_is_the_deterministic_logit_of_anomaly(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, x = ss_dgm(kind).eval(), samples(kind)
     monkeypatch.setattr(module, "noise", None)
     features = x if module.m1 is None else module.m1(x)[0]
@@ -260,7 +260,7 @@ def test_losses_are_float32_under_autocast(make: Callable[..., GenerativeMethod]
 # The networks.
 
 
-def test_a_layer_for_all_classes_is_one_of_onehot_inputs() -> None:
+def test_a_layer_over_all_classes_equals_one_with_onehot_inputs() -> None:
     torch.manual_seed(0)
     layer, x, each = PerClassLinear(5, 4, 3).double(), torch.randn(6, 5).double(), torch.randn(3, 6, 5).double()
     for y in range(3):
@@ -283,15 +283,15 @@ def test_weights_are_glorot_uniform_and_biases_zero(classes: int) -> None:
     assert network.hidden[0].weight.shape == (200, 100 + classes)
 
 
-def test_an_outlier_begins_with_a_loss_that_training_can_stand() -> None:
+def test_an_outlier_starts_with_a_bounded_loss() -> None:
     torch.manual_seed(0)
     x = torch.randn(50, 6)
     x[0] = 170.0
-    # Its reconstruction costs 6 x 170^2 / 2 = 86,700 nats, and no more comes on top by the divergence.
+    # Its reconstruction costs 6 x 170^2 / 2 = 86,700 nats; the divergence must not add much.
     assert ss_dgm("m2_table").terms(x, torch.zeros(50)).max() < 2e6
 
 
-def test_the_width_of_a_sample() -> None:
+def test_the_input_width_is_that_of_a_flat_sample() -> None:
     assert input_width(TABLE) == 6
     assert input_width({"name": "lenet", "in_shape": [3, 32, 32]}) == 3 * 32 * 32
 
@@ -315,10 +315,10 @@ def test_an_unknown_likelihood_is_refused() -> None:
         VAEModule(TABLE, hidden=[3], latent=2, likelihood="poisson")
 
 
-# What is taken over from pre-training.
+# Weights from pre-training.
 
 
-def test_m1_is_every_tensor_of_the_pretrained_encoder() -> None:
+def test_m1_takes_every_tensor_of_the_pretrained_encoder() -> None:
     module, pretrained = ss_dgm(), vae()
     assert module.m1 is not None
     assert not same(module.m1, pretrained.encoder)
@@ -337,7 +337,7 @@ def test_m2_takes_phi() -> None:
         module.start_from(vae("m2_image"))
 
 
-def test_training_leaves_every_bit_of_m1(tmp_path: Path) -> None:
+def test_training_changes_no_bit_of_m1(tmp_path: Path) -> None:
     module, pretrained, modes = ss_dgm(weight_decay=0.1), vae(), []
 
     class Watch(Callback):
@@ -366,7 +366,7 @@ def test_m1_is_never_in_training_mode() -> None:
 
 
 @pytest.mark.parametrize("make", [ss_dgm, vae])
-def test_each_epoch_has_its_noise_and_its_learning_rate(make: Callable[..., GenerativeMethod], tmp_path: Path) -> None:
+def test_each_epoch_has_its_own_noise_and_learning_rate(make: Callable[..., GenerativeMethod], tmp_path: Path) -> None:
     module, seen = make(seed=4), []
 
     class Watch(Callback):
@@ -412,7 +412,7 @@ def test_terms_neither_read_nor_move_the_global_generator(make: Callable[..., Ge
 
 
 @pytest.mark.parametrize("make", [ss_dgm, vae])
-def test_the_same_seed_gives_the_same_bits_and_another_one_others(
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
     make: Callable[..., GenerativeMethod], tmp_path: Path
 ) -> None:
     modules = []
@@ -439,7 +439,7 @@ def test_a_resumed_training_ends_with_the_bits_of_an_undisturbed_one(
 
 
 @every_kind
-def test_a_checkpoint_of_plain_types_brings_the_module_back(kind: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_plain_types_restores_the_module(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     for module in (ss_dgm(kind, seed=4), vae(kind, seed=4)):
         fit(module, kind, tmp_path, 1, EpochCheckpoint(path, 0))
@@ -451,7 +451,7 @@ def test_a_checkpoint_of_plain_types_brings_the_module_back(kind: str, tmp_path:
         assert {**module.hparams} == {**loaded.hparams}
 
 
-# What training comes to.
+# Results of training.
 
 
 @every_kind
@@ -472,7 +472,7 @@ def test_training_lowers_the_loss_and_finds_the_anomalies(kind: str, tmp_path: P
     assert detection_metrics(score, y)["auroc"] > 0.97
 
 
-def test_m1_scores_what_is_foreign_to_its_data_higher(tmp_path: Path) -> None:
+def test_m1_scores_data_unlike_its_own_higher(tmp_path: Path) -> None:
     module = vae(lr=[5e-3], epochs=[20])
     fit(module, "m1m2_image", tmp_path, 20)
     normals, anomalies = separable("m1m2_image", 1)

@@ -36,7 +36,7 @@ def rows(low: float, high: float, width: int = 3) -> st.SearchStrategy[Tensor]:
 
 
 @given(rows(-20, 20), rows(-20, 20))
-def test_kl_is_that_of_torch(mean: Tensor, log_var: Tensor) -> None:
+def test_kl_agrees_with_torch(mean: Tensor, log_var: Tensor) -> None:
     mean, log_var = mean[: len(log_var)], log_var[: len(mean)]
     expected = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(0.0, 1.0)).sum(dim=1)
     kl = gaussian_kl(mean, log_var)
@@ -44,13 +44,13 @@ def test_kl_is_that_of_torch(mean: Tensor, log_var: Tensor) -> None:
     assert (kl >= -1e-12).all()
 
 
-def test_kl_of_the_prior_is_exactly_zero_and_near_it_exact() -> None:
+def test_kl_is_exactly_zero_at_the_prior_and_exact_near_it() -> None:
     assert gaussian_kl(torch.zeros(2, 5), torch.zeros(2, 5)).tolist() == [0.0, 0.0]
-    # log_var^2 / 4, which float32 could not tell from 0 by way of exp(log_var) - 1.
+    # log_var^2 / 4, which float32 would compute as 0 from exp(log_var) - 1.
     assert gaussian_kl(torch.zeros(1, 1), torch.tensor([[1e-3]])).item() == pytest.approx(2.5e-7, rel=0.1)
 
 
-def test_kl_and_samples_against_monte_carlo() -> None:
+def test_kl_and_samples_agree_with_monte_carlo() -> None:
     mean, log_var, draws = normal(1, 2), normal(1, 2, seed=1), 200_000
     z = reparameterized(mean, log_var, normal(draws, 2, seed=2))
     assert torch.allclose(z.mean(dim=0), mean[0], atol=0.02)
@@ -60,7 +60,7 @@ def test_kl_and_samples_against_monte_carlo() -> None:
     assert gaussian_kl(mean, log_var).item() == pytest.approx(estimate.item(), abs=0.02)
 
 
-def test_bernoulli_is_that_of_torch_and_sums_to_one() -> None:
+def test_bernoulli_agrees_with_torch_and_sums_to_one() -> None:
     logits = 3 * normal(5, 1, 2, 3)
     x = (normal(5, 1, 2, 3, seed=1) > 0).double()
     expected = Bernoulli(logits=logits).log_prob(x).sum(dim=(1, 2, 3))
@@ -83,7 +83,7 @@ def test_bernoulli_is_finite_for_confident_logits() -> None:
 
 
 @given(rows(-50, 50), rows(-50, 50))
-def test_gaussian_is_that_of_torch(mean: Tensor, x: Tensor) -> None:
+def test_gaussian_agrees_with_torch(mean: Tensor, x: Tensor) -> None:
     mean, x = mean[: len(x)], x[: len(mean)]
     assert torch.allclose(gaussian_log_likelihood(mean, x), Normal(mean, 1.0).log_prob(x).sum(dim=1))
 
@@ -105,7 +105,7 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     assert unlabeled_bound(a[:, :2], b[:, :2]).dtype == torch.float32
 
 
-def test_gradients() -> None:
+def test_gradients_pass_gradcheck() -> None:
     a, b, c = (normal(4, 2, seed=seed).requires_grad_() for seed in range(3))
     x = torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     functions: list[tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = [
@@ -124,7 +124,7 @@ def test_gradients() -> None:
 class LinearGaussian:
     """z ~ N(0, I), x | y, z ~ N(W z + b_y, I), whose posterior has a diagonal covariance as W's columns are orthogonal.
 
-    Expectations over z in two dimensions are taken by Gauss-Hermite quadrature, which is exact for squares.
+    Expectations over the two-dimensional z use Gauss-Hermite quadrature, which is exact for squares.
     """
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ def test_the_labeled_bound_is_below_by_the_divergence_from_the_posterior(mean: T
     assert torch.allclose(MODEL.evidence(X, y) - bound, gap, rtol=1e-8, atol=1e-8)
 
 
-def test_the_labeled_bound_against_monte_carlo() -> None:
+def test_the_labeled_bound_agrees_with_monte_carlo() -> None:
     mean, log_var = normal(1, 2, seed=4), normal(1, 2, seed=5)
     z = reparameterized(mean, log_var, normal(200_000, 2, seed=6))
     draws = Normal(z @ MODEL.w.T + MODEL.b[0], 1.0).log_prob(X[:1]).sum(dim=1) + Normal(0.0, 1.0).log_prob(z).sum(dim=1)
@@ -217,12 +217,12 @@ def test_alpha_is_a_tenth_of_unlabeled_over_labeled() -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, math.nan])
-def test_a_share_outside_is_refused(share: float) -> None:
+def test_a_share_outside_0_and_1_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=f"labeled_share is {share}, .*label some"):
         alpha_weight(share)
 
 
-def test_terms_by_hand() -> None:
+def test_terms_agree_with_values_by_hand() -> None:
     bounds = torch.tensor([[-1.0, -3.0]] * 3, requires_grad=True)
     logits = torch.tensor([[math.log(3), 0.0]] * 3, requires_grad=True)
     terms = ss_dgm_terms(bounds, logits, torch.tensor([0, 1, -1]), 2.0)

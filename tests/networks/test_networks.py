@@ -1,4 +1,4 @@
-"""Appendix B to the letter, no bias, mirrored decoders, one initialisation for all."""
+"""The networks of appendix B exactly: no bias, mirrored decoders, the same initialization for all."""
 
 import math
 from typing import Any
@@ -77,7 +77,7 @@ def test_zero_input_is_mapped_to_zero_in_evaluation_mode() -> None:
         assert not encoder(torch.zeros(2, *shape)).any(), dataset
 
 
-def test_sigmoid_on_unit_interval_only() -> None:
+def test_the_sigmoid_is_used_only_for_the_unit_interval() -> None:
     network, x = network_of("cardio"), torch.randn(64, 21)
     autoencoder = AutoencoderModule(network, sigmoid=True)
     out = autoencoder.reconstruct(x)
@@ -96,7 +96,7 @@ def test_cifar_lenet_takes_any_size(size: tuple[int, int], channels: int) -> Non
     assert AutoencoderModule(network, sigmoid=True).reconstruct(x).shape == x.shape
 
 
-def test_too_small_an_image_is_refused() -> None:
+def test_an_image_that_is_too_small_is_refused() -> None:
     network = {"name": "lenet", "in_shape": [1, 7, 7], "filters": [4, 4, 4], "dense": [8]}
     with pytest.raises(ValueError, match="too small"):
         build_encoder(network)
@@ -120,7 +120,7 @@ def test_weights_are_glorot_uniform() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 5), (8, 5, 3, 3)])
-def test_batch_norm_is_torchs_own_on_one_process(shape: tuple[int, ...]) -> None:
+def test_batch_norm_equals_torchs_own_in_one_process(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape)
     theirs = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(5, eps=1e-4, affine=False)
     ours = BatchNorm(5)

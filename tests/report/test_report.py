@@ -1,4 +1,4 @@
-"""The report of a study against means and tests made by hand, and the paper's own tables."""
+"""The report of a study against means and tests computed by hand, and against the paper's own tables."""
 
 import re
 import shutil
@@ -61,7 +61,7 @@ def cell(report: Report, column: str, value: float) -> Cell:
     return found
 
 
-def test_means_and_stds_are_those_made_by_hand(report: Report) -> None:
+def test_means_and_stds_equal_those_computed_by_hand(report: Report) -> None:
     found = cell(report, "deep_sad", 0.05)
     by_hand = [100 * (0.94 + n / 200 + a / 1000) for n, a in ((0, 7), (0, 8), (1, 7), (1, 8), (2, 7))]
     assert found.mean == pytest.approx(statistics.mean(by_hand))
@@ -69,12 +69,12 @@ def test_means_and_stds_are_those_made_by_hand(report: Report) -> None:
     assert (found.n, found.expected) == (5, 6)
 
 
-def test_an_unsupervised_column_stands_in_every_row_with_its_own_number(report: Report) -> None:
+def test_an_unsupervised_column_is_in_every_row_with_its_own_number(report: Report) -> None:
     first, second = (cell(report, "ocsvm_raw", value) for value in (0.0, 0.05))
     assert (first.mean, first.n, first.expected) == (second.mean, 3, 3)
 
 
-def test_each_normal_class_counts_once_and_the_paper_repeats_the_value_without_the_known_class(report: Report) -> None:
+def test_each_normal_class_counts_once_but_p_paper_counts_all_pairs(report: Report) -> None:
     deep, ocsvm = [], []
     for n, a in ((0, 7), (0, 8), (1, 7), (1, 8), (2, 7)):
         deep.append(0.94 + n / 200 + a / 1000)
@@ -135,21 +135,21 @@ def test_stars_need_p_below_alpha(tmp_path: Path) -> None:
     ]
 
 
-def test_equal_columns_have_p_1_and_the_first_is_best() -> None:
+def test_equal_columns_have_p_1_and_the_first_one_is_best() -> None:
     one = pd.DataFrame([row("a", 0.0, 0.5, seed=i) for i in range(3)])
     found = compare(one, one)
     assert found is not None
     assert found.p == 1.0
 
 
-def test_pairs_are_finished_on_both_sides() -> None:
+def test_only_pairs_finished_on_both_sides_are_compared() -> None:
     one = pd.DataFrame([row("a", 0.0, None if i == 1 else i / 10, seed=i) for i in range(4)])
     other = pd.DataFrame([row("b", 0.0, i / 20, seed=i) for i in range(1, 6)])
     assert paired(one, other)[["one", "other"]].to_numpy().tolist() == [[0.2, 0.1], [0.3, 0.15]]
     assert compare(one, other[other["seed"] > 3]) is None
 
 
-def test_the_best_variant_stands_in_the_column_and_the_notes_say_which(tmp_path: Path) -> None:
+def test_the_column_shows_the_best_variant_and_the_notes_name_it(tmp_path: Path) -> None:
     rows = []
     for value, best in ((0.0, "deep_svdd"), (0.1, "soft_boundary_svdd, nu 0.1")):
         for variant in ("deep_svdd", "soft_boundary_svdd, nu 0.1"):
@@ -194,7 +194,7 @@ def variants(dataset: str, *best: str) -> list[dict[str, Any]]:
         ([row("deep_svdd", 0.0, 0.5)], "deep_svdd, the only variant that was run."),
     ],
 )
-def test_the_note_on_variants_names_data_sets_and_rows_only_where_it_must(
+def test_the_note_on_variants_names_data_sets_and_rows_only_if_needed(
     rows: list[dict[str, Any]], told: str, tmp_path: Path
 ) -> None:
     made = write_report(tmp_path, pd.DataFrame(rows), name="x", title="x", axes=AXES)
@@ -202,7 +202,7 @@ def test_the_note_on_variants_names_data_sets_and_rows_only_where_it_must(
     assert not any("may change" in note for note in made.notes)
 
 
-def test_a_single_method_is_no_variant_and_no_test(tmp_path: Path) -> None:
+def test_a_single_method_needs_no_variant_and_no_test(tmp_path: Path) -> None:
     made = write_report(
         tmp_path, pd.DataFrame([row("cae", 0.0, 0.5, variant="autoencoder")]), name="x", title="x", axes=AXES
     )
@@ -211,7 +211,7 @@ def test_a_single_method_is_no_variant_and_no_test(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(list(paper_lines())))
-def test_every_line_of_the_paper_is_found(line: Any) -> None:
+def test_every_line_of_the_papers_tables_is_found(line: Any) -> None:
     (table, dataset, value, column), expected = line
     axis = {"3": "gamma_l", "4": "gamma_p", "5": "k_l", "6": None}[table]
     assert paper_cell(dataset, {} if axis is None else {axis: value}, column) == expected
@@ -233,7 +233,7 @@ def test_the_papers_figures_are_in_the_right_places() -> None:
         assert paper_cell(dataset, cell_row, column) is None
 
 
-def test_the_papers_tables_are_whole() -> None:
+def test_the_papers_tables_are_complete() -> None:
     lines = lines_of(ROOT / "deepsad_pl" / "report" / "paper_tables.csv")
     assert len(lines) == len(paper_lines()) == 3 * 31 + 3 * 65 + 3 * 31 + 6 * 9
     assert {line["method"] for line in lines} <= set(own_columns())
@@ -247,14 +247,14 @@ def test_the_papers_figures_can_be_left_out(report: Report, tmp_path: Path) -> N
     assert not any("brackets" in note for note in without.notes)
 
 
-def test_columns_are_in_the_papers_order_and_others_after_them() -> None:
+def test_columns_follow_the_papers_order_and_others_come_last() -> None:
     assert in_order(["mine", "classifier", "ocsvm_raw", "mine"]) == ["ocsvm_raw", "classifier", "mine"]
 
 
 def test_markdown_has_a_cell_for_each_column_and_says_what_is_incomplete(report: Report) -> None:
     text = (report.folder / "table.md").read_text()
     table = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-    # A heading, a ruler, and three lines for each row: ours, the paper's, how many.
+    # A heading, a rule, and three lines for each row: ours, the paper's, and n.
     assert [len(cells) for cells in table] == [2 + 4] * (2 + 3 * 2)
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
     assert [cells.strip() for cells in table[0]] == [
@@ -267,9 +267,9 @@ def test_markdown_has_a_cell_for_each_column_and_says_what_is_incomplete(report:
     ]
     assert [cells[4].strip() for cells in table[5:]] == ["**95.1 ± 0.4**", "(96.7 ± 2.4)", "n 5 of 6"]
     assert table[5][3].strip().endswith(" ± 0.9†")
-    # What the study does not have is blank, and so is what the paper does not have.
+    # Cells that the study or the paper does not have are blank.
     assert [cells[5].strip() for cells in table[2:]] == ["", "", "", "50.0 ± 0.0", "", "n 6"]
-    assert "1 of 7 cells are incomplete" in text
+    assert "1 of 7 cells is incomplete" in text
 
 
 def test_latex_is_balanced_and_escaped(report: Report) -> None:
@@ -294,7 +294,7 @@ def test_csv_reads_back_as_the_cells(report: Report) -> None:
     assert {name: len(frame) for name, frame in report.frames().items()} == {"table": 7, "tests": 2}
 
 
-def test_figures_are_whole_and_the_same_bytes_again(report: Report, tmp_path: Path) -> None:
+def test_figures_are_complete_and_reproducible_to_the_byte(report: Report, tmp_path: Path) -> None:
     again = write_report(tmp_path, example(), name="example", title="An 100 % ex_ample & more", axes=AXES)
     assert [path.name for path in report.files] == list(FILES)
     for one, other in zip(report.files, again.files, strict=True):
@@ -322,14 +322,14 @@ def test_studies_of_other_shapes_are_drawn(tmp_path: Path, axes: list[str]) -> N
     assert all(path.stat().st_size > 100 for path in made.files)
 
 
-def test_one_column_has_no_test_and_says_so(tmp_path: Path) -> None:
+def test_a_single_column_has_no_test_and_the_report_says_so(tmp_path: Path) -> None:
     made = write_report(tmp_path, pd.DataFrame([row("deep_sad", 0.1, 0.5)]), name="x", title="x", axes=AXES)
     assert made.rankings == []
     assert cell(made, "deep_sad", 0.1).best
     assert "fewer than two methods" in (tmp_path / "scatter.svg").read_text()
 
 
-def test_panels_and_rows_come_in_rising_order_and_words_keep_theirs(tmp_path: Path) -> None:
+def test_panels_and_rows_ascend_and_words_keep_their_order(tmp_path: Path) -> None:
     axes = ["gamma_l", "pretrain"]
     rows = [
         {**row("deep_sad", value, 0.5), "pretrain": word, "experiment": f"{value}{word}"}
@@ -353,8 +353,8 @@ def test_a_row_without_a_test_keeps_its_panel(tmp_path: Path) -> None:
     assert texts.count("in common") == 1
 
 
-def test_means_that_differ_by_rounding_alone_are_equal(tmp_path: Path) -> None:
-    # Summed three times over, .1, .2 and .3 have another mean in the last bit.
+def test_means_that_differ_only_by_rounding_are_equal(tmp_path: Path) -> None:
+    # If each of .1, .2 and .3 is there three times, the mean differs in the last bit.
     values = (0.1, 0.2, 0.3)
     rows = [row("cae", 0.1, value, normal_class=str(i)) for i, value in enumerate(values)]
     for i, value in enumerate(values):
@@ -365,21 +365,21 @@ def test_means_that_differ_by_rounding_alone_are_equal(tmp_path: Path) -> None:
     assert not cell(made, "deep_sad", 0.1).best
 
 
-def test_own_settings_of_matplotlib_change_nothing(report: Report, tmp_path: Path) -> None:
+def test_matplotlib_settings_of_the_user_change_nothing(report: Report, tmp_path: Path) -> None:
     before = (report.folder / "figure.svg").read_bytes()
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.fonttype": "path"}):
         write_report(tmp_path, example(), name="example", title="An 100 % ex_ample & more", axes=AXES)
     assert (tmp_path / "figure.svg").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DeepSADError, match=r"cannot be written into .*output_dir"):
         write_report(tmp_path / "file" / "r", example(), name="x", title="x", axes=AXES)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
-def test_latex_compiles_with_booktabs_alone(report: Report, tmp_path: Path) -> None:
+def test_latex_compiles_with_only_booktabs(report: Report, tmp_path: Path) -> None:
     table = (report.folder / "table.tex").read_text()
     document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
     (tmp_path / "t.tex").write_text(document)
@@ -389,7 +389,7 @@ def test_latex_compiles_with_booktabs_alone(report: Report, tmp_path: Path) -> N
     assert "Overfull" not in done.stdout
 
 
-def test_nothing_finished_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+def test_without_finished_experiments_there_is_an_error_and_no_files(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match="no experiment of the study x is finished"):
         write_report(tmp_path / "r", pd.DataFrame([row("deep_sad", 0.1, None)]), name="x", title="x", axes=AXES)
     assert not (tmp_path / "r").exists()
@@ -412,7 +412,7 @@ def test_a_narrow_terminal_gets_the_columns_in_several_tables(
     show_report(report)
     table = capsys.readouterr().out.split("AUROC in percent")[0]
     assert max(map(len, table.splitlines())) <= width
-    # Nothing is broken in two, and each column is there once.
+    # No cell is broken in two, and each column occurs once.
     for text in ("95.1 ± 0.4", " ± 0.9", "50.0 ± 0.0", "n 5 of 6", "(96.7 ± 2.4)", "my_method"):
         assert table.count(text) == 1
     assert table.count("gamma_l") == {60: 2, 84: 1, 200: 1}[width]

@@ -1,4 +1,4 @@
-"""What a report says about its own figures: other settings, test-informed cells, and how many experiments there are."""
+"""What a report says about its results: other settings, test-informed cells, and numbers of experiments."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -17,7 +17,7 @@ TOLD = " ".join(RUN_WITH)
 
 
 def rows() -> list[dict[str, Any]]:
-    """Deep SVDD of two variants, an OC-SVM that looked at test labels, a Deep SAD with rates chosen on test data."""
+    """Two variants of Deep SVDD, an OC-SVM that used test labels, and a Deep SAD with rates chosen on test data."""
     made = []
     for seed in range(3):
         made += [
@@ -32,7 +32,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def texts(path: Path) -> str:
-    # A line that is too long is broken.
+    # Long lines are broken.
     return " ".join("\n".join(ET.parse(path).getroot().itertext()).split())
 
 
@@ -49,7 +49,7 @@ def test_other_settings_are_named_in_every_file_and_on_the_console(
     show_report(report)
     assert f"run with {TOLD}" in capsys.readouterr().out
     plain = (report.folder / "table.md").read_text().replace("\\_", "_")
-    assert f"run with {TOLD}, unlike the study as it stands, so the paper's figures are left out." in plain
+    assert f"run with {TOLD}, unlike the study's own settings, so the paper's figures are left out." in plain
     assert TOLD in (report.folder / "table.tex").read_text().replace("\\_", "_")
     for name in ("figure", "scatter"):
         assert f"run with {TOLD}" in texts(report.folder / f"{name}.svg")
@@ -58,21 +58,21 @@ def test_other_settings_are_named_in_every_file_and_on_the_console(
     assert all(cell.paper is None for cell in report.cells)
 
 
-def test_settings_that_are_named_only_leave_the_papers_figures(tmp_path: Path) -> None:
+def test_settings_that_keep_results_comparable_keep_the_papers_figures(tmp_path: Path) -> None:
     results = pd.DataFrame(rows())
     made = write_report(tmp_path, results, name="x", title="x", axes=AXES, run_with=["recipe=paper"])
-    assert "The experiments were run with recipe=paper, unlike the study as it stands." in made.notes
+    assert "The experiments were run with recipe=paper, unlike the study's own settings." in made.notes
     assert any(cell.paper for cell in made.cells)
 
 
-def test_a_study_as_it_stands_says_nothing(tmp_path: Path) -> None:
+def test_a_study_with_its_own_settings_has_no_note(tmp_path: Path) -> None:
     made = write_report(tmp_path, pd.DataFrame(rows()), name="x", title="x", axes=AXES)
     assert not any("run with" in note for note in made.notes)
     assert "run with" not in texts(tmp_path / "figure.svg") + texts(tmp_path / "scatter.svg")
     assert {line["run_with"] for line in lines_of(tmp_path / "table.csv")} == {""}
 
 
-def test_cells_say_what_they_owe_to_test_labels(report: Report) -> None:
+def test_cells_say_how_they_used_test_labels(report: Report) -> None:
     assert {cell.column: cell.test_informed for cell in report.cells} == {
         "ocsvm_raw": (SELECTION,),
         "ssad_raw": (),
@@ -85,7 +85,7 @@ def test_cells_say_what_they_owe_to_test_labels(report: Report) -> None:
     assert lines["deep_svdd"] == "best_variant"
 
 
-def test_the_mark_stands_after_the_figure_in_every_table_and_figure(
+def test_the_mark_follows_the_result_in_every_table_and_figure(
     report: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_report(report)
@@ -120,7 +120,7 @@ def test_one_note_explains_the_mark_reason_by_reason(report: Report) -> None:
         assert told in note
 
 
-def test_a_star_stands_after_the_mark(tmp_path: Path) -> None:
+def test_the_star_follows_the_mark(tmp_path: Path) -> None:
     many = [row("deep_sad", 0.05, 0.9 + i / 1000, seed=i, lr_from_test=True) for i in range(8)]
     many += [row("classifier", 0.05, 0.8, seed=i) for i in range(8)]
     write_report(tmp_path, pd.DataFrame(many), name="x", title="x", axes=AXES)
@@ -128,14 +128,14 @@ def test_a_star_stands_after_the_mark(tmp_path: Path) -> None:
     assert r"\rlap{$^{\dagger*}$}" in (tmp_path / "table.tex").read_text()
 
 
-def test_a_variant_that_is_not_finished_is_no_choice(tmp_path: Path) -> None:
+def test_an_unfinished_variant_is_not_chosen(tmp_path: Path) -> None:
     one = [row("deep_svdd", 0.05, 0.8), row("deep_svdd", 0.05, None, variant="soft_boundary_svdd")]
     made = write_report(tmp_path, pd.DataFrame(one), name="x", title="x", axes=AXES)
     assert [cell.test_informed for cell in made.cells] == [()]
     assert not any(note.startswith("†") for note in made.notes)
 
 
-def test_n_is_what_was_asked_for_and_the_papers_stands_beside_it(
+def test_n_is_the_requested_number_with_the_papers_beside_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [row("deep_sad", 0.05, 0.9, seed=i, paper_n=90) for i in range(27)]
@@ -146,7 +146,7 @@ def test_n_is_what_was_asked_for_and_the_papers_stands_beside_it(
     table = (tmp_path / "table.md").read_text()
     counts = [text.strip() for line in table.splitlines() if "n 27" in line for text in line.split("|")]
     assert [text for text in counts if text] == ["n 27", "n 27, paper 90", "n 25 of 27, paper 90", "n 27"]
-    assert "1 of 4 cells are incomplete" in table
+    assert "1 of 4 cells is incomplete" in table
     assert "n also shows their number of experiments" in table
     lines = lines_of(tmp_path / "table.csv")
     assert [line["paper_n"] for line in lines] == ["27", "90", "90", ""]

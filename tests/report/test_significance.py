@@ -1,4 +1,4 @@
-"""Tests of significance against enumeration, SciPy and small cases by hand; who gets a star and who cannot."""
+"""Significance tests against enumeration, SciPy and small cases by hand; which results get a star or cannot get one."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ few_values = st.lists(st.integers(-4, 4).map(lambda k: k / 100), min_size=1, max
 
 
 def by_enumeration(differences: list[float]) -> float:
-    """The share of all patterns of signs whose sum of positive ranks is as far from the middle."""
+    """The share of all sign patterns whose sum of positive ranks is at least as far from the middle."""
     found = [d for d in differences if d]
     if not found:
         return 1.0
@@ -33,24 +33,24 @@ def by_enumeration(differences: list[float]) -> float:
 
 @settings(deadline=None, max_examples=40)
 @given(few_values)
-def test_p_is_that_of_all_patterns_of_signs_with_ties_and_zeros(differences: list[float]) -> None:
+def test_p_agrees_with_enumeration_with_ties_and_zeros(differences: list[float]) -> None:
     assert signed_rank_p(differences) == pytest.approx(by_enumeration(differences), rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [3, 10, 25, 50, 100])
-def test_p_is_scipys_exact_one_without_ties(n: int) -> None:
+def test_without_ties_p_equals_scipys_exact_one(n: int) -> None:
     differences = np.random.default_rng(n).normal(0.3, 1.0, n)
     assert signed_rank_p(differences) == pytest.approx(wilcoxon(differences, method="exact").pvalue)
 
 
-def test_p_of_many_differences_is_scipys_approximation() -> None:
+def test_for_many_differences_p_equals_scipys_approximation() -> None:
     differences = np.random.default_rng(0).normal(0.1, 1.0, 400).round(1)
     found = differences[differences != 0]
     assert signed_rank_p(differences) == pytest.approx(wilcoxon(found).pvalue)
 
 
 @given(few_values)
-def test_p_has_no_side_and_no_scale(differences: list[float]) -> None:
+def test_p_depends_neither_on_sign_nor_on_scale(differences: list[float]) -> None:
     p = signed_rank_p(differences)
     assert 0 < p <= 1
     assert p == signed_rank_p([-d for d in differences]) == signed_rank_p([3 * d for d in differences])
@@ -62,12 +62,12 @@ def test_the_lowest_p_is_that_of_differences_of_one_sign(n: int) -> None:
     assert signed_rank_p(np.arange(1, n + 1)) == lowest_p(n) == 2 / 2**n
 
 
-def test_differences_that_are_rounding_alone_are_zeros() -> None:
+def test_differences_from_rounding_count_as_zero() -> None:
     assert signed_rank_p([1e-16, -1e-15, 0.1 + 0.2 - 0.3]) == 1.0
 
 
-def test_holm_by_hand() -> None:
-    # In order: 4 x .005 = .02; 3 x .01 = .03; 2 x .03 = .06; 1 x .04 is less than the one before, so .06.
+def test_holm_agrees_with_values_by_hand() -> None:
+    # In order: 4 x .005 = .02; 3 x .01 = .03; 2 x .03 = .06; 1 x .04 is less than the previous value, so .06.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.7, 0.6]) == [1.0, 1.0]
@@ -124,7 +124,7 @@ def starred(cells: list[Cell]) -> list[str]:
 
 
 def test_the_best_mean_with_fewer_wins_has_no_star() -> None:
-    """Two large wins make the mean, eighteen small losses the test."""
+    """Two large wins decide the mean, eighteen small losses the test."""
     best = frame("deep_sad", lambda n, a, s: 0.95 if s < 2 else 0.801, seeds=20)
     second = frame("ocsvm_raw", lambda n, a, s: 0.7 if s < 2 else 0.802 + s / 10_000, seeds=20)
     cells, (ranking,) = made(best, second)
@@ -135,7 +135,7 @@ def test_the_best_mean_with_fewer_wins_has_no_star() -> None:
     assert starred(cells) == []
 
 
-def test_repeated_values_are_no_independent_pairs() -> None:
+def test_repeated_values_do_not_count_as_independent_pairs() -> None:
     """Three runs of an unsupervised method beside 27 of one that sees labels: three normal classes, not 27 pairs."""
     once = frame("ocsvm_raw", lambda n, a, s: 0.95 + n / 100, classes=3)
     often = frame("deep_sad", lambda n, a, s: 0.9 + n / 100 + a / 1000, classes=3, known=9)
@@ -158,13 +158,13 @@ def test_repeated_values_are_no_independent_pairs() -> None:
         ({"classes": 1, "known": 9}, "seed", 1),
     ],
 )
-def test_units_are_normal_classes_or_seeds_where_there_is_one_class(shape: dict[str, int], unit: str, n: int) -> None:
+def test_units_are_normal_classes_or_for_one_class_seeds(shape: dict[str, int], unit: str, n: int) -> None:
     one, other = (pd.DataFrame(frame(c, lambda n, a, s: (n + a + s) / 100, **shape)) for c in ("a", "b"))
     one["auroc"] += 0.01
     found = compare(one, other)
     assert found is not None
     assert (found.unit, found.n, found.p) == (unit, n, lowest_p(n))
-    # A unit is what was asked for, not what happens to be finished first.
+    # The unit depends on the requested experiments, not on those that happen to be finished.
     one.loc[one["normal_class"] != "0", "auroc"] = math.nan
     again = compare(one, other)
     assert again is not None
@@ -172,7 +172,7 @@ def test_units_are_normal_classes_or_seeds_where_there_is_one_class(shape: dict[
 
 
 def test_stars_depend_on_all_comparisons_of_the_table() -> None:
-    """Seven seeds of one sign are p = 2 / 2^7 = .0156: below .05 alone and with two others, not with three."""
+    """Seven seeds of one sign give p = 2 / 2^7 = .0156: below .05 for one to three comparisons, but not for four."""
     rows = [
         frame(
             column, lambda n, a, s, up=up: 0.8 + up + s / 1000, seeds=7, gamma_l=value, experiment=f"{column} {value}"
@@ -208,8 +208,8 @@ def test_the_rows_that_cannot_have_a_star_are_named() -> None:
     assert any("not independent" in note for note in notes)
 
 
-def test_ties_to_the_last_bit_are_no_differences() -> None:
-    """A mean over nine equal values may be another number in the last bit."""
+def test_differences_in_the_last_bit_count_as_ties() -> None:
+    """A mean over nine equal values may differ from them in the last bit."""
     once = frame("ocsvm_raw", lambda n, a, s: 0.1 + n / 10, classes=8)
     often = frame("deep_sad", lambda n, a, s: 0.1 + n / 10, classes=8, known=9)
     _, (ranking,) = made(once, often)

@@ -35,7 +35,7 @@ Finished = Callable[..., Plan]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Runs an experiment on the toy data for an epoch and gives its plan; a finished one is not run again."""
+    """Run an experiment on the toy data for one epoch and return its plan; a finished one is not run again."""
     folder = tmp_path_factory.mktemp("runs")
 
     def run(method: str, *overrides: str) -> Plan:
@@ -66,7 +66,7 @@ def test_the_seed_determines_the_data() -> None:
     assert not np.isclose(one[0], other[0]).any(axis=1).any()
 
 
-def test_the_classes_are_those_of_the_config() -> None:
+def test_the_classes_agree_with_the_config() -> None:
     assert list(CLASSES) == settings_of(*TOY)["dataset"]["classes"]
 
 
@@ -79,7 +79,7 @@ def test_counts_and_the_split_by_class() -> None:
     assert np.bincount(source.labels_test).tolist() == [400, 120, 120, 120]
 
 
-def test_no_row_is_in_both_parts_and_all_are_in_one() -> None:
+def test_each_row_is_in_exactly_one_part() -> None:
     source = toy_source(5)
     train, test = ({tuple(row) for row in part.tolist()} for part in (source.x_train, source.x_test))
     assert not train & test
@@ -87,7 +87,7 @@ def test_no_row_is_in_both_parts_and_all_are_in_one() -> None:
 
 
 @pytest.mark.parametrize("scaling", ["zscore", "minmax"])
-def test_scaling_is_that_of_every_table(scaling: Any) -> None:
+def test_scaling_is_the_same_as_for_other_tables(scaling: Any) -> None:
     x = toy_source(scaling=scaling).x_train
     if scaling == "minmax":
         assert np.allclose((x.min(axis=0), x.max(axis=0)), [[0, 0], [1, 1]], atol=1e-6)
@@ -105,14 +105,14 @@ def test_classes_lie_as_in_figure_1(seed: int) -> None:
     assert (left < middle).mean() == 1
     assert (right[:, 0] > middle[0]).all()
     assert (right[:, 1] < middle[1]).all()
-    # The known anomalies lie within the box of the normals, the novel ones beyond every other row.
+    # The known anomalies lie within the bounding box of the normals, the novel ones outside of all other rows.
     assert ((known > normal.min(axis=0)) & (known < normal.max(axis=0))).all(axis=1).mean() > 0.99
     apart = NearestNeighbors(n_neighbors=1).fit(np.concatenate([normal, known])).kneighbors
     assert min(apart(rows)[0].min() for rows in (left, right)) > 0.1
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_at_the_test_rows_are_those_of_the_run(finished: Finished, method: str) -> None:
+def test_scores_at_the_test_rows_equal_those_of_the_run(finished: Finished, method: str) -> None:
     plan = finished(method)
     source = load_data(plan)
     scores = score_grid(plan, source, source.x_test)
@@ -121,7 +121,7 @@ def test_scores_at_the_test_rows_are_those_of_the_run(finished: Finished, method
     assert np.allclose(scores, scores_of(plan), rtol=1e-5, atol=1e-5)
 
 
-def test_a_figure_has_one_panel_a_method_in_the_given_order(finished: Finished, tmp_path: Path) -> None:
+def test_a_figure_has_one_panel_per_method_in_the_given_order(finished: Finished, tmp_path: Path) -> None:
     plans = [finished(method) for method in ("ocsvm_raw", "classifier", "ssad_hybrid", "deep_sad")]
     written = draw_study(tmp_path / "new", plans)
     assert [path.name for path in written] == ["figure.png", "figure.svg"]
@@ -133,7 +133,7 @@ def test_a_figure_has_one_panel_a_method_in_the_given_order(finished: Finished, 
     ]
     assert titles[0] == "(a) Training data"
     assert titles[1::2] == expected
-    # The kernel methods' hyper-parameters looked at test labels.
+    # The kernel methods' hyper-parameters were selected with test labels.
     informed = [", test-informed", "", ", test-informed", ""]
     assert titles[2::2] == [f"{value}{mark}" for value, mark in zip(auroc, informed, strict=True)]
     with Image.open(written[0]) as image:
@@ -141,7 +141,7 @@ def test_a_figure_has_one_panel_a_method_in_the_given_order(finished: Finished, 
         assert len(set(image.convert("L").resize((200, 50)).tobytes())) > 20
 
 
-def test_the_legend_and_the_counts_say_what_is_seen(finished: Finished, tmp_path: Path) -> None:
+def test_the_legend_and_the_counts_describe_the_points(finished: Finished, tmp_path: Path) -> None:
     texts = texts_of(draw_study(tmp_path, [finished("ocsvm_raw"), finished("classifier")])[1])
     assert "600 unlabeled, 31 labeled" in texts
     assert {"known anomaly class", "novel anomaly class", "region deemed normal"} < set(texts)
@@ -153,20 +153,20 @@ def test_the_same_runs_give_the_same_bytes(finished: Finished, tmp_path: Path) -
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in again]
 
 
-def test_settings_that_the_study_does_not_have_stand_above_the_panels(finished: Finished, tmp_path: Path) -> None:
+def test_settings_that_differ_from_the_study_are_named_above_the_panels(finished: Finished, tmp_path: Path) -> None:
     words = ["trainer.max_epochs=1", "method.eta=2"]
     assert "run with trainer.max_epochs=1 method.eta=2" in texts_of(
         draw_study(tmp_path, [finished("deep_sad")], run_with=words)[1]
     )
 
 
-def test_other_seeds_have_other_data_and_are_left_out(finished: Finished, tmp_path: Path) -> None:
+def test_other_seeds_have_different_data_and_are_left_out(finished: Finished, tmp_path: Path) -> None:
     plans = [finished("deep_sad", "seed=7"), finished("deep_sad"), finished("classifier", "seed=7")]
     titles = [text for text in texts_of(draw_study(tmp_path, plans)[1]) if text.startswith("(")]
     assert titles == ["(a) Training data", "(b) Semi-supervised: Deep SAD", "(c) Supervised: Classifier"]
 
 
-def test_a_method_without_a_boundary_deems_95_percent_of_the_unlabeled_rows_normal(
+def test_without_a_boundary_95_percent_of_the_unlabeled_rows_are_normal(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[ToyPanel] = []
@@ -187,7 +187,7 @@ def test_a_panel_shades_what_exceeds_its_threshold(tmp_path: Path) -> None:
     slope = plane.points.sum(axis=1).reshape(len(plane.vertical), -1)
 
     def share(threshold: float) -> float:
-        """Of the normal region's colour in the second panel's upper left and lower right."""
+        """The shares of the normal region's color in the second panel's upper left and lower right."""
         (png, _) = draw_toy(tmp_path, rows, rows, plane, [ToyPanel("a title", slope, threshold)])
         with Image.open(png) as image:
             pixels = np.asarray(image.convert("RGB"))
@@ -196,13 +196,13 @@ def test_a_panel_shades_what_exceeds_its_threshold(tmp_path: Path) -> None:
 
     shares = [share(threshold) for threshold in (-9.0, 0.5, 1.0, 1.5, 9.0)]
     assert shares == sorted(shares)
-    # At either end only the legend's patch and the whole panel are left.
+    # At the two extremes, only the legend's patch or the whole panel has that color.
     assert shares[0] < 0.02
     assert shares[-1] > 0.5
     assert shares[2] == pytest.approx((shares[0] + shares[-1]) / 2, abs=0.02)
 
 
-def test_every_point_of_the_plane_is_where_its_score_is_drawn() -> None:
+def test_each_score_is_drawn_at_its_point_of_the_plane() -> None:
     plane = plane_around(np.array([[0.0, 10.0], [2.0, 30.0]]))
     assert plane.points.shape == (len(plane.vertical) * len(plane.horizontal), 2)
     grid = plane.points.reshape(len(plane.vertical), len(plane.horizontal), 2)
@@ -212,7 +212,7 @@ def test_every_point_of_the_plane_is_where_its_score_is_drawn() -> None:
     assert plane.vertical[0] < 10 < 30 < plane.vertical[-1]
 
 
-def test_an_experiment_that_is_not_finished_is_told(finished: Finished, tmp_path: Path) -> None:
+def test_an_unfinished_experiment_is_reported(finished: Finished, tmp_path: Path) -> None:
     plan = replace(finished("ocsvm_raw"), run_dir=tmp_path / "empty")
     with pytest.raises(DeepSADError, match=r"empty holds no record, .* not finished"):
         draw_study(tmp_path, [plan])
@@ -225,7 +225,7 @@ def test_an_experiment_that_is_not_finished_is_told(finished: Finished, tmp_path
     ("method", "file"), [("deep_sad", "last.ckpt"), ("ssad_hybrid", "pretrain.ckpt"), ("ssad_hybrid", "model.npz")]
 )
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_a_model_that_is_gone_is_told(finished: Finished, tmp_path: Path, method: str, file: str, damage: str) -> None:
+def test_a_missing_model_is_reported(finished: Finished, tmp_path: Path, method: str, file: str, damage: str) -> None:
     plan = finished(method)
     plan = replace(plan, run_dir=shutil.copytree(plan.run_dir, tmp_path / "run"))
     path = plan.run_dir / "checkpoints" / file
@@ -237,12 +237,12 @@ def test_a_model_that_is_gone_is_told(finished: Finished, tmp_path: Path, method
         score_grid(plan, load_data(plan), np.zeros((1, 2)))
 
 
-def test_no_experiment_is_told(tmp_path: Path) -> None:
+def test_having_no_experiment_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match="no finished experiment"):
         draw_study(tmp_path, [])
 
 
-def test_data_that_are_not_in_the_plane_are_told(tmp_path: Path) -> None:
+def test_data_outside_the_plane_are_reported(tmp_path: Path) -> None:
     write_odds(tmp_path, "thyroid")
     with pytest.raises(DeepSADError, match=r"dataset=thyroid has samples of shape \(6,\)"):
         draw_study(tmp_path, [plan_of("dataset=thyroid", f"data_dir={tmp_path}", "scenario.gamma_l=0.1")])

@@ -1,6 +1,6 @@
-"""Every sentence about a wrong configuration stays what it is. ``pytest --write-golden`` writes the files anew.
+"""The messages about wrong configurations do not change unnoticed. ``pytest --write-golden`` rewrites the files.
 
-Paths, compilers and GPUs of this machine are replaced: the sentences are the same everywhere.
+Paths, compilers and GPUs of this machine are replaced, so that the messages are the same everywhere.
 """
 
 import itertools
@@ -89,7 +89,7 @@ dataset=cardio scenario.k_l=2
 dataset=cardio dataset.classes=["null","1_0"] scenario.normal_class=null scenario.anomaly_class=11
 dataset=toy dataset.classes=["10","1_0","a-b","a_b"] scenario.normal_class=10 scenario.anomaly_class=A.b
 """
-# The same, of one job of a sweep; with a number, of one for which a launcher starts that many processes.
+# The same for one job of a sweep; the number is that of the processes that a launcher starts for it.
 IN_A_SWEEP: Mapping[str, int | None] = {
     "trainer=ddp trainer.accelerator=cpu": None,
     "trainer=ddp trainer.accelerator=gpu trainer.compile=true": 4,
@@ -109,7 +109,7 @@ method=ssad_raw method.eta_l=0.01
 method=ssad_raw method.eta_u=0.001
 dataset.network.filters=[4,4,4,4]
 """
-# What is said to train.py, in one command each.
+# Command lines of train.py.
 WORDS = (
     "normal_class=3 +nonsense=1 +scenario.gama_l=0.2 scenaro.gamma_l=0.2 +trainer.limit_train_batches=1 lr=[1]"
     " metod.lr=[1] method.kappa=1 dataset.network.units=[1] datset=mnist dry_run=true study.seeds=[1] ~seed +seed=1"
@@ -127,7 +127,7 @@ def lines_of(text: str) -> list[str]:
 
 @pytest.fixture
 def places_of(tmp_path: Path) -> Mapping[str, Path]:
-    """What stands for a path in the lines above."""
+    """The placeholders for paths in the lines above."""
     images, empty = tmp_path / "images", tmp_path / "empty"
     for name in ("train/ant", "train/bee", "test/ant", "test/novel"):
         for i in range(8):
@@ -154,7 +154,7 @@ def settings_for(line: str, places: Mapping[str, Path], tmp_path: Path) -> dict[
 
 
 def told(work: Callable[..., object], *given: Any, **more: Any) -> list[str]:
-    """The sentences that a piece of work is refused with."""
+    """The messages with which something is refused."""
     with pytest.raises(DeepSADError) as caught:
         work(*given, **more)
     return caught.value.problems
@@ -166,7 +166,7 @@ def without_paths(problems: Sequence[str], places: Mapping[str, Path]) -> list[s
     return list(problems)
 
 
-def test_settings(
+def test_problems_of_settings_are_unchanged(
     golden: GoldenFiles, places_of: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, list[str]] = {}
@@ -181,7 +181,7 @@ def test_settings(
     golden.check("problems_of_settings.txt", found)
 
 
-def test_pretrainings(golden: GoldenFiles) -> None:
+def test_problems_of_pretraining_are_unchanged(golden: GoldenFiles) -> None:
     """What each method may start from."""
     found: dict[str, list[str]] = {}
     for method, pretrain in itertools.product(METHODS, ("autoencoder", "vae", "none")):
@@ -195,7 +195,7 @@ def test_pretrainings(golden: GoldenFiles) -> None:
     golden.check("problems_of_pretraining.txt", found)
 
 
-def test_data(golden: GoldenFiles, places_of: Mapping[str, Path], tmp_path: Path) -> None:
+def test_problems_of_data_are_unchanged(golden: GoldenFiles, places_of: Mapping[str, Path], tmp_path: Path) -> None:
     found: dict[str, list[str]] = {}
     for line in lines_of(DATA):
         plan = make_plan(settings_for(line, places_of, tmp_path))
@@ -205,7 +205,7 @@ def test_data(golden: GoldenFiles, places_of: Mapping[str, Path], tmp_path: Path
     golden.check("problems_of_data.txt", found)
 
 
-def test_words(golden: GoldenFiles, tmp_path: Path) -> None:
+def test_problems_of_words_are_unchanged(golden: GoldenFiles, tmp_path: Path) -> None:
     own = {
         "dataset/own": "defaults: [cardio]\nname: own\nclases: [a, b]\nnetwork:\n  unit: [1]\n",
         "experiment/own": "# @package _global_\nseed: 1\n",
@@ -244,7 +244,7 @@ seed=a,b method=deep_sad,kde_raw
 study.seeds=[1] seed=1 study.datasets=[digits] dataset=digits
 scenario.gamma_l=0.1 scenario.normal_class=1 scenario.anomaly_class=2 method.eta=1,2
 """
-# What a study of Deep SAD and the KDE on digits is changed to, and what is passed on to its experiments.
+# Changes of a study of Deep SAD and the KDE on digits, and settings passed on to its experiments.
 PLANNED: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]] = (
     ({"fixed": {"method.kapa": 2.0, "method.kappa": 1.0}}, ("method.bandwidth=[1]", "method.trees=3", "+trainer.x=1")),
     ({"methods": ["deep_sad"], "normal_classes": [1], "anomaly_classes": [1]}, ()),
@@ -258,7 +258,7 @@ def changed_study(changed: Mapping[str, Any]) -> Study:
     return replace(study_of("labeled_anomalies"), **changed)
 
 
-def test_studies(golden: GoldenFiles) -> None:
+def test_problems_of_studies_are_unchanged(golden: GoldenFiles) -> None:
     found: dict[str, list[str]] = {}
     for changed in STUDIES:
         found[f"study {changed}"] = study_problems(changed_study(changed), METHODS)

@@ -1,4 +1,4 @@
-"""Metrics of the user's own: checked before any work, no part of an identity, computed from the scores of a run."""
+"""The user's own metrics: checked before any work, not part of an identity, computed from the scores of a run."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def any_number(*arrays): ...
 
 @pytest.fixture(autouse=True)
 def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Importable functions, and the calls that some have noted."""
+    """Importable functions, and the calls that some of them have recorded."""
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "own_functions.py").write_text(FUNCTIONS)
@@ -126,7 +126,7 @@ def answered(plan: Plan) -> dict[str, Any]:
     return outcome.record
 
 
-def test_values_of_any_kind_become_finite_numbers(tmp_path: Path) -> None:
+def test_values_of_any_number_type_become_floats(tmp_path: Path) -> None:
     names = ("lowest", "share", "true", "count", "single", "types")
     plan = plan_of(f"output_dir={tmp_path}", *map(asked, names))
     write_finished(plan)
@@ -149,7 +149,7 @@ def test_values_of_any_kind_become_finite_numbers(tmp_path: Path) -> None:
         ("any_number", r"own_functions.any_number returned None"),
     ],
 )
-def test_a_metric_that_gives_no_number_is_one_sentence(tmp_path: Path, function: str, told: str) -> None:
+def test_a_metric_without_a_number_is_one_sentence(tmp_path: Path, function: str, told: str) -> None:
     plan = plan_of(f"output_dir={tmp_path}", asked("wrong", function), asked("lowest"))
     write_finished(plan)
     with pytest.raises(DeepSADError, match=f"^metrics.wrong: {told}") as caught:
@@ -158,7 +158,7 @@ def test_a_metric_that_gives_no_number_is_one_sentence(tmp_path: Path, function:
     assert values_of(record_in(plan)) == {"lowest": min(SCORE)}
 
 
-def test_a_module_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+def test_a_module_that_cannot_be_imported_is_reported(tmp_path: Path) -> None:
     (tmp_path / "code" / "half.py").write_text("import no_such_module\ndef f(y, score): ...\n")
     plan = plan_of(f"output_dir={tmp_path}", "+metrics.half._target_=half.f")
     write_finished(plan)
@@ -166,7 +166,7 @@ def test_a_module_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
         answer(plan, {})
 
 
-def test_one_that_changes_its_arguments_harms_no_other(tmp_path: Path) -> None:
+def test_a_metric_that_changes_its_arguments_affects_no_other(tmp_path: Path) -> None:
     plan = plan_of(f"output_dir={tmp_path}", asked("a", "sorting"), asked("share"))
     write_finished(plan)
     assert answered(plan)["share"] == sum(Y) / 5
@@ -193,16 +193,16 @@ def test_one_that_changes_its_arguments_harms_no_other(tmp_path: Path) -> None:
         ([asked("p", "share"), "+metrics.p.n=1"], "metrics.p.n is not an argument of own_functions.share"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_work(words: list[str], told: str) -> None:
+def test_errors_are_reported_before_any_work(words: list[str], told: str) -> None:
     (problem,) = problems_of(*words)
     assert told in problem
 
 
-def test_all_problems_come_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(problems_of("+metrics.p=3", asked("seed", "share"), "seed=-1")) == 3
 
 
-def test_code_that_cannot_be_read_is_told_before_any_work(tmp_path: Path) -> None:
+def test_unreadable_code_is_reported_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "code" / "outside_metrics").mkdir()
     for name, text in {"mine": "from . import other\ndef f(y, score): ...\n", "other": "a = = 1\n"}.items():
         (tmp_path / "code" / "outside_metrics" / f"{name}.py").write_text(text)
@@ -230,14 +230,14 @@ def test_code_that_cannot_be_read_is_told_before_any_work(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_the_command_line_says_how_a_metric_is_added(cli: CLI, words: tuple[str, ...], told: str) -> None:
+def test_the_command_line_says_how_to_add_a_metric(cli: CLI, words: tuple[str, ...], told: str) -> None:
     done = cli("train.py", *words)
     assert done.returncode != 0
     assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_they_enter_no_identity_and_no_stack() -> None:
+def test_metrics_are_in_no_identity_and_no_stack_key() -> None:
     without, within = plan_of(), plan_of(asked("share"))
     assert (within.identity, within.run_dir) == (without.identity, without.run_dir)
     assert stack_key(within) == stack_key(without) is not None
@@ -247,7 +247,7 @@ def test_they_enter_no_identity_and_no_stack() -> None:
     assert without.metrics == {}
 
 
-def test_no_metric_may_have_the_name_of_another_field(experiment: Callable[..., Outcome]) -> None:
+def test_a_metric_may_not_have_the_name_of_another_field(experiment: Callable[..., Outcome]) -> None:
     record = experiment("trainer.max_epochs=1", "method=ocsvm_hybrid", asked("share")).record
     assert record.keys() - {"share"} <= TAKEN_NAMES
     assert set(COLUMNS) <= TAKEN_NAMES
@@ -266,7 +266,7 @@ def test_a_new_run_and_a_finished_one_get_the_same_number(tmp_path: Path) -> Non
     assert {*changed} - {".lock"} == {"metrics.json"}
 
 
-def test_a_metric_is_computed_again_if_it_is_another_one_and_only_then(tmp_path: Path, functions: list[str]) -> None:
+def test_a_metric_is_recomputed_only_if_it_has_changed(tmp_path: Path, functions: list[str]) -> None:
     def plan(*words: str) -> Plan:
         return plan_of(f"output_dir={tmp_path}", asked("lowest"), *words)
 
@@ -276,7 +276,7 @@ def test_a_metric_is_computed_again_if_it_is_another_one_and_only_then(tmp_path:
     twice = plan("+metrics.lowest.factor=-2.0", asked("share"))
     assert answered(twice)["lowest"] == -0.5
     assert functions == ["lowest"] * 2
-    # Others stay, and a negative number is no damage.
+    # Other metrics stay, and a negative value is valid.
     assert set(values_of(answered(plan_of(f"output_dir={tmp_path}")))) == {"lowest", "share"}
     file = tmp_path / "code" / "own_functions.py"
     file.write_text(f"{file.read_text()}\n# changed\n")
@@ -286,7 +286,7 @@ def test_a_metric_is_computed_again_if_it_is_another_one_and_only_then(tmp_path:
 
 
 @pytest.mark.parametrize("bound", ["inf", "nan", "[1.5,{a:null}]"])
-def test_arguments_of_any_kind_are_known_again(tmp_path: Path, functions: list[str], bound: str) -> None:
+def test_arguments_of_any_kind_are_recognized(tmp_path: Path, functions: list[str], bound: str) -> None:
     plan = plan_of(f"output_dir={tmp_path}", asked("p", "bounded"), f"+metrics.p.bound={bound}")
     write_finished(plan)
     assert [answered(plan)["p"] for _ in range(2)] == [1.0, 1.0]
@@ -309,7 +309,7 @@ def test_a_failing_metric_leaves_the_record(tmp_path: Path, stacked: bool) -> No
     log = (plan.run_dir / "train.log").read_text()
     assert "in fails" in log
     assert "KeyError: 'inside'" in log
-    # Once it is mended, it needs no training.
+    # Once it is fixed, no training is needed.
     file = tmp_path / "code" / "own_functions.py"
     file.write_text(file.read_text().replace('raise KeyError("inside")', "return 1.5"))
     sys.modules.pop("own_functions")
@@ -318,7 +318,7 @@ def test_a_failing_metric_leaves_the_record(tmp_path: Path, stacked: bool) -> No
     assert again.record["auroc"] == outcome.record["auroc"]
 
 
-def test_another_process_is_waited_for_or_told(tmp_path: Path) -> None:
+def test_another_process_is_waited_for_or_reported(tmp_path: Path) -> None:
     plan = plan_of(f"output_dir={tmp_path}", asked("share"))
     write_finished(plan)
     with locked_run(plan):
@@ -354,14 +354,14 @@ def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"metrics": ["own"], "own": 1.0}, False),
     ],
 )
-def test_what_a_record_says_of_metrics_is_checked(tmp_path: Path, changed: dict[str, Any], valid: bool) -> None:
+def test_the_metrics_of_a_record_are_checked(tmp_path: Path, changed: dict[str, Any], valid: bool) -> None:
     results.warn_once.cache_clear()
     plan = plan_of(f"output_dir={tmp_path}")
     write_finished(plan, **changed)
     assert (record_of(plan) is not None) is valid
 
 
-def test_a_study_has_a_column_for_each_and_waits_for_those_that_are_asked_for(tmp_path: Path) -> None:
+def test_a_study_has_a_column_for_each_metric_and_waits_for_the_requested_ones(tmp_path: Path) -> None:
     study = study_of(
         "labeled_anomalies",
         **{"datasets": ["digits"], "methods": ["deep_sad"], "normal_classes": [0], "anomaly_classes": [1]},
@@ -386,7 +386,7 @@ def test_a_study_has_a_column_for_each_and_waits_for_those_that_are_asked_for(tm
 
 
 def script(name: str, *words: str, cwd: Path, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """A process of its own, since a forked one has the path of its parent."""
+    """A separate process, since a forked one has the import path of its parent."""
     env = {**os.environ, "PYTHONPATH": str(EXAMPLE), "COLUMNS": "200"}
     command = [sys.executable, *python, str(ROOT / name), *words]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
@@ -417,7 +417,7 @@ def test_the_example_runs_alone_and_a_finished_run_gets_it_without_torch(tmp_pat
 
 
 @pytest.mark.slow
-def test_the_example_runs_in_a_stacked_study_also_when_it_is_finished(tmp_path: Path) -> None:
+def test_the_example_runs_in_a_stacked_study_even_when_finished(tmp_path: Path) -> None:
     study = (
         *("study=labeled_anomalies", "study.axes.gamma_l=[0.0,0.05]", "study.normal_classes=[0]", "dataset=digits"),
         *("study.anomaly_classes=[1]", "method=deep_sad", "hydra/launcher=stacked", "hydra.launcher.n_jobs=1"),
@@ -433,7 +433,7 @@ def test_the_example_runs_in_a_stacked_study_also_when_it_is_finished(tmp_path: 
 
     more = (*CONF, "+metrics=ranking", "+metrics.at_3={_target_: ranking.precision_at_n, n: 3}", *study)
     asked = script("sweep.py", *more, "dry_run=true", cwd=tmp_path)
-    assert "2 of those to do lack only a metric, which needs no training" in asked.stdout, asked.stderr
+    assert "2 of these lack only a metric, which needs no training" in asked.stdout, asked.stderr
     assert records(tmp_path) == found
     again = script("sweep.py", *more, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -443,7 +443,7 @@ def test_the_example_runs_in_a_stacked_study_also_when_it_is_finished(tmp_path: 
         {**one, "at_3": 0, "metrics": 0} for one in found
     ]
 
-    # The same experiments as a free sweep.
+    # The same experiments as a sweep without a study.
     free = (
         *CONF,
         "+metrics=ranking",
@@ -461,7 +461,7 @@ def test_the_example_runs_in_a_stacked_study_also_when_it_is_finished(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_study_with_a_failing_metric_says_so_and_keeps_its_experiments(tmp_path: Path) -> None:
+def test_a_study_reports_a_failing_metric_and_keeps_its_experiments(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text("def f(y, score):\n    raise KeyError('inside')\n")
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
     words = ("study=labeled_anomalies", "study.axes.gamma_l=[0.05]", "study.normal_classes=[0]", "dataset=digits")
@@ -470,7 +470,7 @@ def test_a_study_with_a_failing_metric_says_so_and_keeps_its_experiments(tmp_pat
         command = [sys.executable, str(ROOT / "sweep.py"), *words, "+metrics.bad._target_=failing.f"]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert "1 of 1 experiments are not finished" in done.stderr, number
+        assert "1 of 1 experiments is not finished" in done.stderr, number
         assert "metrics.bad: failing.f failed (KeyError: 'inside')" in done.stderr
         assert len(records(tmp_path)) == 1
         assert "report: runs/studies/labeled_anomalies" in done.stdout

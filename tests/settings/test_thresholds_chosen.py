@@ -1,4 +1,4 @@
-"""The group ``threshold``: which choice is in force, what it may be, and what it adds to the identity."""
+"""The group ``threshold``: which choice applies, what it may contain, and what it adds to the identity."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def composer(tmp_path: Path) -> Composer:
         (["scenario=given", "threshold.alpha=0.01", "seed=3"], Threshold("conformal", share=0.2, alpha=0.01), True),
     ],
 )
-def test_given_labels_imply_conformal_and_the_command_line_wins(
+def test_given_labels_imply_conformal_unless_the_command_line_overrides_it(
     composer: Composer, words: list[str], threshold: Threshold, given: bool
 ) -> None:
     plan = composer.plan(words)
@@ -80,7 +80,7 @@ def test_all_ranges_are_checked_at_once() -> None:
     ]
 
 
-def test_labels_that_a_threshold_needs_are_asked_for() -> None:
+def test_labels_that_a_threshold_needs_are_required() -> None:
     assert problems_of("threshold=labeled", "scenario.gamma_l=0") == [
         "threshold=labeled needs labeled normal samples, but scenario.gamma_n is 0; raise it or choose "
         "threshold=conformal",
@@ -88,7 +88,7 @@ def test_labels_that_a_threshold_needs_are_asked_for() -> None:
     ]
 
 
-def test_a_method_that_hides_labels_is_calibrated_on_them() -> None:
+def test_a_method_that_ignores_labels_is_calibrated_on_them() -> None:
     plan = plan_of("method=deep_svdd", "threshold=labeled", "scenario.gamma_n=0.1")
     assert plan.scenario.known_classes
     assert not plan_of("method=deep_svdd", "threshold=conformal").scenario.known_classes

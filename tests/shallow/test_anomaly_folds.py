@@ -1,4 +1,4 @@
-"""``selection=holdout`` with given labels: folds over the labeled anomalies, and the choices that plain loops make."""
+"""``selection=holdout`` with given labels: folds over the labeled anomalies, and the same choices as plain loops."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def fit(anomalies: int = 13, *, seed: int = 0, gammas: list[float] = GAMMAS, **m
 
 
 def plain_folds(semi_y: IntArray, seed: int) -> list[list[int]]:
-    """One row after the other, the kinds in turn, to one fold after the other."""
+    """The folds, by assigning one row after the other, kind by kind, to the folds in turn."""
     rng = np.random.default_rng([seed, 114])
     order = [row for label in (-1, 1, 0) for row in rng.permutation(np.flatnonzero(semi_y == label))]
     folds: list[list[int]] = [[] for _ in range(min(5, int((semi_y == -1).sum())))]
@@ -49,7 +49,7 @@ def plain_folds(semi_y: IntArray, seed: int) -> list[list[int]]:
 
 
 def plain_scores(x: Any, semi_y: IntArray, gamma: float, queries: Any) -> npt.NDArray[np.float64]:
-    """Scores by one solve on a kernel of SciPy's."""
+    """Scores of a single solution on a kernel from SciPy."""
     x, queries = x.astype(np.float64), queries.astype(np.float64)
     solved = solve_ssad(np.exp(-gamma * cdist(x, x, "sqeuclidean")), semi_y)
     y = np.where(semi_y == -1, -1, 1)
@@ -100,7 +100,7 @@ def test_the_seed_and_the_largest_number_decide_the_folds() -> None:
 
 
 @pytest.mark.parametrize(("anomalies", "seed"), [(13, 0), (13, 1), (3, 2), (2, 0)])
-def test_the_best_mean_over_folds_is_that_of_plain_loops(anomalies: int, seed: int) -> None:
+def test_the_best_mean_over_folds_agrees_with_plain_loops(anomalies: int, seed: int) -> None:
     x, semi_y = draw(anomalies)
     of_folds: dict[float, list[float]] = {gamma: [] for gamma in GAMMAS}
     for gamma in GAMMAS:
@@ -121,14 +121,14 @@ def test_the_best_mean_over_folds_is_that_of_plain_loops(anomalies: int, seed: i
     for point in record["grid"]:
         assert point["mean_auroc_of_folds"] == pytest.approx(means[point["gamma"]], abs=1e-12)
         assert point["auroc_of_folds"] == pytest.approx(of_folds[point["gamma"]], abs=1e-12)
-    # The final fit is of all rows.
+    # The final fit uses all rows.
     queries = draw(9, seed=1)[0]
     expected = plain_scores(x, semi_y, gamma, queries)
     np.testing.assert_allclose(fitted.model.score(queries), expected, rtol=0, atol=1e-6)
 
 
-def test_the_first_of_equals_is_taken_whatever_the_order_of_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Added up from left to right, the same three numbers give two sums, of which the first one's is the lower.
+def test_the_first_of_equals_is_chosen_whatever_the_order_of_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Added from left to right, the same three numbers have two different sums; the first order gives the lower one.
     first, second = (0.3, 0.2, 0.1), (0.1, 0.2, 0.3)
     assert sum(first) < sum(second)
     told = iter([value for pair in zip(first, second, strict=True) for value in pair])
@@ -137,7 +137,7 @@ def test_the_first_of_equals_is_taken_whatever_the_order_of_the_folds(monkeypatc
 
 
 @pytest.mark.parametrize("anomalies", [0, 1])
-def test_below_two_anomalies_the_default_scale_is_used_and_told_once(
+def test_below_two_anomalies_the_default_scale_is_used_and_reported_once(
     anomalies: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -168,7 +168,7 @@ def test_threads_and_stored_solutions_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [0, 7, 24, 25])
-def test_a_killed_selection_goes_on_to_the_same_bits(
+def test_a_killed_selection_resumes_to_the_same_bits(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, whole = draw(9, seed=1)[0], fit()

@@ -1,4 +1,4 @@
-"""The isolation forest as arrays: scikit-learn's scores, whatever the shape."""
+"""The isolation forest as arrays gives scikit-learn's scores, whatever its shape."""
 
 import json
 from pathlib import Path
@@ -41,13 +41,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_scores_are_scikit_learns(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_scores_equal_scikit_learns(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     x = CASES[name]
     grown: list[IsolationForest] = []
     convert = iforest._to_model
     monkeypatch.setattr(iforest, "_to_model", lambda forest: (grown.append(forest), convert(forest))[1])
     fitted = fit(x)
-    # Queries in double precision, near thresholds too: scikit-learn casts them to single precision before it compares.
+    # Queries in double precision, some near thresholds: scikit-learn compares them in single precision.
     queries = np.vstack([x, 3 * normal(300, x.shape[1], seed=9)]).astype(np.float64)
     queries[::3] += 1e-9
     expected = -grown[0].score_samples(queries)
@@ -56,18 +56,18 @@ def test_scores_are_scikit_learns(name: str, monkeypatch: pytest.MonkeyPatch, tm
     assert load_model(tmp_path / "forest.npz").score(queries).tobytes() == fitted.model.score(queries).tobytes()
 
 
-def test_single_precision_decides_at_a_threshold() -> None:
+def test_near_a_threshold_single_precision_decides() -> None:
     model = fit(CASES["more rows than psi"]).model
     arrays = model.arrays()
     roots = arrays["tree_start"][:-1]
     queries = np.zeros((len(roots), 5))
-    # Just to the right of every root's threshold, which in single precision is to the left of some of them.
+    # Just to the right of every root's threshold; in single precision, some are to the left of it.
     queries[np.arange(len(roots)), arrays["feature"][roots]] = np.nextafter(arrays["threshold"][roots], np.inf)
     assert len({*np.sign(queries.astype(np.float32).sum(axis=1) - arrays["threshold"][roots])}) > 1
     np.testing.assert_array_equal(model.score(queries), model.score(queries.astype(np.float32)))
 
 
-def test_paper_settings_and_record() -> None:
+def test_the_papers_settings_are_used_and_recorded() -> None:
     fitted = fit(CASES["more rows than psi"], trees=100)
     assert json.loads(json.dumps(fitted.selection)) == {"protocol": "none", "trees": 100, "subsample": 256}
     assert len(fitted.model.arrays()["tree_start"]) == 101
@@ -80,7 +80,7 @@ def test_outliers_score_higher() -> None:
     assert far.min() > 0.55 > 0.5 > near.max()
 
 
-def test_the_seed_alone_decides() -> None:
+def test_only_the_seed_decides() -> None:
     x, queries = CASES["more rows than psi"], normal(50, 5, seed=2)
     first = fit(x, seed=4).model.score(queries)
     np.random.seed(77)  # noqa: NPY002

@@ -19,7 +19,7 @@ BANDWIDTHS = [0.1, 0.3, 0.6, 1.0, 3.0]
 
 
 class Untouchable:
-    """Stands for labels that nobody may look at."""
+    """Stands for labels that must not be read."""
 
     def __getattribute__(self, name: str) -> None:
         raise AssertionError(f"somebody looked at .{name} of the test labels")
@@ -43,7 +43,7 @@ def brute_force(rows: Matrix, x: Matrix, h: float) -> npt.NDArray[np.float64]:
     return np.asarray(logsumexp(-distance2 / (2 * h**2), axis=1) - np.log(n) - width * np.log(h * np.sqrt(2 * np.pi)))
 
 
-# Its tree search goes wrong in D = 5 at h = 0.2, by 50 nats.
+# scikit-learn's tree search is wrong by 50 nats in D = 5 at h = 0.2.
 @pytest.mark.parametrize(("width", "h"), [(1, 0.2), (1, 1.0), (2, 0.2), (2, 4.0), (5, 1.0), (5, 4.0)])
 def test_low_dimensions_agree_with_scikit_learn(width: int, h: float) -> None:
     x, queries = normal(300, width), normal(200, width, seed=1)
@@ -58,11 +58,11 @@ def test_784_dimensions_do_not_underflow(h: float) -> None:
     queries = np.vstack([x[:5], np.random.default_rng(1).random((60, 784)).astype(np.float32)])
     found = log_densities(x, queries, [h])[0]
     assert np.isfinite(found).all()
-    # A distance of 0 comes out of the matrix product as 1e-13, the rounding of norms near 260.
+    # By the matrix product, a distance of 0 becomes 1e-13, since norms near 260 are rounded.
     np.testing.assert_allclose(found, brute_force(x, queries, h), rtol=1e-11, atol=1e-9 + 1e-12 / h**2)
 
 
-def test_bandwidths_and_blocks_do_not_touch_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bandwidths_and_blocks_do_not_affect_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     x, queries = normal(130, 3), normal(75, 3, seed=1)
     together = log_densities(x, queries, BANDWIDTHS)
     monkeypatch.setattr(models, "_TILE", (20, 32))
@@ -72,8 +72,8 @@ def test_bandwidths_and_blocks_do_not_touch_each_other(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("n", "folds", "seed"), [(60, 5, 0), (83, 5, 1), (40, 3, 2), (9, 9, 3)])
-def test_the_bandwidth_is_the_one_of_a_plain_loop(n: int, folds: int, seed: int) -> None:
-    # Sorted rows, so that folds which are not shuffled would show.
+def test_the_bandwidth_agrees_with_a_plain_loop(n: int, folds: int, seed: int) -> None:
+    # Sorted rows, so that unshuffled folds would give another result.
     x = np.sort(normal(n, 2, seed=seed + 10), axis=0)
     shuffled = np.random.default_rng([seed, 112]).permutation(n)
     total = dict.fromkeys(BANDWIDTHS, 0.0)
@@ -91,11 +91,11 @@ def test_the_bandwidth_is_the_one_of_a_plain_loop(n: int, folds: int, seed: int)
     np.testing.assert_allclose(fitted.model.score(queries), -brute_force(x, queries, record["bandwidth"]), atol=1e-10)
 
 
-def test_the_first_of_equal_bandwidths_is_taken() -> None:
+def test_of_equally_good_bandwidths_the_first_is_chosen() -> None:
     assert fit(normal(20, 2), bandwidths=[0.5, 0.5]).selection["bandwidth"] == 0.5
 
 
-def test_the_seed_alone_decides() -> None:
+def test_only_the_seed_decides() -> None:
     x = normal(50, 2)
     assert fit(x, seed=1).selection == fit(x, seed=1).selection
     assert fit(x, seed=1).selection["log_likelihood"] != fit(x, seed=2).selection["log_likelihood"]
@@ -109,7 +109,7 @@ def test_progress_ends_at_one() -> None:
 
 @pytest.mark.parametrize(("n", "folds"), [(4, 5), (20, 1), (1, 5)])
 def test_impossible_folds_are_refused(n: int, folds: int) -> None:
-    with pytest.raises(DeepSADError, match=f"method.folds is {folds} with {n} training rows"):
+    with pytest.raises(DeepSADError, match=f"method.folds is {folds} with {n} training row"):
         fit(normal(n, 2), folds=folds)
 
 

@@ -1,4 +1,4 @@
-"""Fitted detectors: scores against brute force, blocks, files that come back bit for bit or are refused."""
+"""Fitted shallow models: scores against brute force, blocks, and files that read back exactly or are refused."""
 
 import os
 import zipfile
@@ -46,39 +46,39 @@ def kernel_model() -> KernelModel:
 MODELS = [kernel_model(), DensityModel(ROWS, 0.7), ForestModel(**STUMPS)]
 
 
-def test_a_kernel_model_is_its_sum() -> None:
+def test_a_kernel_model_scores_by_its_kernel_sum() -> None:
     model = kernel_model()
     distance2 = ((X[:, None] - ROWS[None].astype(np.float64)) ** 2).sum(axis=2)
     np.testing.assert_allclose(model.score(X), 1.25 - np.exp(-0.3 * distance2) @ model.coef, rtol=0, atol=1e-12)
 
 
-def test_a_density_model_is_its_log_sum_exp() -> None:
+def test_a_density_model_scores_by_a_log_sum_exp() -> None:
     distance2 = ((X[:, None] - ROWS[None].astype(np.float64)) ** 2).sum(axis=2)
     log_density = logsumexp(-distance2 / (2 * 0.7**2), axis=1) - np.log(90) - 3 * np.log(2 * np.pi * 0.7**2)
     np.testing.assert_allclose(MODELS[1].score(X), -log_density, rtol=0, atol=1e-11)
 
 
-def test_a_forest_model_is_its_mean_depth() -> None:
+def test_a_forest_model_scores_by_its_mean_depth() -> None:
     x = np.zeros((3, 6))
     x[:, 1] = [0.4, 0.5, 0.6]
 
     def c(n: int) -> float:
         return 2 * (np.log(n - 1) + np.euler_gamma) - 2 * (n - 1) / n
 
-    # Left a single row at depth 1, right three of them; the second tree has four at depth 0.
+    # The left leaf has one row at depth 1, the right one three; the second tree has four rows at depth 0.
     left, right = 2.0 ** (-(1 + c(4)) / 2 / c(4)), 2.0 ** (-(1 + c(3) + c(4)) / 2 / c(4))
     np.testing.assert_allclose(MODELS[2].score(x), [left, left, right], rtol=1e-15)
 
 
-def test_average_path_lengths() -> None:
-    # Harmonic numbers by their approximation ln + Euler's constant, except where the paper sets 0 and 1.
+def test_average_path_lengths_are_correct() -> None:
+    # Harmonic numbers are approximated by ln + Euler's constant, except where the paper sets 0 and 1.
     np.testing.assert_allclose(
         average_path_length(np.array([1, 2, 3, 256])), [0, 1, 1.20739236, 10.24477092], rtol=1e-8
     )
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.kind)
-def test_blocks_do_not_show(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_scores(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = model.score(X)
     monkeypatch.setattr(models, "_TILE", (16, 32))
     monkeypatch.setattr(models, "_NODES_AT_ONCE", 25)
@@ -145,7 +145,7 @@ def test_a_damaged_file_is_refused_or_harmless(model: Model, tmp_path: Path) -> 
         except DeepSADError:
             refused += 1
         else:
-            # Dates, and the second copy that zip keeps of each name.
+            # Dates, and zip's second copy of each name.
             assert loaded.score(X).tobytes() == score.tobytes()
     assert refused > 75
 
@@ -182,7 +182,7 @@ def test_a_missing_file_a_bare_array_and_a_pickle_are_refused(tmp_path: Path) ->
         ({"more": np.asarray(1.0)}, "more"),
     ],
 )
-def test_contents_are_checked(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_contents_of_a_model_file_are_checked(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     save_model(path, MODELS[0])
     with np.load(path) as file:

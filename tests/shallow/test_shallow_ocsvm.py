@@ -1,4 +1,4 @@
-"""The one-class SVM: scikit-learn's scores, and the choices that plain loops over scikit-learn make."""
+"""The one-class SVM: scikit-learn's scores, and the same choices as plain loops over scikit-learn."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ GAMMAS, NUS = [2.0**k for k in range(-6, 3, 2)], [0.01, 0.1, 0.5]
 
 
 class Untouchable:
-    """Stands for labels that nobody may look at."""
+    """Stands for labels that must not be read."""
 
     def __getattribute__(self, name: str) -> None:
         raise AssertionError(f"somebody looked at .{name} of the test labels")
@@ -52,7 +52,7 @@ def library(x: npt.NDArray[Any], gamma: float, nu: float) -> OneClassSVM:
 @pytest.mark.parametrize("limit", [10_000, 100])
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("nu", NUS)
-def test_scores_are_scikit_learns(limit: int, gamma: float, nu: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_equal_scikit_learns(limit: int, gamma: float, nu: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "MAX_PRECOMPUTED_ROWS", limit)
     svm, fitted = library(X, gamma, nu), fit("test_subset", gammas=[gamma], nus=[nu])
     assert (fitted.selection["gamma"], fitted.selection["nu"]) == (gamma, nu)
@@ -62,7 +62,7 @@ def test_scores_are_scikit_learns(limit: int, gamma: float, nu: float, monkeypat
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_test_subset_protocol_is_the_papers(seed: int) -> None:
+def test_the_test_subset_protocol_follows_the_paper(seed: int) -> None:
     x, x_test, y_test = draw(seed + 20)
     rng = np.random.default_rng([seed, 110])
     subset = []
@@ -73,7 +73,7 @@ def test_the_test_subset_protocol_is_the_papers(seed: int) -> None:
     for nu in NUS:
         scores = {gamma: -library(x, gamma, nu).decision_function(x_test) for gamma in GAMMAS}
         for gamma in GAMMAS:
-            # Rounded: scikit-learn's areas of equal rankings differ in the last bits.
+            # Rounded, since scikit-learn's areas of equal rankings differ in the last bits.
             on_subset[gamma, nu] = round(roc_auc_score(y_test[subset], scores[gamma][subset]), 12)
         gamma = max(GAMMAS, key=lambda g: on_subset[g, nu])
         final.append((gamma, nu, roc_auc_score(y_test, scores[gamma])))
@@ -89,8 +89,8 @@ def test_the_test_subset_protocol_is_the_papers(seed: int) -> None:
     assert roc_auc_score(y_test, fitted.model.score(x_test)) == pytest.approx(best[2], abs=1e-12)
 
 
-def test_the_protocol_does_choose() -> None:
-    # What the test above compares would be empty if one corner of the grid always won.
+def test_the_protocol_does_not_always_choose_the_same_corner() -> None:
+    # The test above would compare nothing if one corner of the grid always won.
     chosen = set()
     for seed in range(8):
         x, x_test, y_test = draw(seed)
@@ -101,7 +101,7 @@ def test_the_protocol_does_choose() -> None:
 
 
 @pytest.mark.parametrize("nu", [0.05, 0.2, 0.5])
-def test_holdout_is_the_consistency_of_plain_loops(nu: float) -> None:
+def test_holdout_agrees_with_plain_loops(nu: float) -> None:
     rng = np.random.default_rng([3, 111])
     held = np.zeros(len(X), dtype=bool)
     held[rng.permutation(len(X))[:15]] = True
@@ -113,16 +113,16 @@ def test_holdout_is_the_consistency_of_plain_loops(nu: float) -> None:
     record = json.loads(json.dumps(fitted.selection))
     assert (record["protocol"], record["gamma"], record["nu"], record["held_out"]) == ("holdout", gamma, nu, 15)
     assert {p["gamma"]: p["rejected_held_out"] for p in record["grid"]} == pytest.approx(rejected)
-    # The final fit is of all rows.
+    # The final fit uses all rows.
     expected = -library(X, gamma, nu).decision_function(X_TEST)
     np.testing.assert_allclose(fitted.model.score(X_TEST), expected, rtol=0, atol=1e-8)
 
 
-def test_holdout_does_choose() -> None:
+def test_holdout_does_not_always_choose_the_same_corner() -> None:
     assert GAMMAS[0] < fit("holdout", nu=0.2).selection["gamma"] < GAMMAS[-1]
 
 
-def test_none_is_scikit_learns_default() -> None:
+def test_none_means_scikit_learns_defaults() -> None:
     svm = OneClassSVM(nu=0.3).fit(X.astype(np.float64))
     fitted = fit("none", nu=0.3, y_test=Untouchable())
     assert fitted.selection == {"protocol": "none", "gamma": pytest.approx(svm._gamma), "nu": 0.3, "grid": []}
@@ -138,7 +138,7 @@ def test_semi_labels_are_ignored(selection: str) -> None:
 
 
 @pytest.mark.parametrize("selection", ["test_subset", "holdout", "none"])
-def test_threads_files_and_repetition_change_nothing(selection: str, tmp_path: Path) -> None:
+def test_threads_stored_solutions_and_repetition_change_nothing(selection: str, tmp_path: Path) -> None:
     first = fit(selection)
     for more in ({"threads": 3}, {"threads": 2, "grid_dir": tmp_path}, {"grid_dir": tmp_path}, {}):
         again = fit(selection, **more)
@@ -147,7 +147,7 @@ def test_threads_files_and_repetition_change_nothing(selection: str, tmp_path: P
         assert load_model(tmp_path / "model").score(X_TEST).tobytes() == first.model.score(X_TEST).tobytes()
 
 
-def test_the_seed_moves_the_subset() -> None:
+def test_the_seed_changes_the_subset() -> None:
     assert fit("test_subset", seed=1).selection["grid"] != fit("test_subset", seed=2).selection["grid"]
 
 
@@ -159,6 +159,6 @@ def test_nu_out_of_range_is_refused(selection: str, nus: list[float], nu: float,
         fit(selection, nus=nus, nu=nu)
 
 
-def test_another_protocol_is_refused() -> None:
+def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(ValueError, match="selection is 'best'"):
         fit("best")

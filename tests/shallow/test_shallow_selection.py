@@ -1,4 +1,4 @@
-"""What is selected on, by what, and the grid that survives a kill."""
+"""The data and criteria of the selection, and a grid that survives a kill."""
 
 import logging
 import threading
@@ -46,7 +46,7 @@ def test_the_subset_is_stratified_and_holds_both_classes(normals: int, anomalies
     assert np.array_equal(selection.test_subset(y, seed), drawn)
 
 
-def test_the_subset_depends_on_its_own_stream_alone() -> None:
+def test_the_subset_depends_only_on_its_own_random_stream() -> None:
     y = (np.arange(1000) % 10 == 0).astype(np.int64)
     rng = np.random.default_rng([7, 110])
     expected = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:k] for c, k in ((0, 90), (1, 10))])
@@ -59,7 +59,7 @@ def test_the_subset_depends_on_its_own_stream_alone() -> None:
 
 @pytest.mark.parametrize(("label", "name"), [(0, "anomalous"), (1, "normal")])
 def test_a_subset_without_a_class_is_refused(label: int, name: str) -> None:
-    with pytest.raises(DeepSADError, match=f"of its 5 samples none is {name}; use selection=holdout or none"):
+    with pytest.raises(DeepSADError, match=f"but none of its 5 samples is {name}; use selection=holdout or none"):
         selection.test_subset(np.full(5, label), 0)
 
 
@@ -85,7 +85,7 @@ def test_the_holdout_is_stratified(unlabeled: int, normals: int, anomalies: int,
     assert np.array_equal(again[1], held)
 
 
-def test_the_holdout_moves_with_the_seed() -> None:
+def test_the_holdout_changes_with_the_seed() -> None:
     assert not np.array_equal(holdout_split(ZEROS, 0)[1], holdout_split(ZEROS, 1)[1])
 
 
@@ -103,20 +103,20 @@ def test_the_holdout_moves_with_the_seed() -> None:
         ([0.0, 0.0, 0.9, 0.9], 1),
     ],
 )
-def test_consistency_takes_the_most_complex_consistent_model(rejected: list[float], expected: int) -> None:
+def test_consistency_chooses_the_most_complex_consistent_model(rejected: list[float], expected: int) -> None:
     assert consistency([2, 8, 1, 4], rejected, nu=0.1, held_out=100) == expected
 
 
 @quick
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30))
-def test_auroc_is_scikit_learns(samples: list[tuple[int, bool]]) -> None:
+def test_auroc_equals_scikit_learns(samples: list[tuple[int, bool]]) -> None:
     scores, y = np.array([s for s, _ in samples], dtype=np.float64), np.array([int(b) for _, b in samples])
     if 0 < y.sum() < len(y):
         assert auroc(scores, y) == pytest.approx(roc_auc_score(y, scores), abs=1e-12)
 
 
 def test_equal_counts_of_pairs_are_equal_areas() -> None:
-    # Two rankings with one wrong pair each: what rounding makes of them must not decide.
+    # Two rankings with one wrong pair each; rounding must not decide between them.
     y = np.array([0] * 49 + [1] * 61)
     ordered = np.arange(110.0)
     a, b = ordered.copy(), ordered.copy()
@@ -130,7 +130,7 @@ def test_equal_counts_of_pairs_are_equal_areas() -> None:
 
 
 class Counting(Machine):
-    """A Parzen window cut at ``outer`` rows, which counts its solves and may break down."""
+    """A Parzen window cut at ``outer`` rows, which counts its solutions and may fail."""
 
     outer_name = "rows"
 
@@ -151,10 +151,10 @@ class Counting(Machine):
             self.running += 1
             self.most_running = max(self.most_running, self.running)
         if dead:
-            # Long enough for the caller to see that the one before has died.
+            # Long enough for the caller to see that the previous one has died.
             time.sleep(0.05)
             raise RuntimeError("killed")
-        # Later points are done sooner.
+        # Later points finish sooner.
         time.sleep(0.002 * (20 - min(20, len(self.solved))))
         support = np.arange(int(outer or 1))
         with self.lock:
@@ -195,7 +195,7 @@ def same(a: list[Solution], b: list[Solution]) -> bool:
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("dies_after", [0, 1, 4, 8])
-def test_a_killed_grid_goes_on(threads: int, dies_after: int, tmp_path: Path) -> None:
+def test_a_killed_grid_resumes(threads: int, dies_after: int, tmp_path: Path) -> None:
     whole = solve(task_of(), Counting())
     task = task_of(tmp_path / "grid", threads=threads)
     with pytest.raises(RuntimeError, match="killed"):
@@ -208,7 +208,7 @@ def test_a_killed_grid_goes_on(threads: int, dies_after: int, tmp_path: Path) ->
     assert third.solved == []
 
 
-def test_after_a_failure_nothing_more_is_begun() -> None:
+def test_after_a_failure_no_further_point_is_started() -> None:
     machine = Counting(dies_after=2)
     with pytest.raises(RuntimeError, match="killed"):
         solve(task_of(), machine)
@@ -250,7 +250,7 @@ def test_a_damaged_solution_is_solved_again(how: str, tmp_path: Path, caplog: py
     assert not path.exists()
 
 
-def test_solutions_of_another_problem_are_not_taken(tmp_path: Path) -> None:
+def test_solutions_of_another_problem_are_not_reused(tmp_path: Path) -> None:
     solve(task_of(tmp_path), Counting())
     moved = X.copy()
     moved[7, 1] = np.nextafter(moved[7, 1], np.float32(9))
@@ -274,7 +274,7 @@ def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.iterdir())
 
 
-def test_threads_solve_side_by_side_and_change_nothing() -> None:
+def test_threads_solve_in_parallel_and_change_nothing() -> None:
     alone, together = Counting(), Counting()
     a, b = fit(task_of(), alone), fit(task_of(threads=3), together)
     assert (alone.most_running, together.most_running) == (1, 3)
@@ -291,7 +291,7 @@ def test_each_point_gets_its_kernel() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_kernel_is_computed_once_and_let_go(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_computed_once_and_released(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[grid.FloatArray]] = []
     alive: list[int] = []
     kernel_of = grid.gaussian_kernel
@@ -362,7 +362,7 @@ def test_progress_ends_at_one(protocol: str, steps: int, tmp_path: Path) -> None
         assert shares == [(i + 1) / steps for i in range(steps)]
 
 
-def test_at_equal_merit_the_first_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_equally_good_points_the_first_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "auroc", lambda scores, y: 0.5)
     for gammas, outers in ((GAMMAS, OUTERS), (GAMMAS[::-1], OUTERS[::-1])):
         record = fit(task_of(threads=3), gammas=gammas, outers=outers).selection
@@ -383,12 +383,12 @@ def test_an_impossible_grid_is_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "test", "None"])
-def test_another_protocol_is_refused(name: str) -> None:
+def test_an_unknown_protocol_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="selection is '"):
         fit(task_of(), selection=name)
 
 
-def test_the_default_scale_of_constant_rows() -> None:
+def test_constant_rows_have_a_default_scale() -> None:
     assert default_gamma(np.ones((5, 3), dtype=np.float32)) == 1.0
     x: npt.NDArray[np.float32] = RNG.normal(3, 2, size=(500, 4)).astype(np.float32)
     assert default_gamma(x) == pytest.approx(1 / (4 * x.astype(np.float64).var()), rel=1e-12)

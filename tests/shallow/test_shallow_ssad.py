@@ -1,4 +1,4 @@
-"""SSAD over the grid: expansion and offset of the optimum, and the choices that plain loops make."""
+"""SSAD over the grid: expansion and offset of the optimum, and the same choices as plain loops."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ Labels = npt.NDArray[np.int64]
 
 
 class Untouchable:
-    """Stands for labels that nobody may look at."""
+    """Stands for labels that must not be read."""
 
     def __getattribute__(self, name: str) -> None:
         raise AssertionError(f"somebody looked at .{name} of the test labels")
 
 
 def draw(seed: int, n: int = 100, anomalies: int = 20, t: int = 300) -> tuple[npt.NDArray[Any], ...]:
-    """A cluster of normals; known anomalies lie on one side of it, those of the test set on all sides."""
+    """A cluster of normals; known anomalies lie on one side of it, test anomalies on all sides."""
     rng = np.random.default_rng(seed)
     normals = rng.normal(size=(n, 4))
     known = rng.normal(size=(anomalies, 4)) * 0.8 + [1.5, 1, 0, 0]
@@ -55,7 +55,7 @@ def fit(selection: str, *, kappa: float = 1.0, eta_u: float = 1.0, eta_l: float 
 
 
 def plain(x: npt.NDArray[Any], semi_y: Labels, gamma: float, queries: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Scores by one solve on a kernel of SciPy's."""
+    """Scores of a single solution on a kernel from SciPy."""
     x, queries = x.astype(np.float64), queries.astype(np.float64)
     solved = solve_ssad(np.exp(-gamma * cdist(x, x, "sqeuclidean")), semi_y)
     y = np.where(semi_y == -1, -1, 1)
@@ -63,7 +63,7 @@ def plain(x: npt.NDArray[Any], semi_y: Labels, gamma: float, queries: npt.NDArra
 
 
 @pytest.mark.parametrize("costs", [{}, {"eta_u": 0.2}, {"kappa": 0.5, "eta_l": 0.4}])
-def test_scores_are_those_of_the_optimum(costs: dict[str, float]) -> None:
+def test_scores_equal_those_of_the_optimum(costs: dict[str, float]) -> None:
     x, semi_y, queries, _ = draw(5, n=24, anomalies=6, t=40)
     fitted = fit("none", x=x, semi_y=semi_y, **costs)
     gamma = 1 / (4 * x.astype(np.float64).var())
@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_optimum(costs: dict[str, float]) -> None:
         options={"maxiter": 1000, "ftol": 1e-15},
     )
     assert optimum.success
-    # On the boundary lie unlabeled rows of a weight strictly between its bounds.
+    # Unlabeled rows with a weight strictly between its bounds lie on the boundary.
     free = (semi_y == 0) & (optimum.x > 1e-4) & (optimum.x < eta - 1e-4)
     assert free.sum() >= 2
     projected = np.exp(-gamma * cdist(queries.astype(np.float64), x.astype(np.float64), "sqeuclidean"))
@@ -96,7 +96,7 @@ def test_scores_are_those_of_the_optimum(costs: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_test_subset_protocol_is_the_papers(seed: int) -> None:
+def test_the_test_subset_protocol_follows_the_paper(seed: int) -> None:
     x, semi_y, x_test, y_test = draw(seed + 20)
     rng = np.random.default_rng([seed, 110])
     subset: list[int] = []
@@ -122,7 +122,7 @@ def test_holdout_ranks_held_out_labeled_anomalies(seed: int) -> None:
     rng = np.random.default_rng([seed, 111])
     held = np.zeros(len(X), dtype=bool)
     held[rng.permutation(np.flatnonzero(SEMI_Y == 0))[:10]] = True
-    # Known normals come second and there are none; the empty permutation draws nothing.
+    # Known normals are drawn second, but there are none, and an empty permutation draws nothing.
     held[rng.permutation(np.flatnonzero(SEMI_Y == -1))[:2]] = True
     values = {g: roc_auc_score(SEMI_Y[held] == -1, plain(X[~held], SEMI_Y[~held], g, X[held])) for g in GAMMAS}
     gamma = max(GAMMAS, key=lambda g: round(values[g], 12))
@@ -132,16 +132,16 @@ def test_holdout_ranks_held_out_labeled_anomalies(seed: int) -> None:
     assert (record["protocol"], record["criterion"], record["held_out"]) == ("holdout", "auroc_held_out", 12)
     assert record["gamma"] == gamma
     assert {p["gamma"]: p["auroc_held_out"] for p in record["grid"]} == pytest.approx(values)
-    # The final fit is of all rows.
+    # The final fit uses all rows.
     np.testing.assert_allclose(fitted.model.score(X_TEST), plain(X, SEMI_Y, gamma, X_TEST), rtol=0, atol=1e-6)
 
 
-def test_holdout_without_labeled_anomalies_is_the_one_class_svms() -> None:
+def test_holdout_without_labeled_anomalies_equals_that_of_the_one_class_svm() -> None:
     semi_y = np.zeros(len(X), dtype=np.int64)
     rng = np.random.default_rng([0, 111])
     held = np.zeros(len(X), dtype=bool)
     held[rng.permutation(len(X))[:12]] = True
-    # What costs 1 / (n nu) is the one-class SVM at nu; libsvm's weights add up to n nu instead of 1.
+    # A cost of 1 / (n nu) gives the one-class SVM at nu; libsvm's weights add up to n nu instead of 1.
     nu, n = 0.25, int((~held).sum())
     svms = {g: OneClassSVM(gamma=g, nu=nu, tol=1e-6).fit(X[~held].astype(np.float64)) for g in GAMMAS}
     rejected = {g: float(np.mean(svm.decision_function(X[held]) < 0)) for g, svm in svms.items()}
@@ -154,7 +154,7 @@ def test_holdout_without_labeled_anomalies_is_the_one_class_svms() -> None:
     assert record["gamma"] == max(consistent, default=min(GAMMAS))
 
 
-def test_labels_count() -> None:
+def test_labels_change_the_scores() -> None:
     # The known anomalies lie at positive values of the first column.
     blind, seeing = (fit("none", semi_y=semi_y).model for semi_y in (np.zeros_like(SEMI_Y), SEMI_Y))
     side, other = np.float32([[1.5, 1, 0, 0]]), np.float32([[-1.5, -1, 0, 0]])
@@ -162,7 +162,7 @@ def test_labels_count() -> None:
 
 
 @pytest.mark.parametrize("selection", ["test_subset", "holdout", "none"])
-def test_threads_files_and_repetition_change_nothing(selection: str, tmp_path: Path) -> None:
+def test_threads_stored_solutions_and_repetition_change_nothing(selection: str, tmp_path: Path) -> None:
     first = fit(selection)
     for more in ({"threads": 3}, {"threads": 2, "grid_dir": tmp_path}, {"grid_dir": tmp_path}, {}):
         again = fit(selection, **more)
@@ -171,7 +171,7 @@ def test_threads_files_and_repetition_change_nothing(selection: str, tmp_path: P
         assert load_model(tmp_path / "model").score(X_TEST).tobytes() == first.model.score(X_TEST).tobytes()
 
 
-def test_a_killed_grid_goes_on_and_other_costs_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_grid_resumes_unless_the_costs_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit("test_subset")
     solves: list[int] = []
 
@@ -194,7 +194,7 @@ def test_a_killed_grid_goes_on_and_other_costs_do_not(tmp_path: Path, monkeypatc
         assert len(solves) == len(GAMMAS)
 
 
-def test_large_problems_go_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_problems_are_solved_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     by_kernel = fit("test_subset")
     monkeypatch.setattr(grid, "MAX_PRECOMPUTED_ROWS", 100)
     monkeypatch.setattr(ssad, "solve_ssad", None)
@@ -203,7 +203,7 @@ def test_large_problems_go_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(by_rows.model.score(X_TEST), by_kernel.model.score(X_TEST), rtol=0, atol=1e-6)
 
 
-def test_impossible_wishes_are_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(DeepSADError, match="needs at least two training rows"):
         fit("holdout", x=X[:4], semi_y=np.array([0, -1, -1, -1]))
     with pytest.raises(ValueError, match="selection is '"):

@@ -63,7 +63,7 @@ def assert_agrees(solution, kernel, semi_y, alpha, tolerance=1e-6):
 
 
 def assert_optimal(solution: SSADSolution, kernel, semi_y, kappa=1.0, eta_u=1.0, eta_l=1.0, tolerance=1e-7):
-    """Feasibility, and the conditions of Karush, Kuhn and Tucker with the multipliers that came with the solution."""
+    """Check feasibility, and the Karush-Kuhn-Tucker conditions with the multipliers of the solution."""
     y, labeled, a = signs(semi_y), semi_y != 0, solution.alpha
     box = np.where(labeled, eta_l, eta_u)
     f = kernel @ (y * a)
@@ -85,7 +85,7 @@ def assert_optimal(solution: SSADSolution, kernel, semi_y, kappa=1.0, eta_u=1.0,
 
 
 def polluted(rng, n=200, anomalies=20, pollution=30, dims=4):
-    """Unlabeled rows of which some lie where the labeled anomalies lie."""
+    """Unlabeled rows, some of which lie among the labeled anomalies."""
     x = rng.normal(size=(n, dims))
     x[: anomalies + pollution] += 2
     return x, labels(n, anomalies)
@@ -140,7 +140,7 @@ def test_pollution_makes_the_sum_over_anomalies_exceed_kappa(seed):
     assert solution.margin == 0
     assert solution.alpha[semi_y == -1].sum() > 1.5
     assert_agrees(solution, kernel, semi_y, oracle(kernel, semi_y))
-    # What a nu-SVC with the sum held at kappa = 1 would give.
+    # The result of a nu-SVC, which keeps the sum at kappa = 1.
     d = np.where(semi_y == -1, 1.0, 2.0)
     model = NuSVC(nu=2 / (1 / d).sum(), kernel="precomputed", tol=1e-8, max_iter=10**6)
     model.fit(kernel * np.outer(d, d), signs(semi_y), sample_weight=1 / d)
@@ -180,7 +180,7 @@ TIGHT = {
 
 
 @pytest.mark.parametrize("case", TIGHT)
-def test_borders_of_feasibility(case):
+def test_feasibility_ends_where_it_should(case):
     semi_y, weights = TIGHT[case]
     kernel = rbf(np.random.default_rng(1).normal(size=(60, 3)), 0.3)
     solution = solve_ssad(kernel, semi_y, **weights)
@@ -195,7 +195,7 @@ def test_a_single_anomaly_has_all_of_kappa():
 
 
 @pytest.mark.parametrize("eta_u", [1.0, 0.1])
-def test_without_labels_it_is_the_one_class_svm(eta_u):
+def test_without_labels_ssad_equals_the_one_class_svm(eta_u):
     kernel = rbf(np.random.default_rng(3).normal(size=(100, 3)), 0.3)
     model = OneClassSVM(nu=1 / (100 * eta_u), kernel="precomputed", tol=1e-9).fit(kernel)
     solution = solve_ssad(kernel, labels(100, 0), eta_u=eta_u, kappa=7.0)
@@ -207,11 +207,11 @@ def test_without_labels_it_is_the_one_class_svm(eta_u):
 
 @pytest.mark.parametrize("normals", [0, 6])
 @pytest.mark.parametrize("gamma", [0.01, 0.5])
-def test_duplicates(gamma, normals):
+def test_duplicate_rows_are_solved(gamma, normals):
     rng = np.random.default_rng(4)
     semi_y = labels(90, 9, normals)
     x = np.repeat(rng.normal(size=(30, 3)), 3, axis=0)
-    # Row 1 of the anomalies, and the last three, unlabeled ones, are the same point.
+    # Row 1 of the anomalies and the last three rows, which are unlabeled, are the same point.
     x[-3:] = x[1]
     kernel = rbf(x, gamma)
     solution = solve_ssad(kernel, semi_y)
@@ -219,13 +219,13 @@ def test_duplicates(gamma, normals):
     assert_optimal(solution, kernel, semi_y)
 
 
-def test_all_rows_the_same_point():
+def test_equal_rows_are_solved():
     solution = solve_ssad(np.ones((30, 30)), labels(30, 4, 3))
     assert solution.objective == pytest.approx(0.5)
     assert solution.rho == pytest.approx(1)
 
 
-def test_a_kernel_on_which_libsvm_wanders():
+def test_a_kernel_on_which_libsvm_does_not_converge_is_solved():
     """A line of points: the kernel's rank is about 15 in double precision, and it is indefinite in single."""
     rng = np.random.default_rng(0)
     kernel, semi_y = rbf(rng.normal(size=(227, 1)), 1.0), labels(227, 41)
@@ -233,7 +233,7 @@ def test_a_kernel_on_which_libsvm_wanders():
     assert_agrees(solution, kernel, semi_y, oracle(kernel, semi_y))
 
 
-def test_what_libsvm_refuses_goes_to_the_other_solver(monkeypatch):
+def test_problems_that_libsvm_refuses_go_to_the_other_solver(monkeypatch):
     def refuse(*_):
         raise ssad_libsvm.NotSolvedError
 
@@ -258,8 +258,8 @@ def test_what_libsvm_refuses_goes_to_the_other_solver(monkeypatch):
 )
 @example(0, 4, 1, 0, 1.0, 0.5, 1.0, 1.0, True)  # a free anomaly with a free unlabeled twin
 @example(0, 5, 4, 0, 1.0, 1.6633045718326591, 1.0, 1.0, True)  # every sum over the anomalies up to kappa is optimal
-@example(443, 10, 0, 3, 4.0, 0.25, 1.0, 1.0, False)  # an interior-point solver stops a hair above kappa
-def test_optimality_conditions(seed, n_u, anomalies, normals, gamma, kappa, eta_u, eta_l, doubled):
+@example(443, 10, 0, 3, 4.0, 0.25, 1.0, 1.0, False)  # an interior-point solver stops slightly above kappa
+def test_solutions_meet_the_optimality_conditions(seed, n_u, anomalies, normals, gamma, kappa, eta_u, eta_l, doubled):
     x = np.random.default_rng(seed).normal(size=(n_u + anomalies + normals, 2))
     if doubled:
         x[len(x) // 2 :] = x[: len(x) - len(x) // 2]
@@ -288,7 +288,7 @@ def feasible(semi_y, kappa, eta_u, eta_l):
 @pytest.mark.parametrize("normals", [0, 40])
 @pytest.mark.parametrize("gamma", [0.02, 0.2])
 @pytest.mark.parametrize("weights", [{}, {"eta_u": 1 / 60, "eta_l": 0.05}])
-def test_chunked_is_direct(gamma, normals, weights):
+def test_the_chunked_solution_equals_the_direct_one(gamma, normals, weights):
     rng = np.random.default_rng(6)
     x = rng.normal(size=(1100, 5))
     x[:120] += 1
@@ -319,7 +319,7 @@ def test_chunks_never_hold_more_than_max_rows(monkeypatch):
     assert len(seen) > 1
 
 
-def test_a_working_set_beyond_max_rows_is_told():
+def test_a_working_set_beyond_max_rows_is_reported():
     x = np.random.default_rng(8).normal(size=(1500, 6))
     with pytest.raises(DeepSADError, match=r"max_rows = 700 .*raise max_rows"):
         solve_ssad_rows(x, 20.0, labels(1500, 10), max_rows=700)
@@ -348,20 +348,28 @@ def test_two_calls_give_the_same_bits(normals):
 @pytest.mark.parametrize(
     ("semi_y", "weights", "message"),
     [
-        (labels(60, 2), {"kappa": 3.0}, r"kappa is 3, but 2 labeled rows .* at most 2; .*eta_l to 1\.5"),
+        (labels(60, 2), {"kappa": 3.0}, r"kappa is 3, but at most 2 is possible with 2 labeled rows .*eta_l to 1\.5"),
         (
             labels(60, 2),
             {"eta_u": 0.01},
-            r"58 unlabeled rows with eta_u 0\.01 add up to 0\.58, .* raise eta_u to 0\.0344",
+            r"58 unlabeled rows times eta_u 0\.01 is 0\.58, .* raise eta_u to 0\.0344",
         ),
-        (labels(60, 2), {"eta_u": 1.5 / 58}, r"add up to 1\.5, .* must reach 2; raise .* or lower kappa to 0\.5$"),
-        (labels(60, 0), {"eta_u": 0.01}, r"add up to 0\.6.* must reach 1; raise eta_u to 0\.0166667$"),
-        (labels(60, 0, 9), {"kappa": 2.0}, r"kappa is 2, but 0 labeled anomalies .* = 1; lower kappa"),
-        (labels(60, 60), {}, r"0 unlabeled rows .* must reach 2; add unlabeled rows"),
+        (
+            labels(60, 2),
+            {"eta_u": 1.5 / 58},
+            r"times eta_u .* is 1\.5, .* must be at least 2; raise .* or lower kappa to 0\.5$",
+        ),
+        (labels(60, 0), {"eta_u": 0.01}, r"is 0\.6.* must be at least 1; raise eta_u to 0\.0166667$"),
+        (
+            labels(60, 0, 9),
+            {"kappa": 2.0},
+            r"but at most 1 .* = 1 is possible with 0 labeled anomalies .* lower",
+        ),
+        (labels(60, 60), {}, r"0 unlabeled rows .* must be at least 2; add unlabeled rows"),
         (labels(60, 1, 2), {"eta_u": 0.001, "eta_l": 0.4}, r"kappa 1 and 2 labeled normals .* raise eta_u"),
     ],
 )
-def test_what_has_no_solution_is_told(semi_y, weights, message):
+def test_a_problem_without_a_solution_is_reported(semi_y, weights, message):
     x = np.random.default_rng(11).normal(size=(60, 2))
     for solve in (
         lambda: solve_ssad(rbf(x, 1.0), semi_y, **weights),
@@ -372,12 +380,12 @@ def test_what_has_no_solution_is_told(semi_y, weights, message):
 
 
 @pytest.mark.parametrize("wrong", [{"kappa": -0.1}, {"eta_u": 0.0}, {"eta_l": -1.0}, {"kappa": float("nan")}])
-def test_numbers_out_of_range(wrong):
+def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         solve_ssad(np.eye(4), labels(4, 1), **wrong)
 
 
-def test_wrong_shapes_and_labels():
+def test_wrong_shapes_and_labels_are_refused():
     with pytest.raises(ValueError, match="square"):
         solve_ssad(np.ones((3, 4)), labels(3, 1))
     with pytest.raises(ValueError, match="semi_y has shape"):

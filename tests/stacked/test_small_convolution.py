@@ -13,14 +13,14 @@ from deepsad_pl.stacked import small_convolution as kernels
 from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Triton looks at the variable when it is imported.
+# Triton reads the variable when it is imported.
 can_run = pytest.mark.skipif(DEVICE == "cpu" and "TRITON_INTERPRET" not in os.environ, reason="run in another process")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not kernels.HAS_TRITON, reason="no triton here")
 @pytest.mark.skipif(DEVICE == "cuda", reason="run as they are")
-def test_the_kernels_are_right_in_the_interpreter() -> None:
+def test_the_kernels_are_correct_in_the_interpreter() -> None:
     line = [
         sys.executable,
         "-m",
@@ -42,7 +42,7 @@ def test_the_kernels_are_right_in_the_interpreter() -> None:
     ("replicas", "channels", "filters", "size", "padding", "shape", "batch"),
     [(3, 1, 8, 5, 2, (9, 12), 3), (2, 2, 3, 3, 1, (4, 5), 19), (2, 3, 1, 3, 1, (5, 5), 2), (1, 2, 3, 5, 4, (4, 3), 1)],
 )
-def test_a_small_convolution_is_that_of_torch(
+def test_a_small_convolution_agrees_with_torch(
     replicas: int,
     channels: int,
     filters: int,
@@ -73,7 +73,7 @@ def test_the_gradient_of_an_input_that_needs_none_is_not_computed(monkeypatch: p
     assert gradient.shape == w.shape
 
 
-def test_on_a_cpu_it_is_torch_who_convolves() -> None:
+def test_on_a_cpu_torch_convolves() -> None:
     x, w = torch.randn(2, 4, 6, 6), torch.randn(6, 2, 3, 3)
     assert not kernels.pays(x, w)
     found = kernels.grouped_convolution(x, w, (1, 1), 2)
@@ -81,7 +81,7 @@ def test_on_a_cpu_it_is_torch_who_convolves() -> None:
 
 
 @pytest.mark.parametrize("slope", [0.1, 1.0])
-def test_maps_by_channel_are_normalized_as_maps_by_pixel(slope: float) -> None:
+def test_both_memory_layouts_are_normalized_alike(slope: float) -> None:
     torch.manual_seed(0)
     sizes, channels, height, width = (3, 2), 4, 3, 2
     x = torch.randn(3, 2 * channels, height, width, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Many trainings as one: each step, state and score as if every replica were trained alone."""
+"""Many trainings as one: each step, state and score equals that of a replica trained alone."""
 
 import dataclasses
 import math
@@ -56,7 +56,7 @@ class Losses(NoTracker):
 
 
 def double(parts: Parts) -> Parts:
-    """The same in double precision, where rounding hides nothing."""
+    """The same in double precision, so that rounding hides no error."""
     for phase in parts.phases:
         phase.module.double()
         source = phase.data.source
@@ -93,7 +93,7 @@ def together(
 
 
 def assert_same_as_alone(cells: Sequence[Sequence[str]], folder: Path, epochs: int = 17) -> list[tuple[Plan, Parts]]:
-    """Train the cells alone and as one, and demand the same of both in each phase; returns those trained as one."""
+    """Train the cells alone and stacked, and check that each phase agrees; return the stacked ones."""
     plan, _ = made(*cells[0])
     singles, stacked = ([made(f"trainer.max_epochs={epochs}", *cell) for cell in cells] for _ in range(2))
     for number in range(len(singles[0][1].phases)):
@@ -118,7 +118,7 @@ def test_lenets_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) ->
     assert_same_as_alone(DIGITS, tmp_path)  # 51 to 119 steps a phase
 
 
-def test_methods_that_differ_in_their_loss_are_one_stack(tmp_path: Path) -> None:
+def test_methods_that_differ_in_their_loss_share_a_stack(tmp_path: Path) -> None:
     assert_same_as_alone([cell + method for cell, method in zip(DIGITS, METHODS, strict=True)], tmp_path, epochs=6)
 
 
@@ -129,7 +129,7 @@ def test_classifiers_are_stacked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["ss_dgm_m2", "ss_dgm_m1m2"])
 @pytest.mark.parametrize("dataset", ["digits", "toy"])
-def test_generative_models_draw_the_noise_of_single_runs(tmp_path: Path, dataset: str, method: str) -> None:
+def test_generative_models_draw_the_same_noise_as_single_runs(tmp_path: Path, dataset: str, method: str) -> None:
     cells = [cell for cell in DIGITS if any("gamma_l" in word for word in cell)]
     if dataset == "toy":
         cells = [(f"scenario.gamma_l={gamma}", f"seed={seed}") for seed, gamma in enumerate((0.02, 0.2, 0.1))]
@@ -181,7 +181,7 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_stack_goes_on_in_other_company_or_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_stack_resumes_in_another_stack_or_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [(*cell, "trainer.max_epochs=6", "pretrain=none", "trainer.checkpoint_seconds=0") for cell in DIGITS]
     plan, _ = made(*cells[0])
     expected_losses, expected = together([made(*cell)[1] for cell in cells], 0, plan.trainer, tmp_path / "whole")
@@ -200,7 +200,7 @@ def test_a_killed_stack_goes_on_in_other_company_or_alone(tmp_path: Path, monkey
         with pytest.raises(KilledError):
             together([made(*cell)[1] for cell in cells], 0, plan.trainer, tmp_path)
 
-    # Two of them in a stack of their own, in another order; one alone, by the Trainer of single runs.
+    # Two of them in a separate stack, in another order; one alone, by the Trainer of single runs.
     paths = [tmp_path / str(i) / "checkpoints" / "x.ckpt" for i in range(len(cells))]
     trainings = [
         Training(made(*cells[i])[1].phases[0], paths[i], Losses(), torch.load(paths[i], weights_only=True))
@@ -313,7 +313,7 @@ def test_batch_norm_passes_gradcheck() -> None:
 
 
 @given(keys=st.lists(st.sampled_from("abc"), max_size=60), most=st.integers(1, 12), workers=st.integers(1, 5))
-def test_packs_hold_each_item_once_with_its_like(keys: list[str], most: int, workers: int) -> None:
+def test_packs_hold_each_item_once_beside_similar_ones(keys: list[str], most: int, workers: int) -> None:
     items = [(key, (key, i)) for i, key in enumerate(keys)]
     packs = packs_of(items, most=most, workers=workers)
     assert sorted(item for pack in packs for item in pack) == sorted(item for _, item in items)
@@ -325,7 +325,7 @@ def test_packs_hold_each_item_once_with_its_like(keys: list[str], most: int, wor
         assert len(mine) >= min(workers, keys.count(key))
 
 
-def test_what_stacks_with_what() -> None:
+def test_experiments_stack_by_their_kind() -> None:
     def key(*overrides: str) -> object:
         return stack_key(plan_of(*overrides))
 
@@ -351,12 +351,12 @@ def test_memory_grows_with_the_batch_and_the_image() -> None:
     small = replica_bytes(network, (1, 28, 28), batch_size=100, data=784_000)
     assert replica_bytes(network, (1, 28, 28), batch_size=200, data=784_000) > 1.5 * small
     assert replica_bytes(network, (1, 28, 28), batch_size=100, data=10_784_000) - small == 20_000_000
-    # The first convolution alone has 8 x 28 x 28 outputs a sample.
+    # The first convolution alone has 8 x 28 x 28 outputs per sample.
     assert small > 4 * 100 * 8 * 28 * 28
     assert 0 < small < free_bytes("cpu")
 
 
-def test_the_memory_is_that_of_the_control_groups(tmp_path: Path) -> None:
+def test_the_memory_limit_is_that_of_the_control_groups(tmp_path: Path) -> None:
     def write(folder: str, **files: object) -> None:
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -373,8 +373,8 @@ def test_the_memory_is_that_of_the_control_groups(tmp_path: Path) -> None:
     assert _left_in_groups(tmp_path, tmp_path / "nothing") == [2**63]
 
 
-def test_bf16_is_the_same_in_a_stack(tmp_path: Path) -> None:
-    """Within what its rounding leaves: 8 bits of a factor."""
+def test_bf16_gives_the_same_results_in_a_stack(tmp_path: Path) -> None:
+    """Up to its rounding, which keeps 8 bits of a factor."""
     words = ("trainer.precision=bf16-mixed", "trainer.max_epochs=3", "logger=none", "trainer.accelerator=cpu")
     for cells in (DIGITS, [("dataset=toy", f"seed={seed}") for seed in range(3)]):
         plans = [plan_of(*words, *cell) for cell in cells]
@@ -388,7 +388,7 @@ def test_bf16_is_the_same_in_a_stack(tmp_path: Path) -> None:
 
 
 @given(runs=st.lists(st.integers(1, 9), min_size=1, max_size=30), most=st.integers(1, 20), workers=st.integers(1, 4))
-def test_packs_cut_no_run_in_two_where_they_need_not(runs: list[int], most: int, workers: int) -> None:
+def test_packs_split_runs_of_items_only_if_needed(runs: list[int], most: int, workers: int) -> None:
     items = [("a", (i, j)) for i, length in enumerate(runs) for j in range(length)]
     packs = packs_of(items, most=most, workers=workers, together=lambda item: item[0])
     assert [item for pack in packs for item in pack] == [item for _, item in items]
@@ -396,14 +396,14 @@ def test_packs_cut_no_run_in_two_where_they_need_not(runs: list[int], most: int,
     assert all(1 <= len(pack) <= most for pack in packs)
 
 
-def test_small_packs_are_not_divided_for_the_workers() -> None:
+def test_small_packs_are_not_divided_among_workers() -> None:
     def sizes(count: int) -> list[int]:
         return [len(pack) for pack in packs_of([("a", i) for i in range(count)], most=32, workers=2, least=16)]
 
     assert [sizes(count) for count in (10, 31, 32, 40, 65)] == [[10], [31], [16, 16], [20, 20], [17, 16, 16, 16]]
 
 
-def test_five_etas_of_a_cell_stay_together() -> None:
+def test_five_etas_of_a_cell_stay_in_one_pack() -> None:
     items = [("a", (cell, eta)) for cell in range(90) for eta in range(5)]
     packs = packs_of(items, most=32, workers=2, together=lambda item: item[0])
     assert len(packs) == 16

@@ -1,4 +1,4 @@
-"""Stacks that are killed, stopped, fail, meet others, or run their whole schedule: as single runs would."""
+"""Stacks that are killed, stopped, fail, meet other processes, or run their whole schedule end like single runs."""
 
 import json
 import logging
@@ -36,16 +36,16 @@ from deepsad_pl.stacked.callbacks import ReplicaLosses
 
 @pytest.fixture(autouse=True)
 def logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Messages as the scripts have them, where no script runs."""
+    """Set up log messages as the scripts do, since no script runs here."""
     caplog.set_level(logging.INFO)
 
 
-# Kills and stops.
+# Killed and stopped stacks.
 
 LONG = ("trainer.checkpoint_seconds=0", "trainer.threads=1")
 
 
-def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
+def test_a_stack_killed_in_each_phase_resumes(tmp_path: Path) -> None:
     epochs = {"pretrain": 40, "fit": 40}
     schedule = ("pretrain.epochs=[40]", "method.epochs=[40]", "pretrain.lr=[1e-3]", "method.lr=[1e-3]")
     words = ("logger=csv", *LONG, *schedule)
@@ -66,7 +66,7 @@ def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
         assert log.count("resumes from") == 2
         assert losses(run_dir)[0] == each_step_once(epochs)
         assert outcome.record["auroc"] == pytest.approx(expected.record["auroc"], abs=1e-3)
-        # Float noise of other company, which 320 steps amplify.
+        # Rounding differs in another stack, and 320 steps amplify it.
         assert scores(run_dir) == pytest.approx(scores(expected.run_dir), rel=0.02)
         assert {path.name for path in (run_dir / "checkpoints").iterdir()} <= {
             "pretrain.ckpt",
@@ -79,7 +79,9 @@ def test_a_stack_killed_in_each_phase_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("processes", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGINT)], ids=str
 )
-def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes: int, number: signal.Signals) -> None:
+def test_a_terminated_stack_reports_it_and_resumes_alone(
+    tmp_path: Path, processes: int, number: signal.Signals
+) -> None:
     schedule = ("pretrain.epochs=[120]", "pretrain.lr=[1e-3]", "method.epochs=[1]", "method.lr=[1e-3]")
     words = (*LONG, "logger=wandb" if processes == 2 else "logger=csv", *schedule)
     launched = (*STACKED, *words, "seed=0,1,2,3", f"hydra.launcher.n_jobs={processes}")
@@ -107,7 +109,7 @@ def test_a_terminated_stack_says_so_and_goes_on_alone(tmp_path: Path, processes:
         assert losses(outcome.run_dir)[0] == each_step_once({"pretrain": 120, "fit": 1})
 
 
-# One fails.
+# A failing experiment.
 
 
 def test_an_experiment_that_turns_nan_fails_alone(cli: CLI, tmp_path: Path) -> None:
@@ -159,8 +161,8 @@ def test_a_failing_experiment_of_a_study_leaves_a_note(cli: CLI, tmp_path: Path)
     assert "the fit loss is nan" in status.stdout
 
 
-def test_what_is_no_experiment_s_own_fails_all_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full at the end of a training."""
+def test_an_error_of_the_whole_stack_fails_all_and_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate a full disk at the end of a training."""
 
     def full(*_: Any) -> None:
         raise OSError("no space left")
@@ -175,7 +177,7 @@ def test_what_is_no_experiment_s_own_fails_all_and_is_told(tmp_path: Path, monke
     assert len(outcomes(together(tmp_path, *cells))) == 2
 
 
-def test_a_disk_that_is_full_for_one_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_for_one_affects_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [("logger=none", "trainer.checkpoint_seconds=0", *SHORT, f"seed={seed}") for seed in range(3)]
     write = Path.write_bytes
 
@@ -197,10 +199,10 @@ def test_a_disk_that_is_full_for_one_costs_the_others_nothing(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("checkpointed", [True, False])
-def test_a_stack_that_does_not_fit_a_gpu_is_halved(
+def test_a_stack_that_does_not_fit_into_a_gpu_is_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, checkpointed: bool
 ) -> None:
-    """Memory runs out in the midst of a training of more than two; what it had learned without saving it is gone."""
+    """Run out of memory during a training of more than two experiments; what it had learned but not saved is lost."""
     words = ("logger=csv", "pretrain=none", "method.epochs=[4]", "method.lr=[1e-3]")
     words += (f"trainer.checkpoint_seconds={0 if checkpointed else 1000}",)
     cells = [(*words, f"seed={seed}") for seed in range(5)]
@@ -243,7 +245,7 @@ def test_experiments_of_a_stack_train_their_autoencoder_once(tmp_path: Path) -> 
     assert sorted(map(len, phases)) == [1, 1, 2]
 
 
-def test_an_experiment_that_is_asked_for_twice_is_done_once(tmp_path: Path) -> None:
+def test_an_experiment_requested_twice_runs_once(tmp_path: Path) -> None:
     cells = [("method=deep_svdd", "logger=none", *SHORT, f"scenario.gamma_l={gamma}") for gamma in (0.05, 0.1)]
     first, second = outcomes(together(tmp_path, *cells))
     assert first.run_dir == second.run_dir
@@ -251,7 +253,7 @@ def test_an_experiment_that_is_asked_for_twice_is_done_once(tmp_path: Path) -> N
     assert second.record == first.record
 
 
-# Company.
+# Other processes.
 
 
 def test_an_experiment_of_another_process_is_waited_for_and_stops_no_other(tmp_path: Path) -> None:
@@ -274,12 +276,12 @@ def test_an_experiment_of_another_process_is_waited_for_and_stops_no_other(tmp_p
     results = outcomes(together(tmp_path, *cells))
     other.join()
     assert finished_meanwhile.is_set()
-    # What was left there is a stack of its own.
+    # The experiments left there form a separate stack.
     assert [outcome.record["trainer"]["replicas"] for outcome in results] == [2, 2, 2, 2]
     assert [outcome.record["seed"] for outcome in results] == [0, 1, 2, 3]
 
 
-def test_two_sweeps_with_experiments_in_common_both_end(tmp_path: Path) -> None:
+def test_two_sweeps_that_share_experiments_both_end(tmp_path: Path) -> None:
     common = (*STACKED, "logger=none", "trainer.max_epochs=10", "hydra.launcher.n_jobs=1")
     with (
         background("train.py", *common, "seed=0,1,2,3", cwd=tmp_path) as one,
@@ -304,14 +306,14 @@ def differences(where: Path, cells: Sequence[Sequence[str]]) -> list[float]:
 
 
 @pytest.mark.slow
-def test_full_runs_on_digits_come_to_the_same(tmp_path: Path) -> None:
+def test_full_runs_on_digits_agree_alone_and_stacked(tmp_path: Path) -> None:
     cells = [(f"scenario.normal_class={i}", f"scenario.anomaly_class={i + 1}", f"seed={i}") for i in (0, 3, 8)]
     found = differences(tmp_path, cells)
     assert sum(found) / len(found) <= 2e-3
 
 
 @pytest.mark.slow
-def test_full_runs_on_cardio_come_to_the_same(tmp_path: Path, real_data: Path) -> None:
+def test_full_runs_on_cardio_agree_alone_and_stacked(tmp_path: Path, real_data: Path) -> None:
     cells = [("dataset=cardio", f"data_dir={real_data}", f"seed={seed}") for seed in range(3)]
     found = differences(tmp_path, cells)
     assert sum(found) / len(found) <= 2e-3

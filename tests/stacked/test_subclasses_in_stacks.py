@@ -1,4 +1,4 @@
-"""What a stack trains by objectives written for the very class, what by its own terms, and what is trained alone."""
+"""Which methods a stack trains by handwritten objectives, which by their own terms, and which are trained alone."""
 
 import copy
 import logging
@@ -32,7 +32,7 @@ from deepsad_pl.stacked.experiments import Assignment, run_together
 from deepsad_pl.stacked.forms import _FORMS, kind_of
 from deepsad_pl.stacked.grouping import stack_key
 
-# The method, what trains it, and its pre-training where it cannot be without.
+# The method, what trains it, and its pre-training if it needs one.
 DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
     "deep_sad": ((DeepSADModule,), "pretrain=none"),
     "deep_svdd": ((DeepSVDDModule,), "pretrain=none"),
@@ -65,7 +65,7 @@ def with_another_score(parent: type[TrainedMethod]) -> type[TrainedMethod]:
 
 @pytest.fixture(autouse=True)
 def at_info_level(caplog: pytest.LogCaptureFixture) -> None:
-    """As the command line sets it."""
+    """Seed as the command line does."""
     caplog.set_level(logging.INFO)
 
 
@@ -78,7 +78,7 @@ def bits(outcome: Outcome) -> bytes:
 
 
 @pytest.mark.parametrize("method", DEEP)
-def test_a_stack_gives_what_each_experiment_gives_alone(
+def test_a_stack_gives_the_results_of_each_experiment_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     classes, pretrain = DEEP[method]
@@ -114,27 +114,27 @@ class RobustSADModule(DeepSADModule):
 
 
 class BranchingModule(RobustSADModule):
-    """Does what a stack of unequal eta cannot."""
+    """Deep SAD with a step that a stack of unequal eta cannot take."""
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         return super().terms(x, semi_y) if self.eta > 1 else self.distance2(x)
 
 
 class DroppingModule(RobustSADModule):
-    """Draws from the stream of torch."""
+    """Deep SAD that draws from torch's global generator."""
 
     def distance2(self, x: Tensor) -> Tensor:
         return (torch.dropout(self.encoder(x), 0.3, self.training) - self.center).square().sum(dim=1)
 
 
 def robust(where: Path, *overrides: str, kind: type[DeepSADModule] = RobustSADModule) -> Assignment:
-    """An experiment with a class from outside, as a YAML would name it."""
+    """An experiment with an outside class, as a YAML would name it."""
     chosen = copy.deepcopy(settings_of(f"output_dir={where}", *overrides))
     chosen["method"] |= {"name": "robust_sad", "_target_": f"{__name__}.{kind.__name__}"}
     return Assignment(make_plan(chosen, multirun=True), chosen, OmegaConf.to_yaml(chosen), "a test")
 
 
-def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
+def test_a_registered_subclass_has_a_stack_besides_its_parents(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cells = [(*WORDS, *cell) for cell in CELLS]
@@ -157,7 +157,7 @@ def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
         for one in assignments(tmp_path / "alone")
     ]
     for single, replica in zip(singles, packed, strict=True):
-        # The autoencoders of all are a stack, which rounds in another way.
+        # All autoencoders are one stack, which rounds differently.
         np.testing.assert_allclose(scores(replica.run_dir), scores(single.run_dir), rtol=2e-3, atol=2e-4)
         assert replica.record["auroc"] == pytest.approx(single.record["auroc"], abs=2e-3)
     for robust_one, parent in zip(of_robust, packed[::2], strict=False):
@@ -184,7 +184,7 @@ def test_a_registered_subclass_is_a_stack_beside_that_of_its_parents(
         ),
     ],
 )
-def test_what_cannot_be_vectorized_is_divided_by_its_floats_and_else_trained_alone(
+def test_what_cannot_be_vectorized_is_split_by_floats_or_trained_alone(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     kind: type[DeepSADModule],
@@ -206,7 +206,7 @@ def test_what_cannot_be_vectorized_is_divided_by_its_floats_and_else_trained_alo
             assert why is None or bits(replica) == bits(single)
 
 
-def test_a_network_that_only_looks_like_ours_is_vectorized(
+def test_a_network_that_only_resembles_ours_is_vectorized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Shifted(MLP):
@@ -251,7 +251,7 @@ LENET = {"name": "lenet", "in_shape": [1, 8, 8], "filters": [4, 2], "dense": [6,
         (3, nn.Dropout()),
     ],
 )
-def test_a_layer_that_is_none_of_ours_is_vectorized(place: int, layer: nn.Module) -> None:
+def test_a_foreign_layer_is_vectorized(place: int, layer: nn.Module) -> None:
     module = DeepSADModule(MLP_WORDS)
     module.encoder.layers[place] = layer  # type: ignore[index, operator]
     assert kind_of(module).is_vectorized == (type(layer) not in (nn.Linear, BatchNorm))
@@ -264,7 +264,7 @@ def test_a_layer_that_is_none_of_ours_is_vectorized(place: int, layer: nn.Module
         {"bias": nn.Parameter(torch.zeros(4))}, {"groups": 2},
     ],
 )  # fmt: skip
-def test_a_convolution_that_is_not_plain_is_vectorized(change: dict[str, Any]) -> None:
+def test_an_unusual_convolution_is_vectorized(change: dict[str, Any]) -> None:
     module = DeepSADModule(LENET)
     assert not kind_of(module).is_vectorized
     for name, value in change.items():
@@ -289,13 +289,13 @@ def test_a_layer_with_other_settings_is_vectorized(place: int, change: dict[str,
     assert kind_of(module).is_vectorized
 
 
-def test_what_has_a_frozen_part_is_vectorized() -> None:
+def test_a_method_with_a_frozen_part_is_vectorized() -> None:
     module = DeepSADModule(MLP_WORDS)
     next(module.parameters()).requires_grad_(False)
     assert kind_of(module).is_vectorized
 
 
-def test_what_is_written_by_hand() -> None:
+def test_four_methods_have_handwritten_objectives() -> None:
     assert set(_FORMS) == {DeepSADModule, DeepSVDDModule, SoftBoundarySVDDModule, AutoencoderModule}
     assert type(DeepSADModule(LENET).encoder) is LeNetEncoder
     for name, value in (("agree", "encoder"), ("differ", "dense")):

@@ -1,4 +1,4 @@
-"""Any method is stacked by vectorizing its own terms, and what cannot be is refused with the reason."""
+"""Any method is stacked by vectorizing its own terms, or refused with the reason."""
 
 import copy
 import dataclasses
@@ -60,7 +60,7 @@ def with_other_terms(parent: type[TrainedMethod]) -> type[TrainedMethod]:
 
 
 class FromScratch(TrainedMethod):
-    """A network and a loss that nothing in the package knows, with batch norm, a frozen layer and plain tensors."""
+    """A network and a loss unknown to the package, with batch norm, a frozen layer and plain tensors."""
 
     def __init__(self, network: Any = None, *, delta: float = 0.5, averages: bool = True, **schedule: Any) -> None:
         super().__init__(**schedule)
@@ -104,7 +104,7 @@ class Dropping(DeepSADModule):
 
 
 class Bounded(DeepSADModule):
-    """Weighs by how many of the batch are far away, whatever stands in padding."""
+    """A loss weighted by the number of distant samples in the batch, which padding must not change."""
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         distance2 = self.distance2(x)
@@ -120,7 +120,7 @@ class Annealed(DeepSADModule):
 def phases_of(
     make: Make, *, epochs: int, batch_size: int = 10**6, double: bool = True, each: Sequence[dict[str, Any]] = ({},) * 3
 ) -> tuple[Plan, list[Phase]]:
-    """Three trainings of a method on toy data, made alike each time."""
+    """Three trainings of a method on toy data, the same at each call."""
     phases: list[Phase] = []
     for seed, (words, rate, own) in enumerate(zip(SCENARIOS, RATES, each, strict=True)):
         plan = plan_of("dataset=toy", "logger=none", "trainer.accelerator=cpu", "pretrain=none", *words)
@@ -169,7 +169,7 @@ def at_once(plan: Plan, phases: Sequence[Phase], folder: Path, resumed: bool = F
 def assert_same(
     make: Make, folder: Path, *, rtol: float = 1e-10, atol: float = 1e-12, **of: Any
 ) -> list[VectorizedObjective]:
-    """Train replicas alone and at once and demand the same; returns the objectives of the stack."""
+    """Train replicas alone and stacked, and check that they agree; return the objectives of the stack."""
     used: list[VectorizedObjective] = []
     check = VectorizedObjective.check
 
@@ -202,10 +202,10 @@ def made(name: str, subclass: bool) -> Make:
 
 @pytest.mark.parametrize("subclass", [False, True])
 @pytest.mark.parametrize("name", METHODS)
-def test_one_step_of_every_method_and_of_a_subclass_is_that_alone(tmp_path: Path, name: str, subclass: bool) -> None:
+def test_one_step_of_every_method_and_a_subclass_equals_that_alone(tmp_path: Path, name: str, subclass: bool) -> None:
     (used,) = [*assert_same(made(name, subclass), tmp_path, epochs=1), None][:1]
     assert (used is None) == (name in BY_HAND and not subclass)
-    # A quantile over the batch takes notice of padding.
+    # A quantile over the batch is affected by padding.
     assert used is None or used._pads == (name != "soft_boundary_svdd")
 
 
@@ -219,7 +219,7 @@ def test_a_method_from_scratch_takes_the_steps_it_takes_alone(tmp_path: Path, av
     each = [{"averages": averages}] * 3
     assert_same(FromScratch, tmp_path, epochs=1, each=each)
     (used,) = assert_same(FromScratch, tmp_path, epochs=4, batch_size=150, rtol=1e-7, atol=1e-9, each=each)
-    # Batch norm leaves padding out, the average over the batch would not.
+    # Batch norm leaves padding out; an average over the batch would include it.
     assert used._pads is not averages
 
 
@@ -239,16 +239,16 @@ def test_floats_may_differ_within_a_stack(tmp_path: Path) -> None:
     assert {place[1] for place in used._numbers} == set(parameters)
 
 
-def test_what_looks_at_the_whole_batch_is_not_padded(tmp_path: Path) -> None:
+def test_terms_that_use_the_whole_batch_are_not_padded(tmp_path: Path) -> None:
     (used,) = assert_same(Bounded, tmp_path, epochs=2, batch_size=150, rtol=1e-7, atol=1e-9)
     assert not used._pads
 
 
-def test_a_loss_may_follow_the_epochs(tmp_path: Path) -> None:
+def test_a_loss_may_depend_on_the_epoch(tmp_path: Path) -> None:
     assert_same(Annealed, tmp_path, epochs=3, rtol=1e-7, atol=1e-9)
 
 
-def test_a_stack_goes_on_alone_and_what_was_alone_in_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacked_training_resumes_alone_and_vice_versa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = {"epochs": 4, "batch_size": 150}
     plan, whole = phases_of(FromScratch, **many)
     for phase in whole:
@@ -302,7 +302,7 @@ class Opaque(DeepSADModule):
         (Opaque, "Opaque.criterion is a object, which cannot be compared between experiments"),
     ],
 )
-def test_what_is_not_trained_by_its_terms_alone_has_no_kind(kind: type[TrainedMethod], why: str) -> None:
+def test_methods_not_trained_by_terms_alone_have_no_kind(kind: type[TrainedMethod], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         kind_of(kind(MLP))
 
@@ -316,7 +316,7 @@ class Counting(DeepSADModule):
 
 
 class Accumulating(DeepSADModule):
-    """Changes a tensor in place that is no buffer."""
+    """Changes a tensor in place that is not a buffer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -328,7 +328,7 @@ class Accumulating(DeepSADModule):
 
 
 class SharedNoise(DeepSADModule):
-    """Draws where it should, but from the stream of torch."""
+    """Draws noise in the right place, but from torch's global generator."""
 
     def draw(self, size: int) -> tuple[Tensor, ...]:
         return (torch.rand(size),)
@@ -339,7 +339,7 @@ class SharedNoise(DeepSADModule):
 
 
 class WarmingUp(DeepSADModule):
-    """Is the same at first, whatever the number of epochs."""
+    """Does not depend on the number of epochs at first."""
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         return super().terms(x, semi_y) * (1 + self.current_epoch / sum(self.epochs))
@@ -356,7 +356,7 @@ class Branching(DeepSADModule):
 
 
 class Asking(DeepSADModule):
-    """Is wrong in a stack, where the number is a tensor, and says nothing."""
+    """Gives wrong results in a stack, where the number is a tensor, without an error."""
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         return super().terms(x, semi_y) * (2 if isinstance(self.eta, float) else 1)

@@ -49,7 +49,7 @@ def test_a_round_comes_after_the_one_it_goes_on_from() -> None:
     assert [len(wave) for wave in waves] == [2, *[2 * 4] * 5]
     known: set[Path] = set()
     for wave in waves:
-        assert all(job.plan.earlier is None or job.plan.earlier.run_dir in known for job in wave)
+        assert all(job.plan.previous_round is None or job.plan.previous_round.run_dir in known for job in wave)
         known |= {job.plan.run_dir for job in wave}
 
 

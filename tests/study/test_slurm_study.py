@@ -28,7 +28,7 @@ def table(where: Path) -> str:
     return (where / "runs" / "studies" / "labeled_anomalies" / "table.csv").read_text()
 
 
-def test_a_study_in_packs(slurm: None, cli: CLI, tmp_path: Path) -> None:
+def test_a_study_runs_in_packs(slurm: None, cli: CLI, tmp_path: Path) -> None:
     done = cli("sweep.py", *WORDS, *QUICK, *SLURM, "experiments_per_job=3")
     assert done.returncode == 0, output_of(done)
     assert len(records(tmp_path)) == 4
@@ -38,7 +38,7 @@ def test_a_study_in_packs(slurm: None, cli: CLI, tmp_path: Path) -> None:
     assert {shlex.split(record["command"])[1] for record in records(tmp_path)} == {str(ROOT / "train.py")}
 
 
-def test_methods_from_outside_in_packs(slurm: None, cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_methods_run_in_packs(slurm: None, cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples" / "methods"))
     words = [word for word in WORDS if not word.startswith("method=")]
     where = ("--config-dir", str(ROOT / "examples" / "methods" / "conf"))
@@ -50,7 +50,7 @@ def test_methods_from_outside_in_packs(slurm: None, cli: CLI, tmp_path: Path, mo
     assert "Robust SAD" in table(tmp_path)
 
 
-def test_a_study_goes_on_after_a_killed_job_and_after_a_killed_sweep(slurm: None, cli: CLI, tmp_path: Path) -> None:
+def test_a_study_resumes_after_a_killed_job_and_after_a_killed_sweep(slurm: None, cli: CLI, tmp_path: Path) -> None:
     words = [word for word in WORDS if not word.startswith("method=")]
     words += ["method=deep_sad", *LONG, *SLURM]
     command = [sys.executable, str(ROOT / "sweep.py"), *words]
@@ -68,7 +68,7 @@ def test_a_study_goes_on_after_a_killed_job_and_after_a_killed_sweep(slurm: None
     subprocess.run(["scancel", victim], check=True)
     text, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 1, text
-    assert "1 of 3 experiments are not finished" in text
+    assert "1 of 3 experiments is not finished" in text
     assert victim in text[text.index("1 of 3") :]
     assert len(records(tmp_path)) == 2
 

@@ -1,4 +1,4 @@
-"""What a report names: settings that make other experiments of a study, and no others."""
+"""A report names exactly the settings that change a study's experiments."""
 
 from dataclasses import replace
 from typing import Any
@@ -49,13 +49,13 @@ def told(name: str, *words: str, **narrowed: Any) -> Differences:
         ("labeled_anomalies", ("recipe=paper",), MNIST),
         # Without labels there is no eta.
         ("labeled_anomalies", ("method.eta=7",), {**TWO, "axes": {"gamma_l": [0.0]}}),
-        # What the study fixes, said once more; the default is 0.
+        # A value that the study fixes anyway; the default is 0.
         ("anomaly_classes", ("scenario.gamma_p=0.1",), {**TWO, "axes": {"k_l": [1]}, "seeds": list(range(10))}),
         # The class of this name, by its index.
         ("classic", (), {**CARDIO, "normal_classes": [0]}),
     ],
 )
-def test_what_makes_no_other_experiment_is_not_named(
+def test_settings_that_change_no_experiment_are_not_named(
     name: str, words: tuple[str, ...], narrowed: dict[str, Any]
 ) -> None:
     assert told(name, *words, **narrowed) == Differences((), True)
@@ -76,7 +76,7 @@ def test_what_makes_no_other_experiment_is_not_named(
         ("classic", ("dataset.network.units=[16,4]", "method.kappa=2"), CARDIO),
     ],
 )
-def test_what_makes_other_experiments_is_named_as_typed_and_leaves_the_papers_figures_out(
+def test_settings_that_change_experiments_are_named_and_drop_the_papers_figures(
     name: str, words: tuple[str, ...], narrowed: dict[str, Any]
 ) -> None:
     assert told(name, "logger=none", *words, "trainer.threads=2", **narrowed) == Differences(words, False)
@@ -89,7 +89,7 @@ def test_what_makes_other_experiments_is_named_as_typed_and_leaves_the_papers_fi
         ("classic", ("recipe=paper", "trainer.precision=bf16-mixed", "method.selection=holdout"), CARDIO),
     ],
 )
-def test_what_leaves_the_experiments_comparable_is_named_alone(
+def test_comparable_settings_are_named_and_keep_the_papers_figures(
     name: str, words: tuple[str, ...], narrowed: dict[str, Any]
 ) -> None:
     assert told(name, *words, **narrowed) == Differences(words, True)
@@ -97,8 +97,8 @@ def test_what_leaves_the_experiments_comparable_is_named_alone(
     assert both == Differences((*words, "trainer.max_epochs=1"), False)
 
 
-def test_settings_that_hide_each_other_are_not_both_left_out() -> None:
-    """Each of them changes nothing beside the other one."""
+def test_settings_that_hide_each_other_are_named_once() -> None:
+    """Beside the other one, neither changes anything."""
     words = ("trainer.max_epochs=10", "method.epochs=[10,0]", "pretrain.epochs=[10,0]")
     found = told("labeled_anomalies", *words, **TWO)
     assert found.settings in (words[:1], words[1:])
@@ -129,7 +129,7 @@ def test_settings_that_hide_each_other_are_not_both_left_out() -> None:
         ),
     ],
 )
-def test_fields_of_the_study(
+def test_fields_of_the_study_are_named(
     name: str, narrowed: dict[str, Any], settings: tuple[str, ...] | None, comparable: bool
 ) -> None:
     if settings is None:
@@ -137,8 +137,8 @@ def test_fields_of_the_study(
     assert told(name, **narrowed) == Differences(settings, comparable)
 
 
-def test_several_commands_are_seen_together() -> None:
-    """The second one has no epochs, and each of them half of the seeds."""
+def test_several_commands_are_combined() -> None:
+    """The second one sets no epochs, and each has half of the seeds."""
     words = ("trainer.max_epochs=10",)
     halves = [list(range(5)), list(range(5, 10))]
     commands = [
@@ -149,7 +149,7 @@ def test_several_commands_are_seen_together() -> None:
     assert differences("classic", *commands).settings == words
 
 
-def test_data_that_are_not_the_published_ones_are_named() -> None:
+def test_data_other_than_the_published_ones_are_named() -> None:
     asked = asked_for("classic", **CARDIO)
     for job in asked.planned.unique:
         job.plan.identity["dataset"]["data_digest"] = "0" * 64

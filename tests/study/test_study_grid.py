@@ -1,4 +1,4 @@
-"""The grids of the studies: the paper's numbers of experiments, and nothing that cannot be or is there twice."""
+"""The grids of the studies: the paper's numbers of experiments, without impossible or repeated ones."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from planned import METHODS, about
 from studies import DIGITS, STUDIES, planner, study_of
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.study.grid import Place, Study, Subject, places, quoted, study_problems
+from deepsad_pl.compose.override_text import quoted
+from deepsad_pl.study.grid import Place, Study, Subject, places, study_problems
 
 SCENARIO = {"normal_class": 0, "anomaly_class": 1, "gamma_l": 0.05, "gamma_p": 0.0, "k_l": 1, "gamma_n": 0.0}
 UNSUPERVISED = (
@@ -34,7 +35,7 @@ def experiments(found: Sequence[Place]) -> int:
 
 
 def in_rows(found: Sequence[Place]) -> list[int]:
-    """How many experiments stand in each row of the table."""
+    """The number of experiments in each row of the table."""
     return list(Counter(place.row for place in found).values())
 
 
@@ -57,7 +58,9 @@ def in_rows(found: Sequence[Place]) -> list[int]:
         ("eta", "deep_svdd", 10, [10] * 5),
     ],
 )
-def test_the_papers_numbers_of_experiments(study: str, method: str, once: int, rows: list[int]) -> None:
+def test_the_studies_have_the_papers_numbers_of_experiments(
+    study: str, method: str, once: int, rows: list[int]
+) -> None:
     found = places(study_of(study), subject_of(method))
     assert experiments(found) == once
     assert in_rows(found) == rows
@@ -81,7 +84,7 @@ def test_without_labels_ssad_is_the_ocsvm() -> None:
     assert all(place.borrowed is None for place in [*ocsvm, *(p for p in ssad if p.row != (0.0,))])
 
 
-def test_columns_that_are_the_best_of_variants() -> None:
+def test_columns_can_be_the_best_of_several_variants() -> None:
     variants = {
         place.variant: place.column
         for method in ("deep_svdd", "soft_boundary_svdd", "ss_dgm_m2", "ss_dgm_m1m2", "autoencoder")
@@ -97,7 +100,7 @@ def test_columns_that_are_the_best_of_variants() -> None:
     }
 
 
-def test_what_the_command_line_sets_the_study_does_not() -> None:
+def test_the_study_does_not_set_what_the_command_line_sets() -> None:
     chosen = {"scenario.gamma_p": 0.2, "method.nu": 0.5}
     found = places(study_of("labeled_anomalies"), subject_of("soft_boundary_svdd", **chosen))
     assert {place.variant for place in found} == {"soft_boundary_svdd"}
@@ -119,7 +122,7 @@ def test_a_scenario_without_labels_by_the_command_line_has_no_known_class() -> N
     known=st.one_of(st.just("all"), st.none(), st.lists(st.integers(0, 1), min_size=1, max_size=2, unique=True)),
     seeds=st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True),
 )
-def test_every_pair_is_valid_and_every_place_is_there_once(
+def test_every_pair_is_valid_and_every_cell_occurs_once(
     study: str, method: str, classes: int, normal: list[int], known: Any, seeds: list[int]
 ) -> None:
     asked = study_of(study, normal_classes=normal, anomaly_classes=known, seeds=seeds)
@@ -144,7 +147,7 @@ def test_every_pair_is_valid_and_every_place_is_there_once(
 def test_a_quoted_class_name_is_read_back(name: str) -> None:
     (override,) = OverridesParser.create().parse_overrides([f"scenario.normal_class={quoted(name)}"])
     assert not override.is_sweep_override()
-    # A job resolves what looks like an interpolation.
+    # A job resolves text that looks like an interpolation.
     assert str(OmegaConf.create({"x": override.value()}).x) == name
 
 
@@ -187,14 +190,14 @@ def test_all_problems_of_a_study_are_told_at_once() -> None:
         assert part in told
 
 
-def test_a_study_takes_classes_one_at_a_time_and_no_null() -> None:
+def test_a_study_takes_single_classes_and_no_null() -> None:
     told = study_problems(study_of("pollution", normal_classes=None, anomaly_classes=[1, [2, 3]]), METHODS)
     assert ["normal_classes is None" in told[0], "anomaly_classes has the list [2, 3]" in told[1]] == [True, True]
     with pytest.raises(DeepSADError, match=r"study.anomaly_classes on dataset=digits: there is no class null"):
         places(study_of("pollution", anomaly_classes=[None]), subject_of("deep_sad"))
 
 
-def test_a_class_that_is_not_there_is_named_with_its_key() -> None:
+def test_a_missing_class_is_named_with_its_key() -> None:
     with pytest.raises(DeepSADError, match=r"study.normal_classes on dataset=digits: there is no class 'cat'"):
         places(study_of("pollution", normal_classes=["cat"]), subject_of("deep_sad"))
 
@@ -208,7 +211,7 @@ def test_plans_of_different_experiments_have_different_folders() -> None:
     assert len(planned.unique) == len(planned.jobs) == len({place.experiment for place in planned.places})
 
 
-def test_what_a_method_does_not_see_is_no_other_experiment() -> None:
+def test_settings_that_a_method_ignores_make_no_other_experiment() -> None:
     """A method that the grid runs once has the same plan in every row."""
     study = study_of("labeled_anomalies", datasets=["digits"], methods=["ocsvm_raw", "deep_svdd"], normal_classes=[3])
     everywhere = {**study.depends, "gamma_l": "all"}
@@ -219,7 +222,7 @@ def test_what_a_method_does_not_see_is_no_other_experiment() -> None:
     assert {j.plan.run_dir for j in always.unique} == {j.plan.run_dir for j in once.unique}
 
 
-def test_a_setting_that_a_method_does_not_have_is_not_set_for_it() -> None:
+def test_settings_are_set_only_for_methods_that_have_them() -> None:
     study = study_of("labeled_anomalies", fixed={"method.kappa": 2.0, "scenario.k_l": 1}, depends={"gamma_l": "all"})
     lacking = replace(subject_of("ssad_raw"), has=lambda method, key: key != "method.kappa" or method == "ssad_raw")
     found = places(study, lacking)

@@ -1,4 +1,4 @@
-"""From a study and a command line to planned experiments; what is remembered and what became of them."""
+"""From a study and a command line to planned experiments, remembered requests, and the state of the experiments."""
 
 import json
 import shlex
@@ -49,7 +49,7 @@ def plan(*passed_on: str, **changed: Any) -> Planned:
         return made.plan(small(**changed), {})
 
 
-def test_words_are_sorted() -> None:
+def test_the_words_of_a_command_line_are_sorted_out() -> None:
     found = words(
         "study=eta", "dataset=mnist,fmnist", "method=deep_sad", "seed=0,1", "trainer.max_epochs=1", "dry_run=true"
     )
@@ -57,7 +57,7 @@ def test_words_are_sorted() -> None:
     assert found.passed_on == ("trainer.max_epochs=1",)
 
 
-def test_quotes_are_no_part_of_a_name() -> None:
+def test_quotes_are_not_part_of_a_name() -> None:
     assert words("dataset='mnist',fmnist").narrowed == {"datasets": ["mnist", "fmnist"]}
     assert words("method='deep_sad'", 'seed="1",2').narrowed == {"methods": ["deep_sad"], "seeds": [1, 2]}
 
@@ -72,17 +72,17 @@ def test_quotes_are_no_part_of_a_name() -> None:
         ("seed=a", "integer"),
     ],
 )
-def test_what_the_study_decides_is_refused_with_the_way_out(override: str, told: str) -> None:
+def test_settings_that_the_study_decides_are_refused_with_the_way_out(override: str, told: str) -> None:
     with pytest.raises(DeepSADError, match=told):
         words(override)
 
 
-def test_saying_a_thing_twice_is_refused() -> None:
+def test_setting_the_same_thing_twice_is_refused() -> None:
     with pytest.raises(DeepSADError, match=r"dataset=mnist and study.datasets"):
         words("dataset=mnist", "study.datasets=[fmnist]")
 
 
-def test_overrides_are_those_of_train_and_make_the_same_plan() -> None:
+def test_overrides_work_for_train_and_make_the_same_plan() -> None:
     planned = plan("trainer.max_epochs=1", "recipe=paper", "output_dir=elsewhere")
     assert len(planned.unique) == 18
     for job in [planned.unique[0], planned.unique[-1]]:
@@ -98,25 +98,25 @@ def test_a_setting_of_one_method_goes_to_that_method() -> None:
     assert "method.eta" not in of["ssad_raw"]
 
 
-def test_a_setting_of_no_method_is_refused() -> None:
+def test_a_setting_that_no_method_has_is_refused() -> None:
     with pytest.raises(DeepSADError, match=r"method.nu=0.3: none of the methods deep_sad, ssad_raw has method.nu"):
         plan("method.nu=0.3")
     with pytest.raises(DeepSADError, match="gamma_q"):
         plan("scenario.gamma_q=1")
 
 
-def test_wrong_values_are_told_once_and_all_at_once() -> None:
+def test_wrong_values_are_reported_once_and_all_at_once() -> None:
     with pytest.raises(DeepSADError) as caught:
         plan("method.eta=-1", "trainer.precision=8")
     assert len(caught.value.problems) == 2
 
 
-def test_unknown_choices_are_told_in_one_line() -> None:
+def test_unknown_choices_are_reported_in_one_line() -> None:
     with pytest.raises(DeepSADError, match=r"^dataset has no option minst; did you mean mnist\? .*thyroid.*$"):
         plan(datasets=["minst"])
 
 
-def test_settings_that_decide_nothing_are_added_unless_given() -> None:
+def test_settings_without_effect_on_results_are_added_unless_given() -> None:
     with planner("trainer.threads=3") as made:
         jobs = made.plan(small(), {"trainer.threads": "1", "logger.group": "g"}).unique
     assert all("trainer.threads=3" in job.overrides and "logger.group=g" in job.overrides for job in jobs)
@@ -130,7 +130,7 @@ def test_labeled_normals_make_unsupervised_methods_depend_on_the_rest() -> None:
     assert len(plan("scenario.gamma_n=0.1", "scenario.gamma_p=0.1", **changed).unique) == 18
 
 
-def test_requests_are_remembered_the_latest_last(tmp_path: Path) -> None:
+def test_requests_are_remembered_with_the_latest_last(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "studies")
     assert memory.all() == []
     one, other = Request((), {"datasets": ["digits"]}), Request(("trainer.max_epochs=1",), {})
@@ -147,7 +147,7 @@ def test_requests_are_remembered_the_latest_last(tmp_path: Path) -> None:
         *('[{"passed_on": [], "narrowed": []}]', '[{"passed_on": [], "narrowed": {"colour": 1}}]'),
     ],
 )
-def test_damaged_requests_are_set_aside_with_one_warning(
+def test_damaged_requests_are_skipped_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:
     path = tmp_path / "requests.json"
@@ -161,7 +161,7 @@ def test_damaged_requests_are_set_aside_with_one_warning(
     assert (tmp_path / "requests.json.damaged").read_text() == content
 
 
-def test_one_damaged_request_costs_no_other(tmp_path: Path) -> None:
+def test_one_damaged_request_affects_no_other(tmp_path: Path) -> None:
     memory, kept = Memory(tmp_path), Request(("recipe=paper",), {"seeds": [0]})
     memory.add(kept)
     path = tmp_path / "requests.json"
@@ -190,7 +190,7 @@ NESTED = st.recursive(
 @example("true")
 @example("it's a \\' \\\\")
 @example({"gamma_l": [0.0, 0.05]})
-def test_a_value_is_typed_as_hydra_reads_it(value: Any) -> None:
+def test_a_value_is_written_as_hydra_reads_it(value: Any) -> None:
     (override,) = OverridesParser.create().parse_overrides([f"key={literal(value)}"])
     assert override.value() == value
     assert type(override.value()) is type(value)
@@ -206,7 +206,7 @@ def test_a_request_is_shown_as_words_that_can_be_typed() -> None:
     assert words(*shlex.split(shown)).narrowed == {"datasets": ["digits", "satimage-2"], "seeds": [0, 1]}
 
 
-def test_only_what_changes_results_keeps_requests_apart() -> None:
+def test_requests_differ_only_by_what_changes_results() -> None:
     request = Request(("logger=none", "recipe=paper"), {"datasets": ["a"]})
     same = Request(("recipe=paper", "trainer.threads=1", "output_dir=x"), {"datasets": ["b"]})
     other = Request(("recipe=paper", "trainer.max_epochs=1"), {"datasets": ["c"]})
@@ -217,7 +217,7 @@ def finish(job: Job, auroc: float, seconds: float = 1.0, **more: Any) -> None:
     write_finished(job.plan, auroc=auroc, seconds={"fit": seconds, "score": 0.5}, **more)
 
 
-def test_state_and_estimate(tmp_path: Path) -> None:
+def test_state_and_time_estimate_are_correct(tmp_path: Path) -> None:
     jobs = plan(f"output_dir={tmp_path}").unique
     failures = Failures(tmp_path / "failures")
     deep = [job for job in jobs if job.plan.method["name"] == "deep_sad"]
@@ -243,7 +243,7 @@ def test_state_and_estimate(tmp_path: Path) -> None:
     assert state_of(jobs, failures).failed == [(deep[3], STOPPED)]
 
 
-def test_a_note_is_about_the_experiment_wherever_it_runs(tmp_path: Path) -> None:
+def test_a_failure_note_belongs_to_the_experiment_wherever_it_runs(tmp_path: Path) -> None:
     failures = Failures(tmp_path)
     failures.note(["seed=1", "trainer.threads=1", "dataset=a"], "no")
     assert failures.error(["dataset=a", "seed=1", "logger=none"]) == "no"
@@ -251,7 +251,7 @@ def test_a_note_is_about_the_experiment_wherever_it_runs(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", "{", '{"error": 3}', b"\xff\xfe", ""])
-def test_a_damaged_note_says_so(tmp_path: Path, content: str | bytes) -> None:
+def test_a_damaged_note_is_reported_as_damaged(tmp_path: Path, content: str | bytes) -> None:
     (job, *_) = plan(f"output_dir={tmp_path}").unique
     failures = Failures(tmp_path / "failures")
     failures.note(job.overrides, "no")
@@ -262,7 +262,7 @@ def test_a_damaged_note_says_so(tmp_path: Path, content: str | bytes) -> None:
     assert told.startswith(f"the error message is lost, since {path} is damaged (")
 
 
-def test_an_experiment_without_scores_is_to_be_done_and_in_the_report(tmp_path: Path) -> None:
+def test_an_experiment_without_scores_is_unfinished_but_reported(tmp_path: Path) -> None:
     one, other = plan(f"output_dir={tmp_path}").unique[:2]
     failures = Failures(tmp_path / "failures")
     finish(one, 0.9)
@@ -272,7 +272,7 @@ def test_an_experiment_without_scores_is_to_be_done_and_in_the_report(tmp_path: 
     assert len(state_of([one, other], failures, with_scores=False).records) == 2
 
 
-def test_a_record_that_is_none_is_to_be_done(tmp_path: Path) -> None:
+def test_an_experiment_with_an_invalid_record_is_unfinished(tmp_path: Path) -> None:
     (job, *_) = plan(f"output_dir={tmp_path}").unique
     finish(job, 1.5)
     assert state_of([job], Failures(tmp_path / "failures")).missing == [job]
@@ -293,7 +293,7 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
     frame = results_frame([asked, asked], records, study, own_cells)
     assert not frame.duplicated(["column", "variant", "gamma_l", "normal_class", "anomaly_class", "seed"]).any()
     sizes = frame.groupby(["column", "variant", "gamma_l"]).size().to_dict()
-    # One normal class was asked for; the whole study here has two, and its third gamma_l is no cell of this table.
+    # One normal class was requested; the whole study here has two, and its third gamma_l is not in this table.
     assert sizes == {
         ("deep_sad", "deep_sad", 0.0): 1,
         ("deep_sad", "deep_sad", 0.05): 9,
@@ -317,7 +317,7 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
     assert set(pd.unique(ocsvm.protocol)) == {"test_subset"}
 
 
-def test_an_image_folder_is_walked_once_for_all_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_folder_is_listed_once_for_all_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_image_folder(tmp_path / "photos")
     walks = []
     scan = image_folder.scan

@@ -1,4 +1,4 @@
-"""What a study makes of launchers that give up, of jobs that die and of interruptions."""
+"""How a study handles failing launchers, killed jobs and interruptions."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ NARROWED = {"datasets": ["digits"], "methods": ["deep_sad"], "normal_classes": [
 
 
 class Bench:
-    """A study of nine experiments, run by a function in place of a launcher."""
+    """A study of nine experiments, with a function in place of the launcher."""
 
     def __init__(self, composer: Composer, where: Path) -> None:
         self.composer, self.where = composer, where
@@ -88,7 +88,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_launcher_that_gives_up_does_not_stop_the_others(bench: Bench) -> None:
-    """The process of class 3 dies each time and takes the launcher and its neighbour down."""
+    """The process of class 3 dies each time, and with it the launcher and the process beside it."""
 
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         deadly = [job for job in jobs if bench.known(job) == "3"]
@@ -103,14 +103,14 @@ def test_a_launcher_that_gives_up_does_not_stop_the_others(bench: Bench) -> None
     with pytest.raises(DeepSADError) as caught:
         bench.run(launch)
     (text,) = caught.value.problems
-    assert "1 of 9 experiments are not finished" in text
+    assert "1 of 9 experiments is not finished" in text
     assert "scenario.anomaly_class=3" in text
     assert "a worker was killed" in text
     assert sorted(map(bench.known, bench.launched)) == [*"12233456789"]
     assert (bench.where / "studies" / "labeled_anomalies" / "table.md").exists()
 
 
-def test_a_launcher_that_cannot_begin_is_told_once(bench: Bench) -> None:
+def test_a_launcher_that_cannot_start_is_reported_once(bench: Bench) -> None:
     calls = []
 
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
@@ -122,7 +122,7 @@ def test_a_launcher_that_cannot_begin_is_told_once(bench: Bench) -> None:
     assert calls == [9]
 
 
-def test_the_launchers_own_error_is_shown_as_it_is(bench: Bench) -> None:
+def test_the_launchers_own_error_is_shown_unchanged(bench: Bench) -> None:
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         raise DeepSADError("experiments_per_job is 0; it must be a number >= 1")
 
@@ -130,7 +130,7 @@ def test_the_launchers_own_error_is_shown_as_it_is(bench: Bench) -> None:
         bench.run(launch)
 
 
-def test_a_job_that_was_killed_is_named_with_what_the_launcher_says(bench: Bench) -> None:
+def test_a_killed_job_is_named_with_the_launchers_message(bench: Bench) -> None:
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         for job in jobs:
             bench.begin(job)
@@ -155,8 +155,8 @@ def test_an_interruption_ends_with_its_exit_code(bench: Bench, stop: BaseExcepti
     assert bench.failures.error(bench.launched[0]) == STOPPED
 
 
-def test_notes_of_an_earlier_sweep_are_no_news(bench: Bench) -> None:
-    """8 and 9 failed and 7 was killed before: all are tried again, though a worker dies at the first experiment."""
+def test_notes_of_an_earlier_sweep_are_not_repeated(bench: Bench) -> None:
+    """8 and 9 failed and 7 was killed before: all are tried again, although a worker dies at the first experiment."""
 
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         known = [bench.known(job) for job in jobs]
@@ -183,7 +183,7 @@ def test_notes_of_an_earlier_sweep_are_no_news(bench: Bench) -> None:
     )
 
 
-def test_force_does_everything_again(bench: Bench) -> None:
+def test_force_repeats_everything(bench: Bench) -> None:
     bench.run(bench.all)
     bench.run(bench.all)
     assert len(bench.launched) == 9
@@ -192,7 +192,7 @@ def test_force_does_everything_again(bench: Bench) -> None:
     assert not list(bench.where.rglob("*.before"))
 
 
-def test_force_costs_nothing_where_nothing_can_run(bench: Bench) -> None:
+def test_force_deletes_nothing_if_nothing_can_run(bench: Bench) -> None:
     bench.run(bench.all)
     files = {path: path.read_text() for path in bench.where.rglob("metrics.json")}
 
@@ -204,7 +204,7 @@ def test_force_costs_nothing_where_nothing_can_run(bench: Bench) -> None:
     assert {path: path.read_text() for path in bench.where.rglob("metrics.json")} == files
 
 
-def test_what_a_study_fixes_keeps_requests_apart(bench: Bench) -> None:
+def test_requests_differ_by_what_the_study_fixes(bench: Bench) -> None:
     bench.run(bench.all)
     (before,) = bench.table()
     fixed = {**fields_of("labeled_anomalies")["fixed"], "scenario.gamma_p": 0.2}
@@ -215,7 +215,7 @@ def test_what_a_study_fixes_keeps_requests_apart(bench: Bench) -> None:
     assert after["n"] == before["n"] == "9"
 
 
-def test_n_is_what_was_asked_for_also_with_a_value_that_the_yaml_does_not_have(bench: Bench) -> None:
+def test_n_is_the_requested_number_even_for_values_not_in_the_yaml(bench: Bench) -> None:
     bench.run(bench.all, narrowed={**NARROWED, "axes": {"gamma_l": [0.05, 0.3]}})
     assert [(line["gamma_l"], line["n"], line["expected"]) for line in bench.table()] == [
         ("0.05", "9", "9"),
@@ -223,7 +223,7 @@ def test_n_is_what_was_asked_for_also_with_a_value_that_the_yaml_does_not_have(b
     ]
 
 
-def test_an_earlier_request_that_cannot_be_had_any_more_is_left_out(
+def test_an_earlier_request_that_is_no_longer_possible_is_left_out(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     memory = bench.where / "studies" / "labeled_anomalies" / "requests.json"
@@ -238,7 +238,7 @@ SECOND = {**NARROWED, "axes": {"gamma_l": [0.1]}}
 MISTAKE = {**NARROWED, "axes": {"gamma_l": [0.3]}}
 
 
-def test_a_mistaken_command_is_taken_back_and_its_experiments_stay(
+def test_a_mistaken_command_is_forgotten_and_its_experiments_stay(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.run(bench.all)
@@ -268,7 +268,7 @@ def test_a_mistaken_command_is_taken_back_and_its_experiments_stay(
     assert {path: path.read_bytes() for path in bench.where.glob("digits/**/*") if path.is_file()} == files
 
 
-def test_what_cannot_be_planned_any_more_can_be_forgotten(bench: Bench) -> None:
+def test_a_request_that_can_no_longer_be_planned_can_be_forgotten(bench: Bench) -> None:
     gone = {"datasets": ["gone"], "methods": ["deep_bad"], "normal_classes": ["cat"]}
     bench.requests.parent.mkdir(parents=True)
     entry = {"passed_on": ["method.gone=1", f"output_dir={bench.where}"], "narrowed": gone}
@@ -285,7 +285,7 @@ def test_nothing_is_written_where_nothing_is_remembered(bench: Bench) -> None:
     assert not any(bench.where.iterdir())
 
 
-def test_a_command_about_finished_experiments_recalls_how_they_were_run(
+def test_a_command_about_finished_experiments_recalls_their_settings(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.run(bench.all, "recipe=paper")
@@ -302,7 +302,7 @@ def test_a_command_about_finished_experiments_recalls_how_they_were_run(
     assert [config["study.run_with"] for config in seen] == [["trainer.max_epochs=1", "recipe=paper"]]
 
 
-def test_experiments_share_a_group_of_wandb_and_the_cores(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiments_share_a_wandb_group_and_the_cores(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 8)
 
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""AUROC of records that were written in single precision: ties are ties again."""
+"""AUROC of records written in single precision is corrected, so that ties are ties again."""
 
 import json
 from pathlib import Path
@@ -21,14 +21,14 @@ def record(value: float, normal: int, anomalous: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("noisy", [1.0, 0.99999994, 0.99999988, float(np.float32(1) - np.float32(6e-8))])
-def test_a_perfect_ranking_is_one(noisy: float) -> None:
+def test_a_perfect_ranking_has_auroc_one(noisy: float) -> None:
     assert exact_auroc(Path("nowhere"), record(noisy, 72, 648)) == 1.0
-    # Without its scores, of as many samples as MNIST has, it is the nearest value that there is.
+    # Without the scores of as many samples as MNIST has, it is the nearest possible value.
     assert exact_auroc(Path("nowhere"), record(noisy, 1000, 9000)) == pytest.approx(noisy, abs=6e-8)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.data())
-def test_single_precision_of_any_area_gives_the_area_back(normal: int, anomalous: int, data: st.DataObject) -> None:
+def test_any_area_is_recovered_from_single_precision(normal: int, anomalous: int, data: st.DataObject) -> None:
     halves = 2 * normal * anomalous
     exact = data.draw(st.integers(0, halves)) / halves
     noise = data.draw(st.sampled_from([-1.2e-7, 0.0, 1.2e-7]))
@@ -37,7 +37,7 @@ def test_single_precision_of_any_area_gives_the_area_back(normal: int, anomalous
 
 @pytest.mark.parametrize("wrong", [0, 1, 5])
 def test_large_test_sets_are_computed_from_their_scores(tmp_path: Path, wrong: int) -> None:
-    """9 million pairs: two neighbouring areas are one number in single precision."""
+    """With 9 million pairs, two neighboring areas are equal in single precision."""
     y = np.repeat([0, 1], [1000, 9000])
     score = np.arange(10_000, dtype=np.float32)
     score[1000 - wrong] += wrong + 0.5
@@ -47,7 +47,7 @@ def test_large_test_sets_are_computed_from_their_scores(tmp_path: Path, wrong: i
         assert exact_auroc(tmp_path, record(float(np.float32(exact + noise)), 1000, 9000)) == exact
 
 
-def test_scores_of_another_run_or_none_do_not_count(tmp_path: Path) -> None:
+def test_missing_scores_and_scores_of_another_run_do_not_count(tmp_path: Path) -> None:
     noisy = float(np.float32(1 - 7 / 9_000_000))
     expected = round(noisy * 18_000_000) / 18_000_000
     assert exact_auroc(tmp_path, record(noisy, 1000, 9000)) == expected
@@ -56,7 +56,7 @@ def test_scores_of_another_run_or_none_do_not_count(tmp_path: Path) -> None:
         assert exact_auroc(tmp_path, record(noisy, 1000, 9000)) == expected
 
 
-def test_an_exact_value_and_one_without_counts_stay_as_they_are() -> None:
+def test_exact_values_and_values_without_counts_are_unchanged() -> None:
     exact = 1 - 1 / 9_000_000
     assert exact_auroc(Path("nowhere"), record(exact, 1000, 9000)) == exact
     assert exact_auroc(Path("nowhere"), {"auroc": 0.123456789}) == 0.123456789

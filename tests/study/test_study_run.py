@@ -1,4 +1,4 @@
-"""Studies from the command line: run, resumed after kills, failing in part, reported, narrowed, made by the user."""
+"""Studies from the command line: run, resumed after kills, partly failing, reported, narrowed, or the user's own."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def records(where: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_study_is_run_reported_and_not_run_again(cli: CLI, tmp_path: Path) -> None:
+def test_a_study_is_run_once_and_reported(cli: CLI, tmp_path: Path) -> None:
     asked = cli("sweep.py", *SMALL, *QUICK, "dry_run=true")
     assert asked.returncode == 0, output_of(asked)
     assert "8 experiments, 0 finished, 8 to do (no time estimate" in asked.stdout
@@ -59,7 +59,7 @@ def test_a_study_is_run_reported_and_not_run_again(cli: CLI, tmp_path: Path) -> 
     assert re.search(r"8/8", first.stdout)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*/*/*/metrics.json")}
 
-    # The command of a record is one of train.py, which finds the run finished.
+    # The command in a record is one of train.py, which finds the run finished.
     command = shlex.split(done[0]["command"])
     assert command[1].endswith("train.py")
     again = cli("train.py", *command[2:])
@@ -77,7 +77,7 @@ def test_a_study_is_run_reported_and_not_run_again(cli: CLI, tmp_path: Path) -> 
     assert report_in(tmp_path) == before
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
-    # Another part of the same study comes into the same table.
+    # Another part of the same study is added to the same table.
     wider = [word for word in SMALL if not word.startswith(("method", "study.axes"))]
     more = cli("sweep.py", *wider, *QUICK, "method=deep_svdd", "study.axes.gamma_l=[0.05]")
     assert more.returncode == 0, output_of(more)
@@ -85,8 +85,8 @@ def test_a_study_is_run_reported_and_not_run_again(cli: CLI, tmp_path: Path) -> 
     assert {line.split(",")[2] for line in lines[1:]} == {"deep_sad", "classifier", "ocsvm_raw", "deep_svdd"}
 
 
-def test_a_failing_experiment_stops_no_other_and_is_tried_again(cli: CLI, tmp_path: Path) -> None:
-    """0.9 of the rows cannot be labeled anomalies of one digit; which one could not be known before the data."""
+def test_a_failing_experiment_stops_no_other_and_is_retried(cli: CLI, tmp_path: Path) -> None:
+    """A share of 0.9 cannot be labeled anomalies of one digit, which is known only after loading the data."""
     words = ["study=labeled_anomalies", "dataset=digits", "method=deep_sad", "study.normal_classes=[0]"]
     words += ["study.anomaly_classes=[1]", "study.axes.gamma_l=[0.9,0.05]", "logger=none", *QUICK]
     done = cli("sweep.py", *words)
@@ -94,7 +94,7 @@ def test_a_failing_experiment_stops_no_other_and_is_tried_again(cli: CLI, tmp_pa
     assert done.returncode == 1
     assert "Traceback" not in text
     assert text.count("asks for") >= 2, "when it happens and at the end"
-    assert "1 of 2 experiments are not finished" in text
+    assert "1 of 2 experiments is not finished" in text
     (record,) = records(tmp_path)
     assert record["scenario"]["gamma_l"] == 0.05
     state = cli("sweep.py", "study=labeled_anomalies", "action=status")
@@ -121,14 +121,14 @@ def test_the_processes_of_the_launcher_share_the_cores(cli: CLI, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> None:
+def test_a_study_killed_three_times_ends_with_the_same_tables(tmp_path: Path) -> None:
     longer = ("pretrain.epochs=[25]", "pretrain.lr=[1e-3]", "method.epochs=[25]", "method.lr=[1e-3]")
-    # Alone an experiment goes on to the same bits; in other company there is float noise, which may swap two samples.
+    # Alone, an experiment resumes to the same bits; in another stack rounding differs, which may swap two samples.
     words = (*SMALL, *longer, "trainer.checkpoint_seconds=0", "hydra.launcher.max_replicas=1")
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for folder in (killed, undisturbed):
         folder.mkdir()
-    # The second time only the sweep is killed; its workers, which end by themselves, may do a good part of the rest.
+    # The second time only the sweep is killed; its workers end by themselves, maybe after much of the remaining work.
     for new_checkpoints, workers in ((1, True), (2, False), (1, True)):
         kill_after(words, killed, new_checkpoints=new_checkpoints, workers=workers)
     assert len(records(killed)) < 8
@@ -143,7 +143,7 @@ def test_a_study_killed_three_times_ends_in_the_same_tables(tmp_path: Path) -> N
 
 
 def kill_after(words: Sequence[str], cwd: Path, new_checkpoints: int, workers: bool) -> None:
-    """Start a sweep and kill it (and its workers) as soon as so many trainings have been saved or gone on with."""
+    """Start a sweep and kill it (and its workers) as soon as this many trainings have been saved or resumed."""
     seen = {path: path.stat().st_mtime_ns for path in cwd.rglob("*.ckpt")}
     process = Script("sweep.py", *words, cwd=cwd, new_session=True)
 
@@ -170,7 +170,7 @@ def kill_after(words: Sequence[str], cwd: Path, new_checkpoints: int, workers: b
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Processes of Python that have this working directory."""
+    """Python processes with this working directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -181,7 +181,7 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def test_a_study_of_the_users_own_is_one_more_yaml(cli: CLI, tmp_path: Path) -> None:
+def test_an_own_study_needs_only_a_yaml(cli: CLI, tmp_path: Path) -> None:
     folder = tmp_path / "mine" / "study"
     folder.mkdir(parents=True)
     (folder / "batches.yaml").write_text(
@@ -237,7 +237,7 @@ def test_a_study_of_the_users_own_is_one_more_yaml(cli: CLI, tmp_path: Path) -> 
         (("study=pollution", "dataset=digits", "method=deep_sad", "action=report"), "no experiment of the study"),
     ],
 )
-def test_wrong_words_stop_before_any_work(cli: CLI, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+def test_wrong_words_are_refused_before_any_work(cli: CLI, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
     done = cli("sweep.py", *words)
     assert done.returncode != 0
     assert told in output_of(done)

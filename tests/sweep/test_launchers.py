@@ -1,4 +1,4 @@
-"""The launchers without a Slurm: jobs in processes, what the preset asks for, what is refused."""
+"""The launchers without Slurm: jobs in processes, what the preset requests, what is refused."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def output_of(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_pack_runs_in_one_process_and_a_failure_stops_nothing(cli: CLI, tmp_path: Path) -> None:
+def test_a_pack_runs_in_one_process_and_a_failure_stops_no_other(cli: CLI, tmp_path: Path) -> None:
     gammas = "scenario.gamma_l=0.9,0.05,0.01"
     done = cli("sweep.py", *LOCAL, *SMALL, gammas, "experiments_per_job=2")
     text = output_of(done)
@@ -54,7 +54,7 @@ def test_a_pack_runs_in_one_process_and_a_failure_stops_nothing(cli: CLI, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_a_killed_pack_keeps_what_it_has_finished(tmp_path: Path) -> None:
+def test_a_killed_pack_keeps_its_finished_experiments(tmp_path: Path) -> None:
     long = ("method.epochs=[1],[100000]", "method.lr=[1e-3]", "pretrain=none", "logger=none")
     words = ("-m", *LOCAL, *long, "hydra.launcher.experiments_per_job=2")
     with background("train.py", *words, cwd=tmp_path) as sweep:
@@ -69,7 +69,7 @@ def test_a_killed_pack_keeps_what_it_has_finished(tmp_path: Path) -> None:
     assert len(records(tmp_path)) == 1
 
 
-def test_a_job_that_runs_out_of_time_for_good_says_so(tmp_path: Path) -> None:
+def test_a_job_that_finally_runs_out_of_time_is_reported(tmp_path: Path) -> None:
     long = (
         "method.epochs=[100000]",
         "method.lr=[1e-3]",
@@ -130,7 +130,7 @@ def test_the_preset_follows_the_trainer() -> None:
     launcher = launcher_of("hydra/launcher=slurm", *ddp, "output_dir=elsewhere", "hydra.launcher.partition=fast")
     assert launcher._target_ == SLURM_TARGET
     assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node, launcher.cpus_per_task) == (2, 4, 4, 6)
-    # srun does not take it from the job, and torch not from srun.
+    # srun does not inherit it from the job, nor torch from srun.
     assert "--cpus-per-task=6" in launcher.srun_args
     assert list(launcher.setup) == ["export OMP_NUM_THREADS=6"]
     assert launcher.submitit_folder == "elsewhere/submitit/%j"
@@ -146,7 +146,7 @@ def test_the_preset_asks_for_gpus_by_name_only(trainer: str, gpus: int | None) -
 
 
 @pytest.mark.parametrize("name", ["submitit_slurm", "submitit_local"])
-def test_the_plugins_names_give_our_launchers_with_its_fields(name: str) -> None:
+def test_the_plugins_names_give_our_launchers_with_their_fields(name: str) -> None:
     from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
 
     launcher = launcher_of(f"hydra/launcher={name}")
@@ -157,7 +157,7 @@ def test_the_plugins_names_give_our_launchers_with_its_fields(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["slurm", "submitit_slurm", "submitit_local"])
-def test_all_that_submit_jobs_pack_as_the_command_line_says(name: str) -> None:
+def test_all_submitting_launchers_pack_as_requested(name: str) -> None:
     words = (f"hydra/launcher={name}", "experiments_per_job=3")
     assert launcher_of(*words, script="sweep").experiments_per_job == 3
     own = "hydra.launcher.experiments_per_job=2"
@@ -166,14 +166,14 @@ def test_all_that_submit_jobs_pack_as_the_command_line_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("asked", "processes"), [(3, 3), (None, 5)])
-def test_a_local_launcher_tells_how_many_run_side_by_side(
+def test_a_local_launcher_knows_how_many_jobs_run_in_parallel(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, processes: int
 ) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 5)
     assert LocalLauncher(array_parallelism=asked, submitit_folder="x").processes == processes
 
 
-def test_a_launcher_that_starts_the_ranks_may_sweep_ddp_without_a_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_starts_the_ranks_may_sweep_ddp_without_a_local_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -183,7 +183,7 @@ def test_a_launcher_that_starts_the_ranks_may_sweep_ddp_without_a_gpu_here(monke
         make_plan(ddp)
 
 
-def test_in_a_job_the_ranks_that_slurm_has_started_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_job_the_ranks_that_slurm_started_count(monkeypatch: pytest.MonkeyPatch) -> None:
     ddp = settings_of("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "logger=none")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert make_plan(ddp, multirun=True).ranks == 2
@@ -221,7 +221,7 @@ def test_numbers_below_one_are_refused(cli: CLI, tmp_path: Path, key: str) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_slurm_the_launcher_says_so(cli: CLI, tmp_path: Path) -> None:
+def test_without_slurm_the_launcher_reports_it(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "-m", "hydra/launcher=slurm", "seed=0", *SMALL, env={"PATH": str(tmp_path)})
     assert done.returncode == 1
     assert "hydra/launcher cannot submit jobs here" in done.stderr
@@ -229,7 +229,7 @@ def test_without_a_slurm_the_launcher_says_so(cli: CLI, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_experiment_that_was_begun_by_force_is_not_begun_again() -> None:
+def test_a_forced_experiment_is_not_forced_again_after_requeueing() -> None:
     assert _goes_on(["seed=0", "force=true", "logger=none"]) == ["seed=0", "logger=none", "force=false"]
     assert _goes_on(["seed=0"]) == ["seed=0"]
 
@@ -239,7 +239,7 @@ class OddError(Exception):
         super().__init__(f"{first} and {second}")
 
 
-def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
+def test_an_exception_that_cannot_be_pickled_is_reported_as_text() -> None:
     told = portable(OddError("this", "that"))
     assert isinstance(told, RuntimeError)
     assert str(told) == "OddError: this and that"

@@ -1,4 +1,4 @@
-"""``hydra/sweeper=optuna``: what it finds is in the records, its files are in the output folder, failures end it."""
+"""``hydra/sweeper=optuna``: its results are in the records, its files in the output folder, and failures end it."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ FINISHED = "this run had already finished"
 
 @pytest.fixture
 def plugin() -> None:
-    """For tests that need the sweeper of Hydra."""
+    """Skip a test if Hydra's Optuna sweeper is not installed."""
     pytest.importorskip("optuna", reason="hydra-optuna-sweeper is not installed: pip install 'deepsad-pl[optuna]'")
 
 
@@ -52,7 +52,7 @@ def trials_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_an_auroc_that_is_no_number_is_a_failed_trial() -> None:
+def test_an_auroc_of_nan_makes_a_trial_fail() -> None:
     trials = Trials(Instead(0.5, math.nan), Composer(loader()))  # type: ignore[arg-type]
     good, bad = trials.launch([["seed=1"], ["seed=2"]], 0)
     assert (good.status, good.return_value) == (JobStatus.COMPLETED, 0.5)
@@ -76,7 +76,7 @@ def test_all_trials_are_checked_before_one_is_launched() -> None:
     assert launcher.launched == 0
 
 
-def test_the_ends_of_a_search_space() -> None:
+def test_the_bounds_of_a_search_space_are_checked() -> None:
     words = ["seed=3", "method.eta=tag(log,interval(0.1,10))", "method=deep_sad,deep_svdd", "scenario.k_l=range(0,3)"]
     first = ["seed=3", "method.eta=0.1", "method=deep_sad", "scenario.k_l=0"]
     found = corners(OverridesParser.create().parse_overrides(words))
@@ -88,7 +88,7 @@ def test_the_ends_of_a_search_space() -> None:
     assert first in found
 
 
-def test_all_that_is_wrong_with_a_search_is_told() -> None:
+def test_all_problems_of_a_search_are_reported() -> None:
     sweeper = {"n_trials": 0, "n_jobs": None, "sampler": {"seed": None}, "study_name": "a/b"}
     told = list(search_problems(sweeper, "sweep", OverridesParser.create().parse_overrides(["seed=1"])))
     assert [problem.split(",")[0].split(";")[0] for problem in told] == [
@@ -108,7 +108,7 @@ def test_without_the_plugin_one_sentence_says_what_to_install(monkeypatch: pytes
         sweeper._search(tmp_path, None)  # type: ignore[arg-type]
 
 
-def test_an_interval_is_checked_like_other_values_and_is_not_for_a_grid(cli: CLI) -> None:
+def test_an_interval_is_checked_and_refused_in_a_grid(cli: CLI) -> None:
     assert problems_of("method.et=interval(1,3)", "method.eta=interval(1,3)", "sede=1") == [
         "there is no setting method.et; did you mean method.eta?",
         "there is no setting sede; did you mean seed?",
@@ -120,7 +120,7 @@ def test_an_interval_is_checked_like_other_values_and_is_not_for_a_grid(cli: CLI
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_search_and_its_continuation(cli: CLI, tmp_path: Path) -> None:
+def test_a_search_can_be_continued(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", *SEARCH, *QUICK, "hydra.sweeper.n_trials=2")
     assert done.returncode == 0, done.stderr
     assert WARNING in " ".join(done.stdout.split())
@@ -135,7 +135,7 @@ def test_a_search_and_its_continuation(cli: CLI, tmp_path: Path) -> None:
     assert {tuple(float(value) for value in trial.values()) for trial in before} == of_records
     assert len(before) == len(records) == 2
 
-    # As after a kill: what is finished comes from its record.
+    # As after a kill: finished trials are read from their records.
     again = cli("train.py", *SEARCH, *QUICK, "hydra.sweeper.n_trials=3")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(FINISHED) == 2
@@ -149,7 +149,7 @@ def test_a_search_and_its_continuation(cli: CLI, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_trials_of_a_batch_are_one_training(cli: CLI, tmp_path: Path) -> None:
+def test_trials_of_a_batch_are_trained_as_a_stack(cli: CLI, tmp_path: Path) -> None:
     words = ["hydra/launcher=stacked", "hydra.launcher.n_jobs=1", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
     done = cli("train.py", *SEARCH, *QUICK, *words)
     assert done.returncode == 0, done.stderr
@@ -158,7 +158,7 @@ def test_trials_of_a_batch_are_one_training(cli: CLI, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_invalid_end_is_told_before_any_trial(cli: CLI, tmp_path: Path) -> None:
+def test_an_invalid_bound_is_reported_before_any_trial(cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "-m", "hydra/sweeper=optuna", "method.eta=interval(-1,1)", "scenario.k_l=1,20", *QUICK)
     assert done.returncode != 0
     told = " ".join(done.stderr.split())

@@ -12,7 +12,7 @@ from slurm_jobs import CLI, SLURM, end_of, job_folders, output_of, records, wait
 from wandb_file import read, run_files
 
 SMALL = ("trainer.max_epochs=1", "logger=none", "pretrain=none")
-# Seconds on any machine, with a checkpoint soon after the start.
+# Takes seconds on any machine, with a checkpoint soon after the start.
 LONG = ("pretrain=none", "method.epochs=[400]", "method.lr=[1e-3]", "trainer.checkpoint_seconds=0.1")
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -20,7 +20,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(slurm: None, tmp_path: Path) -> Iterator[Start]:
-    """Starts a sweep in the background, which does not outlive the test."""
+    """Start a sweep in the background, which ends with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def sweep(*words: str) -> subprocess.Popen[str]:
@@ -44,7 +44,7 @@ def log_of(where: Path, seed: int) -> str:
     return path.read_text()
 
 
-def test_arrays_in_chunks(slurm: None, cli: CLI, tmp_path: Path) -> None:
+def test_arrays_are_submitted_in_chunks(slurm: None, cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", "-m", *SLURM, *SMALL, "seed=0,1,2", "hydra.launcher.max_array_size=2")
     assert done.returncode == 0, output_of(done)
     assert sorted(record["seed"] for record in records(tmp_path)) == [0, 1, 2]
@@ -74,7 +74,7 @@ def test_a_failing_experiment_stops_no_other_of_its_job(slurm: None, cli: CLI, t
     assert len(job_folders(tmp_path)) == 1
 
 
-def test_a_job_that_is_killed_stops_no_other_and_goes_on(start: Start, cli: CLI, tmp_path: Path) -> None:
+def test_a_killed_job_stops_no_other_and_resumes(start: Start, cli: CLI, tmp_path: Path) -> None:
     words = ("seed=0,1", "logger=none", *LONG)
     sweep = start(*words)
     wait_for(checkpoint_of(tmp_path, 1), sweep, "a checkpoint")
@@ -96,7 +96,7 @@ def test_a_job_that_is_killed_stops_no_other_and_goes_on(start: Start, cli: CLI,
     assert "resumes from" not in log_of(tmp_path, 0)
 
 
-def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(start: Start, tmp_path: Path) -> None:
+def test_a_preempted_job_is_requeued_and_resumes_in_its_wandb_run(start: Start, tmp_path: Path) -> None:
     sweep = start("seed=0", "logger=wandb", *LONG)
     (checkpoint,) = wait_for(checkpoint_of(tmp_path, 0), sweep, "a checkpoint")
     (job,) = job_folders(tmp_path)
@@ -118,15 +118,14 @@ def test_a_preempted_job_is_queued_again_and_goes_on_in_its_wandb_run(start: Sta
     assert second.exit_codes == [0]
 
 
-def test_a_job_that_times_out_is_queued_again_and_goes_on(start: Start, tmp_path: Path) -> None:
+def test_a_job_that_times_out_is_requeued_and_resumes(start: Start, tmp_path: Path) -> None:
     # Slurm's shortest limit is a minute; its warning comes some ten seconds after the start.
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50", "hydra.launcher.max_num_timeout=5")
     packed = "hydra.launcher.experiments_per_job=2"
     sweep = start("seed=0,1", "logger=none", *LONG, "trainer.max_epochs=150", *limits, packed)
     wait_for(checkpoint_of(tmp_path, 0), sweep, "a checkpoint")
     (job,) = job_folders(tmp_path)
-    # However fast this machine is, the job is not done by then: Slurm wakes it with the warning. A job that stands
-    # still has not ended.
+    # However fast this machine is, the job is not finished by then: it is suspended until Slurm's warning wakes it.
     subprocess.run(["scancel", "--signal=STOP", job], check=True)
     text = end_of(sweep)
     assert sweep.returncode == 0, text
@@ -139,7 +138,7 @@ def test_a_job_that_times_out_is_queued_again_and_goes_on(start: Start, tmp_path
 
 
 def log_out(where: Path, job: str) -> str:
-    """What a job and submitit have said."""
+    """The output of a job and of submitit."""
     return "".join(path.read_text() for path in (where / "runs" / "submitit" / job).glob(f"{job}_0_log.*"))
 
 

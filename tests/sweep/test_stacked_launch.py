@@ -1,4 +1,4 @@
-"""Sweeps through ``hydra/launcher=stacked``: what single runs leave, in how many stacks and processes."""
+"""Sweeps through ``hydra/launcher=stacked`` leave what single runs do, in the expected stacks and processes."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from deepsad_pl.sweep.outcomes import job_return
 
 @pytest.fixture(autouse=True)
 def logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Messages as the scripts have them, where no script runs."""
+    """Set up log messages as the scripts do, since no script runs here."""
     caplog.set_level(logging.INFO)
 
 
@@ -36,7 +36,7 @@ JOBS = ("scenario.normal_class=0,3", "seed=0,1", "method=deep_sad,deep_svdd,clas
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
-    """What ``train.py -m`` leaves and prints with either launcher, with the same relative output_dir."""
+    """The files and output of ``train.py -m`` with each launcher, with the same relative output_dir."""
     launchers = {
         "basic": ["hydra/launcher=basic"],
         "stacked": ["hydra/launcher=stacked", "hydra.launcher.n_jobs=1"],
@@ -77,7 +77,7 @@ def test_a_stacked_sweep_leaves_the_records_of_single_runs(sweeps: dict[str, tup
         for phase, spread in single["spread"].items():
             assert replica["spread"][phase] == pytest.approx(spread, rel=1e-3)
         assert replica["seconds"].keys() == single["seconds"].keys()
-        # How long the other's training took, and on what.
+        # Duration and hardware of the other's training.
         assert replica["reused"].keys() == single["reused"].keys()
         for phase, reused in single["reused"].items():
             assert replica["reused"][phase]["entry"] == reused["entry"]
@@ -104,11 +104,11 @@ def test_a_stacked_sweep_leaves_the_scores_and_losses_of_single_runs(sweeps: dic
 
 
 def test_a_stacked_sweep_leaves_the_logs_of_single_runs(sweeps: dict[str, tuple[Path, str]]) -> None:
-    """But for times; each tells of its own experiment only."""
+    """Except for times; each log is only about its own experiment."""
     basic, stacked = (sweeps[name][0] for name in ("basic", "stacked"))
 
     def told(path: Path) -> list[str]:
-        # Whoever trains an autoencoder first does it for all.
+        # The first experiment that needs an autoencoder trains it for all.
         return [line[24:] for line in path.read_text().splitlines() if ": reused the" not in line]
 
     for path in basic.rglob("train.log"):
@@ -129,7 +129,7 @@ def test_a_stacked_sweep_shows_the_table_of_single_runs(sweeps: dict[str, tuple[
             assert float(cell) == pytest.approx(float(expected), abs=1e-3) if i in figures else cell == expected
 
 
-def test_each_job_is_told_by_its_own_number(sweeps: dict[str, tuple[Path, str]]) -> None:
+def test_each_job_is_reported_by_its_own_number(sweeps: dict[str, tuple[Path, str]]) -> None:
     def jobs(text: str) -> set[str]:
         return {line.rstrip("─").strip() for line in text.splitlines() if line.startswith("job ")}
 
@@ -167,7 +167,7 @@ def test_each_experiment_has_its_own_wandb_run(tmp_path: Path) -> None:
     assert found[0].ids.isdisjoint(found[1].ids)
 
 
-# How many, and not twice.
+# All of them, and none twice.
 
 
 def stacker_of(where: Path, *words: str, task: object = None, **numbers: Any) -> tuple[Stacker, list[str]]:
@@ -222,7 +222,7 @@ def test_several_stacks_in_one_process_and_finished_ones_are_skipped(tmp_path: P
         assert after[path] > before[path] or path.suffix == ".lock"
 
 
-def test_two_processes_take_stacks_side_by_side(cli: CLI, tmp_path: Path) -> None:
+def test_two_processes_train_stacks_in_parallel(cli: CLI, tmp_path: Path) -> None:
     words = (*STACKED, "trainer.max_epochs=2", "logger=none", "seed=0,1,2,3,4", "method=deep_sad,ocsvm_raw")
     words += ("hydra.launcher.n_jobs=2", "hydra.launcher.max_replicas=2")
     done = cli("train.py", *words)
@@ -233,14 +233,14 @@ def test_two_processes_take_stacks_side_by_side(cli: CLI, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("hydra_config")
-def test_a_network_that_cannot_be_is_left_to_fail_as_usual(tmp_path: Path) -> None:
+def test_an_impossible_network_fails_as_usual(tmp_path: Path) -> None:
     stacker, words = stacker_of(tmp_path)
     packs, rest = stacker.plan([[*words, "dataset.network.filters=[4,4,4,4]"], words])
     assert rest == [0]
     assert [[item.index for item in pack] for pack in packs] == [[1]]
 
 
-def test_a_configuration_of_another_name_is_the_one_that_is_stacked(cli: CLI, tmp_path: Path) -> None:
+def test_a_configuration_with_another_name_is_stacked(cli: CLI, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "defaults:\n  - train\n  - _self_\nseed: 7\npretrain:\n  epochs: [1]\nmethod:\n  epochs: [1]\n  lr: [1e-3]\n"
     )
@@ -251,7 +251,7 @@ def test_a_configuration_of_another_name_is_the_one_that_is_stacked(cli: CLI, tm
 
 
 @pytest.mark.usefixtures("hydra_config")
-def test_what_has_no_data_is_left_to_fail_as_usual(tmp_path: Path) -> None:
+def test_an_experiment_without_data_fails_as_usual(tmp_path: Path) -> None:
     (tmp_path / "odds").mkdir()
     (tmp_path / "odds" / "cardio.mat").write_bytes(b"not a table")
     stacker, words = stacker_of(tmp_path, f"data_dir={tmp_path}")
@@ -260,7 +260,7 @@ def test_what_has_no_data_is_left_to_fail_as_usual(tmp_path: Path) -> None:
     assert [[item.index for item in pack] for pack in packs] == [[1]]
 
 
-def test_a_seed_that_divides_the_data_is_not_taken_from_a_neighbour(tmp_path: Path) -> None:
+def test_each_experiment_gets_the_split_of_its_own_seed(tmp_path: Path) -> None:
     write_odds(tmp_path / "data", "cardio")
     small = ("trainer.max_epochs=1", "pretrain=none", "logger=none", f"data_dir={tmp_path / 'data'}")
     for dataset in ("digits", "toy", "cardio"):
@@ -292,7 +292,7 @@ def test_a_seed_that_divides_the_data_is_not_taken_from_a_neighbour(tmp_path: Pa
         ("sweep.py", ("experiments_per_job=4",), "experiments_per_job is 4, but this hydra/launcher submits no jobs"),
     ],
 )
-def test_wrong_settings_are_told_before_any_work(
+def test_wrong_settings_are_reported_before_any_work(
     cli: CLI, tmp_path: Path, script: str, words: tuple[str, ...], told: str
 ) -> None:
     done = cli(script, "-m", "hydra/launcher=stacked", "seed=0,1", "logger=none", *words)
@@ -302,7 +302,7 @@ def test_wrong_settings_are_told_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_hydra_is_told_of_an_experiment() -> None:
+def test_hydra_gets_the_outcome_of_each_experiment() -> None:
     done = job_return(["seed=0"], Outcome({"auroc": 0.75}, Path("x"), was_finished=False))
     assert done.return_value == 0.75
     failed = job_return(["seed=0"], DeepSADError("one", "two"))
@@ -316,7 +316,7 @@ LOCAL = ("-m", "hydra/launcher=submitit_local", "trainer.threads=1", "hydra.laun
 
 
 @pytest.mark.parametrize("stack", [True, False])
-def test_a_pack_of_a_job_is_a_stack_unless_told_otherwise(cli: CLI, tmp_path: Path, stack: bool) -> None:
+def test_a_pack_of_a_job_is_a_stack_unless_configured_otherwise(cli: CLI, tmp_path: Path, stack: bool) -> None:
     words = ("seed=0,1", "method=deep_sad,ocsvm_raw", "trainer.max_epochs=2", "logger=none")
     done = cli("train.py", *LOCAL, *words, f"hydra.launcher.stack={stack}")
     assert done.returncode == 0, output_of(done)

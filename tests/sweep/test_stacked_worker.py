@@ -1,4 +1,4 @@
-"""The workers of a stacked sweep and the sweep itself, when one of them is to end."""
+"""How a stacked sweep and its workers end when one of them gets a signal."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def handlers() -> dict[signal.Signals, object]:
 
 
 @BOTH
-def test_workers_are_told_before_the_sweep_leaves(sweep: Sweep, number: signal.Signals) -> None:
+def test_workers_get_the_signal_before_the_sweep_ends(sweep: Sweep, number: signal.Signals) -> None:
     reached = False
     with pytest.raises(SystemExit) as stop, workers_are_told(sweep):
         assert not sweep.ends
@@ -41,7 +41,7 @@ def test_workers_are_told_before_the_sweep_leaves(sweep: Sweep, number: signal.S
     assert handlers() == USUAL
 
 
-def test_a_second_ctrl_c_is_not_waited_for_but_a_second_sigterm_is(sweep: Sweep) -> None:
+def test_a_second_ctrl_c_ends_at_once_but_a_second_sigterm_waits(sweep: Sweep) -> None:
     reached: list[str] = []
     with pytest.raises(SystemExit) as stop, workers_are_told(sweep):
         signal.raise_signal(signal.SIGTERM)
@@ -54,7 +54,7 @@ def test_a_second_ctrl_c_is_not_waited_for_but_a_second_sigterm_is(sweep: Sweep)
     assert handlers() == USUAL
 
 
-def test_whoever_else_handles_the_signal_has_the_last_word(sweep: Sweep) -> None:
+def test_another_handler_of_the_signal_runs_last(sweep: Sweep) -> None:
     def leave(number: int, _: object) -> None:
         raise SystemExit(7)
 
@@ -67,7 +67,7 @@ def test_whoever_else_handles_the_signal_has_the_last_word(sweep: Sweep) -> None
     assert stop.value.code == 7
 
 
-def test_an_error_without_a_signal_is_an_error(sweep: Sweep) -> None:
+def test_an_error_without_a_signal_is_raised(sweep: Sweep) -> None:
     with pytest.raises(DeepSADError, match="wrong"), workers_are_told(sweep):
         raise DeepSADError("wrong")
     assert handlers() == USUAL
@@ -88,7 +88,7 @@ def test_workers_that_take_too_long_are_killed(sweep: Sweep, monkeypatch: pytest
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_pack_that_comes_after_the_end_is_not_begun(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_pack_that_arrives_after_the_end_is_not_started(sweep: Sweep, tmp_path: Path) -> None:
     sweep.end()
     call = joblib.delayed(run_pack)([], failures=None, watch=None, threads=1, show=False, sweep=sweep)
     assert joblib.Parallel(n_jobs=2)([call, call]) == [None, None]

@@ -1,4 +1,4 @@
-"""Many experiments in one command: checked before any work, none stopped by another, a table at the end."""
+"""Many experiments in one command: checked before any work, not stopped by each other, with a table at the end."""
 
 import json
 import os
@@ -32,12 +32,12 @@ def output_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """The cells of the rows of every table with borders."""
+    """The cells of each row of all tables with borders."""
     lines = (line.strip() for line in text.splitlines())
     return [[cell.strip() for cell in line.strip("│┃").split("│")] for line in lines if line.startswith("│")]
 
 
-def test_a_sweep_ends_with_a_table_and_is_not_done_twice(cli: CLI, tmp_path: Path) -> None:
+def test_a_sweep_ends_with_a_table_and_runs_only_once(cli: CLI, tmp_path: Path) -> None:
     sweep = ("seed=0,1", "scenario.normal_class=0,8", *SMALL)
     first = cli("train.py", "-m", *sweep)
     assert first.returncode == 0, output_of(first)
@@ -87,7 +87,7 @@ def test_a_wrong_value_in_one_job_stops_the_sweep_before_any_work(cli: CLI, tmp_
     assert not any(tmp_path.iterdir())
 
 
-def test_jobs_that_hold_several_experiments_are_refused_where_none_are_submitted(cli: CLI, tmp_path: Path) -> None:
+def test_experiments_per_job_is_refused_without_submitted_jobs(cli: CLI, tmp_path: Path) -> None:
     done = cli("sweep.py", "seed=0,1", "experiments_per_job=3", *SMALL)
     assert done.returncode != 0
     assert "experiments_per_job is 3, but this hydra/launcher submits no jobs" in done.stderr
@@ -95,7 +95,7 @@ def test_jobs_that_hold_several_experiments_are_refused_where_none_are_submitted
     assert not any(tmp_path.iterdir())
 
 
-def test_n_jobs_alone_lets_a_free_sweep_run_side_by_side(tmp_path: Path) -> None:
+def test_n_jobs_alone_makes_a_free_sweep_run_in_parallel(tmp_path: Path) -> None:
     def wait_for_the_other(cfg: DictConfig) -> float:
         (tmp_path / str(cfg.seed)).touch()
         end = time.monotonic() + 60
@@ -115,7 +115,7 @@ def test_n_jobs_alone_lets_a_free_sweep_run_side_by_side(tmp_path: Path) -> None
     assert len({done.return_value for done in returns} - {float(os.getpid())}) == 2
 
 
-def test_a_misspelt_key_in_a_sweep_is_told_with_all_that_is_wrong(cli: CLI, tmp_path: Path) -> None:
+def test_a_misspelt_key_in_a_sweep_is_reported_with_all_problems(cli: CLI, tmp_path: Path) -> None:
     done = cli("sweep.py", "sede=0,1", "method.eta=0,1")
     assert done.returncode != 0
     assert output_of(done).count("there is no setting sede; did you mean seed?") == 1
@@ -132,17 +132,17 @@ def test_ddp_is_refused_in_a_sweep(cli: CLI, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_table_shows_values_in_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_values_in_brackets_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     show_sweep([({"scenario.normal_class": "[cat,dog]"}, 0.5), ({"scenario.normal_class": "[/x]"}, 0.25)])
     assert table_rows(capsys.readouterr().out) == [["[cat,dog]", "0.5000"], ["[/x]", "0.2500"]]
 
 
-def test_table_has_no_deviation_of_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_no_deviation_of_an_unknown_auroc(capsys: pytest.CaptureFixture[str]) -> None:
     show_sweep([({"seed": str(seed), "k": "a"}, auroc) for seed, auroc in enumerate((0.5, float("nan"), 0.7))])
     assert [cell for cell in table_rows(capsys.readouterr().out)[0] if cell] == ["a", "unknown", "3"]
 
 
-def test_table_leaves_failed_jobs_out_of_the_mean_and_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_leaves_failed_jobs_out_of_the_mean_and_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
     show_sweep([({"seed": str(seed), "k": "a"}, auroc) for seed, auroc in enumerate((0.5, None, 0.7))])
     ((name, average, deviation, seeds),) = table_rows(capsys.readouterr().out)
     assert (name, average, deviation) == ("a", "0.6000", "0.1414")

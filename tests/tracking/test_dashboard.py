@@ -1,4 +1,4 @@
-"""The specification of the dashboard: every panel, the keys that our runs have, the filter and the groups."""
+"""The specification of the dashboard: every panel, keys that our runs have, the filter and the groups."""
 
 import json
 import os
@@ -33,14 +33,14 @@ DASHBOARD = Dashboard(
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No key and no settings of whoever runs the tests."""
+    """Hide the W&B key and settings of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb_config"))
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
-    # Else W&B asks its server for the name of the account, to tell it.
+    # Otherwise W&B asks its server for the name of the account, to print it.
     monkeypatch.setenv("WANDB_SILENT", "true")
-    # A session keeps the key that it has found.
+    # A session keeps a key once it has found one.
     wandb.teardown()
     yield
     wandb.teardown()
@@ -73,13 +73,13 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def config_keys(spec: dict[str, Any]) -> set[str]:
-    """All config keys that a specification speaks of, as W&B stores them."""
+    """All config keys that a specification uses, as W&B stores them."""
     keys = {text.removeprefix("config:") for text in strings(spec) if text.startswith("config:")}
     keys |= {key["name"] for key in runset(spec)["grouping"] if key["section"] == "config"}
     return keys | {panel["groupBy"] for panel in panels(spec, "Bar Chart")}
 
 
-def test_auroc_over_the_axis() -> None:
+def test_auroc_is_drawn_over_the_axis() -> None:
     (panel,) = panels(spec_of(), "Scatter Plot")
     assert (panel["xAxis"], panel["yAxis"]) == ("config:scenario.gamma_l.value", "summary:test/auroc")
     assert panel["xAxisLogScale"] is False
@@ -101,13 +101,13 @@ def test_each_axis_has_its_panel() -> None:
     ("datasets", "by"),
     [(["digits"], ["method.name"]), (["mnist", "fmnist"], ["method.name", "dataset.name"])],
 )
-def test_auroc_by_method_and_by_data_set_if_there_are_several(datasets: list[str], by: list[str]) -> None:
+def test_auroc_is_drawn_by_method_and_by_data_set_if_there_are_several(datasets: list[str], by: list[str]) -> None:
     bars = panels(spec_of(datasets=datasets), "Bar Chart")
     assert [bar["groupBy"] for bar in bars] == [f"{key}.value" for key in by]
     assert all((bar["metrics"], bar["groupAgg"], bar["groupArea"]) == ([AUROC], "mean", "stddev") for bar in bars)
 
 
-def test_lines_through_data_set_method_axis_and_auroc() -> None:
+def test_parallel_coordinates_show_data_set_method_axis_and_auroc() -> None:
     (panel,) = panels(spec_of(), "Parallel Coordinates Plot")
     assert [column["accessor"] for column in panel["columns"]] == [
         "config:dataset.name.value",
@@ -117,7 +117,7 @@ def test_lines_through_data_set_method_axis_and_auroc() -> None:
     ]
 
 
-def test_score_histograms() -> None:
+def test_score_histograms_are_shown() -> None:
     found = [panel["metrics"] for panel in panels(spec_of(), "Run History Line Plot")]
     assert found == [["test/scores_normal"], ["test/scores_anomalous"]]
 
@@ -129,7 +129,7 @@ def test_the_report_is_shown() -> None:
     assert "report/table" in set(strings(panels(spec, "Weave")))
 
 
-def test_the_table_of_runs() -> None:
+def test_the_table_of_runs_is_shown() -> None:
     spec = spec_of()
     assert len(panels(spec, "Run Comparer")) == 1
     feed = runset(spec)["runFeed"]
@@ -171,7 +171,7 @@ def test_all_config_keys_are_keys_of_our_runs(study: str) -> None:
     assert {key.removesuffix(".value") for key in found} <= set(ours)
 
 
-def test_panels_have_ids_of_their_own() -> None:
+def test_panels_have_unique_ids() -> None:
     sections = spec_of()["spec"]["section"]["panelBankConfig"]["sections"]
     ids = [panel["__id__"] for section in sections for panel in section["panels"]]
     assert len(set(ids)) == len(ids)
@@ -190,21 +190,21 @@ def test_the_file_is_the_same_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "workspace.json").read_bytes() == path.read_bytes()
 
 
-def test_name_project_and_entity_are_told() -> None:
+def test_name_project_and_entity_are_reported() -> None:
     spec = spec_of(entity="us")
     assert (spec["displayName"], spec["project"], spec["entity"]) == ("Scenario (i)", "deepsad-pl", "us")
     assert "entity" not in spec_of()
 
 
 @pytest.mark.parametrize("call", [workspace_spec, upload_dashboard])
-def test_a_missing_library_is_told_with_the_way_out(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_the_way_out(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     with pytest.raises(DeepSADError, match=r"action=dashboard needs .* run pip install 'deepsad-pl\[dashboard\]'"):
         call(DASHBOARD)
 
 
 class Server:
-    """Stands for W&B, as far as the library speaks to it."""
+    """Stands for W&B, as far as the library uses it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from wandb_workspaces.workspaces import internal
@@ -234,7 +234,7 @@ def test_without_an_account_nothing_is_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("entity", "owner"), [(None, "me"), ("us", "us")])
-def test_what_is_uploaded_is_what_is_written(
+def test_the_upload_equals_the_file(
     server: Server, monkeypatch: pytest.MonkeyPatch, entity: str | None, owner: str
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
@@ -245,7 +245,7 @@ def test_what_is_uploaded_is_what_is_written(
     assert json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True)) == spec_of()["spec"]
 
 
-def test_a_refusal_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_reported(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     server.error = ValueError("project not found")
     with pytest.raises(DeepSADError, match=r"W&B did not accept .*project not found.* make wandb-sync"):

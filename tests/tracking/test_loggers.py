@@ -1,4 +1,4 @@
-"""Loggers named by ``_target_``, alone and beside our own: checked before any work, each reporting for itself."""
+"""Loggers named by ``_target_``, alone and beside our own: checked before any work, independent of each other."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A process of its own, since a forked one has the path of its parent."""
+    """A separate process, since a forked one has the import path of its parent."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     path = os.pathsep.join([str(EXAMPLE), *filter(None, [os.environ.get("PYTHONPATH")])])
     env |= {"PYTHONPATH": path, "COLUMNS": "200", "WANDB_CONFIG_DIR": str(cwd / "wandb_config")}
@@ -60,11 +60,11 @@ def test_several_loggers_are_composed_in_any_order(chosen: str) -> None:
 @pytest.mark.parametrize(
     ("chosen", "names"), [("csv", "csv"), ("none", "none"), ("wandb", "wandb"), ("[csv,none]", "csv")]
 )
-def test_one_logger_or_none_is_what_it_is_called(chosen: str, names: str) -> None:
+def test_a_single_logger_or_none_keeps_its_name(chosen: str, names: str) -> None:
     assert logger_names(settings_of(f"logger={chosen}")["logger"]) == names
 
 
-def test_loggers_enter_no_identity() -> None:
+def test_loggers_are_not_part_of_the_identity() -> None:
     plans = [plan_of(*words) for words in ((), (LIGHTNING,), ("logger=[csv,wandb]",), ("logger=csv", LIGHTNING))]
     assert len({plan.run_dir for plan in plans}) == 1
     assert "logger" not in json.dumps(plans[0].identity)
@@ -86,7 +86,7 @@ def test_loggers_enter_no_identity() -> None:
         ("{_target_: a_broken_logger.Broken}", "a_broken_logger.py, line 1, is not valid Python"),
     ],
 )
-def test_what_is_wrong_with_a_logger_is_told_before_any_work(
+def test_errors_in_a_logger_are_reported_before_any_work(
     node: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -117,7 +117,7 @@ def test_what_is_wrong_with_a_logger_is_told_before_any_work(
         (("logger=lightning_csv", "logger.lightning_csv.nam=x"), "logger.lightning_csv.nam is not an argument of "),
     ],
 )
-def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, cli: CLI, tmp_path: Path) -> None:
+def test_an_unknown_word_is_refused(words: tuple[str, ...], told: str, cli: CLI, tmp_path: Path) -> None:
     folder = tmp_path / "conf" / "logger"
     folder.mkdir(parents=True)
     (folder / "bare.yaml").write_text("bare:\n  save_dir: x\n")
@@ -138,7 +138,7 @@ def test_a_word_that_fits_nothing_is_refused(words: tuple[str, ...], told: str, 
         ("logger=[csv,wandb]", "~logger.csv", "logger.mode=online"),
     ],
 )
-def test_a_right_word_about_a_logger_is_not_told_beside_a_wrong_one(words: tuple[str, ...], cli: CLI) -> None:
+def test_a_correct_logger_setting_is_not_reported_beside_a_wrong_one(words: tuple[str, ...], cli: CLI) -> None:
     done = cli("train.py", *words, "+nonsense=1")
     assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help lists all settings"
 
@@ -208,7 +208,7 @@ def test_a_study_is_planned_with_outside_loggers_without_torch(tmp_path: Path) -
     assert done.stdout.splitlines()[-1:] == ["False False False"], done.stdout + done.stderr
 
 
-def test_csv_beside_none_is_csv(experiment: Experiment) -> None:
+def test_csv_with_none_is_csv(experiment: Experiment) -> None:
     run_dir = experiment("logger=[csv,none]", *SHORT).run_dir
     assert (run_dir / "losses.csv").exists()
     assert not (run_dir / "wandb").exists()
@@ -247,7 +247,7 @@ def test_rows_are_on_the_disk_as_soon_as_an_epoch_ends(experiment: Experiment, m
 
 
 class Recorder(CSVLogger):
-    """Remembers how it was closed, and fails in one of its methods."""
+    """A logger that remembers how it was closed, and fails in one of its methods."""
 
     closed: list[str] = []  # noqa: RUF012
     fails = ""
@@ -278,7 +278,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("fails", ["log_hyperparams", "log_metrics", "finalize"])
-def test_a_logger_that_raises_costs_its_reports_alone(
+def test_a_logger_that_raises_loses_only_its_own_output(
     experiment: Experiment,
     recorder: str,
     fails: str,
@@ -298,7 +298,7 @@ def test_a_logger_that_raises_costs_its_reports_alone(
     assert Recorder.closed == ["success" if fails == "finalize" else "failed"]
 
 
-def test_wandb_that_fails_is_closed_and_costs_its_reports_alone(
+def test_a_failing_wandb_is_closed_and_loses_only_its_own_output(
     experiment: Experiment, recorder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deepsad_pl.tracking.trackers import WandbTracker
@@ -344,7 +344,7 @@ def test_all_loggers_of_a_failed_run_are_closed_as_failed(
         ),
     ],
 )
-def test_what_is_no_logger_is_refused_before_a_run_of_wandb_begins(
+def test_what_is_not_a_logger_is_refused_before_a_wandb_run_starts(
     experiment: Experiment, recorder: str, node: str, told: str, tmp_path: Path
 ) -> None:
     first = recorder.replace("logger.mine", "logger.first")
@@ -368,7 +368,7 @@ def test_a_logger_is_closed_when_wandb_refuses(
     assert Recorder.closed == ["failed"]
 
 
-def test_a_folder_of_ones_own_is_kept_and_may_be_interpolated(experiment: Experiment, tmp_path: Path) -> None:
+def test_an_own_folder_is_kept_and_may_be_interpolated(experiment: Experiment, tmp_path: Path) -> None:
     node = "{_target_: pytorch_lightning.loggers.CSVLogger, save_dir: '${output_dir}/all', name: 'seed_${seed}'}"
     done = experiment(f"+logger.mine={node}", "seed=3", *SHORT)
     assert (tmp_path / "runs" / "all" / "seed_3" / "version_0" / "metrics.csv").exists()
@@ -396,8 +396,8 @@ def test_a_logger_gets_the_threshold(experiment: Experiment) -> None:
     assert (config["threshold"]["name"], config["threshold"]["alpha"]) == ("conformal", 0.1)
 
 
-def test_a_task_of_a_farm_logs_for_itself(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As Lightning finds it where SLURM_PROCID is 3.
+def test_a_task_of_a_job_farm_logs_for_itself(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Lightning finds it if SLURM_PROCID is 3.
     monkeypatch.setattr(rank_zero_only, "rank", 3)
     run_dir = experiment(LIGHTNING, *SHORT).run_dir
     assert len(rows_of(run_dir / "rows" / "version_0" / "metrics.csv")) == 3
@@ -412,7 +412,7 @@ def test_only_the_first_of_two_ranks_logs(tmp_path: Path) -> None:
     assert len(list(path.parent.glob("lightning/*"))) == 1
 
 
-def test_a_trial_of_a_wandb_agent_is_one_experiment_with_several_loggers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_of_a_wandb_agent_can_have_several_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
     for chosen in ("[csv,wandb]", "[wandb,csv]"):
@@ -421,7 +421,7 @@ def test_a_trial_of_a_wandb_agent_is_one_experiment_with_several_loggers_too(mon
     make_plan(settings_of("logger=csv", LIGHTNING), multirun=True)
 
 
-def test_a_tracker_of_ones_own_gets_the_run_folder(experiment: Experiment) -> None:
+def test_an_own_tracker_gets_the_run_folder(experiment: Experiment) -> None:
     run_dir = experiment("+logger.losses={_target_: deepsad_pl.tracking.trackers.CSVTracker}", *SHORT).run_dir
     assert len(rows_of(run_dir / CSVTracker(run_dir)._path.name)) == 2 * STEPS
 
@@ -443,7 +443,7 @@ def test_the_example_is_short() -> None:
     assert all(len(path.read_text().splitlines()) <= 40 for path in files)
 
 
-def test_the_settings_of_wandb_are_at_its_node_as_well() -> None:
+def test_wandb_settings_work_at_its_node_too() -> None:
     settings = settings_of("logger=[csv,wandb]", "logger.wandb.mode=online", "logger.project=mine", "logger.tags=[a]")
     found = wandb_settings(settings["logger"])
     assert found is not None

@@ -1,4 +1,4 @@
-"""Weights & Biases' offline run file read back, the losses as CSV, and neither."""
+"""Weights & Biases' offline run file, the losses as CSV, and no logger."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ STEPS = 4  # of an epoch: 112 training rows in batches of 32
 
 @pytest.fixture(autouse=True, scope="module")
 def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No key and no settings of whoever runs the tests."""
+    """Hide the W&B key and settings of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
@@ -63,7 +63,7 @@ def losses_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_metrics_come_back_out_of_the_run_file(outcome: Outcome, tracked: wandb_file.OfflineRun) -> None:
+def test_metrics_can_be_read_from_the_run_file(outcome: Outcome, tracked: wandb_file.OfflineRun) -> None:
     assert not any("threshold" in key for key in tracked.summary)
     assert tracked.summary["test/auroc"] == outcome.record["auroc"]
     assert tracked.summary["test/average_precision"] == outcome.record["average_precision"]
@@ -82,14 +82,14 @@ def test_config_has_flat_keys(tracked: wandb_file.OfflineRun) -> None:
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "fit"])
-def test_losses_are_logged_a_step_with_their_epoch(tracked: wandb_file.OfflineRun, phase: str) -> None:
+def test_each_steps_loss_is_logged_with_its_epoch(tracked: wandb_file.OfflineRun, phase: str) -> None:
     rows = [row for row in tracked.history if f"{phase}/loss" in row]
     assert [row[f"{phase}/step"] for row in rows] == list(range(2 * STEPS))
     assert [row[f"{phase}/epoch"] for row in rows] == [0] * STEPS + [1] * STEPS
     assert all(math.isfinite(row[f"{phase}/loss"]) for row in rows)
 
 
-def test_one_job_is_one_run_closed_as_good(outcome: Outcome, tracked: wandb_file.OfflineRun) -> None:
+def test_a_job_is_one_run_closed_as_successful(outcome: Outcome, tracked: wandb_file.OfflineRun) -> None:
     assert tracked.ids == {(outcome.run_dir / "wandb_id").read_text().strip()}
     assert tracked.exit_codes == [0]
 
@@ -107,9 +107,7 @@ def test_nothing_is_written_beside_the_run_folder(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("plots", ["null", "false"])
-def test_the_roc_curve_is_off_in_sweeps_and_on_demand_and_the_histograms_are_not(
-    experiment: Experiment, plots: str
-) -> None:
+def test_the_roc_curve_can_be_off_but_histograms_are_always_on(experiment: Experiment, plots: str) -> None:
     # The fixture passes plots=False, as a sweep does.
     outcome = experiment("logger=wandb", f"logger.plots={plots}", "trainer.max_epochs=1", "pretrain=none")
     (path,) = wandb_file.run_files(outcome.run_dir)
@@ -121,7 +119,7 @@ def test_the_roc_curve_is_off_in_sweeps_and_on_demand_and_the_histograms_are_not
     assert not list(outcome.run_dir.rglob("*.table.json"))
 
 
-def test_settings_can_ask_for_plots_and_another_place(experiment: Experiment) -> None:
+def test_settings_can_request_plots_and_another_project(experiment: Experiment) -> None:
     settings = ("logger.plots=true", "logger.project=mine", "logger.group=g", "logger.job_type=j")
     outcome = experiment("logger=wandb", *settings, "trainer.max_epochs=1", "pretrain=none")
     (path,) = wandb_file.run_files(outcome.run_dir)
@@ -145,7 +143,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def test_a_failed_job_is_a_failed_run_and_goes_on_in_it(
+def test_a_failed_job_is_a_failed_run_and_resumes_in_it(
     experiment: Experiment, failing: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     overrides = ("logger=wandb", "trainer.max_epochs=2", "trainer.checkpoint_seconds=0", "pretrain=none")
@@ -167,7 +165,7 @@ def test_a_failed_job_is_a_failed_run_and_goes_on_in_it(
     assert epochs == [[0] * STEPS, [1] * STEPS]
 
 
-def test_a_finished_run_opens_no_further_run(outcome: Outcome) -> None:
+def test_a_finished_run_opens_no_new_wandb_run(outcome: Outcome) -> None:
     settings = settings_of(f"output_dir={outcome.run_dir.parents[2]}", "trainer.max_epochs=2")
     again = run_experiment(make_plan(settings), config=settings, config_yaml="", command="")
     assert again.was_finished
@@ -176,7 +174,7 @@ def test_a_finished_run_opens_no_further_run(outcome: Outcome) -> None:
 
 @contextmanager
 def agent(tmp_path: Path) -> Iterator[None]:
-    """What an agent of W&B gives to the process of a trial: its run's id, the sweep, the values to try."""
+    """What a W&B agent passes to a trial's process: the run's id, the sweep, the values to try."""
     values = tmp_path / "config-trial.yaml"
     values.write_text("wandb_version: 1\nseed:\n  value: 0\n")
     wandb.teardown()  # it has read the environment already
@@ -197,7 +195,7 @@ def agents_run(run_dir: Path) -> wandb_file.OfflineRun:
     return run
 
 
-def test_an_agents_trial_of_a_finished_run_has_the_stored_metrics(
+def test_a_trial_of_a_finished_run_has_the_stored_metrics(
     experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ("logger=wandb", "method=iforest_raw", "scenario.gamma_l=0.1")
@@ -209,7 +207,7 @@ def test_an_agents_trial_of_a_finished_run_has_the_stored_metrics(
 
     with agent(tmp_path):
         again = experiment(*words)
-        # Whoever does not log to W&B has nothing to say there.
+        # A run that does not log to W&B reports nothing there.
         experiment("logger=csv", *words[1:])
     assert again.was_finished
     run = agents_run(first.run_dir)
@@ -236,7 +234,7 @@ def test_own_metrics_are_in_the_summary_of_a_run_and_of_an_agents_trial(experime
     assert (summary["test/ap"], summary["test/of_many"]) == (first.record["ap"], again.record["of_many"])
 
 
-def test_an_unfinished_run_goes_on_in_the_run_of_an_agent(experiment: Experiment, tmp_path: Path) -> None:
+def test_an_unfinished_run_resumes_in_the_run_of_the_agent(experiment: Experiment, tmp_path: Path) -> None:
     words = ("logger=wandb", "method=iforest_raw")
     folder = experiment("logger=none", *words[1:]).run_dir
     (folder / "metrics.json").unlink()
@@ -251,7 +249,7 @@ def test_an_unfinished_run_goes_on_in_the_run_of_an_agent(experiment: Experiment
 def test_the_trial_of_an_agent_is_one_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
-    with pytest.raises(DeepSADError, match=r"under a W&B agent, logger=wandb has one run for a single experiment"):
+    with pytest.raises(DeepSADError, match=r"a W&B agent gives logger=wandb one run, for one experiment"):
         make_plan(settings_of("logger=wandb"), multirun=True)
     make_plan(settings_of("logger=wandb"))
     make_plan(settings_of("logger=csv"), multirun=True)
@@ -318,7 +316,7 @@ def test_the_logger_does_not_change_the_scores(experiment: Experiment, tmp_path:
     assert len(scores) == 1
 
 
-def test_csv_tracker_drops_what_a_resumed_training_repeats(tmp_path: Path) -> None:
+def test_the_csv_tracker_drops_rows_that_a_resumed_training_repeats(tmp_path: Path) -> None:
     before = CSVTracker(tmp_path)
     before.losses("pretrain", 0, 0, [1.0, 2.0])
     before.losses("fit", 0, 0, [3.0, 4.0])
@@ -340,11 +338,11 @@ def test_flatten_joins_keys_with_dots() -> None:
     assert flatten(nested) == {"a.b.c": 1, "a.d": [{"e": 2}], "f": None}
 
 
-def test_the_reader_joins_records_over_blocks() -> None:
+def test_the_reader_joins_records_across_blocks() -> None:
     def record(kind: int, payload: bytes) -> bytes:
         return bytes(4) + len(payload).to_bytes(2, "little") + bytes([kind]) + payload
 
-    # The file's header counts into the first block; 3 bytes at its end are too few for a record's header.
+    # The file's header is part of the first block; 3 bytes at its end are too few for a record's header.
     first = b"header!" + record(1, b"x" * (32768 - 7 - 7 - 3)) + bytes(3)
     second = record(1, b"whole") + record(2, b"a" * (32768 - 12 - 7))
     third = record(3, b"b" * (32768 - 7))
@@ -355,7 +353,7 @@ def test_the_reader_joins_records_over_blocks() -> None:
     assert joined == b"a" * (32768 - 19) + b"b" * (32768 - 7) + b"c"
 
 
-def test_a_tracker_that_fails_costs_its_reports_alone(
+def test_a_tracker_that_fails_loses_only_its_own_output(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:
@@ -369,7 +367,7 @@ def test_a_tracker_that_fails_costs_its_reports_alone(
     assert "no space left" in told[0]
 
 
-def test_online_without_an_account_is_told(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_without_an_account_is_reported(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise wandb.errors.UsageError("api_key not configured")
 
@@ -378,12 +376,12 @@ def test_online_without_an_account_is_told(experiment: Experiment, monkeypatch: 
         experiment("trainer.max_epochs=1", "logger=wandb", "logger.mode=online")
 
 
-def test_steps_count_on_over_both_phases(tracked: wandb_file.OfflineRun) -> None:
+def test_step_numbers_continue_across_phases(tracked: wandb_file.OfflineRun) -> None:
     # two epochs in each phase; the plots share the last step
     assert [int(row["_step"]) for row in tracked.history] == list(range(4 * STEPS))
 
 
-def test_the_variables_of_wandb_are_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_of_wandb_set_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"MODE": "online", "PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "TAGS": "a, b"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     found = wandb_settings(settings_of("logger=wandb")["logger"])
@@ -400,6 +398,6 @@ def test_the_variables_of_wandb_are_its_defaults(monkeypatch: pytest.MonkeyPatch
     assert (given["project"], given["tags"], given["entity"]) == ("mine", [], "e")
     monkeypatch.setenv("WANDB_ENTITY", "")
     assert settings_of("logger=wandb")["logger"]["entity"] is None
-    # Others, such as disabled, are no mode of ours: the run stays offline.
+    # We have no other modes, such as disabled: the run stays offline.
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert settings_of("logger=wandb")["logger"]["mode"] == "offline"

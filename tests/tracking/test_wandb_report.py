@@ -1,4 +1,4 @@
-"""A report as a run of W&B: read back from the offline run file and from the files beside it."""
+"""A report as a W&B run, read back from the offline run file and the files beside it."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ TESTS = pd.DataFrame({"best": ["deep_sad"], "p": [0.01]})
 
 @pytest.fixture(autouse=True, scope="module")
 def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No key and no settings of whoever runs the tests."""
+    """Hide the W&B key and settings of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
@@ -91,7 +91,7 @@ def entry(run: wandb_file.OfflineRun, name: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in run.summary.items() if key.startswith(prefix)}
 
 
-def test_it_is_one_closed_run_of_the_job_type_report_in_the_group(run: wandb_file.OfflineRun) -> None:
+def test_the_report_is_one_closed_run_of_job_type_report_in_the_group(run: wandb_file.OfflineRun) -> None:
     assert (run.project, run.group, run.job_type, run.tags) == ("mine", "classic", "report", ["a", "b"])
     assert (len(run.ids), run.exit_codes, len(run.history)) == (1, [0], 1)
 
@@ -126,9 +126,9 @@ def test_each_picture_is_an_image(run: wandb_file.OfflineRun, run_dir: Path, nam
     assert (run_dir / "files" / found["path"]).is_file()
 
 
-def test_the_other_files_are_uploaded_as_they_were(report: Path, run_dir: Path, run: wandb_file.OfflineRun) -> None:
-    assert run.exit_codes == [0]  # the file is written to its end
-    # A later report writes over them before the run is uploaded.
+def test_the_other_files_are_uploaded_unchanged(report: Path, run_dir: Path, run: wandb_file.OfflineRun) -> None:
+    assert run.exit_codes == [0]  # the file is complete
+    # A later report overwrites them before the run is uploaded.
     (report / "table.md").write_text("another")
     (path,) = run_dir.glob("*.wandb")
     uploaded = {item.path for record in records(path) for item in record.files.files}
@@ -139,18 +139,18 @@ def test_the_other_files_are_uploaded_as_they_were(report: Path, run_dir: Path, 
         assert kept.read_text() == f"{name} as it was"
 
 
-def test_wandb_sync_finds_it(report: Path, run_dir: Path) -> None:
+def test_wandb_sync_finds_the_report(report: Path, run_dir: Path) -> None:
     assert offline_folders(report.parents[1]) == {report: [run_dir]}
 
 
-def test_the_next_report_is_a_run_of_its_own(report: Path, run: wandb_file.OfflineRun, tmp_path: Path) -> None:
+def test_the_next_report_is_a_separate_run(report: Path, run: wandb_file.OfflineRun, tmp_path: Path) -> None:
     for _ in range(2):
         assert logged(tmp_path, tables={}, files=[report / "figure.png"])
     ids = [wandb_file.read(path).ids for path in wandb_file.run_files(tmp_path)]
     assert len({*ids[0], *ids[1], *run.ids}) == 3
 
 
-def test_a_failure_costs_the_run_and_not_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_loses_the_run_but_not_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "deepsad_pl"):
         assert not logged(tmp_path, tables={}, files=[tmp_path / "nowhere.csv"])
     (told,) = [record.getMessage() for record in caplog.records if record.name == "deepsad_pl.tracking.wandb_report"]
@@ -160,14 +160,16 @@ def test_a_failure_costs_the_run_and_not_the_report(tmp_path: Path, caplog: pyte
     assert wandb_file.read(path).exit_codes == [1]
 
 
-def test_online_without_an_account_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_online_without_an_account_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "deepsad_pl"):
         assert not logged(tmp_path, mode="online", tables={}, files=[])
     # Up to version 0.19: api_key not configured (no-tty).
     assert re.search("no api.key configured|api.key not configured", caplog.text, re.IGNORECASE)
 
 
-def test_an_interrupt_is_no_failure_of_wandb(report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_does_not_count_as_a_failure_of_wandb(
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import wandb
 
     def stop(*_: Any, **__: Any) -> None:

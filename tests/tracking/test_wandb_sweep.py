@@ -1,4 +1,4 @@
-"""The sweep file in ``examples`` as W&B reads it, and a trial as W&B's own agent starts it, without a server."""
+"""W&B reads the sweep file in ``examples``, and its own agent starts a trial of it, without a server."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def trials() -> list[dict[str, Any]]:
 
 
 def command_of(trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
-    """What the agent of W&B would run for an assignment; the environment is then as it sets it."""
+    """The command that W&B's agent would run for an assignment, after setting the environment as the agent does."""
     for name, value in (("SWEEP_ID", "sweep1"), ("RUN_ID", ""), ("SWEEP_PARAM_PATH", ""), ("DIR", str(folder))):
         monkeypatch.setenv(f"WANDB_{name}", value)
     started: list[list[str]] = []
@@ -47,7 +47,7 @@ def command_of(trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: P
     return started[0]
 
 
-def test_every_trial_is_an_experiment_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_trial_is_a_separate_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folders = set()
     for trial in trials():
         command = command_of(trial, monkeypatch, tmp_path)

@@ -1,4 +1,4 @@
-"""Offline runs are uploaded by W&B's own command; a stand-in for it notes how it was called."""
+"""Offline runs are uploaded by W&B's own command, replaced here by a stand-in that records its calls."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def offline(root: Path, run_id: str, *, where: str = "digits/deep_sad", time: str = "20260101_000000") -> Path:
-    """The folder that an offline run leaves."""
+    """Write the folder that an offline run leaves."""
     folder = root / where / f"run_{run_id}" / "wandb" / f"offline-run-{time}-{run_id}"
     folder.mkdir(parents=True)
     (folder / f"run-{run_id}.wandb").write_bytes(b"x")
@@ -69,7 +69,7 @@ def test_runs_of_experiments_and_of_reports_are_found(root: Path) -> None:
     assert offline_folders(root) == {run.parent.parent: [run, again], report.parent.parent: [report]}
 
 
-def test_runs_that_are_uploaded_online_or_empty_are_left_alone(root: Path) -> None:
+def test_uploaded_online_and_empty_runs_are_skipped(root: Path) -> None:
     done = offline(root, "aa")
     (done / "run-aa.wandb.synced").touch()
     online = offline(root, "bb")
@@ -116,10 +116,10 @@ def test_a_failed_run_is_named_and_uploaded_by_the_next_call(
     fake.fail()
     assert main([str(root)], fake.command) == 0
     assert fake.calls[1]["folders"] == ["offline-run-20260101_000000-bb"]
-    assert "1 of 1 W&B runs are uploaded" in capsys.readouterr().out
+    assert "1 of 1 W&B runs is uploaded" in capsys.readouterr().out
 
 
-def test_after_a_batch_without_success_no_other_is_tried(
+def test_after_a_batch_without_success_no_further_one_is_tried(
     root: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_sync, "_AT_ONCE", 2)
@@ -138,12 +138,12 @@ def test_a_run_whose_experiment_is_running_is_left_for_later(
     with FileLock(run_dir / ".lock"):
         assert main([str(root)], fake.command) == 0
     assert fake.calls[0]["folders"] == ["offline-run-20260101_000000-bb"]
-    assert f"left for later, its experiment is running: {run_dir}" in capsys.readouterr().out
+    assert f"left for later, since its experiment is running: {run_dir}" in capsys.readouterr().out
     assert main([str(root)], fake.command) == 0
     assert offline_folders(root) == {}
 
 
-def test_nothing_to_upload_is_no_failure(root: Path, fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+def test_having_nothing_to_upload_is_not_a_failure(root: Path, fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(root)], fake.command) == 0
     assert "nothing to upload" in capsys.readouterr().out
     assert fake.calls == []
@@ -185,7 +185,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
 
 
-def test_the_module_is_a_command(root: Path) -> None:
+def test_the_module_works_as_a_command(root: Path) -> None:
     call = [sys.executable, "-m", "deepsad_pl.tracking.wandb_sync", str(root)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0

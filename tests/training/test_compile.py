@@ -1,4 +1,4 @@
-"""trainer.compile and trainer.precision: the same training for every deep method, or a sentence that says why not."""
+"""trainer.compile and trainer.precision: the same training for every deep method, or an error that says why not."""
 
 import shutil
 import sysconfig
@@ -37,7 +37,7 @@ class Sink:
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModule]]:
-    """The graphs that are compiled, computed as they are: minutes of C++ would test torch more than us."""
+    """The compiled graphs, run without a compiler: minutes of C++ compilation would test torch more than our code."""
     graphs: list[torch.fx.GraphModule] = []
     compile_ = torch.compile
 
@@ -107,11 +107,13 @@ def test_the_compiler_is_used_with_bf16_too(experiment: Experiment) -> None:
     assert 0.5 < outcome.record["auroc"] <= 1
 
 
-def test_compiling_is_no_part_of_what_determines_the_result() -> None:
+def test_compiling_is_not_part_of_the_identity() -> None:
     assert plan_of("trainer.compile=true").run_dir == plan_of().run_dir
 
 
-def test_a_record_and_a_kept_autoencoder_name_it(experiment: Experiment, traced: list[torch.fx.GraphModule]) -> None:
+def test_a_record_and_a_cached_autoencoder_say_if_they_were_compiled(
+    experiment: Experiment, traced: list[torch.fx.GraphModule]
+) -> None:
     first = experiment("method=deep_sad", "trainer.max_epochs=1", "trainer.compile=true")
     assert first.record["trainer"]["compile"] is True
     second = experiment("method=deep_sad", "method.eta=2", "trainer.max_epochs=1")
@@ -146,7 +148,7 @@ def no_tools(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("on_gpu", "variable", "needed"), [(False, "CXX", "C++ compiler"), (True, "CC", "C compiler")])
-def test_what_a_machine_lacks_is_told(
+def test_what_a_machine_lacks_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_gpu: bool, variable: str, needed: str
 ) -> None:
     no_tools(monkeypatch, tmp_path)
@@ -174,7 +176,7 @@ def test_a_machine_without_a_compiler_is_refused_before_any_work(
     plan_of("trainer=cpu")
 
 
-def test_the_compilers_of_another_machine_are_not_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compilers_are_not_looked_for_if_jobs_run_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = settings_of("trainer=cpu", "trainer.compile=true")
     no_tools(monkeypatch, tmp_path)
     assert make_plan(settings, tasks=1).trainer["compile"] is True
@@ -189,7 +191,7 @@ def test_several_ranks_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> No
     assert "trainer.compile=false" in problem
 
 
-def test_gpus_are_asked_for_where_the_accelerator_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_looked_for_if_the_accelerator_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     monkeypatch.setattr("deepsad_pl.settings.checks.missing_for_compiling", lambda on_gpu: asked.append(on_gpu))
     for found in (False, True):

@@ -1,4 +1,4 @@
-"""Starting fast leaves a process as it would be."""
+"""The fast import leaves a process as a usual import would."""
 
 import gc
 import subprocess
@@ -30,7 +30,7 @@ gc.collect()
 
 
 @pytest.mark.parametrize(("before", "enabled"), [("", True), ("gc.disable()", False)])
-def test_lightning_is_imported_without_what_nobody_uses(before: str, enabled: bool) -> None:
+def test_lightning_is_imported_without_unused_dependencies(before: str, enabled: bool) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOOK.format(before=before, enabled=enabled)], capture_output=True, text=True, check=False
     )
@@ -38,13 +38,13 @@ def test_lightning_is_imported_without_what_nobody_uses(before: str, enabled: bo
     assert done.stdout == "collected\n", "garbage of later is collected"
 
 
-def test_a_worker_of_a_sweep_can_import_it_as_lean() -> None:
+def test_a_worker_of_a_sweep_can_import_lightning_as_fast() -> None:
     code = "import sys, deepsad_pl.sweep.worker, hydra_plugins._deepsad_submitit; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr
 
 
-def test_garbage_is_collected_again_after_a_failed_import() -> None:
+def test_garbage_collection_resumes_after_a_failed_import() -> None:
     assert gc.isenabled()
     try:
         with pytest.raises(ModuleNotFoundError), no_collection():

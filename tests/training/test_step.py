@@ -1,4 +1,4 @@
-"""A step costs what it must: nothing is fetched from the device inside an epoch; and the benchmark of steps runs."""
+"""A training step is cheap: nothing is fetched from the device during an epoch. The benchmark of steps runs."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +22,12 @@ from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
 DEEP = [name for name in METHODS if not is_shallow(name)]
-# What brings a value from the device to Python.
+# Operations that bring a value from the device to Python.
 FETCHES = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__")
 
 
 class InsideAnEpoch(Callback):
-    """Calls back before the first batch of an epoch is asked for, and when its last step is done."""
+    """Calls back before the first batch of an epoch is requested, and after its last step."""
 
     def __init__(self, on: Callable[[], None], off: Callable[[], None]) -> None:
         self.on, self.off = on, off
@@ -61,7 +61,7 @@ def phase_of(method: str, *words: str) -> Phase:
 
 @contextmanager
 def fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InsideAnEpoch, list[str]]]:
-    """A callback, and what is fetched between its two calls; the watch must see one fetch at the end."""
+    """A callback, and the values fetched between its two calls; at the end it must see exactly one fetch."""
     fetched: list[str] = []
     watching = False
 
@@ -123,7 +123,7 @@ def test_no_value_is_fetched_inside_an_epoch_of_a_stack(
 
 @contextmanager
 def no_synchronisation() -> Iterator[InsideAnEpoch]:
-    """Within an epoch the GPU must not be waited for."""
+    """Fail if the GPU is waited for within an epoch."""
     try:
         yield InsideAnEpoch(
             lambda: torch.cuda.set_sync_debug_mode("error"), lambda: torch.cuda.set_sync_debug_mode("default")
@@ -150,7 +150,7 @@ def test_a_gpu_is_not_waited_for_inside_an_epoch_of_a_stack(
         assert inside.epochs == 2
 
 
-def test_setting_an_attribute_is_what_it_is_for_every_module() -> None:
+def test_setting_an_attribute_works_as_for_every_module() -> None:
     phase = phase_of("deep_sad")
     module: TrainedMethod = phase.module
     names = [name for name, _ in module.named_parameters()]
@@ -160,7 +160,9 @@ def test_setting_an_attribute_is_what_it_is_for_every_module() -> None:
     assert module._current_fx_name == "training_step"
 
 
-def test_a_quick_benchmark_tells_ms_of_every_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_benchmark_reports_milliseconds_of_every_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cases = ["per-sample data set", "ours", "ours bf16"]
     path = step.main(["--quick", "--repeats", "1", "--threads", "1", "--out", str(tmp_path), "--cases", *cases])
     rows = json.loads(path.read_text())["rows"]
@@ -173,7 +175,7 @@ def test_a_quick_benchmark_tells_ms_of_every_case(tmp_path: Path, capsys: pytest
     assert "cardio fit" in capsys.readouterr().out
 
 
-def test_what_cannot_be_compiled_is_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compiled_is_left_out_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.step.missing_for_compiling", lambda on_gpu: "a C++ compiler (g++)")
     arguments = ["--quick", "--repeats", "1", "--threads", "1", "--out", str(tmp_path), "--cases", "ours compiled"]
     rows = json.loads(step.main(arguments).read_text())["rows"]

@@ -1,4 +1,4 @@
-"""Arguments and callbacks from outside: checked before any work, a part of the identity, and used in every training."""
+"""Trainer arguments and outside callbacks: checked before any work, part of the identity, used in all trainings."""
 
 import json
 import os
@@ -27,7 +27,7 @@ CLI = Callable[..., subprocess.CompletedProcess[str]]
 EXAMPLE = ROOT / "examples" / "trainer"
 SHORT = ("method.epochs=[6]", "method.lr=[1e-3]", "pretrain.epochs=[5]", "pretrain.lr=[1e-3]", "logger=csv")
 CLIPPED = "+trainer.extra.gradient_clip_val=1.0"
-# An improvement of 1e9 never comes, so the second epoch is the last.
+# The loss never improves by 1e9, so the second epoch is the last.
 STOPPING = (
     "trainer.callbacks=[{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: train_loss, patience: 1, "
     "min_delta: 1e9}]"
@@ -68,19 +68,19 @@ def test_the_trainers_arguments_are_read_from_its_source() -> None:
         ),
     ],
 )
-def test_what_cannot_be_given_is_refused_before_any_work(words: str, told: str) -> None:
+def test_arguments_that_cannot_be_set_are_refused_before_any_work(words: str, told: str) -> None:
     (problem,) = problems_of(words)
     assert told in problem
 
 
-def test_all_problems_come_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert (
         len(problems_of("+trainer.extra.devices=2", "+trainer.extra.nonsense=1", "trainer.callbacks=[1]", "seed=-1"))
         == 4
     )
 
 
-def test_an_argument_without_a_plus_is_told_how_it_is_added(cli: CLI) -> None:
+def test_an_argument_without_a_plus_is_refused_with_the_way_to_add_it(cli: CLI) -> None:
     done = cli("train.py", "trainer.extra.gradient_clip_val=1")
     assert done.returncode != 0
     assert "write +trainer.extra.gradient_clip_val=1 to add it" in " ".join(done.stderr.split())
@@ -91,7 +91,7 @@ def test_gradients_are_not_clipped_in_bf16() -> None:
     assert "use trainer.precision=32-true" in problem
 
 
-def test_they_are_a_part_of_the_identity_and_of_the_cache_key() -> None:
+def test_arguments_are_part_of_the_identity_and_the_cache_key() -> None:
     words = [(), (CLIPPED,), (STOPPING,), (STOPPING.replace("patience: 1", "patience: 2"),)]
     plans = [plan_of(*some) for some in words]
     assert len({plan.run_dir for plan in plans}) == len(words)
@@ -101,11 +101,11 @@ def test_they_are_a_part_of_the_identity_and_of_the_cache_key() -> None:
     assert plans[1].identity["trainer"] == {"extra": {"gradient_clip_val": 1.0}}
 
 
-def test_a_method_without_a_training_has_nothing_of_them() -> None:
+def test_arguments_do_not_affect_a_method_without_training() -> None:
     assert plan_of("method=iforest_raw", CLIPPED).run_dir == plan_of("method=iforest_raw").run_dir
 
 
-def test_another_code_is_another_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_changes_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     words = "trainer.callbacks=[{_target_: a_changed_callback.Nothing}]"
     file, code = tmp_path / "a_changed_callback.py", "from pytorch_lightning import Callback as Nothing\n"
@@ -116,13 +116,13 @@ def test_another_code_is_another_identity(tmp_path: Path, monkeypatch: pytest.Mo
     assert plan_of(words).run_dir != before
 
 
-def test_they_run_alone() -> None:
+def test_arguments_and_callbacks_work_in_single_runs() -> None:
     assert stack_key(plan_of()) is not None
     assert stack_key(plan_of(CLIPPED)) is None
     assert stack_key(plan_of(STOPPING)) is None
 
 
-def test_they_are_decisive_words_of_a_study() -> None:
+def test_arguments_count_as_settings_that_decide_a_studys_results() -> None:
     assert is_decisive("+trainer.extra.gradient_clip_val=1")
     assert is_decisive(STOPPING)
     assert not is_decisive("trainer.threads=1")
@@ -136,7 +136,7 @@ def test_early_stopping_ends_both_trainings(tmp_path: Path) -> None:
         checkpoint = torch.load(done.run_dir / "checkpoints" / name, weights_only=True)
         assert checkpoint["epoch"] == 1
         assert all(value == value for value in checkpoint["spread"].values())
-    # Recognised as finished: what would train again would write its losses.
+    # The run is recognized as finished: another training would write its losses.
     (done.run_dir / "metrics.json").unlink()
     (done.run_dir / "losses.csv").unlink()
     again = run(tmp_path, STOPPING)
@@ -151,7 +151,7 @@ def test_the_epochs_of_a_usual_run_are_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["pretrain", "fit"])
 @pytest.mark.parametrize("break_after", [0, 1])
-def test_a_broken_run_goes_on_to_the_same_bits(
+def test_an_interrupted_run_resumes_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, break_after: int
 ) -> None:
     words = (STOPPING.replace("patience: 1", "patience: 2"), CLIPPED, "trainer.checkpoint_seconds=0")
@@ -166,7 +166,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(
     assert (resumed.run_dir / "scores.csv").read_bytes() == (whole.run_dir / "scores.csv").read_bytes()
 
 
-def test_a_run_that_is_broken_after_its_last_epoch_adds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_interrupted_after_its_last_epoch_adds_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", STOPPING)
 
     def fail(*_: Any) -> None:
@@ -203,7 +203,7 @@ def test_extra_arguments_reach_the_trainers(tmp_path: Path, monkeypatch: pytest.
         ("trainer.callbacks=[{_target_: pathlib.Path}]", "use a class derived from pytorch_lightning.Callback"),
     ],
 )
-def test_what_only_lightning_knows_is_told_in_a_sentence(words: str, told: str, cli: CLI, tmp_path: Path) -> None:
+def test_errors_that_only_lightning_finds_are_one_sentence(words: str, told: str, cli: CLI, tmp_path: Path) -> None:
     done = cli("train.py", words, "logger=none", "trainer.max_epochs=1")
     output = done.stdout + done.stderr
     assert done.returncode != 0
@@ -212,7 +212,7 @@ def test_what_only_lightning_knows_is_told_in_a_sentence(words: str, told: str, 
 
 
 def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A process of its own, since a forked one has the path of its parent."""
+    """A separate process, since a forked one has the import path of its parent."""
     env = {**os.environ, "PYTHONPATH": str(EXAMPLE), "COLUMNS": "200"}
     command = [sys.executable, str(ROOT / name), *words]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)

@@ -1,0 +1,286 @@
+"""The deep methods as scikit-learn estimators; ``Estimator`` describes the parameters that they share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deepsad_pl.estimators.estimator import Estimator
+
+Numbers = float | Sequence[float] | None
+Lengths = int | Sequence[int] | None
+
+
+class DeepSAD(Estimator):
+    """Deep SAD: samples far from a center are anomalies; a few labeled ones tell what far means.
+
+    Args:
+        eta: weight of the labeled samples, > 0.
+        center_from: samples whose mean is the center: ``unlabeled_and_normal``, ``all`` or ``labeled_normal``.
+    """
+
+    def __init__(
+        self,
+        *,
+        eta: float = 1.0,
+        center_from: str = "unlabeled_and_normal",
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "autoencoder",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.eta = eta
+        self.center_from = center_from
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "deep_sad"
+
+
+class DeepSVDD(Estimator):
+    """One-class Deep SVDD, which sees no labels; known anomalies are left out of its training."""
+
+    def __init__(
+        self,
+        *,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "autoencoder",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "deep_svdd"
+
+
+class SoftBoundarySVDD(Estimator):
+    """Soft-boundary Deep SVDD, which sees no labels; known anomalies are left out of its training.
+
+    Args:
+        nu: share of the samples that may lie outside of the sphere, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        nu: float = 0.1,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "autoencoder",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.nu = nu
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "soft_boundary_svdd"
+
+
+class Autoencoder(Estimator):
+    """Reconstruction error of an autoencoder; known anomalies are left out of its training.
+
+    Args:
+        loss: ``mse``, or ``cross_entropy`` for inputs in [0, 1].
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: str = "mse",
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.loss = loss
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "autoencoder"
+
+
+class Classifier(Estimator):
+    """Binary classifier that needs known anomalies; unlabeled samples count as normal."""
+
+    def __init__(
+        self,
+        *,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "none",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "classifier"
+
+
+class SSDGM(Estimator):
+    """Semi-supervised deep generative model (Kingma et al. 2014), which needs known anomalies.
+
+    Args:
+        variant: ``m2``, on the inputs, or ``m1m2``, on the latent variables of a variational autoencoder.
+        hidden: widths of the hidden layers; None: from the network.
+        latent: width of the latent variables; None: from the network.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: str = "m2",
+        hidden: Sequence[int] | None = None,
+        latent: int | None = None,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.variant = variant
+        self.hidden = hidden
+        self.latent = latent
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"ss_dgm_{self.variant}"

@@ -1,0 +1,198 @@
+"""The shallow methods as scikit-learn estimators; ``Estimator`` describes the parameters that they share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deepsad_pl.estimators.estimator import Estimator
+
+Numbers = float | Sequence[float] | None
+Lengths = int | Sequence[int] | None
+
+
+class OCSVM(Estimator):
+    """One-class SVM with Gaussian kernel; known anomalies are left out of its training.
+
+    Args:
+        features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
+        selection: ``holdout``, of gamma on training samples, or ``none``, scikit-learn's default gamma.
+        gammas: candidates, each > 0; None: 2^-7 to 2^2.
+        nu: share of the samples that may lie outside, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "raw",
+        selection: str = "holdout",
+        gammas: Sequence[float] | None = None,
+        nu: float = 0.5,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.features = features
+        self.selection = selection
+        self.gammas = gammas
+        self.nu = nu
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"ocsvm_{self.features}"
+
+
+class IsolationForest(Estimator):
+    """Isolation forest; known anomalies are left out of its training.
+
+    Args:
+        features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
+        trees: number of trees.
+        subsample: samples for each tree.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "raw",
+        trees: int = 100,
+        subsample: int = 256,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.features = features
+        self.trees = trees
+        self.subsample = subsample
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"iforest_{self.features}"
+
+
+class KDE(Estimator):
+    """Gaussian kernel density estimate; known anomalies are left out of its training.
+
+    Args:
+        features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
+        bandwidths: candidates; None: 2^.5 to 2^5.
+        folds: folds of the cross-validation that selects the bandwidth.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "raw",
+        bandwidths: Sequence[float] | None = None,
+        folds: int = 5,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.features = features
+        self.bandwidths = bandwidths
+        self.folds = folds
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"kde_{self.features}"
+
+
+class SSAD(Estimator):
+    """Convex semi-supervised anomaly detection with Gaussian kernel (Goernitz et al. 2013).
+
+    Args:
+        features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
+        selection: ``none``, scikit-learn's default gamma, or ``holdout``, of gamma by cross-validation over the labeled
+            anomalies: some 50 fits, many minutes for thousands of samples.
+        gammas: candidates, each > 0; None: 2^-7 to 2^2.
+        kappa: weight of the margin of labeled samples, >= 0.
+        eta_u: cost of unlabeled samples on the wrong side, > 0.
+        eta_l: cost of labeled samples on the wrong side, > 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "raw",
+        selection: str = "none",
+        gammas: Sequence[float] | None = None,
+        kappa: float = 1.0,
+        eta_u: float = 1.0,
+        eta_l: float = 1.0,
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.features = features
+        self.selection = selection
+        self.gammas = gammas
+        self.kappa = kappa
+        self.eta_u = eta_u
+        self.eta_l = eta_l
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return f"ssad_{self.features}"

@@ -1,0 +1,75 @@
+"""scikit-learn's own checks of the estimators."""
+
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from public_estimators import ESTIMATORS
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import _num_samples
+
+
+class IgnoresY:
+    """Learns from no labels; where some are needed, from those of the first and the last samples."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        if self._needs_labels():  # type: ignore[attr-defined]
+            y = np.zeros(_num_samples(X), dtype=int)
+            y[:2], y[-2:] = 1, -1
+            return super().fit(X, y)  # type: ignore[misc, no-any-return]
+        return super().fit(X)  # type: ignore[misc, no-any-return]
+
+    def fit_predict(self, X: Any, y: Any = None) -> Any:  # noqa: N803
+        return self.fit(X).predict(X)  # type: ignore[attr-defined]
+
+
+# At the top of the module, where pickle finds them.
+IGNORING = {
+    name: type(f"{name}IgnoresY", (IgnoresY, kind), {"__module__": __name__}) for name, kind in ESTIMATORS.items()
+}
+globals().update({kind.__name__: kind for kind in IGNORING.values()})
+
+_CLASSES = "it passes classes as labels, such as 0, 1, 2, which are refused: y is -1, 0 or +1"
+_NO_LABELS = "it passes no labels, but the method learns from known anomalies"
+OTHER_LABELS = dict.fromkeys(
+    (
+        *("check_fit_score_takes_y", "check_estimators_overwrite_params", "check_dont_overwrite_parameters"),
+        *("check_estimators_fit_returns_self", "check_readonly_memmap_input", "check_n_features_in_after_fitting"),
+        *("check_positive_only_tag_during_fit", "check_estimators_dtypes", "check_dtype_object"),
+        *("check_pipeline_consistency", "check_estimators_pickle", "check_f_contiguous_array_estimator"),
+        *("check_classifier_data_not_an_array", "check_methods_sample_order_invariance"),
+        *("check_methods_subset_invariance", "check_fit2d_1feature", "check_dict_unchanged", "check_fit_idempotent"),
+        *("check_fit_check_is_fitted", "check_n_features_in", "check_fit2d_predict1d"),
+    ),
+    _CLASSES,
+)
+LABELS_NEEDED = OTHER_LABELS | dict.fromkeys(("check_outliers_fit_predict", "check_outliers_train"), _NO_LABELS)
+
+
+def slow_but(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=[] if name in names else pytest.mark.slow) for name in ESTIMATORS]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", slow_but("DeepSAD", "IsolationForest"))
+def test_a_subclass_that_ignores_y_passes_whole(name: str) -> None:
+    results = check_estimator(IGNORING[name](max_epochs=1), on_skip=None)
+    statuses = {result["check_name"]: result["status"] for result in results}
+    # The only one that needs an environment variable.
+    assert {check for check, status in statuses.items() if status != "passed"} <= {"check_array_api_input"}
+    assert len(statuses) > 40
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", slow_but("Autoencoder", "Classifier"))
+def test_the_class_passes_but_for_checks_with_other_labels(name: str) -> None:
+    made = ESTIMATORS[name](max_epochs=1)
+    expected = LABELS_NEEDED if made._needs_labels() else OTHER_LABELS
+    results = check_estimator(made, on_skip=None, expected_failed_checks=expected)
+    failed = [result for result in results if result["status"] == "xfail"]
+    # A check that another release of scikit-learn lacks cannot fail.
+    assert {result["check_name"] for result in failed} == {*expected} & {result["check_name"] for result in results}
+    for result in failed:
+        error = result["exception"]
+        told = f"{error} {error.__cause__} {error.__context__}"
+        assert "y has the values" in told or "requires y to be passed" in told, result
