@@ -184,7 +184,7 @@ def _meaning_problems(found: _Found, named: Mapping[str, Named], names: Mapping[
     default = f" ({' and '.join(defaults)})" if defaults else ""
     for name in dict.fromkeys(names["normal"]):
         if name in names["anomaly"]:
-            yield f"dataset.normal and dataset.anomaly both name {name!r}{default}; a folder means one or the other"
+            yield f"dataset.normal and dataset.anomaly both name {name!r}{default}; remove it from one of them"
     meant = {*names["normal"], *names["anomaly"]}
     for key, of_key in names.items():
         folded = {name.casefold(): name for name in of_key}

@@ -344,8 +344,10 @@ def _resolve(
         found.append(index)
         if index not in trained:
             there = ", ".join(classes[i] for i in trained) or "none"
+            # The default is an index, so the name alone would be one that nobody has written.
+            told = repr(classes[index]) if isinstance(name, str) else f"{name} ({classes[index]!r})"
             problems.append(
-                f"scenario.{key} is {classes[index]!r}, but the training data have no row of it; choose one of the "
+                f"scenario.{key} is {told}, but the training data have no row of it; choose one of the "
                 f"classes that they have: {there}"
             )
     return found

@@ -364,8 +364,8 @@ def image_folder_source(
     data_dir: Path,
     digest: str | None = None,
     given: bool = False,
-    normal: Sequence[Any] | None = None,
-    anomaly: Sequence[Any] | None = None,
+    normal: Any = None,
+    anomaly: Any = None,
     labels: Any = None,
 ) -> Source:
     """Load the images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.

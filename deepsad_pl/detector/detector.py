@@ -284,7 +284,7 @@ class Detector:
         return p_values(calibration[y != -1], score)
 
     def are_anomalies(self, score: Floats) -> npt.NDArray[np.bool_]:
-        """Whether each finite score is that of an anomaly: above the threshold."""
+        """Whether each finite score is above the threshold."""
         return score > self.threshold_value()
 
     def threshold_value(self) -> float:

@@ -237,7 +237,7 @@ class Inputs:
         if shape and shape[1:] in forms and dtype.kind in "biuf":
             return []
         told = f"x has the shape {shape} and the type {dtype}"
-        return [f"{told}, but the detector scores {self.described()}; give (n, {_listed(self.shape)})"]
+        return [f"{told}, but the detector scores {self.described()}; give numbers of shape (n, {_listed(self.shape)})"]
 
     def from_image(self, path: Path) -> npt.NDArray[np.uint8]:
         """Decode an image file in the same way as the training images.

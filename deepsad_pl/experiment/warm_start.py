@@ -187,7 +187,8 @@ def warn_if_calibrated_on_seen(plan: "Plan") -> None:
         same = False
     if not same:
         log.warning(
-            "samples that calibrate the threshold may have trained %s, so that it would be too high for them to be "
-            "fresh; the same data, seed and threshold=conformal keep them apart",
+            "samples that calibrate the threshold may have been trained on in %s; their scores are then too low, and "
+            "so is the threshold, so that there can be more false alarms than alpha allows; use the data, the seed and "
+            "the threshold of that run, with threshold=conformal",
             plan.earlier.run,
         )

@@ -177,7 +177,7 @@ class VectorizedObjective(Objective):
             _hand(module, drawn[k])
             alone.append(step_alone(module, x[k, :size], semi_y[k, :size]))
         if not are_near(alone, at_once, rows.sizes):
-            raise NotVectorizedError("for several replicas at once they give other results than for one")
+            raise NotVectorizedError("they give different results for several replicas than for one")
         # A loss that reads the epoch may depend on the whole batch in another epoch, so padding is not safe.
         if loader.pads and not self._epoch.asked:
             with suppress(NotVectorizedError, ValueError):

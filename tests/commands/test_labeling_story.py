@@ -1,4 +1,4 @@
-"""The story of docs/labeling.md: a table with few labels, trained, asked, filled in by one who knows, trained again."""
+"""The story of docs/labeling.md: a table with few labels, a detector, its reasons, an export, ten more labels."""
 
 import json
 import re
@@ -8,9 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 from own_tables import parts
 from processes import ROOT
+
+from deepsad_pl.detector.export_file import onnx_scorer
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 PAGE = (ROOT / "docs" / "labeling.md").read_text(encoding="utf-8")
@@ -34,6 +38,24 @@ def records(where: Path) -> dict[Path, dict[str, Any]]:
     return {path.parent: json.loads(path.read_text()) for path in where.rglob("metrics.json")}
 
 
+def require_reasons(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> None:
+    """What is wrong with a bad part, three of its sensors, is the first reason for its score."""
+    ran(cli, "score.py", f"run={run}", "input=parts.csv", "output=why.csv", "id=part", "explain=true")
+    found = pd.read_csv(folder / "why.csv", dtype={"reason_1": str})
+    reason = found["reason_1"][frame["truth"] == "scrap"].str.partition(" ")[0]
+    assert reason.isin(["sensor_0", "sensor_1", "sensor_2"]).mean() > 0.9
+
+
+def require_export(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> None:
+    """The exported file gives raw numbers the scores of ``score.py``."""
+    ran(cli, "export.py", f"run={run}", "format=onnx", "output=parts.onnx")
+    categories = pd.Categorical(frame["machine"], ["A", "B", "C"]).codes
+    numbers = frame.assign(machine=categories, checked=frame["checked"].astype(float))
+    columns = [*(f"sensor_{place}" for place in range(4)), "machine", "checked"]
+    scores = onnx_scorer(folder / "parts.onnx")(numbers[columns].to_numpy(np.float64))
+    assert scores == pytest.approx(pd.read_csv(folder / "why.csv")["score"].to_numpy(), rel=1e-5)
+
+
 def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None:
     frame = parts(1200, scrap=3, good=3, bad_parts=60)
     # Half of the bad parts are bad in a way of which nobody has told the detector.
@@ -43,6 +65,9 @@ def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None
     frame.to_csv(tmp_path / "parts.csv", index=False)
     ran(cli, *command_of_page(0), *MORE)
     ((first, before),) = records(tmp_path / "runs").items()
+
+    require_reasons(cli, first, frame, tmp_path)
+    require_export(cli, first, frame, tmp_path)
 
     said = ran(cli, *command_of_page(1, first), "query=10", "query.by=diverse")
     assert "10 of" in said and "spread over the most anomalous ones" in said

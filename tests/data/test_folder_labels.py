@@ -98,7 +98,7 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path: Path) -> No
 def test_a_folder_with_two_meanings_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, *USUAL)
     (told,) = problems(tmp_path, ["normal"], ["anomaly", "normal"])
-    assert told == "dataset.normal and dataset.anomaly both name 'normal'; a folder means one or the other"
+    assert told == "dataset.normal and dataset.anomaly both name 'normal'; remove it from one of them"
     (told,) = problems(tmp_path, None, ["normal"])
     assert "both name 'normal' (dataset.normal is [normal] by default)" in told
 

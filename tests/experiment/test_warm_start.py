@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from own_tables import parts
 from planned import plan_of, problems_of
+from processes import ROOT
 from stacks import alone, assigned, outcomes, together
 
 import deepsad_pl
@@ -72,7 +75,7 @@ def test_training_starts_from_the_earlier_weights_and_keeps_the_center(
     assert outcome.record["counts"]["labeled_normals"] > known["labeled_normals"]
     log = (outcome.run_dir / "train.log").read_text()
     assert f"the training starts from the weights of {first}, without a pre-training" in log
-    assert "may have trained" not in log
+    assert "may have been trained on" not in log
 
 
 def test_the_identity_has_the_earlier_hash_and_a_moved_run_is_the_same(where: Path, first: Path) -> None:
@@ -211,4 +214,11 @@ def test_a_threshold_calibrated_on_rows_that_were_seen_is_warned_of(
     more: tuple[str, ...], warned: bool, where: Path, first: Path
 ) -> None:
     outcome = alone(where / "runs", *words(where, f"warm_start={first}", *more))
-    assert ("may have trained" in (outcome.run_dir / "train.log").read_text()) is warned
+    assert ("may have been trained on" in (outcome.run_dir / "train.log").read_text()) is warned
+
+
+def test_a_plan_with_labels_and_a_warm_start_needs_no_torch(where: Path, first: Path) -> None:
+    own = words(where, f"warm_start={first}", f"dataset.labels={asked(where)}")
+    code = f"import sys; from planned import plan_of; plan_of(*{own!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("False"), done.stdout + done.stderr

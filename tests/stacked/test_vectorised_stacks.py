@@ -391,7 +391,7 @@ class FromNumpy(DeepSADModule):
 
 
 RANDOM = "called random operation while in randomness error mode"
-ELSE = "for several replicas at once they give other results than for one"
+ELSE = "they give different results for several replicas than for one"
 
 
 @pytest.mark.parametrize(
