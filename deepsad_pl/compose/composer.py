@@ -140,7 +140,9 @@ class Composer:
         plain = [o for o in parsed if o.key_or_group in _PLAIN and _is_plain(o)]
         rest = [o for o in parsed if o not in plain]
         settings, refers = self._without(rest)
-        if refers or "given" in settings["scenario"]:
+        lacking = {o.key_or_group.partition(".")[2] for o in plain} - {"", *settings["scenario"]}
+        if refers or lacking or "given" in settings["scenario"]:
+            # Composing them as well tells which settings the scenario does not have.
             return self._without(parsed)[0]
         settings = {**settings, "scenario": dict(settings["scenario"])}
         for override in plain:

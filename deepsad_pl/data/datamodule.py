@@ -14,6 +14,7 @@ from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
+from deepsad_pl.data.queried_labels import QueriedLabels, pool_of, queried_training_set
 from deepsad_pl.data.scenario import Counts, Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
 
@@ -238,6 +239,10 @@ def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...]
                 "or a data set with labels, such as dataset=table"
             )
         return given_training_set(source.semi_y_train)
+    if isinstance(scenario, QueriedLabels):
+        if source.semi_y_train is None:
+            raise DeepSADError("scenario=queried needs the answers about the rows that it asked about")
+        return queried_training_set(pool_of(source.labels_train, scenario, classes), source.semi_y_train)
     highest = int(max(source.labels_train.max(), source.labels_test.max()))
     if classes and highest >= len(classes):
         raise DeepSADError(

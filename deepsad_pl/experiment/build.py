@@ -18,8 +18,10 @@ from deepsad_pl.common.thresholds import require_enough
 from deepsad_pl.data.calibration import calibration_rows
 from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
 from deepsad_pl.data.published import data_digest
+from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
+from deepsad_pl.experiment.asked import with_answers
 from deepsad_pl.experiment.identity import (
     code_of,
     files_digest,
@@ -166,6 +168,7 @@ def build(plan: Plan, source: Source) -> Parts:
     Raises:
         DeepSADError: if the data do not allow the scenario, or the network does not fit the data.
     """
+    source = with_answers(plan, source)
     # A method that also serves as a pre-training must shuffle as the pre-training does, to give the same result.
     shuffle = _SHUFFLE_PRETRAIN if plan.about.is_pretraining else _SHUFFLE_FIT
     held_out = _held_out(plan, source)
@@ -272,6 +275,9 @@ def _none_labeled(scenario: Scenario, ratio: str, kind: str, total: int) -> tupl
             f"none of {total} training rows is a known {kind}",
             f"label some, and name their labels in dataset.{kind}",
         )
+    if isinstance(scenario, QueriedLabels):
+        because = f"none of the {scenario.labels} samples asked about is a known {kind}"
+        return because, "raise scenario.start, or choose another seed or method"
     return f"scenario.{ratio}={getattr(scenario, ratio)} labels none of {total} training rows", "raise it"
 
 

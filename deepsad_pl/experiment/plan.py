@@ -5,7 +5,7 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from deepsad_pl.common.records import identity_hash
 from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.queried_labels import QueriedLabels, is_queried, queried_labels
 from deepsad_pl.data.scenario import (
     GIVEN_CLASSES,
     Scenario,
@@ -23,6 +24,7 @@ from deepsad_pl.data.scenario import (
     number_problems,
     resolve_scenario,
 )
+from deepsad_pl.detector.query import STRATEGIES
 from deepsad_pl.experiment.identity import data_identity, hides_labeled_anomalies, training_identity
 from deepsad_pl.experiment.warm_start import KEY, Earlier, method_problems, read_earlier, with_earlier
 from deepsad_pl.settings import about
@@ -57,6 +59,8 @@ class Plan:
         metrics: user-defined metrics, by name.
         threshold: how the threshold of the scores is set.
         earlier: the run whose weights the training starts from; None: there is none, or it is not needed any more.
+        previous_round: with ``scenario=queried``, the experiment of the round before, whose scores decide which samples
+            this one asks about; None in round 0 and in every other scenario.
     """
 
     dataset: dict[str, Any]
@@ -75,6 +79,7 @@ class Plan:
     metrics: dict[str, OwnMetric]
     threshold: Threshold
     earlier: Earlier | None = None
+    previous_round: "Plan | None" = None
 
     @property
     def starts_warm(self) -> bool:
@@ -129,11 +134,11 @@ def make_plan(
     try:
         classes = GIVEN_CLASSES if given else class_names(dataset)
     except DeepSADError as error:
-        numbers = {key: settings["scenario"][key] for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
+        numbers = {key: settings["scenario"].get(key, 0) for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
         problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
     else:
         try:
-            scenario = given_labels(settings["seed"]) if given else _drawn(settings, classes)
+            scenario = given_labels(settings["seed"]) if given else _resolved(settings, classes)
         except DeepSADError as error:
             problems += error.problems
     if problems or scenario is None:
@@ -165,8 +170,7 @@ def make_plan(
         identity.pop("trainer", None)
     if earlier is not None:
         identity = with_earlier(identity, earlier.hash)
-    name = f"{_slug(scenario, classes)}-{identity_hash(identity)}"
-    return Plan(
+    found = Plan(
         dataset=dict(dataset),
         classes=classes,
         method=method,
@@ -179,16 +183,35 @@ def make_plan(
         data_dir=data_dir,
         cache_dir=output_dir / "cache" if settings["pretrain"].get("cache", True) else None,
         identity=identity,
-        run_dir=output_dir / dataset["name"] / method["name"] / name,
+        run_dir=output_dir / dataset["name"] / method["name"],
         metrics=own_metrics(settings["metrics"]),
         threshold=threshold,
         earlier=earlier,
     )
+    return _in_scenario(found, scenario, found.run_dir)
 
 
-def _drawn(settings: Settings, classes: Sequence[str]) -> Scenario:
-    trained = training_classes(settings["dataset"])
-    return resolve_scenario(**settings["scenario"], seed=settings["seed"], classes=classes, in_training=trained)
+def _in_scenario(plan: Plan, scenario: Scenario, folder: Path) -> Plan:
+    """The plan with this scenario, after the plans of its earlier rounds.
+
+    Args:
+        plan: a plan whose scenario differs from this one at most in the rounds.
+        scenario: the scenario.
+        folder: folder of the run folders.
+    """
+    identity = {**plan.identity, "scenario": scenario.as_dict()}
+    before = None
+    if isinstance(scenario, QueriedLabels) and scenario.rounds:
+        before = replace(_in_scenario(plan, replace(scenario, rounds=scenario.rounds - 1), folder), force=False)
+    run_dir = folder / f"{_slug(scenario, plan.classes)}-{identity_hash(identity)}"
+    return replace(plan, scenario=scenario, identity=identity, run_dir=run_dir, previous_round=before)
+
+
+def _resolved(settings: Settings, classes: Sequence[str]) -> Scenario:
+    known = {"seed": settings["seed"], "classes": classes, "in_training": training_classes(settings["dataset"])}
+    if is_queried(settings["scenario"]):
+        return queried_labels(**settings["scenario"], **known, strategies=STRATEGIES)
+    return resolve_scenario(**settings["scenario"], **known)
 
 
 def root_of(dataset: Settings) -> Path:
@@ -276,10 +299,13 @@ def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
         return re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:40]
 
     parts = [f"normal_{named(scenario.normal_classes)}"]
-    if scenario.known_classes:
+    if scenario.known_classes and not is_queried(scenario):
         parts += [f"known_{named(scenario.known_classes)}", f"gamma_l_{scenario.gamma_l:g}"]
     if scenario.gamma_p:
         parts.append(f"gamma_p_{scenario.gamma_p:g}")
+    if isinstance(scenario, QueriedLabels):
+        parts.append(f"labels_{scenario.labels}")
+        parts += [f"{scenario.by}_{scenario.rounds}x{scenario.count}"] if scenario.rounds else []
     if scenario.gamma_n:
         parts.append(f"gamma_n_{scenario.gamma_n:g}")
     return "-".join([*parts, f"seed_{scenario.seed}"])

@@ -37,8 +37,10 @@ from deepsad_pl.common.records import (
 )
 from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data.datamodule import AnomalyDataModule
+from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import Counts, is_given
 from deepsad_pl.detector.detector_folder import DETECTOR
+from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
@@ -89,7 +91,12 @@ def run_experiment(
     if (finished := answer(plan, config)) is not None:
         return finished
     use_threads(plan)
-    parts = build(plan, load_data(plan))
+    source = load_data(plan)
+    require_pool(plan, source)
+    if (before := round_before(plan, config, config_yaml, command)) is not None:
+        earlier, config_before, yaml_before, command_before = before
+        run_experiment(earlier, config=config_before, config_yaml=yaml_before, command=command_before)
+    parts = build(plan, source)
     if not is_main_process(plan.ranks):
         return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
     with locked_run(plan):
@@ -304,6 +311,7 @@ def score_and_record(
         **what_was_done(plan),
         "counts": _counts(data, plan.threshold),
         **_known_anomalies(data),
+        **_labeled_rows(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "spread": {name: done.spread for name, done in trained.items()},
         "epochs": {name: done.epochs for name, done in trained.items()},
@@ -386,6 +394,13 @@ def _known_anomalies(data: AnomalyDataModule) -> dict[str, list[str]]:
     return {"known_anomalies": names[training_set.index[training_set.semi_y == -1]].tolist()}
 
 
+def _labeled_rows(data: AnomalyDataModule) -> dict[str, list[int]]:
+    """The rows of the training data that were asked about, from which the next round goes on."""
+    if not is_queried(data.scenario):
+        return {}
+    return {LABELED_ROWS: data.training_set.index[data.training_set.semi_y != 0].tolist()}
+
+
 def what_was_done(plan: Plan) -> dict[str, Any]:
     """The part of the record that follows from the plan, and the versions of the packages."""
     return {
@@ -403,8 +418,11 @@ def _scenario(plan: Plan) -> dict[str, Any]:
     scenario = plan.scenario
     if is_given(scenario):
         return {"given": True}
+    normal = [plan.classes[i] for i in scenario.normal_classes]
+    if is_queried(scenario):
+        return {**scenario.as_dict(), "normal_classes": normal}
     return {
-        "normal_class": [plan.classes[i] for i in scenario.normal_classes],
+        "normal_class": normal,
         "anomaly_class": [plan.classes[i] for i in scenario.known_classes],
         "gamma_l": scenario.gamma_l,
         "gamma_p": scenario.gamma_p,
@@ -435,5 +453,6 @@ def _describe(plan: Plan, counts: Counts) -> str:
     if counts.labeled_normals:
         parts.append(counted(counts.labeled_normals, "labeled normal"))
     if counts.labeled_anomalies:
-        parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')} of {known}")
+        of_class = "" if is_queried(plan.scenario) else f" of {known}"
+        parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')}{of_class}")
     return f"normal {normal}: {', '.join(parts)}"

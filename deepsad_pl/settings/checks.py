@@ -16,6 +16,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import problems
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.settings import about
 from deepsad_pl.settings.own_metrics import metric_problems
 from deepsad_pl.settings.schema import GROUP_CONFIGS, THRESHOLD_KINDS
@@ -67,6 +68,7 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         *_dataset_problems(settings),
         *_method_problems(settings),
         *_threshold_problems(settings),
+        *_query_problems(settings),
         *_trainer_problems(settings, multirun, tasks),
         *_logger_problems(settings["logger"], multirun),
         *metric_problems(settings["metrics"]),
@@ -220,7 +222,7 @@ def _method_problems(settings: Settings) -> Iterator[str]:
 
 def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str]:
     method, scenario = settings["method"], settings["scenario"]
-    if "given" in scenario:
+    if "given" in scenario or is_queried(scenario):
         # How much is labeled is known only once the data are read.
         return
     for key, value in kind.needs_labeled_normals.items():
@@ -254,13 +256,33 @@ def _threshold_problems(settings: Settings) -> Iterator[str]:
         if key in threshold:
             yield from problems(f"threshold.{key}", threshold[key], kind)
     # How much is labeled in data that bring their labels is known only once they are read.
-    if threshold["name"] == "labeled" and "given" not in scenario:
+    if threshold["name"] == "labeled" and "given" not in scenario and not is_queried(scenario):
         for kind, key in (("normal samples", "gamma_n"), ("anomalies", "gamma_l"), ("anomalies", "k_l")):
             if scenario[key] == 0:
                 yield (
                     f"threshold=labeled needs labeled {kind}, but scenario.{key} is 0; raise it or choose "
                     "threshold=conformal"
                 )
+
+
+def _query_problems(settings: Settings) -> Iterator[str]:
+    if not is_queried(settings["scenario"]):
+        return
+    if "share" in settings["threshold"]:
+        yield (
+            f"threshold={settings['threshold']['name']} keeps samples out of training, but scenario=queried asks about "
+            "any sample of the pool; use threshold=none or threshold=quantile"
+        )
+    if settings["trainer"]["devices"] * settings["trainer"]["num_nodes"] > 1:
+        yield (
+            "scenario=queried trains one experiment after the other, which trainer=ddp cannot do in one command; use "
+            "one device"
+        )
+    if settings["scenario"]["rounds"] and wandb_settings(settings["logger"]) is not None and trial_id() is not None:
+        yield (
+            "under a W&B agent, logger=wandb has one run for a single experiment, but scenario.rounds runs several; "
+            "use logger=csv"
+        )
 
 
 def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:

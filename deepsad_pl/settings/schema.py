@@ -125,6 +125,18 @@ class DrawnConfig(ScenarioConfig):
 
 
 @dataclass
+class QueriedConfig(ScenarioConfig):
+    """Labels are asked for in rounds, and the truth answers (``docs/labeling_budget.md``)."""
+
+    normal_class: Any = MISSING  # index, name or a list of them
+    gamma_p: float = MISSING  # anomalies / rows of the pool, from all other classes
+    start: int = MISSING  # rows labeled at random before the first training
+    rounds: int = MISSING  # of questions after it
+    query_by: str = MISSING  # anomalous, uncertain, diverse or random
+    query_count: int = MISSING  # rows asked about in a round
+
+
+@dataclass
 class ThresholdConfig:
     """Base of the choices of ``threshold``, and its choice ``none``: a run ends with scores alone."""
 
@@ -257,7 +269,8 @@ class StudyConfig:
     anomaly_classes: Any = "all"  # all: each class but the normal one in turn; or a list; or null: drawn by the seed
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False  # whether the paper reports results for it
-    figure: str = "auroc"  # or regions: Figure 1
+    figure: str = "auroc"  # or regions: Figure 1; or budget: AUROC over the number of labels
+    choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
 
 
 @dataclass
@@ -279,7 +292,7 @@ KEYS: Mapping[str, type[Any]] = {
 }
 # For each other group, the types that an option may start from.
 GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
-    "scenario": {"base": DrawnConfig, "given": GivenConfig},
+    "scenario": {"base": DrawnConfig, "given": GivenConfig, "queried": QueriedConfig},
     "threshold": {
         "none": ThresholdConfig,
         "conformal": ConformalConfig,

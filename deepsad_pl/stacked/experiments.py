@@ -5,7 +5,7 @@ import gc
 import json
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,10 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.data.scenario import is_given
 from deepsad_pl.data.sources import Source
+from deepsad_pl.experiment.asked import round_before
 from deepsad_pl.experiment.build import Parts, Phase, build, load_data
 from deepsad_pl.experiment.encoder_cache import Entry, entry_key, locked_entry
-from deepsad_pl.experiment.finished import Outcome, answer, locked_run
+from deepsad_pl.experiment.finished import Outcome, answer, finished_outcome, locked_run
 from deepsad_pl.experiment.fit_deep import (
     Trained,
     checkpoint_path,
@@ -128,9 +129,9 @@ def run_together(
     Returns:
         The outcome or error of each experiment, in their order.
     """
-    results: dict[int, Result] = {}
+    results: dict[int, Result] = _failed_before(assignments, watch)
     sources: dict[str, Source] = {}
-    todo = list(range(len(assignments)))
+    todo = [index for index in range(len(assignments)) if index not in results]
     while todo:
         members, busy = _begin_all(todo, assignments, around, sources, results)
         _train_and_score(members, watch)
@@ -140,6 +141,30 @@ def run_together(
         # The process that had the first one may have had all of them, and may have left them unfinished.
         todo = busy
     return [results[index] for index in range(len(assignments))]
+
+
+def _failed_before(assignments: Sequence[Assignment], watch: Path | None) -> dict[int, Result]:
+    """Run the rounds before the experiments, together; return the errors of those that cannot go on from one.
+
+    No experiment is open yet: one that holds its lock while it waits for an earlier round could wait forever for a
+    process that does the same.
+    """
+    rounds: dict[Path, Assignment] = {}
+    after: dict[Path, list[int]] = {}
+    for index, assignment in enumerate(assignments):
+        plan = assignment.plan
+        before = round_before(plan, assignment.config, assignment.config_yaml, assignment.command)
+        with suppress(DeepSADError):  # raised again when the experiment is opened
+            if before is not None and finished_outcome(plan) is None:
+                rounds.setdefault(before[0].run_dir, Assignment(*before))
+                after.setdefault(before[0].run_dir, []).append(index)
+    results = run_together(list(rounds.values()), watch=watch) if rounds else []
+    return {
+        index: DeepSADError(f"the round before, in {run_dir}, failed: {result}")
+        for run_dir, result in zip(rounds, results, strict=True)
+        if isinstance(result, Exception)
+        for index in after[run_dir]
+    }
 
 
 def _begin_all(

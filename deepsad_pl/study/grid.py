@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
+from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
 
@@ -17,6 +18,7 @@ Value = str | int | float | None
 ALL, SEEING_LABELS = "all", "seeing_labels"
 # In place of the normal class, where the labels come with the data.
 GIVEN = "given"
+FIGURES = ("auroc", "regions", "budget")
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
 
 
@@ -39,7 +41,9 @@ class Study:
         anomaly_classes: the known classes in turn, skipping the normal one; ``all``; or None to draw them by the seed.
         seeds: the seeds in turn.
         paper: whether the paper reports results for it.
-        figure: ``auroc``, or ``regions`` for the decision regions of the paper's Figure 1.
+        figure: ``auroc``; ``regions`` for the decision regions of the paper's Figure 1; or ``budget`` for AUROC over
+            the number of labels.
+        choices: the option that all experiments choose of a group, such as a scenario.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Study:
     seeds: Sequence[int]
     paper: bool = False
     figure: str = "auroc"
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,8 +186,8 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
         values = study.axes[key[5:]] if key.startswith("axes.") else getattr(study, key)
         if twice := sorted({str(value) for value in values if list(values).count(value) > 1}):
             problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
-    if study.figure not in ("auroc", "regions"):
-        problems.append(f"study.figure is {study.figure}; choose auroc or regions")
+    if study.figure not in FIGURES:
+        problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
     return problems
 
 
@@ -206,8 +211,8 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     kind = subject.about(subject.method)
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
-    given = "given" in subject.scenario
-    labeled = given or (scenario["gamma_l"] != 0 and scenario["k_l"] != 0)
+    given, queried = "given" in subject.scenario, is_queried(dict(subject.scenario))
+    labeled = given or queried or (scenario["gamma_l"] != 0 and scenario["k_l"] != 0)
     if not labeled and kind.labels == "needed":
         return
     method, sees_labels = subject.method, subject.sees_labels
@@ -227,10 +232,12 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
         normals = [GIVEN] if given else _normal_classes(study, subject)
         for normal, seed in itertools.product(normals, study.seeds):
             known: Sequence[str | None] = (None,)
-            if not given and sees_labels and labeled and study.anomaly_classes is not None:
+            if not (given or queried) and sees_labels and labeled and study.anomaly_classes is not None:
                 known = [c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal]
             for anomaly in known:
-                classes = {} if given else {_NORMAL_CLASS: normal, _KNOWN_CLASS: anomaly}
+                classes: dict[str, Value] = {} if given else {_NORMAL_CLASS: normal}
+                # Where labels are asked for, an anomaly of any class may be found.
+                classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
                 settings = {**shared, **classes, _SEED: seed}
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
                 experiment = Experiment(subject.dataset, method, kept, quote)

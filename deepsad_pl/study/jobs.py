@@ -60,9 +60,15 @@ class Planner:
     """
 
     def __init__(self, composer: Composer, passed_on: Sequence[str]) -> None:
-        self._composer = composer
+        self._composer, self._words = composer, tuple(passed_on)
         self._passed_on = composer.parse(passed_on)
         self._accepted: dict[tuple[str, str], list[Override]] = {}
+
+    def _with_choices(self, study: Study) -> "Planner":
+        """The planner that passes on the study's choices, too, except where the command line chooses otherwise."""
+        chosen = {override.key_or_group for override in self._passed_on}
+        added = [f"{group}={option}" for group, option in study.choices.items() if group not in chosen]
+        return Planner(self._composer, [*added, *self._words]) if added else self
 
     def cells(self, study: Study) -> list[Place]:
         """The cells of a study, without planning its experiments.
@@ -70,7 +76,10 @@ class Planner:
         Raises:
             DeepSADError: with every problem found.
         """
-        self.check_settings(study)
+        return self._with_choices(study)._cells(study)
+
+    def _cells(self, study: Study) -> list[Place]:
+        self._check_settings(study)
         found: list[Place] = []
         problems: dict[str, None] = {}
         for dataset in study.datasets:
@@ -95,10 +104,10 @@ class Planner:
             DeepSADError: with every problem found, before any work.
         """
         with image_folder.looked_at_once():
-            return self._plan(study, extra, tasks)
+            return self._with_choices(study)._plan(study, extra, tasks)
 
     def _plan(self, study: Study, extra: Mapping[str, str], tasks: int | None) -> Planned:
-        found = self.cells(study)
+        found = self._cells(study)
         jobs: dict[Experiment, Job] = {}
         by_run_dir: dict[Path, Job] = {}
         problems: dict[str, None] = {}
@@ -182,6 +191,9 @@ class Planner:
         Raises:
             DeepSADError: with every problem found.
         """
+        self._with_choices(study)._check_settings(study)
+
+    def _check_settings(self, study: Study) -> None:
         subjects = [(dataset, method) for dataset in study.datasets for method in study.methods]
         problems: dict[str, None] = {}
         for dataset, method in subjects:
@@ -218,6 +230,17 @@ class Planner:
             problems[told + way_out] = None
         if problems:
             raise DeepSADError(*problems)
+
+
+def by_round(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Divide jobs so that each comes after those whose scores decide what it asks about; otherwise in their order."""
+    rounds: dict[int, list[Job]] = {}
+    for job in jobs:
+        plan, number = job.plan, 0
+        while plan.previous_round is not None:
+            plan, number = plan.previous_round, number + 1
+        rounds.setdefault(number, []).append(job)
+    return [rounds[number] for number in sorted(rounds)]
 
 
 def _lines(overrides: Sequence[Override]) -> list[str]:

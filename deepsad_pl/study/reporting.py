@@ -6,13 +6,15 @@ from typing import Any
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.report import write_report
+from deepsad_pl.report.budget import BudgetPoint, write_budget
 from deepsad_pl.report.show_report import show_report
 from deepsad_pl.study.differences import Differences
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
-from deepsad_pl.study.results import results_frame
+from deepsad_pl.study.results import exact_auroc, results_frame
 from deepsad_pl.tracking.dashboard import Dashboard, upload_dashboard, write_dashboard
 from deepsad_pl.tracking.loggers import logger_names, wandb_settings
 from deepsad_pl.tracking.wandb_report import log_report
@@ -46,7 +48,6 @@ def report_study(
         DeepSADError: if nothing is finished.
     """
     axes = list(study.axes)
-    regions = study.figure == "regions"
     report = write_report(
         folder,
         results_frame(planned, records, study, own_cells),
@@ -55,10 +56,12 @@ def report_study(
         axes=axes,
         run_with=differences.settings,
         with_paper=study.paper and differences.comparable,
-        with_figure=not regions,
+        with_figure=study.figure == "auroc",
     )
     files = report.files
-    if regions:
+    if study.figure == "budget":
+        files = [*files, *write_budget(folder, study.title, _budget(study, planned, records), differences.settings)]
+    if study.figure == "regions":
         # Imported here because it loads torch: the trained models score every point of the plane.
         from deepsad_pl.report.toy_figure import draw_study
 
@@ -108,6 +111,31 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
         else "not uploaded, since W&B has no login; run wandb login and make wandb-sync, then this command again"
     )
     console.print(told, markup=False, soft_wrap=True)
+
+
+def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]]) -> list[BudgetPoint]:
+    """The finished experiments in which labels are asked for; round 0 counts for each strategy."""
+    axis = next((axis for axis, key in study.keys.items() if key == "scenario.query_by"), None)
+    points: dict[BudgetPoint, None] = {}
+    for part in planned:
+        for place in part.places:
+            plan = part.jobs[place.experiment].plan
+            record, scenario = records.get(plan.run_dir), plan.scenario
+            if record is None or not isinstance(scenario, QueriedLabels):
+                continue
+            strategy = dict(zip(study.axes, place.row, strict=True)).get(axis or "", scenario.by)
+            point = BudgetPoint(
+                plan.dataset["name"],
+                place.column,
+                str(strategy),
+                scenario.labels,
+                place.seed,
+                place.normal_class,
+                exact_auroc(plan.run_dir, record),
+                record["counts"]["labeled_anomalies"],
+            )
+            points[point] = None
+    return list(points)
 
 
 def _finished(planned: Sequence[Planned], records: Mapping[Path, object]) -> list[Plan]:

@@ -20,7 +20,7 @@ from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.command_line import sort_overrides
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
-from deepsad_pl.study.jobs import Job, Planned, Planner
+from deepsad_pl.study.jobs import Job, Planned, Planner, by_round
 from deepsad_pl.study.requests import Memory, Request, alike
 from deepsad_pl.study.show_state import show_state
 from deepsad_pl.study.state import State, is_finished, put_back, set_aside, state_of, throw_away
@@ -148,7 +148,8 @@ class StudyRun:
             before = self._failures.versions()
             try:
                 with StudyProgress(state.missing, self._failures), _ends_with_a_word():
-                    self._launch_all(state.missing)
+                    for jobs in by_round(state.missing):
+                        self._launch_all(jobs)
             except DeepSADError:
                 put_back([job for job, news in self._failures.news(aside, before) if news is None])
                 raise

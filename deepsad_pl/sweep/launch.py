@@ -212,4 +212,4 @@ def _training_rows(plan: Plan, source: Source) -> int:
     if "given" in scenario:
         return len(source.x_train)
     normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
-    return int(normal / max(1e-3, (1 - scenario["gamma_l"]) * (1 - scenario["gamma_p"])))
+    return int(normal / max(1e-3, (1 - scenario.get("gamma_l", 0)) * (1 - scenario["gamma_p"])))

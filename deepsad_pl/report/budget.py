@@ -1,0 +1,204 @@
+"""What more labels buy: AUROC and known anomalies over the number of labels, for each strategy of asking."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.report.columns import heading
+from deepsad_pl.report.layout import plus_minus
+from deepsad_pl.report.style import PAGE, look, new_figure, rendered, set_title
+
+_COLORS = {"random": "#6E6E6E", "anomalous": "#D55E00", "uncertain": "#0072B2", "diverse": "#009E73"}
+_MARKERS = {"random": "s", "anomalous": "^", "uncertain": "o", "diverse": "D"}
+_PLACE = ["dataset", "column", "strategy", "labels"]
+
+
+@dataclass(frozen=True)
+class BudgetPoint:
+    """A finished experiment of a loop.
+
+    Attributes:
+        dataset: name of the data set.
+        column: column of the method.
+        strategy: how the samples to label were chosen.
+        labels: number of labeled samples.
+        seed: seed of the loop.
+        normal_class: name of the normal class.
+        auroc: AUROC on the test set, in [0, 1].
+        anomalies: how many of the labeled samples are anomalies.
+    """
+
+    dataset: str
+    column: str
+    strategy: str
+    labels: int
+    seed: int
+    normal_class: str
+    auroc: float
+    anomalies: int
+
+
+def budget_frame(points: Sequence[BudgetPoint]) -> pd.DataFrame:
+    """Average the loops over their seeds; several normal classes are averaged for each seed first.
+
+    Args:
+        points: the finished experiments, in the order of the table.
+
+    Returns:
+        One row for each data set, column, strategy and number of labels: ``auroc`` in percent and ``anomalies`` with
+        their standard errors ``auroc_se`` and ``anomalies_se`` over ``seeds``; ``gain`` and ``gain_se``, the difference
+        of the AUROC to the round before in percentage points, paired by seed, over ``gain_seeds``. A standard error of
+        fewer than two seeds, and a gain without a round before, are NaN.
+    """
+    found = pd.DataFrame([vars(point) for point in points])
+    found["auroc"] *= 100
+    order = {column: list(dict.fromkeys(found[column])) for column in ("dataset", "column", "strategy")}
+    each = found.groupby([*_PLACE, "seed"], sort=False)[["auroc", "anomalies"]].mean().reset_index()
+    each = each.sort_values("labels", kind="stable")
+    # Only seeds that have finished both rounds are compared.
+    each["gain"] = each.groupby(["dataset", "column", "strategy", "seed"], sort=False)["auroc"].diff()
+    rows = [
+        {
+            **dict(zip(_PLACE, place, strict=True)),
+            "seeds": len(of_place),
+            **_mean_and_error(of_place, "auroc"),
+            **_mean_and_error(of_place, "anomalies"),
+            "gain_seeds": int(of_place["gain"].notna().sum()),
+            **_mean_and_error(of_place, "gain"),
+        }
+        for place, of_place in each.groupby(_PLACE, sort=False)
+    ]
+    rows.sort(key=lambda row: [*(order[key].index(row[key]) for key in order), row["labels"]])
+    return pd.DataFrame(rows)
+
+
+def _mean_and_error(found: pd.DataFrame, name: str) -> dict[str, float]:
+    values = found[name].dropna()
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return {name: float(values.mean()), f"{name}_se": error}
+
+
+def budget_markdown(title: str, frame: pd.DataFrame, run_with: str) -> str:
+    """The table as Markdown: a row for each number of labels, a column for each strategy.
+
+    Args:
+        title: title of the study.
+        frame: see :func:`budget_frame`.
+        run_with: settings that differ from the study's own; may be empty.
+    """
+    told = _seeds(frame)
+    gains = frame[frame["gain_seeds"] > 0]
+    lines = [f"# {title}", "", *_table(frame, _found)]
+    if len(gains):
+        lines += ["", "What the labels since the row before bought, in percentage points of AUROC:", ""]
+        lines += _table(gains, _bought)
+    lines += ["", f"- AUROC in percent: mean ± standard error over {told}; in brackets the labeled anomalies."]
+    if len(gains):
+        lines[-1] += " Differences are paired by seed."
+    if run_with:
+        lines.append(f"- The experiments were run with {run_with}, unlike the study as it stands.")
+    return "\n".join([*lines, ""])
+
+
+def _table(frame: pd.DataFrame, cell: Callable[["pd.Series[Any]"], str]) -> list[str]:
+    strategies = list(dict.fromkeys(frame["strategy"]))
+    lines = [f"| data set | method | labels | {' | '.join(strategies)} |", "|---" * (3 + len(strategies)) + "|"]
+    for (dataset, column, labels), here in frame.groupby(["dataset", "column", "labels"], sort=False):
+        shown = {row["strategy"]: cell(row) for _, row in here.iterrows()}
+        cells = [shown.get(strategy, "-") for strategy in strategies]
+        lines.append(f"| {dataset} | {heading(str(column))} | {labels} | {' | '.join(cells)} |")
+    return lines
+
+
+def _found(row: "pd.Series[Any]") -> str:
+    return f"{plus_minus(row['auroc'], row['auroc_se'])} ({row['anomalies']:.1f})"
+
+
+def _bought(row: "pd.Series[Any]") -> str:
+    return ("+" if row["gain"] >= 0 else "") + plus_minus(row["gain"], row["gain_se"])
+
+
+def _seeds(frame: pd.DataFrame) -> str:
+    least, most = frame["seeds"].min(), frame["seeds"].max()
+    return f"{least} seed{'' if least == 1 else 's'}" if least == most else f"{least} to {most} seeds"
+
+
+def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
+    """Draw a panel of AUROC, and below it one of the labeled anomalies, for each data set and method.
+
+    Args:
+        title: title of the study.
+        frame: see :func:`budget_frame`.
+        run_with: settings that differ from the study's own; may be empty.
+    """
+    panels = list(frame.groupby(["dataset", "column"], sort=False))
+    several = frame["column"].nunique() > 1
+    with look():
+        width = min(PAGE, 0.6 + 2.4 * len(panels)) if len(panels) > 1 else 4.2
+        figure = new_figure(width, 4.4)
+        grid = figure.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=(3, 2))
+        for place, ((dataset, column), found) in enumerate(panels):
+            above, below = grid[0, place], grid[1, place]
+            lines = list(found.groupby("strategy", sort=False))
+            # Side by side, so that their error bars do not hide each other.
+            gap = 0.06 * min(np.diff(sorted(found["labels"].unique())), default=1)
+            for number, (strategy, line) in enumerate(lines):
+                x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
+                shape = {"color": _COLORS.get(str(strategy), "#CC79A7"), "marker": _MARKERS.get(str(strategy), "v")}
+                for panel, name in ((above, "auroc"), (below, "anomalies")):
+                    error = line[f"{name}_se"].fillna(0.0)
+                    panel.errorbar(
+                        *(x, line[name], error),
+                        **shape,
+                        label=strategy,
+                        markersize=3.4,
+                        linewidth=1.1,
+                        elinewidth=0.7,
+                        capsize=1.5,
+                    )
+            above.set_title(f"{dataset}, {heading(str(column))}" if several else str(dataset))
+            below.set_xlabel("labeled samples")
+            below.set_xticks(sorted(found["labels"].unique()))
+            below.set_ylim(bottom=0)
+            below.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        grid[0, 0].set_ylabel("AUROC in %")
+        grid[1, 0].set_ylabel("labeled anomalies")
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        told = f"mean and standard error over {_seeds(frame)}"
+        set_title(figure, title, told, f"run with {run_with}" if run_with else "")
+        return figure
+
+
+def write_budget(folder: Path, title: str, points: Sequence[BudgetPoint], run_with: Sequence[str] = ()) -> list[Path]:
+    """Write ``budget.md``, ``budget.csv``, ``figure.png`` and ``figure.svg``.
+
+    Args:
+        folder: folder for the files.
+        title: title of the study.
+        points: the finished experiments; without any, nothing is written.
+        run_with: settings that differ from the study's own.
+
+    Returns:
+        The files.
+    """
+    if not points:
+        return []
+    frame, told = budget_frame(points), " ".join(run_with)
+    contents: dict[str, str | bytes] = {
+        "budget.md": budget_markdown(title, frame, told),
+        "budget.csv": frame.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
+        **rendered(budget_figure(title, frame, told), "figure"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
+    return [folder / name for name in contents]
