@@ -1,7 +1,7 @@
 """``dataset=table``: a table of one's own, with labels, truth and names of the rows in columns of it."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,6 @@ import pandas as pd
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import Share
-from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.image_folder import once
 from deepsad_pl.data.label_files import LABEL, ROW, Answers, paths_of, read_answers, spellings
@@ -21,6 +20,7 @@ from deepsad_pl.data.marks import semi_labels, truths
 from deepsad_pl.data.sources import Source, split_rows
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
+from deepsad_pl.data.table_roles import Header, column_problems, features
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,10 @@ def own_table(
         DeepSADError: if a file cannot be read, or a column cannot be used; names every such column.
     """
     roles = {"label": label, "truth": truth, "id": id}
-    frame = _read(path, roles, drop)
-    tested = None if test_path is None else _read(test_path, roles, drop, optional=("label", "truth"))
+    frame, tested = _read(path, roles), None if test_path is None else _read(test_path, roles)
+    headers = _header(path, frame), None if tested is None else _header(test_path, tested)
+    if problems := list(column_problems(*headers, roles, drop, given=given)):
+        raise DeepSADError(*problems)
     semi_y: IntArray | None = None
     before: IntArray | None = None
     if given:
@@ -94,9 +96,7 @@ def own_table(
     else:
         train, test, labels_train, y = _class_split(frame, tested, label, train_share, seed)
     rows = frame if tested is None else tested
-    names = [name for name in map(str, frame) if name not in (others := {*roles.values(), *drop})]
-    if tested is not None and (problems := list(_other_columns(names, tested, others))):
-        raise DeepSADError(*problems)
+    names = features(headers[0].columns, roles, drop)
     x = frame[names].iloc[train]
     same = rows is frame and np.array_equal(train, test)
     facts: dict[str, Any] = {"semi_y_train": semi_y, "semi_y_before": before, "rows_train": train, "id_column": id}
@@ -206,10 +206,9 @@ def _given_split(
     """Positions of the training rows and of the test rows, and the truth of the latter."""
     label, truth = roles["label"], roles["truth"]
     every, normal, anomaly = np.arange(len(frame)), *names
-    if tested is not None and (truth is None or truth not in tested):
-        return every, np.arange(len(tested)), np.full(len(tested), -1)
     if truth is None:
-        return every, every, np.full(len(frame), -1)
+        rows = len(frame if tested is None else tested)
+        return every, np.arange(rows), np.full(rows, -1)
     key, strict = f"dataset.truth={truth}", truth == label
     if tested is not None:
         return every, np.arange(len(tested)), truths(_texts(tested, truth), normal, anomaly, key=key, strict=strict)
@@ -237,16 +236,12 @@ def _class_split(
     return train, test, labels[train], labels[test]
 
 
-def _read(
-    path: Any, roles: Mapping[str, str | None], drop: Sequence[str], optional: Sequence[str] = ()
-) -> pd.DataFrame:
-    frame = read_table(_paths(path), text=[name for name in roles.values() if name is not None])
-    needed = {role: name for role, name in roles.items() if role not in optional}
-    if problems := list(_column_problems(list(map(str, frame)), needed, drop)):
-        raise DeepSADError(*problems)
-    if len(frame) == 0:
-        raise DeepSADError(f"{_paths(path)[0]} has no rows")
-    return frame
+def _read(path: Any, roles: Mapping[str, str | None]) -> pd.DataFrame:
+    return read_table(_paths(path), text=[name for name in roles.values() if name is not None])
+
+
+def _header(path: Any, frame: pd.DataFrame) -> Header:
+    return Header(str(_paths(path)[0]), list(map(str, frame)))
 
 
 def _paths(path: Any) -> list[Path]:
@@ -288,8 +283,8 @@ def column_count(dataset: Settings) -> int:
     Raises:
         DeepSADError: if the file cannot be read.
     """
-    others = {*(dataset[role] for role in _ROLES), *dataset["drop"]}
-    return len([name for name in column_names(_paths(dataset["path"])[0]) if name not in others])
+    columns = column_names(_paths(dataset["path"])[0])
+    return len(features(columns, {role: dataset[role] for role in _ROLES}, dataset["drop"]))
 
 
 def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
@@ -311,17 +306,21 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
         for path in [] if value is None else _paths(value):
             if not path.is_file():
                 yield f"dataset.{key} is {path}, which is not a file; give a CSV, TSV, Parquet, .npz or .mat file"
-    paths = _paths(dataset["path"])
-    if not paths or not paths[0].is_file():
+    headers: list[Header] = []
+    unread: list[str] = []
+    for files in (_paths(dataset[key]) for key in ("path", "test_path") if dataset[key] is not None):
+        if not files or not files[0].is_file():
+            return
+        try:
+            headers.append(Header(str(files[0]), column_names(files[0])))
+        except DeepSADError as error:
+            unread += error.problems
+    if unread:
+        yield from unread
         return
-    try:
-        found = column_names(paths[0])
-    except DeepSADError as error:
-        yield from error.problems
-        return
-    optional = ("truth",) if dataset["test_path"] is not None else ()
-    roles = {role: dataset[role] for role in _ROLES if role not in optional}
-    problems = list(_column_problems(found, roles, dataset["drop"]))
+    roles = {role: dataset[role] for role in _ROLES}
+    trained, tested = headers[0], headers[1] if len(headers) > 1 else None
+    problems = list(column_problems(trained, tested, roles, dataset["drop"], given=given))
     yield from problems
     if not problems and given and labels is not None and paths_of(labels):
         keys = ("path", "label", "id", "normal", "anomaly", "labels")
@@ -343,24 +342,3 @@ def _answer_problems(dataset: Settings) -> list[str]:
     except DeepSADError as error:
         return error.problems
     return []
-
-
-def _other_columns(names: Sequence[str], tested: pd.DataFrame, others: Collection[str | None]) -> Iterator[str]:
-    """Yield a sentence for each column that the test rows lack, or have besides those of the training rows."""
-    found = list(map(str, tested))
-    for name in names:
-        if name not in found:
-            way_out = suggested(name, found) or "add it"
-            yield f"dataset.test_path has no column {name!r}, which the training rows have; {way_out}"
-    for name in found:
-        if name not in names and name not in others:
-            yield f"dataset.test_path has a column {name!r}, which the training rows do not have; remove it"
-
-
-def _column_problems(found: Sequence[str], roles: Mapping[str, str | None], drop: Sequence[str]) -> Iterator[str]:
-    for key, name in [*roles.items(), *(("drop", name) for name in drop)]:
-        if name is not None and name not in found:
-            way_out = suggested(name, found) or f"the columns are {', '.join(found[:20])}"
-            yield f"dataset.{key} names the column {name!r}, which the table does not have; {way_out}"
-    if not [name for name in found if name not in {*roles.values(), *drop}]:
-        yield "no column is left to learn from; leave some out of dataset.drop"

@@ -143,11 +143,9 @@ def test_wrong_files_and_columns_are_reported_before_any_work(tmp_path: Path) ->
     assert list(table_problems(settings_for(path))) == []
     assert column_count(settings_for(path)) == 6
     found = list(table_problems(settings_for(path, label="qualty", truth="truht", drop=["nothing"])))
-    assert found[0] == "dataset.label names the column 'qualty', which the table does not have; did you mean quality?"
-    assert found[1] == "dataset.truth names the column 'truht', which the table does not have; did you mean truth?"
-    assert found[2].startswith(
-        "dataset.drop names the column 'nothing', which the table does not have; the columns are"
-    )
+    assert found[0] == f"dataset.label names the column 'qualty', which {path} does not have; did you mean quality?"
+    assert found[1] == f"dataset.truth names the column 'truht', which {path} does not have; did you mean truth?"
+    assert found[2].startswith(f"dataset.drop names the column 'nothing', which {path} does not have; the columns are")
     (missing,) = table_problems(settings_for(tmp_path / "nowhere.csv"))
     assert missing.endswith("nowhere.csv, which is not a file; give a CSV, TSV, Parquet, .npz or .mat file")
     every = ["sensor_0", "sensor_1", "sensor_2", "sensor_3", "machine", "checked", "truth"]
@@ -159,3 +157,46 @@ def test_wrong_files_and_columns_are_reported_before_any_work(tmp_path: Path) ->
 def test_a_column_that_names_rows_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match=r"column 'part' .*dataset.id=part.*dataset.drop=\[part\]"):
         load(parts().drop(columns="truth"), tmp_path, id=None)
+
+
+def test_with_files_of_test_rows_each_file_needs_only_what_is_read_from_it(tmp_path: Path) -> None:
+    train, test = tmp_path / "parts.csv", tmp_path / "test.csv"
+    parts().drop(columns="truth").to_csv(train, index=False)
+    tested = parts(60, scrap=1, good=1, seed=1).drop(columns="quality").assign(note="x")
+    tested.to_csv(test, index=False)
+    settings = settings_for(train, test_path=str(test), truth="truth", drop=["note"])
+    assert list(table_problems(settings)) == []
+    source = own_table(given=True, seed=0, **settings)
+    assert source.labels_test.tolist() == tested["truth"].eq("scrap").astype(int).tolist()
+    assert source.semi_y_train is not None and (source.semi_y_train == -1).sum() == 10
+    # Dropped instead, the truth is not known.
+    settings |= {"truth": None, "drop": ["note", "truth"]}
+    assert list(table_problems(settings)) == []
+    assert set(own_table(given=True, seed=0, **settings).labels_test.tolist()) == {-1}
+
+
+def test_what_the_files_of_training_and_test_rows_lack_is_reported_at_once_with_the_file(tmp_path: Path) -> None:
+    train, test = tmp_path / "parts.csv", tmp_path / "test.csv"
+    parts().drop(columns="truth").to_csv(train, index=False)
+    parts(60, scrap=1, good=1, seed=1).drop(columns=["quality", "machine"]).to_csv(test, index=False)
+    settings = settings_for(train, test_path=str(test), label=None, drop=["nothing"])
+    expected = [
+        f"dataset.drop names the column 'nothing', which neither {train} nor {test} has; the columns are part, "
+        "sensor_0, sensor_1, sensor_2, sensor_3, machine, checked, quality, truth",
+        f"{test} (dataset.test_path) has no column 'machine', which {train} has; set dataset.label=machine if it has "
+        "the labels, or leave it out with dataset.drop=[machine]",
+        f"{test} (dataset.test_path) has no column 'quality', which {train} has; set dataset.label=quality if it has "
+        "the labels, or leave it out with dataset.drop=[quality]",
+        f"{test} (dataset.test_path) has a column 'truth', which {train} does not have; set dataset.truth=truth if it "
+        "has the truth of the test rows, or leave it out with dataset.drop=[truth]",
+    ]
+    assert list(table_problems(settings)) == expected
+    with pytest.raises(DeepSADError) as caught:
+        own_table(given=True, seed=0, **settings)
+    assert caught.value.problems == expected
+    # A truth that only the training file has is no truth of test rows.
+    (problem, *_) = table_problems(settings_for(train, test_path=str(test), truth="quality", label="quality", drop=[]))
+    assert problem.startswith(f"dataset.truth names the column 'quality', which {test} does not have")
+    # Classes of a scenario are needed in both.
+    (problem, *_) = table_problems(settings_for(train, test_path=str(test), label="machine", drop=[]), given=False)
+    assert problem.startswith(f"dataset.label names the column 'machine', which {test} does not have")
