@@ -14,6 +14,7 @@ from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import Share
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.column_notes import columns_told, mostly_empty
 from deepsad_pl.data.image_folder import once
 from deepsad_pl.data.label_files import LABEL, ROW, Answers, paths_of, read_answers, spellings
 from deepsad_pl.data.marks import semi_labels, truths
@@ -103,7 +104,11 @@ def own_table(
     if id is not None:
         ids_train = np.array(_texts(frame, id))[train]
         facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(_texts(rows, id))[test]}
-    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling)
+    unused: dict[str, list[str]] = {}
+    for use, name in [*((role, name) for role, name in roles.items()), *(("drop", name) for name in drop)]:
+        if name is not None and name in headers[0].columns:
+            unused.setdefault(name, []).append(use)
+    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling, unused=unused)
 
 
 def encoded_source(
@@ -116,6 +121,7 @@ def encoded_source(
     kept: IntArray | None = None,
     *,
     all_numbers: bool = False,
+    unused: Mapping[str, Sequence[str]] | None = None,
 ) -> Source:
     """Encode training and test rows by what the training rows say, or those of them that are kept.
 
@@ -128,6 +134,8 @@ def encoded_source(
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
         kept: positions of the training rows that are learned from; None: all.
         all_numbers: see :meth:`~deepsad_pl.data.table_columns.TableColumns.fit`.
+        unused: columns that are not learned from, see :func:`~deepsad_pl.data.column_notes.columns_told`; None: nothing
+            is said about columns.
 
     Raises:
         DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
@@ -136,7 +144,13 @@ def encoded_source(
     columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
-    refit = partial(encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers)
+    refit = partial(
+        encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers, unused=unused
+    )
+    notes: dict[str, Any] = {}
+    if unused is not None:
+        notes["told"] = (columns_told(columns.columns, unused), *facts.get("told", ()))
+        notes["warned"] = (*mostly_empty(learned_from, columns.columns), *facts.get("warned", ()))
     return Source(
         x_train,
         labels_train,
@@ -146,7 +160,7 @@ def encoded_source(
         columns=tuple(columns.names),
         preparation=columns,
         refit=refit,
-        **facts,
+        **{**facts, **notes},
     )
 
 

@@ -200,3 +200,27 @@ def test_what_the_files_of_training_and_test_rows_lack_is_reported_at_once_with_
     # Classes of a scenario are needed in both.
     (problem, *_) = table_problems(settings_for(train, test_path=str(test), label="machine", drop=[]), given=False)
     assert problem.startswith(f"dataset.label names the column 'machine', which {test} does not have")
+
+
+def test_a_source_tells_which_columns_are_used_and_warns_of_forgotten_labels(tmp_path: Path) -> None:
+    frame = parts().assign(odd=1.0)
+    source = load(frame, tmp_path, truth="truth", drop=["odd"])
+    line = (
+        "6 columns: 4 numbers, 1 category (machine: 3), 1 boolean; not learned from: quality (label), truth (truth), "
+        "part (id), odd (drop)"
+    )
+    assert (source.told, source.warned) == ((line,), ())
+    assert source.refit is not None and source.refit(np.arange(200)).told == (line,)
+    both = load(frame, tmp_path, truth="quality", drop=["truth", "odd"])
+    assert both.told[0].endswith("not learned from: quality (label, truth), part (id), truth (drop), odd (drop)")
+    warning = (
+        "column 'quality' is empty in 378 of 400 training rows and is learned from as a category with 2 values; if it "
+        "holds labels, name it with dataset.label or dataset.truth, or leave it out: dataset.drop=[quality]"
+    )
+    bare = {"label": None, "normal": [], "anomaly": [], "drop": ["truth", "odd"]}
+    assert load(frame, tmp_path, **bare).warned == (warning,)
+    numbers = frame.assign(quality=frame["quality"].map({"ok": 1.0, "scrap": -1.0}))
+    assert load(numbers, tmp_path, **bare).warned == (warning.replace("a category", "a number"),)
+    # A sensor that seldom measures is no label.
+    frame["quality"] = np.where(frame.index % 20 == 0, frame["sensor_0"], np.nan)
+    assert load(frame, tmp_path, **bare).warned == ()

@@ -47,8 +47,13 @@ def test_the_command_ends_with_a_score_for_each_row(table: Path, cli: CLI, tmp_p
     told = " ".join(done.stdout.split())
     assert "322 training samples: 301 unlabeled, 11 known normal, 10 known anomalies" in told
     assert "78 samples are kept out" in told
+    used = (
+        "6 columns: 4 numbers, 1 category (machine: 3), 1 boolean; not learned from: quality (label), part (id), truth"
+    )
+    assert used in told
     assert "unknown" in done.stdout
     (path,) = (tmp_path / "runs" / "table" / "deep_sad").glob("given-seed_0-*/scores.csv")
+    assert used in (path.parent / "train.log").read_text()
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == pd.read_csv(table)["part"].tolist()
