@@ -50,6 +50,7 @@ def read_answers(
     allowed: Iterable[str] | None,
     what: str,
     name_of: Callable[[str], str] = lambda cell: cell,
+    mark_of: Callable[[str], str] = lambda cell: cell,
 ) -> Answers:
     """Read files of labels and find the samples that they name.
 
@@ -63,6 +64,7 @@ def read_answers(
         allowed: spellings that a label may have; None: any.
         what: what a sample is called in messages, such as ``row``.
         name_of: makes a sample's name from the cell of a file.
+        mark_of: makes a label from the cell of a file.
 
     Raises:
         DeepSADError: with every problem found: a file that cannot be read or lacks a column, a name that no sample or
@@ -73,7 +75,7 @@ def read_answers(
     for path in paths_of(value):
         try:
             for name, mark in _cells(path, by, label):
-                found.setdefault(name_of(name), {}).setdefault(mark, path)
+                found.setdefault(name_of(name), {}).setdefault(mark_of(mark), path)
         except DeepSADError as error:
             problems += error.problems
     answered = {name: {mark: path for mark, path in marks.items() if mark} for name, marks in found.items()}

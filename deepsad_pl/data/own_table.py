@@ -17,7 +17,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.column_notes import columns_told, mostly_empty
 from deepsad_pl.data.image_folder import once
 from deepsad_pl.data.label_files import LABEL, ROW, Answers, paths_of, read_answers, spellings
-from deepsad_pl.data.marks import semi_labels, truths
+from deepsad_pl.data.marks import semi_labels, spelled, truths
 from deepsad_pl.data.sources import Source, split_rows
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
@@ -174,10 +174,10 @@ def _answers(
     """The labels that were filled in later, with the positions of their rows in the table."""
     label, id = roles["label"] or LABEL, roles["id"]
     # Without names, the labels have to be -1, 0 and +1, which the reading of all labels checks.
-    allowed = spellings([*names[0], *names[1]], marks) if names[0] or names[1] else None
+    allowed = [*map(spelled, spellings([*names[0], *names[1]], marks))] if names[0] or names[1] else None
     by = (ROW,) if id is None else (id, "id")
     of_rows = list(map(str, range(len(marks)))) if ids is None else ids
-    return read_answers(labels, of_rows, by=by, label=label, allowed=allowed, what="row")
+    return read_answers(labels, of_rows, by=by, label=label, allowed=allowed, what="row", mark_of=spelled)
 
 
 def _semi_labels(

@@ -224,3 +224,22 @@ def test_a_source_tells_which_columns_are_used_and_warns_of_forgotten_labels(tmp
     # A sensor that seldom measures is no label.
     frame["quality"] = np.where(frame.index % 20 == 0, frame["sensor_0"], np.nan)
     assert load(frame, tmp_path, **bare).warned == ()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_labels_that_pandas_wrote_as_decimals_are_read_alike_from_every_format(suffix: str, tmp_path: Path) -> None:
+    frame = parts().drop(columns="truth")
+    frame["quality"] = frame["quality"].map({"ok": 0.0, "scrap": 1.0})
+    path, answers = tmp_path / f"parts{suffix}", tmp_path / "answers.csv"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False)
+        assert ",1.0\n" in path.read_text()
+    asked = frame.index[frame["quality"].isna()][:2]
+    pd.DataFrame({"part": frame["part"][asked], "quality": [1.0, 0.0]}).to_csv(answers, index=False)
+    settings: dict[str, Any] = {**MARKED, "normal": [0], "anomaly": [1], "labels": str(answers)}
+    source = own_table(str(path), given=True, seed=0, **settings)
+    expected = frame["quality"].map({0.0: 1, 1.0: -1}).fillna(0)
+    expected[asked] = [-1, 1]
+    assert source.semi_y_train is not None and source.semi_y_train.tolist() == expected.tolist()
