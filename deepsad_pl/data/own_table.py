@@ -141,7 +141,8 @@ def encoded_source(
         DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
     """
     learned_from = train if kept is None else train.iloc[kept]
-    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers)
+    named = facts.get("id_column") is not None
+    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers, named=named)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
     refit = partial(
@@ -201,10 +202,11 @@ def _semi_labels(
 def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDArray[np.float32]:
     found = columns.transform(frame)
     if found.unreadable:
-        shown = "; ".join(f"row {row + 1}, column {name}: {text!r}" for row, name, text in found.unreadable[:_SHOWN])
+        rows = counted(len({cell.row for cell in found.unreadable}), f"{what} row")
+        shown = "; ".join(f"row {frame.index[cell.row]}: {cell.told}" for cell in found.unreadable[:_SHOWN])
         raise DeepSADError(
-            f"{counted(len(found.unreadable), f'{what} row has', f'{what} rows have')} text in a column of numbers "
-            f"({shown}); correct or remove these rows, or drop the column with dataset.drop"
+            f"{rows} cannot be read ({shown}; rows are counted from 0); correct or remove these rows, or drop the "
+            "column with dataset.drop"
         )
     return found.x
 

@@ -129,8 +129,34 @@ def test_test_rows_need_numbers_where_training_had_numbers(tmp_path: Path) -> No
     tested = parts(30, scrap=1, good=1, seed=1).astype({"sensor_0": object})
     tested.loc[3, "sensor_0"] = "broken"
     tested.to_csv(tmp_path / "test.csv", index=False)
-    with pytest.raises(DeepSADError, match=r"1 test row has .*row 4, column sensor_0: 'broken'"):
+    with pytest.raises(DeepSADError) as caught:
         load(parts(), tmp_path, truth="truth", test_path=str(tmp_path / "test.csv"))
+    assert str(caught.value) == (
+        "1 test row cannot be read (row 3: column 'sensor_0' holds 'broken', which is not a number; rows are counted "
+        "from 0); correct or remove these rows, or drop the column with dataset.drop"
+    )
+
+
+def test_rows_are_named_by_their_position_in_the_table_even_if_it_is_split(tmp_path: Path) -> None:
+    frame = parts().drop(columns="part")
+    source = load(frame, tmp_path, truth="truth", id=None)
+    assert source.rows_train is not None
+    row = next(row for row in range(350, 400) if row not in source.rows_train)
+    frame.loc[row, "sensor_0"] = 1e300
+    with pytest.raises(
+        DeepSADError, match=rf"1 test row .*row {row}: column 'sensor_0' holds '1e\+300', which is out of"
+    ):
+        load(frame, tmp_path, truth="truth", id=None)
+
+
+def test_a_column_of_names_is_not_asked_for_twice(tmp_path: Path) -> None:
+    frame = parts().drop(columns="truth").assign(serial=lambda table: table["part"] + "x", row=np.arange(400))
+    with pytest.raises(DeepSADError) as caught:
+        load(frame, tmp_path)
+    assert [problem.partition("; ")[2] for problem in caught.value.problems] == [
+        "leave the column out: dataset.drop=[serial]",
+        "leave the column out: dataset.drop=[row]",
+    ]
 
 
 def settings_for(path: Path, **changed: Any) -> dict[str, Any]:
