@@ -1,5 +1,6 @@
 """Say in words which columns of a table a run uses, and which of them look like a mistake."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -64,6 +65,41 @@ def mostly_empty(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[str
                 f"{counted(values, 'value')}; if it holds labels, name it with dataset.label or dataset.truth, or "
                 f"leave it out: dataset.drop=[{quoted(column.name)}]"
             )
+
+
+def names_warning(file: str, column: str, names: Sequence[str]) -> str:
+    """A warning if rows of a table have no name or share one; empty if each has a name of its own.
+
+    Args:
+        file: that has the rows.
+        column: with their names.
+        names: of the rows; empty if there is none.
+
+    >>> names_warning("parts.csv", "part", ["a", "b", "a"])
+    "dataset.id=part: 2 rows of parts.csv share a name with another, such as 'a'; scores.csv does not tell them apart"
+    """
+    counts = Counter(names)
+    missing = counts.pop("", 0)
+    twice = [name for name, count in counts.items() if count > 1]
+    found = [counted(missing, f"row of {file} has no name", f"rows of {file} have no name")] if missing else []
+    if twice:
+        shared = counted(sum(counts[name] for name in twice), "row")
+        found.append(f"{shared}{'' if missing else f' of {file}'} share a name with another, such as {twice[0]!r}")
+    if not found:
+        return ""
+    return f"dataset.id={column}: {' and '.join(found)}; scores.csv does not tell them apart"
+
+
+def truth_told(label: str) -> str:
+    """A hint for a table whose rows all have labels, but no truth.
+
+    Args:
+        label: column of the labels.
+    """
+    return (
+        f"each row that is scored has a label in the column {label}; with dataset.truth={quoted(label)} the labels are "
+        "also the truth, by which AUROC is computed"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -81,6 +81,12 @@ def truths(
     return np.array([-1 if not name else int(name not in normals) for name in names], np.int64)
 
 
+def all_labeled(marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object]) -> bool:
+    """Whether each sample has a label; 0 is none if no labels are named, see :func:`semi_labels`."""
+    none = {""} if normal or anomaly else {"", "0"}
+    return not none & set(map(spelled, marks))
+
+
 def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> dict[str, int]:
     meaning: dict[str, int] = {}
     problems: list[str] = []

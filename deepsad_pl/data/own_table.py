@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +11,13 @@ import pandas as pd
 
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.named_files import files_named
 from deepsad_pl.common.ranges import Share
 from deepsad_pl.data.class_names import composed
-from deepsad_pl.data.column_notes import columns_told, mostly_empty
+from deepsad_pl.data.column_notes import columns_told, mostly_empty, names_warning, truth_told
 from deepsad_pl.data.image_folder import once
-from deepsad_pl.data.label_files import LABEL, ROW, Answers, paths_of, read_answers, spellings
-from deepsad_pl.data.marks import semi_labels, spelled, truths
+from deepsad_pl.data.label_files import LABEL, ROW, Answers, read_answers, spellings
+from deepsad_pl.data.marks import all_labeled, semi_labels, spelled, truths
 from deepsad_pl.data.sources import Source, split_rows
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
@@ -55,7 +55,8 @@ def own_table(
     Test rows are those of ``test_path``, or else a stratified part of the rows if there is truth, or else all rows.
 
     Args:
-        path: file or list of files, see :func:`~deepsad_pl.data.table_files.read_table`.
+        path: file, glob or list of them (:func:`~deepsad_pl.common.named_files.files_named`), in a format of
+            :func:`~deepsad_pl.data.table_files.read_table`.
         given: whether the labels are used as they are (``scenario=given``); otherwise they are the classes from which
             a scenario draws.
         seed: seed of the split.
@@ -63,12 +64,12 @@ def own_table(
         normal: labels that mean known normal, see :func:`~deepsad_pl.data.marks.semi_labels`.
         anomaly: labels that mean known anomaly.
         truth: column with the truth of test rows, see :func:`~deepsad_pl.data.marks.truths`; it may be ``label``.
-        test_path: file or list of files with the test rows.
+        test_path: file, glob or list of them, with the test rows.
         train_share: share of the rows that train if they are split.
         id: column with the names of the rows.
         drop: columns that are not used.
-        labels: file or list of files with labels that were filled in later, each of which overrides that of the table
-            (:mod:`~deepsad_pl.data.label_files`); its rows are named by ``id``, or by their positions without one.
+        labels: file, glob or list of them, with labels that were filled in later, each of which overrides that of the
+            table (:mod:`~deepsad_pl.data.label_files`); its rows are named by ``id``, or else by their positions.
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
 
     Raises:
@@ -101,9 +102,21 @@ def own_table(
     x = frame[names].iloc[train]
     same = rows is frame and np.array_equal(train, test)
     facts: dict[str, Any] = {"semi_y_train": semi_y, "semi_y_before": before, "rows_train": train, "id_column": id}
+    if (
+        given
+        and truth is None
+        and label is not None
+        and label in rows
+        and all_labeled(_texts(rows, label), normal, anomaly)
+    ):
+        facts["told"] = (truth_told(label),)
     if id is not None:
-        ids_train = np.array(_texts(frame, id))[train]
-        facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(_texts(rows, id))[test]}
+        ids = _texts(frame, id)
+        ids_tested = ids if tested is None else _texts(tested, id)
+        ids_train = np.array(ids)[train]
+        facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(ids_tested)[test]}
+        tables = {headers[0].file: ids} | ({} if headers[1] is None else {headers[1].file: ids_tested})
+        facts["warned"] = tuple(filter(None, (names_warning(file, id, names) for file, names in tables.items())))
     unused: dict[str, list[str]] = {}
     for use, name in [*((role, name) for role, name in roles.items()), *(("drop", name) for name in drop)]:
         if name is not None and name in headers[0].columns:
@@ -253,15 +266,11 @@ def _class_split(
 
 
 def _read(path: Any, roles: Mapping[str, str | None]) -> pd.DataFrame:
-    return read_table(_paths(path), text=[name for name in roles.values() if name is not None])
+    return read_table(files_named(path), text=[name for name in roles.values() if name is not None])
 
 
 def _header(path: Any, frame: pd.DataFrame) -> Header:
-    return Header(str(_paths(path)[0]), list(map(str, frame)))
-
-
-def _paths(path: Any) -> list[Path]:
-    return [Path(one).expanduser() for one in (path if isinstance(path, list | tuple) else [path])]
+    return Header(str(files_named(path)[0]), list(map(str, frame)))
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:
@@ -283,7 +292,7 @@ def class_names(dataset: Settings) -> list[str]:
     label = dataset["label"]
     if label is None:
         raise DeepSADError("a scenario draws from classes; name the column that has them: dataset.label=...")
-    paths = [*_paths(dataset["path"]), *([] if dataset["test_path"] is None else _paths(dataset["test_path"]))]
+    paths = [*files_named(dataset["path"]), *files_named(dataset["test_path"])]
     names = _classes(_texts(read_table(paths, columns=[label], text=[label]), label))
     if "" in names:
         raise DeepSADError(
@@ -299,7 +308,7 @@ def column_count(dataset: Settings) -> int:
     Raises:
         DeepSADError: if the file cannot be read.
     """
-    columns = column_names(_paths(dataset["path"])[0])
+    columns = column_names(files_named(dataset["path"])[0])
     return len(features(columns, {role: dataset[role] for role in _ROLES}, dataset["drop"]))
 
 
@@ -313,18 +322,19 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
     labels = dataset.get("labels")
     if labels is not None and not given:
         yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
-    if labels is not None and not paths_of(labels):
+    if labels is not None and not files_named(labels):
         yield "dataset.labels is an empty list; name at least one file, or leave it out"
     for key in ("path", "test_path"):
         value = dataset[key]
-        if value is not None and not _paths(value):
+        if value is not None and not files_named(value):
             yield f"dataset.{key} is an empty list; name at least one file"
-        for path in [] if value is None else _paths(value):
+        for path in files_named(value):
             if not path.is_file():
-                yield f"dataset.{key} is {path}, which is not a file; give a CSV, TSV, Parquet, .npz or .mat file"
+                what = "names no file" if any(sign in str(path) for sign in "*?") else "is not a file"
+                yield f"dataset.{key} is {path}, which {what}; give a CSV, TSV, Parquet, .npz or .mat file"
     headers: list[Header] = []
     unread: list[str] = []
-    for files in (_paths(dataset[key]) for key in ("path", "test_path") if dataset[key] is not None):
+    for files in (files_named(dataset[key]) for key in ("path", "test_path") if dataset[key] is not None):
         if not files or not files[0].is_file():
             return
         try:
@@ -338,7 +348,7 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
     trained, tested = headers[0], headers[1] if len(headers) > 1 else None
     problems = list(column_problems(trained, tested, roles, dataset["drop"], given=given))
     yield from problems
-    if not problems and given and labels is not None and paths_of(labels):
+    if not problems and given and labels is not None and files_named(labels):
         keys = ("path", "label", "id", "normal", "anomaly", "labels")
         asked = {key: dataset[key] for key in keys}
         yield from once(("answers", repr(asked)), lambda: _answer_problems(asked))
@@ -348,9 +358,9 @@ def _answer_problems(dataset: Settings) -> list[str]:
     """A sentence for each problem with labels that were filled in later."""
     roles, names = {"label": dataset["label"], "id": dataset["id"]}, (dataset["normal"], dataset["anomaly"])
     # Some column is needed to count the rows of a table without either.
-    columns = [name for name in roles.values() if name is not None] or column_names(_paths(dataset["path"])[0])[:1]
+    columns = [name for name in roles.values() if name is not None] or column_names(files_named(dataset["path"])[0])[:1]
     try:
-        frame = read_table(_paths(dataset["path"]), columns=columns, text=columns)
+        frame = read_table(files_named(dataset["path"]), columns=columns, text=columns)
         texts = {role: None if name is None else _texts(frame, name) for role, name in roles.items()}
         marks = texts["label"] or [""] * len(frame)
         answers = _answers(dataset["labels"], marks, texts["id"], roles, names)

@@ -269,3 +269,44 @@ def test_labels_that_pandas_wrote_as_decimals_are_read_alike_from_every_format(s
     expected = frame["quality"].map({0.0: 1, 1.0: -1}).fillna(0)
     expected[asked] = [-1, 1]
     assert source.semi_y_train is not None and source.semi_y_train.tolist() == expected.tolist()
+
+
+def test_rows_without_a_name_of_their_own_are_a_warning(tmp_path: Path) -> None:
+    frame, test = parts().drop(columns="truth"), tmp_path / "test.csv"
+    parts(40, scrap=1, good=1).drop(columns="truth").assign(part="P").to_csv(test, index=False)
+    frame.loc[3:4, "part"], frame.loc[7, "part"] = "P00002", ""
+    assert load(frame, tmp_path, test_path=str(test)).warned == (
+        f"dataset.id=part: 1 row of {tmp_path / 'parts.csv'} has no name and 3 rows share a name with another, such as "
+        "'P00002'; scores.csv does not tell them apart",
+        f"dataset.id=part: 40 rows of {test} share a name with another, such as 'P'; scores.csv does not tell "
+        "them apart",
+    )
+
+
+def test_labels_in_every_row_are_said_to_be_of_use_as_truth(tmp_path: Path) -> None:
+    hint = (
+        "each row that is scored has a label in the column quality; with dataset.truth=quality the labels are also the "
+        "truth, by which AUROC is computed"
+    )
+    frame = parts().drop(columns="truth")
+    full = frame.assign(quality=frame["quality"].replace("", "ok"))
+    assert load(full, tmp_path).told[1:] == (hint,)
+    assert load(full, tmp_path, truth="quality").told[1:] == load(frame, tmp_path).told[1:] == ()
+    # 0 is no label.
+    unnamed: dict[str, Any] = {"normal": [], "anomaly": []}
+    numbers = frame.assign(quality=frame["quality"].map({"ok": 1, "scrap": -1, "": 0}))
+    assert load(numbers, tmp_path, **unnamed).told[1:] == ()
+    assert load(numbers.assign(quality=numbers["quality"].replace(0, 1)), tmp_path, **unnamed).told[1:] == (hint,)
+
+
+def test_a_glob_is_all_files_that_match_it(tmp_path: Path) -> None:
+    frame = parts()
+    frame[:150].to_csv(tmp_path / "day1.csv", index=False)
+    frame[150:].to_csv(tmp_path / "day2.csv", index=False)
+    settings = settings_for(tmp_path / "day*.csv")
+    assert list(table_problems(settings)) == []
+    assert column_count(settings) == 6
+    source = own_table(given=True, seed=0, **settings)
+    assert np.array_equal(source.x_train, load(frame, tmp_path, drop=["truth"]).x_train)
+    (problem,) = table_problems(settings_for(tmp_path / "night*.csv"))
+    assert problem.endswith("night*.csv, which names no file; give a CSV, TSV, Parquet, .npz or .mat file")

@@ -84,6 +84,17 @@ def test_the_identity_depends_on_the_content_of_the_file_not_its_path(table: Pat
     assert identity(table) != identity(copy)
 
 
+def test_the_identity_depends_on_the_files_that_a_glob_names(table: Path, tmp_path: Path) -> None:
+    def identity(*words: str) -> str:
+        return make_plan(settings_of(*WORDS, "dataset.drop=[truth]", *words)).run_dir.name
+
+    by_glob = f"dataset.path={tmp_path}/part*.csv"
+    assert identity(by_glob) == identity(f"dataset.path=[{table}]")
+    one = identity(by_glob)
+    (tmp_path / "parts2.csv").write_bytes(table.read_bytes())
+    assert identity(by_glob) == identity(f"dataset.path=[{table},{tmp_path}/parts2.csv]") != one
+
+
 def test_problems_are_reported_at_once_and_before_any_work(table: Path) -> None:
     words = [word for word in WORDS if "quality" not in word]
     with pytest.raises(DeepSADError) as caught:
