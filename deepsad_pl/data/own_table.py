@@ -119,7 +119,7 @@ def own_table(
         facts["warned"] = tuple(filter(None, (names_warning(file, id, names) for file, names in tables.items())))
     unused: dict[str, list[str]] = {}
     for use, name in [*((role, name) for role, name in roles.items()), *(("drop", name) for name in drop)]:
-        if name is not None and name in headers[0].columns:
+        if name is not None:
             unused.setdefault(name, []).append(use)
     return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling, unused=unused)
 

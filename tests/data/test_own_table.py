@@ -195,6 +195,7 @@ def test_with_files_of_test_rows_each_file_needs_only_what_is_read_from_it(tmp_p
     source = own_table(given=True, seed=0, **settings)
     assert source.labels_test.tolist() == tested["truth"].eq("scrap").astype(int).tolist()
     assert source.semi_y_train is not None and (source.semi_y_train == -1).sum() == 10
+    assert source.told[0].endswith("; not learned from: quality (label), truth (truth), part (id), note (drop)")
     # Dropped instead, the truth is not known.
     settings |= {"truth": None, "drop": ["note", "truth"]}
     assert list(table_problems(settings)) == []
