@@ -106,8 +106,8 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     others = [OmegaConf.structured(kind) for kind in GROUP_CONFIGS.get(group, {}).values()]
     others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in KEYS else []
     if any(has_setting(other, rest) for other in others if rest):
-        chosen = OmegaConf.select(cfg, f"{group}.name", throw_on_missing=False)
-        return f"there is no setting {key} with {group}={chosen}{said_by}; leave it out or choose a {group} that has it"
+        chosen = _chosen(cfg, group)
+        return f"there is no setting {key} with {chosen}{said_by}; leave it out or choose a {group} that has it"
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
         return unknown_setting(above, cfg, said_by=said_by, groups=groups)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help lists all settings"
@@ -120,6 +120,15 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
         if last in _keys(parent) and _child(parent, last) is not None:
             all_are = f"for a component of that name, set {key}._target_ to its class"
     return f"there is no setting {key}{said_by}; {suggested(key, dict.fromkeys([*names, *groups])) or all_are}"
+
+
+def _chosen(cfg: DictConfig, group: str) -> str:
+    """The choice of a group, as on the command line; in words if it cannot be told from its settings."""
+    name = OmegaConf.select(cfg, f"{group}.name", throw_on_missing=False)
+    if name is None:
+        kind = OmegaConf.get_type(cfg, group)
+        name = next((name for name, known in GROUP_CONFIGS.get(group, {}).items() if known is kind), None)
+    return f"the chosen {group}" if name in (None, "base") else f"{group}={name}"
 
 
 def to_settings(cfg: DictConfig) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepsad_pl.common.counting import counted
-from deepsad_pl.data.table_cells import BOOLEAN_PAIRS, MISSING_WORDS, numbers_in, shown, text_in
+from deepsad_pl.data.table_cells import BOOLEAN_PAIRS, MISSING_WORDS, has_comma, numbers_in, shown, text_in
 
 Kind = Literal["number", "boolean", "category"]
 
@@ -41,7 +42,7 @@ class NoFeatureError(Exception):
     """Why a column cannot be learned from: one sentence with the way out."""
 
 
-def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
+def kind_of(name: str, cells: "pd.Series[Any]", *, named: bool = False) -> Kind:
     """The kind of a column of training rows.
 
     A column of numbers has numeric cells, or text that is a number in each cell. A column of booleans has boolean
@@ -50,9 +51,11 @@ def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     Args:
         name: name of the column.
         cells: at least one cell; the index has the rows' original positions, by which running numbers are recognized.
+        named: whether another column has the names of the rows, so that none is asked for.
 
     Raises:
-        NoFeatureError: if the column is empty, or holds infinite numbers, dates, running numbers, or too varied text.
+        NoFeatureError: if the column is empty, or holds infinite numbers, numbers with commas, dates, running numbers,
+            or too varied text.
     """
     if isinstance(cells.dtype, pd.CategoricalDtype):
         cells = cells.astype(cells.dtype.categories.dtype)
@@ -61,11 +64,11 @@ def kind_of(name: str, cells: "pd.Series[Any]") -> Kind:
     if pd.api.types.is_bool_dtype(cells.dtype):
         return "boolean"
     if pd.api.types.is_numeric_dtype(cells.dtype):
-        _check_numbers(name, cells, numbers_in(cells)[0])
+        _check_numbers(name, cells, numbers_in(cells)[0], named)
         return "number"
     if not (pd.api.types.is_string_dtype(cells.dtype) or cells.dtype == object):
         raise NoFeatureError(_is_a_date(name, [shown(cell) for cell in cells.dropna().head(2)]))
-    return _kind_of_text(name, cells)
+    return _kind_of_text(name, cells, named)
 
 
 def kind_of_numbers(name: str, cells: "pd.Series[Any]") -> Kind:
@@ -84,7 +87,7 @@ def kind_of_numbers(name: str, cells: "pd.Series[Any]") -> Kind:
     return "number"
 
 
-def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
+def _kind_of_text(name: str, cells: "pd.Series[Any]", named: bool) -> Kind:
     text = text_in(cells)
     spellings: list[str] = pc.unique(text).drop_null().to_pylist()
     values = [spelling for spelling in spellings if spelling not in MISSING_WORDS]
@@ -95,10 +98,16 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
         return "boolean"
     numbers, unreadable = numbers_in(cells)
     if not unreadable.any():
-        _check_numbers(name, cells, numbers)
+        _check_numbers(name, cells, numbers, named)
         return "number"
     if all(_DATE.fullmatch(value) for value in values):
         raise NoFeatureError(_is_a_date(name, values))
+    strange = text.filter(pa.array(unreadable)).unique().to_pylist()
+    if all(map(has_comma, strange)):
+        raise NoFeatureError(
+            f"column {name!r} holds numbers with commas{_such_as(strange)}; write a decimal point and nothing between "
+            f"thousands, as in 1234.5, or {_drop(name)}"
+        )
     filled = len(text) - text.null_count
     nearly_unique = filled > NEARLY_UNIQUE_ROWS and len(spellings) > NEARLY_UNIQUE_SHARE * filled
     if not nearly_unique and len(spellings) <= MOST_CATEGORIES:
@@ -112,9 +121,10 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]") -> Kind:
     limit = f"more than {MOST_CATEGORIES} categories"
     if nearly_unique:
         limit = f"more than {NEARLY_UNIQUE_SHARE:.0%} of these"
+    way_out = "" if named else f"set dataset.id={quoted(name)} if it names the rows, or "
     raise NoFeatureError(
-        f"column {name!r} has {len(spellings)} different texts in {filled} rows, {limit}{_such_as(spellings)}; set "
-        f"dataset.id={quoted(name)} if it names the rows, or {_drop(name)}"
+        f"column {name!r} has {len(spellings)} different texts in {filled} rows, {limit}{_such_as(spellings)}; "
+        f"{way_out}{_drop(name)}"
     )
 
 
@@ -126,16 +136,17 @@ def _check_finite(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.fl
         )
 
 
-def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64]) -> None:
+def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.float64], named: bool) -> None:
     _check_finite(name, cells, numbers)
     if _are_dates(numbers):
         raise NoFeatureError(_is_a_date(name, [shown(value) for value in numbers[np.isfinite(numbers)][:2]]))
     if np.isnan(numbers).any() or len(numbers) <= NEARLY_UNIQUE_ROWS or (numbers != np.floor(numbers)).any():
         return
     if _is_running(numbers, cells.index) or (_is_named_like_an_id(name) and len(np.unique(numbers)) == len(numbers)):
+        way_out = "" if named else f"set dataset.id={quoted(name)}, or "
         raise NoFeatureError(
-            f"column {name!r} seems to number the rows{_such_as([shown(value) for value in numbers[:2]])}; set "
-            f"dataset.id={quoted(name)}, or {_drop(name)}"
+            f"column {name!r} seems to number the rows{_such_as([shown(value) for value in numbers[:2]])}; {way_out}"
+            f"{_drop(name)}"
         )
 
 

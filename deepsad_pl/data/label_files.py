@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.named_files import files_named
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.marks import as_text
@@ -35,12 +36,6 @@ class Answers:
     marks: tuple[str, ...]
 
 
-def paths_of(value: Any) -> list[Path]:
-    """The files that a setting names: a file, a list of files, or None."""
-    values = [] if value is None else value if isinstance(value, list | tuple) else [value]
-    return [Path(one).expanduser() for one in values]
-
-
 def read_answers(
     value: Any,
     names: Sequence[str],
@@ -50,19 +45,21 @@ def read_answers(
     allowed: Iterable[str] | None,
     what: str,
     name_of: Callable[[str], str] = lambda cell: cell,
+    mark_of: Callable[[str], str] = lambda cell: cell,
 ) -> Answers:
     """Read files of labels and find the samples that they name.
 
     A sample may occur several times, but with one label; an empty cell says nothing about its sample.
 
     Args:
-        value: a file or a list of files, in a format of :func:`~deepsad_pl.data.table_files.read_table`.
+        value: a file, a glob or a list of them, in a format of :func:`~deepsad_pl.data.table_files.read_table`.
         names: name of each sample, shape (N,).
         by: columns of which the first one that a file has names the samples.
         label: column with the labels.
         allowed: spellings that a label may have; None: any.
         what: what a sample is called in messages, such as ``row``.
         name_of: makes a sample's name from the cell of a file.
+        mark_of: makes a label from the cell of a file.
 
     Raises:
         DeepSADError: with every problem found: a file that cannot be read or lacks a column, a name that no sample or
@@ -70,10 +67,10 @@ def read_answers(
     """
     problems: list[str] = []
     found: dict[str, dict[str, Path]] = {}
-    for path in paths_of(value):
+    for path in files_named(value):
         try:
             for name, mark in _cells(path, by, label):
-                found.setdefault(name_of(name), {}).setdefault(mark, path)
+                found.setdefault(name_of(name), {}).setdefault(mark_of(mark), path)
         except DeepSADError as error:
             problems += error.problems
     answered = {name: {mark: path for mark, path in marks.items() if mark} for name, marks in found.items()}

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8
+from deepsad_pl.common.named_files import files_named
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.folder_labels import DEFAULTS, FolderLabels, folder_labels, layout_problems, parts_of, unreadable
 from deepsad_pl.data.image_folder import class_folders, content_digest, once
 from deepsad_pl.data.image_listing import Listing, list_images
-from deepsad_pl.data.label_files import LABEL, paths_of, read_answers
+from deepsad_pl.data.label_files import LABEL, read_answers
 from deepsad_pl.data.marks import as_text
 
 IntArray = npt.NDArray[np.int64]
@@ -89,7 +90,7 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
     asked = dataset.get("labels")
     if asked is not None and not given:
         yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
-    if asked is not None and not paths_of(asked):
+    if asked is not None and not files_named(asked):
         yield "dataset.labels is an empty list; name at least one file, or leave it out"
     if not given:
         for key, names in named.items():
@@ -106,7 +107,7 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
     if not wrong and str(dataset["root"]).strip():
         try:
             meanings = labels_of(dataset)
-            if paths_of(asked):
+            if files_named(asked):
                 root = Path(dataset["root"]).expanduser()
                 names = list_labeled(root).names_of("train")
                 answered_images(asked, root, names, meanings.semi_labels(names), **named)

@@ -1,5 +1,6 @@
 """Translate labels that a person wrote into semi-labels: known normal, known anomaly or unlabeled."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -13,7 +14,8 @@ from deepsad_pl.data.class_names import composed, readings
 IntArray = npt.NDArray[np.int64]
 
 # Spellings of the semi-labels themselves.
-_SEMI_LABELS = {"-1": -1, "-1.0": -1, "0": 0, "0.0": 0, "1": 1, "1.0": 1, "+1": 1}
+_SEMI_LABELS = {"-1": -1, "0": 0, "1": 1, "+1": 1}
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)\.0+", re.ASCII)
 # How many labels a message shows.
 _SHOWN = 8
 
@@ -34,16 +36,16 @@ def semi_labels(marks: Sequence[str], normal: Sequence[object], anomaly: Sequenc
     Raises:
         DeepSADError: if the meaning of the labels is not clear, or a named label does not occur.
     """
-    found = Counter(composed(mark.strip()) for mark in marks)
+    found = Counter(map(spelled, marks))
     if not normal and not anomaly:
-        if found["-1"] + found["-1.0"] and all(mark in _SEMI_LABELS for mark in found if mark):
-            return np.array([_SEMI_LABELS.get(mark.strip(), 0) for mark in marks], np.int64)
+        if found["-1"] and all(mark in _SEMI_LABELS for mark in found if mark):
+            return np.array([_SEMI_LABELS.get(spelled(mark), 0) for mark in marks], np.int64)
         raise DeepSADError(
             f"{key} has the labels {_listed(found)}, whose meaning is not known; name those that mean normal and those "
             f"that mean anomaly, such as {_example(found)}"
         )
     meaning = _meaning(found, normal, anomaly, key=key)
-    return np.array([meaning.get(composed(mark.strip()), 0) for mark in marks], np.int64)
+    return np.array([meaning.get(spelled(mark), 0) for mark in marks], np.int64)
 
 
 def truths(
@@ -65,24 +67,31 @@ def truths(
     if strict or not normal:
         semi_y = semi_labels(marks, normal, anomaly, key=key)
         return np.select([semi_y == 1, semi_y == -1], [0, 1], -1).astype(np.int64)
-    names = [composed(mark.strip()) for mark in marks]
-    normals = {as_text(name, set(names)) for name in normal}
-    problems = list(_other_spellings(set(names), normals, key))
-    if not normals & set(names):
+    names = [spelled(mark) for mark in marks]
+    found = Counter(names)
+    normals = {spelled(as_text(name, found)) for name in normal}
+    problems = list(_other_spellings(found, normals, key))
+    if not problems and not normals & found.keys():
         problems.append(
             f"dataset.normal names {', '.join(map(repr, sorted(normals)))}, but {key} has no such value, so every row "
-            f"with a truth would be an anomaly; name some of its values: {_listed(Counter(names))}"
+            f"with a truth would be an anomaly; name some of its values: {_listed(found)}"
         )
     if problems:
         raise DeepSADError(*problems)
     return np.array([-1 if not name else int(name not in normals) for name in names], np.int64)
 
 
+def all_labeled(marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object]) -> bool:
+    """Whether each sample has a label; 0 is none if no labels are named, see :func:`semi_labels`."""
+    none = {""} if normal or anomaly else {"", "0"}
+    return not none & set(map(spelled, marks))
+
+
 def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> dict[str, int]:
     meaning: dict[str, int] = {}
     problems: list[str] = []
     for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
-        for name in (as_text(name, found) for name in names):
+        for name in (spelled(as_text(name, found)) for name in names):
             if meaning.get(name, semi_y) != semi_y:
                 problems.append(f"dataset.normal and dataset.anomaly both name {name!r}; remove it from one of them")
             if not name.strip():
@@ -95,21 +104,37 @@ def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[ob
                     f"dataset.{setting} names {name!r}, but {key} has the labels {_listed(found)}; {way_out}"
                 )
             meaning[name] = semi_y
-    problems += _other_spellings(found, meaning, key)
+    problems += _other_spellings(found, meaning.keys() & found.keys(), key)
     if problems:
         raise DeepSADError(*dict.fromkeys(problems))
     return meaning
 
 
-def _other_spellings(found: Iterable[str], named: Collection[str], key: str) -> Iterator[str]:
+def _other_spellings(found: Collection[str], named: Collection[str], key: str) -> Iterator[str]:
     """Yield a sentence for each label that differs from a named one only in upper and lower case."""
     folded = {name.casefold(): name for name in named}
     for mark in found:
-        if mark not in named and (name := folded.get(mark.casefold())) is not None:
+        if mark in named or (name := folded.get(mark.casefold())) is None:
+            continue
+        if name in found:
             yield (
                 f"{key} has the labels {name!r} and {mark!r}, of which only the first is named, so the other would "
                 "mean something else; name both, or correct the table"
             )
+        else:
+            yield f"{name!r} is named, but {key} has {mark!r}; did you mean {mark}?"
+
+
+def spelled(mark: str) -> str:
+    """A label without the white space around it, in composed Unicode; a whole number such as 1.0 is 1.
+
+    pandas writes a column of whole numbers with decimals if one of its cells is empty.
+
+    >>> spelled(" scrap "), spelled("1.0"), spelled("1.50"), spelled("007.0")
+    ('scrap', '1', '1.50', '007.0')
+    """
+    mark = composed(mark.strip())
+    return mark.partition(".")[0] if _WHOLE.fullmatch(mark) else mark
 
 
 def as_text(name: object, marks: Iterable[str]) -> str:

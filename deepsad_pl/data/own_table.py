@@ -1,9 +1,8 @@
 """``dataset=table``: a table of one's own, with labels, truth and names of the rows in columns of it."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,15 +11,17 @@ import pandas as pd
 
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.named_files import files_named
 from deepsad_pl.common.ranges import Share
-from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.column_notes import columns_told, mostly_empty, names_warning, truth_told
 from deepsad_pl.data.image_folder import once
-from deepsad_pl.data.label_files import LABEL, ROW, Answers, paths_of, read_answers, spellings
-from deepsad_pl.data.marks import semi_labels, truths
+from deepsad_pl.data.label_files import LABEL, ROW, Answers, read_answers, spellings
+from deepsad_pl.data.marks import all_labeled, semi_labels, spelled, truths
 from deepsad_pl.data.sources import Source, split_rows
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
+from deepsad_pl.data.table_roles import Header, column_problems, features
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ def own_table(
     Test rows are those of ``test_path``, or else a stratified part of the rows if there is truth, or else all rows.
 
     Args:
-        path: file or list of files, see :func:`~deepsad_pl.data.table_files.read_table`.
+        path: file, glob or list of them (:func:`~deepsad_pl.common.named_files.files_named`), in a format of
+            :func:`~deepsad_pl.data.table_files.read_table`.
         given: whether the labels are used as they are (``scenario=given``); otherwise they are the classes from which
             a scenario draws.
         seed: seed of the split.
@@ -62,20 +64,22 @@ def own_table(
         normal: labels that mean known normal, see :func:`~deepsad_pl.data.marks.semi_labels`.
         anomaly: labels that mean known anomaly.
         truth: column with the truth of test rows, see :func:`~deepsad_pl.data.marks.truths`; it may be ``label``.
-        test_path: file or list of files with the test rows.
+        test_path: file, glob or list of them, with the test rows.
         train_share: share of the rows that train if they are split.
         id: column with the names of the rows.
         drop: columns that are not used.
-        labels: file or list of files with labels that were filled in later, each of which overrides that of the table
-            (:mod:`~deepsad_pl.data.label_files`); its rows are named by ``id``, or by their positions without one.
+        labels: file, glob or list of them, with labels that were filled in later, each of which overrides that of the
+            table (:mod:`~deepsad_pl.data.label_files`); its rows are named by ``id``, or else by their positions.
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
 
     Raises:
         DeepSADError: if a file cannot be read, or a column cannot be used; names every such column.
     """
     roles = {"label": label, "truth": truth, "id": id}
-    frame = _read(path, roles, drop)
-    tested = None if test_path is None else _read(test_path, roles, drop, optional=("label", "truth"))
+    frame, tested = _read(path, roles), None if test_path is None else _read(test_path, roles)
+    headers = _header(path, frame), None if tested is None else _header(test_path, tested)
+    if problems := list(column_problems(*headers, roles, drop, given=given)):
+        raise DeepSADError(*problems)
     semi_y: IntArray | None = None
     before: IntArray | None = None
     if given:
@@ -94,16 +98,30 @@ def own_table(
     else:
         train, test, labels_train, y = _class_split(frame, tested, label, train_share, seed)
     rows = frame if tested is None else tested
-    names = [name for name in map(str, frame) if name not in (others := {*roles.values(), *drop})]
-    if tested is not None and (problems := list(_other_columns(names, tested, others))):
-        raise DeepSADError(*problems)
+    names = features(headers[0].columns, roles, drop)
     x = frame[names].iloc[train]
     same = rows is frame and np.array_equal(train, test)
     facts: dict[str, Any] = {"semi_y_train": semi_y, "semi_y_before": before, "rows_train": train, "id_column": id}
+    if (
+        given
+        and truth is None
+        and label is not None
+        and label in rows
+        and all_labeled(_texts(rows, label), normal, anomaly)
+    ):
+        facts["told"] = (truth_told(label),)
     if id is not None:
-        ids_train = np.array(_texts(frame, id))[train]
-        facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(_texts(rows, id))[test]}
-    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling)
+        ids = _texts(frame, id)
+        ids_tested = ids if tested is None else _texts(tested, id)
+        ids_train = np.array(ids)[train]
+        facts |= {"ids_train": ids_train, "ids_test": ids_train if same else np.array(ids_tested)[test]}
+        tables = {headers[0].file: ids} | ({} if headers[1] is None else {headers[1].file: ids_tested})
+        facts["warned"] = tuple(filter(None, (names_warning(file, id, names) for file, names in tables.items())))
+    unused: dict[str, list[str]] = {}
+    for use, name in [*((role, name) for role, name in roles.items()), *(("drop", name) for name in drop)]:
+        if name is not None:
+            unused.setdefault(name, []).append(use)
+    return encoded_source(x, labels_train, x if same else rows[names].iloc[test], y, facts, scaling, unused=unused)
 
 
 def encoded_source(
@@ -116,6 +134,7 @@ def encoded_source(
     kept: IntArray | None = None,
     *,
     all_numbers: bool = False,
+    unused: Mapping[str, Sequence[str]] | None = None,
 ) -> Source:
     """Encode training and test rows by what the training rows say, or those of them that are kept.
 
@@ -128,15 +147,24 @@ def encoded_source(
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
         kept: positions of the training rows that are learned from; None: all.
         all_numbers: see :meth:`~deepsad_pl.data.table_columns.TableColumns.fit`.
+        unused: columns that are not learned from, see :func:`~deepsad_pl.data.column_notes.columns_told`; None: nothing
+            is said about columns.
 
     Raises:
         DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
     """
     learned_from = train if kept is None else train.iloc[kept]
-    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers)
+    named = facts.get("id_column") is not None
+    columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers, named=named)
     x_train = _readable(columns, train, "training")
     x_test = x_train if test is train else _readable(columns, test, "test")
-    refit = partial(encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers)
+    refit = partial(
+        encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers, unused=unused
+    )
+    notes: dict[str, Any] = {}
+    if unused is not None:
+        notes["told"] = (columns_told(columns.columns, unused), *facts.get("told", ()))
+        notes["warned"] = (*mostly_empty(learned_from, columns.columns), *facts.get("warned", ()))
     return Source(
         x_train,
         labels_train,
@@ -146,7 +174,7 @@ def encoded_source(
         columns=tuple(columns.names),
         preparation=columns,
         refit=refit,
-        **facts,
+        **{**facts, **notes},
     )
 
 
@@ -160,10 +188,10 @@ def _answers(
     """The labels that were filled in later, with the positions of their rows in the table."""
     label, id = roles["label"] or LABEL, roles["id"]
     # Without names, the labels have to be -1, 0 and +1, which the reading of all labels checks.
-    allowed = spellings([*names[0], *names[1]], marks) if names[0] or names[1] else None
+    allowed = [*map(spelled, spellings([*names[0], *names[1]], marks))] if names[0] or names[1] else None
     by = (ROW,) if id is None else (id, "id")
     of_rows = list(map(str, range(len(marks)))) if ids is None else ids
-    return read_answers(labels, of_rows, by=by, label=label, allowed=allowed, what="row")
+    return read_answers(labels, of_rows, by=by, label=label, allowed=allowed, what="row", mark_of=spelled)
 
 
 def _semi_labels(
@@ -187,10 +215,11 @@ def _semi_labels(
 def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDArray[np.float32]:
     found = columns.transform(frame)
     if found.unreadable:
-        shown = "; ".join(f"row {row + 1}, column {name}: {text!r}" for row, name, text in found.unreadable[:_SHOWN])
+        rows = counted(len({cell.row for cell in found.unreadable}), f"{what} row")
+        shown = "; ".join(f"row {frame.index[cell.row]}: {cell.told}" for cell in found.unreadable[:_SHOWN])
         raise DeepSADError(
-            f"{counted(len(found.unreadable), f'{what} row has', f'{what} rows have')} text in a column of numbers "
-            f"({shown}); correct or remove these rows, or drop the column with dataset.drop"
+            f"{rows} cannot be read ({shown}; rows are counted from 0); correct or remove these rows, or drop the "
+            "column with dataset.drop"
         )
     return found.x
 
@@ -206,10 +235,9 @@ def _given_split(
     """Positions of the training rows and of the test rows, and the truth of the latter."""
     label, truth = roles["label"], roles["truth"]
     every, normal, anomaly = np.arange(len(frame)), *names
-    if tested is not None and (truth is None or truth not in tested):
-        return every, np.arange(len(tested)), np.full(len(tested), -1)
     if truth is None:
-        return every, every, np.full(len(frame), -1)
+        rows = len(frame if tested is None else tested)
+        return every, np.arange(rows), np.full(rows, -1)
     key, strict = f"dataset.truth={truth}", truth == label
     if tested is not None:
         return every, np.arange(len(tested)), truths(_texts(tested, truth), normal, anomaly, key=key, strict=strict)
@@ -237,20 +265,12 @@ def _class_split(
     return train, test, labels[train], labels[test]
 
 
-def _read(
-    path: Any, roles: Mapping[str, str | None], drop: Sequence[str], optional: Sequence[str] = ()
-) -> pd.DataFrame:
-    frame = read_table(_paths(path), text=[name for name in roles.values() if name is not None])
-    needed = {role: name for role, name in roles.items() if role not in optional}
-    if problems := list(_column_problems(list(map(str, frame)), needed, drop)):
-        raise DeepSADError(*problems)
-    if len(frame) == 0:
-        raise DeepSADError(f"{_paths(path)[0]} has no rows")
-    return frame
+def _read(path: Any, roles: Mapping[str, str | None]) -> pd.DataFrame:
+    return read_table(files_named(path), text=[name for name in roles.values() if name is not None])
 
 
-def _paths(path: Any) -> list[Path]:
-    return [Path(one).expanduser() for one in (path if isinstance(path, list | tuple) else [path])]
+def _header(path: Any, frame: pd.DataFrame) -> Header:
+    return Header(str(files_named(path)[0]), list(map(str, frame)))
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:
@@ -272,7 +292,7 @@ def class_names(dataset: Settings) -> list[str]:
     label = dataset["label"]
     if label is None:
         raise DeepSADError("a scenario draws from classes; name the column that has them: dataset.label=...")
-    paths = [*_paths(dataset["path"]), *([] if dataset["test_path"] is None else _paths(dataset["test_path"]))]
+    paths = [*files_named(dataset["path"]), *files_named(dataset["test_path"])]
     names = _classes(_texts(read_table(paths, columns=[label], text=[label]), label))
     if "" in names:
         raise DeepSADError(
@@ -288,8 +308,8 @@ def column_count(dataset: Settings) -> int:
     Raises:
         DeepSADError: if the file cannot be read.
     """
-    others = {*(dataset[role] for role in _ROLES), *dataset["drop"]}
-    return len([name for name in column_names(_paths(dataset["path"])[0]) if name not in others])
+    columns = column_names(files_named(dataset["path"])[0])
+    return len(features(columns, {role: dataset[role] for role in _ROLES}, dataset["drop"]))
 
 
 def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
@@ -302,28 +322,33 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
     labels = dataset.get("labels")
     if labels is not None and not given:
         yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
-    if labels is not None and not paths_of(labels):
+    if labels is not None and not files_named(labels):
         yield "dataset.labels is an empty list; name at least one file, or leave it out"
     for key in ("path", "test_path"):
         value = dataset[key]
-        if value is not None and not _paths(value):
+        if value is not None and not files_named(value):
             yield f"dataset.{key} is an empty list; name at least one file"
-        for path in [] if value is None else _paths(value):
+        for path in files_named(value):
             if not path.is_file():
-                yield f"dataset.{key} is {path}, which is not a file; give a CSV, TSV, Parquet, .npz or .mat file"
-    paths = _paths(dataset["path"])
-    if not paths or not paths[0].is_file():
+                what = "names no file" if any(sign in str(path) for sign in "*?") else "is not a file"
+                yield f"dataset.{key} is {path}, which {what}; give a CSV, TSV, Parquet, .npz or .mat file"
+    headers: list[Header] = []
+    unread: list[str] = []
+    for files in (files_named(dataset[key]) for key in ("path", "test_path") if dataset[key] is not None):
+        if not files or not files[0].is_file():
+            return
+        try:
+            headers.append(Header(str(files[0]), column_names(files[0])))
+        except DeepSADError as error:
+            unread += error.problems
+    if unread:
+        yield from unread
         return
-    try:
-        found = column_names(paths[0])
-    except DeepSADError as error:
-        yield from error.problems
-        return
-    optional = ("truth",) if dataset["test_path"] is not None else ()
-    roles = {role: dataset[role] for role in _ROLES if role not in optional}
-    problems = list(_column_problems(found, roles, dataset["drop"]))
+    roles = {role: dataset[role] for role in _ROLES}
+    trained, tested = headers[0], headers[1] if len(headers) > 1 else None
+    problems = list(column_problems(trained, tested, roles, dataset["drop"], given=given))
     yield from problems
-    if not problems and given and labels is not None and paths_of(labels):
+    if not problems and given and labels is not None and files_named(labels):
         keys = ("path", "label", "id", "normal", "anomaly", "labels")
         asked = {key: dataset[key] for key in keys}
         yield from once(("answers", repr(asked)), lambda: _answer_problems(asked))
@@ -333,9 +358,9 @@ def _answer_problems(dataset: Settings) -> list[str]:
     """A sentence for each problem with labels that were filled in later."""
     roles, names = {"label": dataset["label"], "id": dataset["id"]}, (dataset["normal"], dataset["anomaly"])
     # Some column is needed to count the rows of a table without either.
-    columns = [name for name in roles.values() if name is not None] or column_names(_paths(dataset["path"])[0])[:1]
+    columns = [name for name in roles.values() if name is not None] or column_names(files_named(dataset["path"])[0])[:1]
     try:
-        frame = read_table(_paths(dataset["path"]), columns=columns, text=columns)
+        frame = read_table(files_named(dataset["path"]), columns=columns, text=columns)
         texts = {role: None if name is None else _texts(frame, name) for role, name in roles.items()}
         marks = texts["label"] or [""] * len(frame)
         answers = _answers(dataset["labels"], marks, texts["id"], roles, names)
@@ -343,24 +368,3 @@ def _answer_problems(dataset: Settings) -> list[str]:
     except DeepSADError as error:
         return error.problems
     return []
-
-
-def _other_columns(names: Sequence[str], tested: pd.DataFrame, others: Collection[str | None]) -> Iterator[str]:
-    """Yield a sentence for each column that the test rows lack, or have besides those of the training rows."""
-    found = list(map(str, tested))
-    for name in names:
-        if name not in found:
-            way_out = suggested(name, found) or "add it"
-            yield f"dataset.test_path has no column {name!r}, which the training rows have; {way_out}"
-    for name in found:
-        if name not in names and name not in others:
-            yield f"dataset.test_path has a column {name!r}, which the training rows do not have; remove it"
-
-
-def _column_problems(found: Sequence[str], roles: Mapping[str, str | None], drop: Sequence[str]) -> Iterator[str]:
-    for key, name in [*roles.items(), *(("drop", name) for name in drop)]:
-        if name is not None and name not in found:
-            way_out = suggested(name, found) or f"the columns are {', '.join(found[:20])}"
-            yield f"dataset.{key} names the column {name!r}, which the table does not have; {way_out}"
-    if not [name for name in found if name not in {*roles.values(), *drop}]:
-        yield "no column is left to learn from; leave some out of dataset.drop"

@@ -67,6 +67,8 @@ class Source:
             same.
         rows_train: position of each training sample in the table that it was read from, shape (N,); None: it was read
             from none, or whole.
+        told: sentences about the data that a run logs at its start.
+        warned: sentences about what may be wrong with the data, which a run logs as warnings.
     """
 
     x_train: Array
@@ -84,6 +86,8 @@ class Source:
     folder: Path | None = None
     semi_y_before: Array | None = None
     rows_train: Array | None = None
+    told: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

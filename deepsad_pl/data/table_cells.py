@@ -19,6 +19,9 @@ MISSING_WORDS = (
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"))
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE)
 
+# A number with a decimal comma, or with commas between thousands.
+_WITH_COMMA = re.compile(r"[+-]?(\d{0,3}(\.\d{3})+|\d*),\d+(e[+-]?\d+)?|[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII | re.I)
+
 _BOOLEANS = {word: float(i) for pair in (*BOOLEAN_PAIRS, ("0", "1")) for i, word in enumerate(pair)}
 
 Arrow = Any
@@ -93,6 +96,34 @@ def as_booleans(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.N
         unreadable = ~(np.isnan(numbers) | np.isin(numbers, (0, 1)))
         return np.where(unreadable, np.nan, numbers), unreadable
     return _coded(_without_missing_words(text_in(cells)), lambda spelling: _BOOLEANS.get(spelling.lower()))
+
+
+def has_comma(text: str) -> bool:
+    """Whether a text is a number with a decimal comma, or with commas between thousands.
+
+    >>> [has_comma(text) for text in ("63,39", "-,5", "1.234,5", "1,234,567.8", "1.5", "1,2,3", "a,5")]
+    [True, True, True, True, False, False, False]
+    """
+    return bool(_WITH_COMMA.fullmatch(text))
+
+
+def why_no_number(text: str) -> str:
+    """Why the text of a cell cannot be used in a column of numbers, as a relative clause."""
+    if has_comma(text):
+        return "which has a comma; write a decimal point, and nothing between thousands"
+    if not _NUMBER.fullmatch(text):
+        return "which is not a number"
+    return "which is " + ("not finite" if "inf" in text.lower() else "out of range: too far from the training rows")
+
+
+def why_no_boolean(text: str) -> str:
+    """Why the text of a cell cannot be used in a column of booleans, as a relative clause.
+
+    >>> why_no_boolean("maybe")
+    'which is neither true, yes or 1 nor false, no or 0'
+    """
+    no, yes = ([word for word, value in _BOOLEANS.items() if value == wanted] for wanted in (0, 1))
+    return f"which is neither {', '.join(yes[:-1])} or {yes[-1]} nor {', '.join(no[:-1])} or {no[-1]}"
 
 
 def shown(cell: object) -> str:

@@ -15,7 +15,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of, kind_of_numbers
 from deepsad_pl.data.scaling import Method, Scaling
-from deepsad_pl.data.table_cells import as_booleans, numbers_in, shown, text_in
+from deepsad_pl.data.table_cells import as_booleans, numbers_in, shown, text_in, why_no_boolean, why_no_number
 
 # Number of rows encoded at a time, so that intermediate results stay in the processor's cache.
 _ROWS_A_BLOCK = 8192
@@ -61,11 +61,19 @@ class Unreadable(NamedTuple):
         row: position in the frame, from 0.
         column: name of the column.
         cell: text of the cell.
+        kind: of the column, ``number`` or ``boolean``.
     """
 
     row: int
     column: str
     cell: str
+    kind: Kind = "number"
+
+    @property
+    def told(self) -> str:
+        """What is wrong with the cell, as a sentence without its row."""
+        why = why_no_boolean(self.cell) if self.kind == "boolean" else why_no_number(self.cell)
+        return f"column {self.column!r} holds {self.cell!r}, {why}"
 
 
 @dataclass
@@ -104,7 +112,7 @@ class TableColumns:
     scaling: Scaling | None
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, *, scaling: Method, all_numbers: bool = False) -> Self:
+    def fit(cls, frame: pd.DataFrame, *, scaling: Method, all_numbers: bool = False, named: bool = False) -> Self:
         """Learn the encoding from training rows.
 
         Args:
@@ -113,6 +121,7 @@ class TableColumns:
             scaling: ``zscore`` or ``minmax``.
             all_numbers: whether the rows are those of an array of numbers, none of which is taken for a date or for the
                 name of a row.
+            named: whether the rows have names, so that no message asks whether a column has them.
 
         Raises:
             DeepSADError: if there is no row or no column, or if columns cannot be learned from; names all of these.
@@ -127,7 +136,7 @@ class TableColumns:
         problems: list[str] = []
         for name, cells in _named(frame):
             try:
-                kind = kind_of_numbers(name, cells) if all_numbers else kind_of(name, cells)
+                kind = kind_of_numbers(name, cells) if all_numbers else kind_of(name, cells, named=named)
             except NoFeatureError as problem:
                 problems.append(str(problem))
                 continue
@@ -238,8 +247,9 @@ class TableColumns:
             wrong |= ~np.isfinite(scaled)
             x[:, : scaled.shape[1]] = scaled
         for row, j in np.argwhere(wrong).tolist():
-            name = self._scaled[j].name
-            encoded.unreadable.append(Unreadable(first + row, name, shown(block[name].iloc[row])))
+            column = self._scaled[j]
+            cell = shown(block[column.name].iloc[row])
+            encoded.unreadable.append(Unreadable(first + row, column.name, cell, column.kind))
         x[wrong.any(axis=1)] = np.nan
 
     def as_dict(self) -> dict[str, Any]:

@@ -388,8 +388,8 @@ def _told(path: Path) -> Iterator[None]:
         if ragged := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", message):
             row, expected, found, start = ragged.groups()
             raise DeepSADError(
-                f"{path} has {found} cells under {expected} column names in row {row} below these: {start[:80]!r}; "
-                "correct the row, and put a cell that holds the separator into double quotes"
+                f"{path} has {found} cells under {expected} column names in row {int(row) - 1}, counted from 0: "
+                f"{start[:80]!r}; correct the row, and put a cell that holds the separator into double quotes"
             ) from error
         raise DeepSADError(
             f"{path} cannot be read ({type(error).__name__}: {message[:200]}); replace it by a sound file"

@@ -266,8 +266,8 @@ class Inputs:
     @staticmethod
     def _encoded(found: "Encoded") -> Prepared:
         problems: dict[int, str] = {}
-        for row, name, cell in found.unreadable:
-            problems.setdefault(row, f"column {name!r} holds {cell!r}, which is not a number")
+        for cell in found.unreadable:
+            problems.setdefault(cell.row, cell.told)
         unusual = Counter({f"an unknown category in column {name!r}": n for name, n in found.unknown.items()})
         unusual += Counter({f"no value in column {name!r}": n for name, n in found.missing.items()})
         return Prepared(found.x, problems, unusual)

@@ -6,6 +6,7 @@ from typing import Any
 
 from deepsad_pl.common.components import fingerprint, load, targets_of
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.named_files import files_named
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.adbench_tables import table_named
 from deepsad_pl.data.digests import file_digests
@@ -116,7 +117,7 @@ def files_digest(dataset: Settings, keys: Sequence[str], data_dir: Path) -> dict
 
     Args:
         dataset: settings of the data set.
-        keys: settings that hold the path of a file, or a list of paths.
+        keys: settings that name files, see :func:`~deepsad_pl.common.named_files.files_named`.
         data_dir: folder of the data, below which digests are cached.
 
     Raises:
@@ -124,12 +125,10 @@ def files_digest(dataset: Settings, keys: Sequence[str], data_dir: Path) -> dict
     """
     found: dict[str, list[str]] = {}
     for key in keys:
-        value = dataset.get(key)
-        paths = (
-            [] if value is None else [Path(one).expanduser() for one in (value if isinstance(value, list) else [value])]
-        )
         try:
-            found[key] = [file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in paths]
+            found[key] = [
+                file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in files_named(dataset.get(key))
+            ]
         except OSError as error:
             raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a readable file") from error
     return found

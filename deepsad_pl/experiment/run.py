@@ -221,6 +221,10 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
     try:
         log.debug("%s", command)
         log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
+        for told in parts.data.source.told:
+            log.info("%s", told)
+        for warned in parts.data.source.warned:
+            log.warning("%s", warned)
         if held_out := parts.data.held_out_count:
             kept = counted(held_out, "sample is kept", "samples are kept")
             log.info("%s out of training to calibrate the threshold", kept)

@@ -91,6 +91,16 @@ CHOSEN = {
 }
 
 
+def test_a_setting_of_another_scenario_is_told_with_the_scenario_that_lacks_it() -> None:
+    way_out = "leave it out or choose a scenario that has it"
+    assert problems_of("scenario=given", "dataset=table", "dataset.path=parts.csv", "scenario.gamma_l=0.05")[0] == (
+        f"there is no setting scenario.gamma_l with scenario=given; {way_out}"
+    )
+    assert problems_of("scenario.selection=holdout")[0] == (
+        f"there is no setting scenario.selection with the chosen scenario; {way_out}"
+    )
+
+
 def test_each_unknown_word_is_one_sentence_and_all_are_reported_at_once() -> None:
     problems = problems_of(*WORDS, *CHOSEN, "logger.mode=z", "trainer.precision=8")
     told = [*list(CHOSEN.values())[:3], CHOSEN["study=classic"], *WORDS.values()]

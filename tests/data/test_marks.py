@@ -93,3 +93,36 @@ def test_another_spelling_of_a_named_label_is_refused() -> None:
 def test_truth_without_any_named_normal_is_refused() -> None:
     with pytest.raises(DeepSADError, match=r"names 'good', but \S+ has no such value, so every row with a truth"):
         truths(["fine", "crack", ""], ["good"], [], key=KEY, strict=False)
+
+
+def test_a_label_named_in_another_case_is_one_problem() -> None:
+    with pytest.raises(DeepSADError) as caught:
+        semi_labels(["ok", "Scrap", ""], ["ok"], ["scrap"], key=KEY)
+    assert caught.value.problems == [
+        f"dataset.anomaly names 'scrap', but {KEY} has the labels no label (1), 'Scrap' (1), 'ok' (1); did you mean "
+        "Scrap?"
+    ]
+    with pytest.raises(DeepSADError) as caught:
+        semi_labels(["False", "True"], ["false"], ["true"], key=KEY)
+    assert [problem.partition(";")[2] for problem in caught.value.problems] == [
+        " did you mean False?",
+        " did you mean True?",
+    ]
+    assert semi_labels(["False", "True"], [False], [True], key=KEY).tolist() == [1, -1]
+    # In a truth column, it would count as an anomaly.
+    for normal in (["Ok"], ["Ok", "good"]):
+        with pytest.raises(DeepSADError) as caught:
+            truths(["ok", "good", "crack"], normal, [], key=KEY, strict=False)
+        assert caught.value.problems == [f"'Ok' is named, but {KEY} has 'ok'; did you mean ok?"]
+
+
+@pytest.mark.parametrize("marks", [["0", "1", ""], ["0.0", "1.0", ""], ["0.00", "1.0", ""]])
+@pytest.mark.parametrize("names", [(0, 1), ("0", "1"), (0.0, 1.0), ("0.0", "1.0")])
+def test_whole_numbers_are_labels_with_and_without_decimals(marks: list[str], names: tuple[object, object]) -> None:
+    """pandas writes 1.0 if another cell of the column is empty."""
+    assert semi_labels(marks, [names[0]], [names[1]], key=KEY).tolist() == [1, -1, 0]
+    assert truths(marks, [names[0]], [], key=KEY, strict=False).tolist() == [0, 1, -1]
+
+
+def test_other_numbers_are_compared_as_they_are_spelled() -> None:
+    assert semi_labels(["007", "7", "7.5", "7.50"], ["007"], ["7.5"], key=KEY).tolist() == [1, 0, -1, 0]

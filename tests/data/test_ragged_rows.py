@@ -90,7 +90,7 @@ def test_a_thousand_ragged_rows_at_the_start_are_an_error(tmp_path: Path) -> Non
     frame, ragged = found_in(path, 100)
     assert len(frame) == len(ragged) == 999
     path.write_text(as_text(table(5000, {*range(1000)})))
-    with pytest.raises(DeepSADError, match=r"a.csv has 2 cells under 3 column names in row 1000 below these"):
+    with pytest.raises(DeepSADError, match=r"a.csv has 2 cells under 3 column names in row 999, counted from 0"):
         found_in(path, 100)
     # Later ragged rows are not an error.
     path.write_text(as_text(table(5000, {*range(10, 5000)})))
@@ -100,5 +100,5 @@ def test_a_thousand_ragged_rows_at_the_start_are_an_error(tmp_path: Path) -> Non
 def test_a_training_table_must_not_have_ragged_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(as_text(table(200, {150})))
-    with pytest.raises(DeepSADError, match=r"a.csv has 4 cells under 3 column names in row 151 below these: '150,"):
+    with pytest.raises(DeepSADError, match=r"a.csv has 4 cells under 3 column names in row 150, counted from 0: '150,"):
         read_table([path])

@@ -85,8 +85,13 @@ def test_unseen_values_are_counted_and_unreadable_cells_named() -> None:
     encoded = columns.transform(rows)
     assert encoded.unreadable == [
         Unreadable(0, "age", "1e+300"),
-        Unreadable(1, "ok", "maybe"),
+        Unreadable(1, "ok", "maybe", "boolean"),
         Unreadable(1, "size", "ten"),
+    ]
+    assert [cell.told for cell in encoded.unreadable] == [
+        "column 'age' holds '1e+300', which is out of range: too far from the training rows",
+        "column 'ok' holds 'maybe', which is neither true, yes or 1 nor false, no or 0",
+        "column 'size' holds 'ten', which is not a number",
     ]
     assert encoded.unknown == {"color": 2, "shape": 1}
     assert encoded.missing == {"size": 1, "ok": 1, "shape": 1}
@@ -380,3 +385,33 @@ def test_medians_in_the_middle_of_the_largest_numbers_do_not_overflow() -> None:
     columns = TableColumns.fit(pd.DataFrame({"a": [1.6e308, 1.7e308, None]}), scaling="zscore")
     assert columns.columns[0].fill == pytest.approx(1.65e308)
     assert columns.sources == (OutputColumn("a", "a"), OutputColumn("a", "a is missing"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("inf", "which is not finite"),
+        ("1e999", "which is out of range: too far from the training rows"),
+        ("1,5", "which has a comma; write a decimal point, and nothing between thousands"),
+        ("0x1F", "which is not a number"),
+        ("1,5 kg", "which is not a number"),
+    ],
+)
+def test_it_is_told_why_a_cell_cannot_be_read(cell: str, why: str) -> None:
+    columns = TableColumns.fit(pd.DataFrame({"a": [1.0, 2.0]}), scaling="zscore")
+    (unreadable,) = columns.transform(pd.DataFrame({"a": [cell]})).unreadable
+    assert unreadable.told == f"column 'a' holds {cell!r}, {why}"
+
+
+@pytest.mark.parametrize("cells", [["63,39", "7", "", "-,5"], ["1.234,5", "NA"], ["1,234,567.8", "1,000"]])
+@pytest.mark.parametrize("copies", [1, 30])
+def test_numbers_with_commas_are_neither_categories_nor_names(cells: list[str], copies: int) -> None:
+    (problem,) = problems_of(pd.DataFrame({"t": cells * copies}))
+    assert problem.startswith(f"column 't' holds numbers with commas, such as {cells[0]!r}")
+    assert problem.endswith(
+        "; write a decimal point and nothing between thousands, as in 1234.5, or leave the column out: dataset.drop=[t]"
+    )
+
+
+def test_text_beside_numbers_with_commas_is_a_category() -> None:
+    assert TableColumns.fit(pd.DataFrame({"a": ["1,5", "low"]}), scaling="zscore").columns[0].kind == "category"

@@ -228,7 +228,11 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("a.csv", b"PAR1\x15\x04", r"is a Parquet file, which is read if it is named .parquet"),
     ("a.csv", b"PK\x03\x04\x14\x00", r"is a zip archive or a spreadsheet; export it as CSV"),
     ("a.csv", b"\x00\x01\x02\xff" * 100, r"is not text, or its first row never ends; export the table as CSV"),
-    ("a.csv", b"a,b\n1,2\n1,2,3\n", r"has 3 cells under 2 column names in row 2 below these: '1,2,3'; correct the row"),
+    (
+        "a.csv",
+        b"a,b\n1,2\n1,2,3\n",
+        r"has 3 cells under 2 column names in row 1, counted from 0: '1,2,3'; correct the row",
+    ),
     ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999, mtime=0)[:-9], r"cannot be read \(EOFError"),
     ("a.parquet", b"a,b\n1,2\n", r"cannot be read \(ArrowInvalid: .*\); replace it by a sound file"),
     ("a.parquet", damaged_parquet(), r"cannot be read \(ArrowInvalid: .*\); replace it by a sound file"),
@@ -278,7 +282,7 @@ def test_the_position_of_a_wrong_row_counts_all_blocks(tmp_path: Path, monkeypat
     path = write(tmp_path / "a.csv", "a,b\n" + "1,2\n" * 5000 + "1\n")
     chunks = table_chunks(path, 100)
     assert len(next(chunks)) == 100
-    with pytest.raises(DeepSADError, match=r"has 1 cells under 2 column names in row 5001 below these: '1'"):
+    with pytest.raises(DeepSADError, match=r"has 1 cells under 2 column names in row 5000, counted from 0: '1'"):
         list(chunks)
 
 

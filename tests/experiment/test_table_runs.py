@@ -47,8 +47,13 @@ def test_the_command_ends_with_a_score_for_each_row(table: Path, cli: CLI, tmp_p
     told = " ".join(done.stdout.split())
     assert "322 training samples: 301 unlabeled, 11 known normal, 10 known anomalies" in told
     assert "78 samples are kept out" in told
+    used = (
+        "6 columns: 4 numbers, 1 category (machine: 3), 1 boolean; not learned from: quality (label), part (id), truth"
+    )
+    assert used in told
     assert "unknown" in done.stdout
     (path,) = (tmp_path / "runs" / "table" / "deep_sad").glob("given-seed_0-*/scores.csv")
+    assert used in (path.parent / "train.log").read_text()
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == pd.read_csv(table)["part"].tolist()
@@ -77,6 +82,17 @@ def test_the_identity_depends_on_the_content_of_the_file_not_its_path(table: Pat
     assert identity(table) != identity(table, "dataset.network.units=[8,4]")
     copy.write_bytes(table.read_bytes().replace(b"P00000", b"P99999"))
     assert identity(table) != identity(copy)
+
+
+def test_the_identity_depends_on_the_files_that_a_glob_names(table: Path, tmp_path: Path) -> None:
+    def identity(*words: str) -> str:
+        return make_plan(settings_of(*WORDS, "dataset.drop=[truth]", *words)).run_dir.name
+
+    by_glob = f"dataset.path={tmp_path}/part*.csv"
+    assert identity(by_glob) == identity(f"dataset.path=[{table}]")
+    one = identity(by_glob)
+    (tmp_path / "parts2.csv").write_bytes(table.read_bytes())
+    assert identity(by_glob) == identity(f"dataset.path=[{table},{tmp_path}/parts2.csv]") != one
 
 
 def test_problems_are_reported_at_once_and_before_any_work(table: Path) -> None:

@@ -1,0 +1,106 @@
+"""Say in words which columns of a table a run uses, and which of them look like a mistake."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from deepsad_pl.common.counting import counted
+from deepsad_pl.data.column_kinds import Kind, quoted
+from deepsad_pl.data.table_cells import text_in
+from deepsad_pl.data.table_columns import Column
+
+# A column that is empty in more than this share of the rows and has few values is probably a label that was not named.
+MOSTLY_EMPTY, _MOST_LABELS = 0.9, 10
+_NOUNS: dict[Kind, tuple[str, str]] = {
+    "number": ("number", "numbers"),
+    "category": ("category", "categories"),
+    "boolean": ("boolean", "booleans"),
+}
+# Columns shown by name.
+_SHOWN = 10
+
+
+def columns_told(columns: Sequence[Column], unused: Mapping[str, Sequence[str]]) -> str:
+    """One line about the columns of a table.
+
+    Args:
+        columns: that are learned from.
+        unused: names of the other columns, each with what it is used for, such as ``label``; ``drop``: for nothing.
+
+    >>> color = Column("color", "category", False, categories=("blue", "red"))
+    >>> columns_told([Column("size", "number", False), color], {"part": ["id"]})
+    '2 columns: 1 number, 1 category (color: 2); not learned from: part (id)'
+    """
+    kinds = []
+    for kind, nouns in _NOUNS.items():
+        found = [column for column in columns if column.kind == kind]
+        if found:
+            shown = [f"{column.name}: {len(column.categories)}" for column in found]
+            kinds.append(counted(len(found), *nouns) + (f" ({_listed(shown)})" if kind == "category" else ""))
+    told = f"{counted(len(columns), 'column')}: {', '.join(kinds)}"
+    if unused:
+        others = [f"{name} ({', '.join(uses)})" for name, uses in unused.items()]
+        told += f"; not learned from: {_listed(others)}"
+    return told
+
+
+def mostly_empty(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[str]:
+    """Yield a warning for each column that may hold labels: few different values, and empty in nearly all rows.
+
+    Args:
+        frame: the training rows.
+        columns: what was learned about their columns.
+    """
+    for column in columns:
+        if not column.missing:
+            continue
+        cells = frame[column.name]
+        empty = int(cells.isna().sum()) if is_numeric_dtype(cells.dtype) else text_in(cells).null_count
+        if empty > MOSTLY_EMPTY * len(cells) and (values := cells.nunique()) <= _MOST_LABELS:
+            rows = counted(len(cells), "training row")
+            yield (
+                f"column {column.name!r} is empty in {empty} of {rows} and is learned from as a {column.kind} with "
+                f"{counted(values, 'value')}; if it holds labels, name it with dataset.label or dataset.truth, or "
+                f"leave it out: dataset.drop=[{quoted(column.name)}]"
+            )
+
+
+def names_warning(file: str, column: str, names: Sequence[str]) -> str:
+    """A warning if rows of a table have no name or share one; empty if each has a name of its own.
+
+    Args:
+        file: that has the rows.
+        column: with their names.
+        names: of the rows; empty if there is none.
+
+    >>> names_warning("parts.csv", "part", ["a", "b", "a"])
+    "dataset.id=part: 2 rows of parts.csv share a name with another, such as 'a'; scores.csv does not tell them apart"
+    """
+    counts = Counter(names)
+    missing = counts.pop("", 0)
+    twice = [name for name, count in counts.items() if count > 1]
+    found = [counted(missing, f"row of {file} has no name", f"rows of {file} have no name")] if missing else []
+    if twice:
+        shared = counted(sum(counts[name] for name in twice), "row")
+        found.append(f"{shared}{'' if missing else f' of {file}'} share a name with another, such as {twice[0]!r}")
+    if not found:
+        return ""
+    return f"dataset.id={column}: {' and '.join(found)}; scores.csv does not tell them apart"
+
+
+def truth_told(label: str) -> str:
+    """A hint for a table whose rows all have labels, but no truth.
+
+    Args:
+        label: column of the labels.
+    """
+    return (
+        f"each row that is scored has a label in the column {label}; with dataset.truth={quoted(label)} the labels are "
+        "also the truth, by which AUROC is computed"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_SHOWN], *([f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])])

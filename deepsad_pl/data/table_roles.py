@@ -1,0 +1,91 @@
+"""Check the columns that the settings of a table name against the columns that its files have."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from deepsad_pl.common.suggestions import suggested
+from deepsad_pl.data.column_kinds import quoted
+
+# Columns shown in a message.
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of a file.
+
+    Attributes:
+        file: its path.
+        columns: their names.
+    """
+
+    file: str
+    columns: Sequence[str]
+
+
+def features(columns: Sequence[str], roles: Mapping[str, str | None], drop: Sequence[str]) -> list[str]:
+    """The columns that no setting names, which are learned from, in their order."""
+    others = {*roles.values(), *drop}
+    return [name for name in columns if name not in others]
+
+
+def column_problems(
+    trained: Header, tested: Header | None, roles: Mapping[str, str | None], drop: Sequence[str], *, given: bool = True
+) -> Iterator[str]:
+    """Yield a sentence for each column that a file lacks, or has although the other file lacks it.
+
+    The labels are needed in the training file, the truth in the file of the test rows, names in both if they are named
+    at all; a column to drop may be in either file. Every other column has to be in both.
+
+    Args:
+        trained: of the training rows, or of all rows.
+        tested: of the test rows; None if they are some of the others.
+        roles: the columns of ``label``, ``truth`` and ``id``; None or no entry: not named.
+        drop: columns that are not used.
+        given: whether the labels are used as they are; otherwise they are classes, which test rows need, too.
+    """
+    files = [trained] if tested is None else [trained, tested]
+    needed = {"label": [trained] if given else files, "truth": files[-1:], "id": files}
+    for role, name in roles.items():
+        for header in needed[role]:
+            if name is not None and name not in header.columns:
+                yield _missing(role, name, [header])
+    for name in drop:
+        if not any(name in header.columns for header in files):
+            yield _missing("drop", name, files)
+    names = features(trained.columns, roles, drop)
+    if not names:
+        yield "no column is left to learn from; leave some out of dataset.drop"
+    elif tested is not None:
+        yield from _differences(names, trained, tested, roles, {*roles.values(), *drop})
+
+
+def _missing(key: str, name: str, files: Sequence[Header]) -> str:
+    found = list(dict.fromkeys(column for header in files for column in header.columns))
+    way_out = suggested(name, found) or f"the columns are {', '.join(found[:_SHOWN])}"
+    lack = f"{files[0].file} does not have" if len(files) == 1 else f"neither {files[0].file} nor {files[1].file} has"
+    return f"dataset.{key} names the column {name!r}, which {lack}; {way_out}"
+
+
+def _differences(
+    names: Sequence[str],
+    trained: Header,
+    tested: Header,
+    roles: Mapping[str, str | None],
+    others: Collection[str | None],
+) -> Iterator[str]:
+    surplus = [name for name in tested.columns if name not in names and name not in others]
+    for name in names:
+        if name not in tested.columns:
+            guess = suggested(name, surplus) or _way_out(name, "label", "the labels", roles)
+            yield f"{tested.file} (dataset.test_path) has no column {name!r}, which {trained.file} has; {guess}"
+    for name in surplus:
+        way_out = _way_out(name, "truth", "the truth of the test rows", roles)
+        yield f"{tested.file} (dataset.test_path) has a column {name!r}, which {trained.file} does not have; {way_out}"
+
+
+def _way_out(name: str, role: str, what: str, roles: Mapping[str, str | None]) -> str:
+    leave = f"leave it out with dataset.drop=[{quoted(name)}]"
+    if roles.get(role) is not None:
+        return leave
+    return f"set dataset.{role}={quoted(name)} if it has {what}, or {leave}"
