@@ -162,6 +162,11 @@ class Inputs:
                 f"{self.described()}; leave others out with drop=[...] and name a column of names with id=..."
             ]
         lacking = [name for name in self.columns if name not in names]
+        if len(lacking) > 1 and len(lacking) == len(self.columns) and not any(suggested(one, names) for one in lacking):
+            return [
+                f"it has none of the training columns {_listed(self.columns)}, but {_listed([*names])}; is the first "
+                "line a header? If not, add one"
+            ]
         return [
             f"it lacks the column {name!r}, which the training data had; {suggested(name, names) or 'add it'}"
             for name in lacking[:_MOST_NAMES]

@@ -1,6 +1,8 @@
 """A run on an own table scores new rows of the table: raw numbers, categories, empty cells, text in number columns."""
 
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,57 @@ def test_a_detector_has_the_latest_alpha_of_its_run(tmp_path: Path) -> None:
     assert "at alpha 0.1" in told
     assert found["anomaly"].tolist() == (found["p_value"] <= 0.1).astype(int).tolist()
     assert found["anomaly"].sum() > (found["p_value"] <= 0.05).sum()
+
+
+def test_a_table_without_the_ids_of_the_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, out = run(tmp_path), tmp_path / "out.csv"
+    table = parts(50, scrap=1, good=1, seed=3)
+    scored(result.run_dir, tmp_path / "parts.csv", out)
+    before = out.read_bytes()
+    table.rename(columns={"part": "Part"}).to_csv(tmp_path / "new.csv", index=False)
+    asked = "lacks the column 'part', which had the names of the training rows (dataset.id); did you mean Part? Give"
+    way_out = re.escape(f"{asked} id=<column>, or id=none to number the rows from 0")
+    with pytest.raises(DeepSADError, match=way_out):
+        scored(result.run_dir, tmp_path / "new.csv", out, "append=true")
+    text = (tmp_path / "new.csv").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    with pytest.raises(DeepSADError, match=f"input: standard input: it {way_out}"):
+        scored(result.run_dir, Path("-"), out, "append=true")
+    table.drop(columns=["part", "sensor_2"]).to_csv(tmp_path / "less.csv", index=False)
+    with pytest.raises(DeepSADError) as caught:
+        scored(result.run_dir, tmp_path / "less.csv", out)
+    assert [problem.split(",")[0].partition(": it ")[2] for problem in caught.value.problems] == [
+        "lacks the column 'part'",
+        "lacks the column 'sensor_2'",
+    ]
+    assert "dataset.id); give id=<column>" in caught.value.problems[0]
+    assert out.read_bytes() == before
+    found, _ = scored(result.run_dir, tmp_path / "new.csv", out, "id=Part")
+    assert found["id"].tolist() == table["part"].tolist()
+    for word in ("none", "null"):
+        found, _ = scored(result.run_dir, tmp_path / "new.csv", out, f"id={word}")
+        assert found["id"].tolist() == [*range(50)]
+    # Scores alone need no names.
+    assert deepsad_pl.load(result.run_dir).score(tmp_path / "new.csv") == pytest.approx(found["score"], rel=1e-6)
+
+
+def test_a_wrong_table_is_described_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, out = run(tmp_path), tmp_path / "out.csv"
+    headless = parts(20, scrap=1, good=1, seed=3).to_csv(index=False, header=False).encode()
+    (tmp_path / "headless.csv").write_bytes(headless)
+    for table, shown in ((Path("-"), "standard input"), (tmp_path / "headless.csv",) * 2):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(headless)))
+        with pytest.raises(DeepSADError) as caught:
+            scored(result.run_dir, table, out)
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"input: {shown}: it has none of the training columns sensor_0, sensor_1, sensor_2")
+        assert "is the first line a header?" in problem
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(DeepSADError, match="^standard input is empty"):
+        scored(result.run_dir, Path("-"), out)
+    for key, word in (("drop", "drop=[sensor_1]"), ("id", "id=sensor_1")):
+        with pytest.raises(DeepSADError, match=f"{key} names the column 'sensor_1', which the detector needs"):
+            scored(result.run_dir, tmp_path / "parts.csv", out, word)
+    with pytest.raises(DeepSADError, match=r"it has no column 'qualty'; did you mean quality\?"):
+        scored(result.run_dir, tmp_path / "parts.csv", out, "drop=[qualty]")
+    assert not out.exists()
