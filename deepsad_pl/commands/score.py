@@ -208,6 +208,11 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count), explain=explain
         )
         bar.update(task, total=tally.scored + tally.unscored)
+        if tally.unscored and not tally.scored:
+            # Before the output is closed, which would put it in its place.
+            many = f"none of the {tally.unscored:,} samples of the input can be scored"
+            told_once = many if tally.unscored > 1 else "the only sample of the input cannot be scored"
+            raise DeepSADError(f"{told_once}, so nothing is written to {words.output}; correct the input")
     if told > _MOST_TOLD:
         stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
     for what, count in tally.unusual.items():

@@ -173,7 +173,7 @@ def test_a_wrong_table_is_described_in_one_sentence(tmp_path: Path, monkeypatch:
         assert problem.startswith(f"input: {shown}: it has none of the training columns sensor_0, sensor_1, sensor_2")
         assert "is the first line a header?" in problem
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    with pytest.raises(DeepSADError, match="^standard input is empty"):
+    with pytest.raises(DeepSADError, match=r"^standard input is empty"):
         scored(result.run_dir, Path("-"), out)
     for key, word in (("drop", "drop=[sensor_1]"), ("id", "id=sensor_1")):
         with pytest.raises(DeepSADError, match=f"{key} names the column 'sensor_1', which the detector needs"):
@@ -181,3 +181,15 @@ def test_a_wrong_table_is_described_in_one_sentence(tmp_path: Path, monkeypatch:
     with pytest.raises(DeepSADError, match=r"it has no column 'qualty'; did you mean quality\?"):
         scored(result.run_dir, tmp_path / "parts.csv", out, "drop=[qualty]")
     assert not out.exists()
+
+
+def test_an_array_of_another_width_than_the_table_is_refused(tmp_path: Path) -> None:
+    detector = deepsad_pl.load(run(tmp_path).run_dir)
+    (encoded,) = detector.facts.inputs.shape
+    assert encoded != 6
+    for x in (np.zeros((3, 9)), np.zeros((3, encoded)), np.zeros((0, 5)), np.zeros(6), np.zeros((3, 6, 1))):
+        with pytest.raises(DeepSADError, match=r"give cells of shape \(n, 6\)") as caught:
+            detector.score(x)
+        assert f"x has the shape {x.shape} and the type float64, but the detector scores rows" in str(caught.value)
+    cells = parts(20, scrap=1, good=1, seed=3)[list(detector.facts.inputs.feature_names)]
+    assert detector.score(cells.to_numpy()) == pytest.approx(detector.score(cells))
