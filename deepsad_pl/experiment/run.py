@@ -38,7 +38,7 @@ from deepsad_pl.common.records import (
 from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.scenario import Counts, is_given
-from deepsad_pl.detector.detector_folder import DETECTOR
+from deepsad_pl.detector.detector_folder import DETECTOR, keep_threshold
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
@@ -137,6 +137,7 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
     restored = {**record, "scores": written}
     if calibration is not None:
         restored["threshold"] = _calibrated(plan, parts.data, calibration, arrays)
+        keep_threshold(plan.run_dir / DETECTOR, restored["threshold"])
     write_record(plan.run_dir, restored)
     log.info("%s was written again from the trained model", plan.run_dir / SCORES)
     return True

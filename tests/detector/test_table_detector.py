@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +117,41 @@ def test_a_missing_column_is_an_error_before_any_row(tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_detector_has_the_latest_alpha_of_its_run(tmp_path: Path) -> None:
+def _copied(run_dir: Path, folder: Path) -> Path:
+    """The detector without its run."""
+    shutil.copytree(run_dir / "detector", folder / "detector")
+    return folder
+
+
+def test_a_damaged_description_of_a_detector_is_told_when_alpha_changes(tmp_path: Path) -> None:
+    facts = run(tmp_path).run_dir / "detector" / "detector.json"
+    for damaged in ("{", "[]"):
+        facts.write_text(damaged)
+        with pytest.raises(DeepSADError, match=r"detector\.json is damaged \(.*\); remove .*detector, and"):
+            run(tmp_path, alpha=0.1)
+        assert facts.read_text() == damaged
+    record = json.loads((facts.parents[1] / "metrics.json").read_text())
+    assert record["threshold"]["alpha"] == 0.05
+    shutil.rmtree(facts.parent)
+    assert run(tmp_path, alpha=0.1).record["threshold"]["alpha"] == 0.1
+    assert deepsad_pl.load(facts.parents[1]).threshold.alpha == 0.1
+
+
+def test_a_detector_has_the_latest_alpha_of_its_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     result = run(tmp_path)
     assert deepsad_pl.load(result.run_dir).threshold.alpha == 0.05
-    again = run(tmp_path, alpha=0.1)
+    weights = (result.run_dir / "detector" / "module.ckpt").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        again = run(tmp_path, alpha=0.1)
     assert again.was_finished and again.run_dir == result.run_dir
+    assert (result.run_dir / "detector" / "module.ckpt").stat().st_mtime_ns == weights
+    record = json.loads((result.run_dir / "metrics.json").read_text())["threshold"]
+    assert record["alpha"] == 0.1
+    told = f"the threshold is now {record['value']:g} (kind conformal, alpha 0.1), without training: {result.run_dir}"
+    assert told in caplog.messages
+    copied = deepsad_pl.load(_copied(result.run_dir, tmp_path / "elsewhere"))
+    assert copied.threshold.alpha == 0.1 and copied.threshold_value() == record["value"]
+    assert json.loads((result.run_dir / "detector" / "detector.json").read_text())["threshold"] == record
     detector = deepsad_pl.load(result.run_dir)
     assert detector.threshold.alpha == 0.1
     found, told = scored(result.run_dir, tmp_path / "parts.csv", tmp_path / "out.csv")
