@@ -163,6 +163,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
 
     # Before whatever imports Lightning.
     import_lightning()
+    from deepsad_pl.detector.inputs import unusual_sentences
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
     from deepsad_pl.detector.score_chunks import score_chunks
 
@@ -215,8 +216,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             raise DeepSADError(f"{told_once}, so nothing is written to {words.output}; correct the input")
     if told > _MOST_TOLD:
         stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
-    for what, count in tally.unusual.items():
-        told_once = f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
+    for told_once in unusual_sentences(tally.unusual):
         stderr.print(told_once, style="yellow", markup=False, soft_wrap=True)
     parts = [f"{tally.scored:,} scored"]
     parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []

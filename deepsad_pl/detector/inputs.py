@@ -49,6 +49,14 @@ class Prepared:
     unusual: Counter[str] = field(default_factory=Counter)
 
 
+def unusual_sentences(unusual: Mapping[str, int]) -> list[str]:
+    """A sentence for each entry of :attr:`Prepared.unusual`."""
+    return [
+        f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
+        for what, count in unusual.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The raw input that a detector takes, and how it is prepared.

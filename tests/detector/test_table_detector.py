@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rich.console import Console
 import deepsad_pl
 from deepsad_pl.commands.score import parsed, score_new
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.detector.detector import UnusualInputWarning
 
 
 def run(folder: Path, method: str = "deep_sad", **settings: object) -> deepsad_pl.Result:
@@ -80,6 +82,17 @@ def test_unseen_values_are_reported_and_counted(tmp_path: Path) -> None:
     assert "2 rows have an unknown category in column 'machine', which no training row has" in told
     assert "1 row has no value in column 'sensor_1', which no training row has" in told
     assert "49 scored, 1 could not be scored" in told
+    detector, rest = deepsad_pl.load(result.run_dir), table.drop(index=3)
+    sentences = (
+        "2 rows have an unknown category in column 'machine', which no training row has; 1 row has no value in column "
+        "'sensor_1', which no training row has"
+    )
+    with pytest.warns(UnusualInputWarning, match=sentences) as caught:
+        assert detector.score(rest) == pytest.approx(found["score"].drop(index=3), rel=1e-5)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.score(rest.drop(index=[4, 5, 6]).assign(surplus=1))
 
 
 @pytest.mark.parametrize("truth", [False, True])
