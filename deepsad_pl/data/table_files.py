@@ -223,7 +223,10 @@ def _typed(path: Path, batch: Arrow, text: Collection[str], is_csv: bool) -> Arr
 def _check_names(path: Path, names: list[str], columns: Sequence[str] | None) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise DeepSADError(f"{path} has several columns named {_listed(repeated)}; give each column a name of its own")
+        raise DeepSADError(
+            f"{path} has several columns named {_listed(repeated)}; give each column a name of its own, or, if the "
+            "first line is a row, add a line of names"
+        )
     problems = []
     for name in columns or ():
         if name not in names:
