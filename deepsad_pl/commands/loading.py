@@ -44,7 +44,7 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
 
 
 def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
-    """Set a detector's alpha or fpr to the run's latest, which only the run's record has."""
+    """Set a detector's alpha or fpr to the run's latest: earlier releases changed these in the run's record alone."""
     try:
         record = read_json(folder / RECORD)
     except (OSError, ValueError):  # a detector that was copied without its run, or whose record is damaged

@@ -40,7 +40,8 @@ input       a table (.csv, .tsv, also .gz; .parquet; X of .npz or .mat), an imag
             of these, - for CSV on standard input, or train for the training samples
 output      .csv, .jsonl or .parquet with the columns id (or path), score, p_value, anomaly; higher is more anomalous
 append      true: append to an existing .csv or .jsonl (default false: replace it)
-id          column with the name of each row (default: id if there is one, else the row's position from 0)
+id          column with the name of each row; none: number the rows from 0 (default: the run's dataset.id, which the
+            input must then have; in a run without: the column id if there is one, else the row's position from 0)
 drop        columns to leave out, such as drop=[label]
 query       write that many unlabeled training samples to label next instead, with an empty column to fill in, which
             dataset.labels=<output> feeds back (with input=train and a .csv file; default: write the scores of all)
@@ -162,6 +163,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
 
     # Before whatever imports Lightning.
     import_lightning()
+    from deepsad_pl.detector.inputs import unusual_sentences
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
     from deepsad_pl.detector.score_chunks import score_chunks
 
@@ -174,13 +176,13 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         first, chunks, total = samples.called, samples.chunks(inputs), len(samples.index)
     else:
         files = _files(words.input)
-        if problems := input_problems(files, inputs, id_column=words.id, drop=words.drop):
+        if problems := input_problems(files, inputs, id_column=words.id, drop=words.drop, needs_ids=True):
             raise DeepSADError(*problems)
         kinds = {is_table(file) for file in files}
         if len(kinds) > 1:
             raise DeepSADError("input: tables and images cannot be in one output; score them one after the other")
         first, total = "id" if kinds == {True} else "path", None
-        chunks = chunks_of(files, inputs, id_column=words.id, drop=words.drop)
+        chunks = chunks_of(files, inputs, id_column=words.id, drop=words.drop, needs_ids=True)
 
     explain, more = _explain(detector, words)
     told = 0
@@ -207,10 +209,14 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             detector, chunks, output, tell=tell, advance=lambda count: bar.advance(task, count), explain=explain
         )
         bar.update(task, total=tally.scored + tally.unscored)
+        if tally.unscored and not tally.scored:
+            # Before the output is closed, which would put it in its place.
+            many = f"none of the {tally.unscored:,} samples of the input can be scored"
+            told_once = many if tally.unscored > 1 else "the only sample of the input cannot be scored"
+            raise DeepSADError(f"{told_once}, so nothing is written to {words.output}; correct the input")
     if told > _MOST_TOLD:
         stderr.print(f"and {told - _MOST_TOLD:,} more, which have an empty score in the output", style="yellow")
-    for what, count in tally.unusual.items():
-        told_once = f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
+    for told_once in unusual_sentences(tally.unusual):
         stderr.print(told_once, style="yellow", markup=False, soft_wrap=True)
     parts = [f"{tally.scored:,} scored"]
     parts += [f"{tally.unscored:,} could not be scored"] if tally.unscored else []

@@ -1,6 +1,7 @@
 """Decode an image file to an array of 8-bit pixels."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def decode(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np
     except DeepSADError:
         raise
     except Exception as error:  # each decoder raises its own exception types on damaged files
-        reason = f"{type(error).__name__}: {error}"
+        # Pillow names the object that it was given, here the bytes in memory.
+        said = re.sub(r" ?<_io\.BytesIO object at \w+>", "", str(error))
+        reason = f"{type(error).__name__}: {said}"
         raise DeepSADError(f"{path} cannot be read as an image ({reason}); repair or remove it") from error
     if upright.size != (width, height):
         upright = upright.resize((width, height), Image.Resampling.BILINEAR)

@@ -23,6 +23,8 @@ from deepsad_pl.data.ragged_rows import RaggedRow, RaggedRows
 from deepsad_pl.data.table_cells import Arrow, numbers_or_text, trimmed
 
 STANDARD_INPUT = "-"
+# What messages call it.
+_SHOWN = Path("standard input")
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz", ".mat")
 ROWS_A_CHUNK = 65536
 # Of CSV at a time, of which arrow reads 32 ahead. A row must fit into it, so it is longer if the names are so long.
@@ -170,13 +172,14 @@ def _batches(
     ragged: dict[int, RaggedRow] | None = None,
 ) -> Iterator[Arrow]:
     """Typed record batches of so many rows, the last one of fewer; at least one."""
-    with _told(path), _opened(path, stream, ragged) as (names, untyped, is_csv):
-        _check_names(path, names, columns)
+    shown = _SHOWN if str(path) == STANDARD_INPUT else path
+    with _told(shown), _opened(path, stream, ragged) as (names, untyped, is_csv):
+        _check_names(shown, names, columns)
         wanted = names if columns is None else list(columns)
         none = True
         for batch in _of_rows(untyped(wanted, rows), rows):
             none = False
-            yield _typed(path, batch.select(wanted), text, is_csv)
+            yield _typed(shown, batch.select(wanted), text, is_csv)
         if none:
             yield pa.RecordBatch.from_arrays([pa.nulls(0)] * len(wanted), names=wanted)
 
@@ -220,7 +223,10 @@ def _typed(path: Path, batch: Arrow, text: Collection[str], is_csv: bool) -> Arr
 def _check_names(path: Path, names: list[str], columns: Sequence[str] | None) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise DeepSADError(f"{path} has several columns named {_listed(repeated)}; give each column a name of its own")
+        raise DeepSADError(
+            f"{path} has several columns named {_listed(repeated)}; give each column a name of its own, or, if the "
+            "first line is a row, add a line of names"
+        )
     problems = []
     for name in columns or ():
         if name not in names:
@@ -237,7 +243,7 @@ _Opened = tuple[list[str], Callable[[list[str], int], Iterator[Arrow]], bool]
 @contextmanager
 def _opened(path: Path, stream: TextIO | None = None, ragged: dict[int, RaggedRow] | None = None) -> Iterator[_Opened]:
     if str(path) == STANDARD_INPUT:
-        with _open_csv(path, _BytesOf(stream or sys.stdin), ",", ragged) as opened:
+        with _open_csv(_SHOWN, _BytesOf(stream or sys.stdin), ",", ragged) as opened:
             yield opened
         return
     name = path.name.lower()

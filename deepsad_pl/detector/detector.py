@@ -1,6 +1,8 @@
 """A trained detector that scores raw input: arrays, data frames, images."""
 
 import copy
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -17,7 +19,7 @@ from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.components import load
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.thresholds import Threshold, p_values
+from deepsad_pl.common.thresholds import Threshold, allows, p_values, smallest_alpha
 from deepsad_pl.data.batch_loader import batch_sizes
 from deepsad_pl.data.datamodule import scoring_batch_size
 from deepsad_pl.detector.contributions import integrated_gradients, occlusion, patch_occlusion, summed
@@ -30,7 +32,7 @@ from deepsad_pl.detector.detector_folder import (
     Facts,
     read_facts,
 )
-from deepsad_pl.detector.inputs import Prepared
+from deepsad_pl.detector.inputs import Prepared, unusual_sentences
 from deepsad_pl.detector.read_input import chunks_of
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.shallow.models import Model, load_model
@@ -40,6 +42,10 @@ Floats = npt.NDArray[np.float64]
 _LEAST_SAMPLES = 8
 
 Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
+
+
+class UnusualInputWarning(UserWarning):
+    """Samples that are scored have a category or an empty cell that no training row has."""
 
 
 class Detector:
@@ -142,18 +148,23 @@ class Detector:
     def score(self, x: Raw) -> Floats:
         """The anomaly score of each sample, shape (n,); higher is more anomalous.
 
+        A warning counts categories and empty cells that no training row has; their rows are scored.
+
         Args:
-            x: raw input.
+            x: raw input; of a table whose training columns have names, other columns are ignored.
 
         Raises:
             DeepSADError: if the shape or the columns of x are wrong, or samples cannot be scored; names the first ten.
         """
-        scores, problems = [np.empty(0)], []
+        scores, problems, unusual = [np.empty(0)], list[str](), Counter[str]()
         for names, prepared in self._prepared(x):
             found = self.scored(prepared)
             scores.append(found)
             problems += _sentences(names, prepared)
+            unusual += prepared.unusual
         _require_none(problems)
+        if unusual:
+            warnings.warn("; ".join(unusual_sentences(unusual)), UnusualInputWarning, stacklevel=2)
         return np.concatenate(scores)
 
     def p_value(self, x: Raw) -> Floats:
@@ -241,18 +252,25 @@ class Detector:
         return np.concatenate([np.empty((0, *shape)), *parts])
 
     def with_alpha(self, alpha: float | None) -> Self:
-        """Set the false-alarm rate and return the detector; None keeps the present rate.
+        """Set the false-alarm rate and return this detector itself; None keeps the present rate.
+
+        Args:
+            alpha: in (0, 1); for a conformal threshold at least 1 / (n + 1) with n calibration samples.
 
         Raises:
-            DeepSADError: if the run has no threshold or one without alpha, or its calibration samples are too few.
+            DeepSADError: if the run has no threshold or one without alpha, or alpha is out of range or too small; the
+                detector keeps its rate.
         """
         if alpha is not None:
             self._require_threshold()
+            if not 0 < alpha < 1:
+                raise DeepSADError(f"threshold.alpha is {alpha:g}; give a rate between 0 and 1")
             if self.threshold.kind == "labeled":
                 raise DeepSADError(
                     f"threshold.alpha is {alpha:g}, but the run has threshold=labeled, which has no alpha; leave it "
                     "out, or repeat the run's command with another threshold.fpr, which trains nothing"
                 )
+            self._require_enough(alpha)
             self.threshold = replace(self.threshold, alpha=alpha)
         if self._calibration is not None:
             self.threshold_value()
@@ -299,6 +317,18 @@ class Detector:
         if self.threshold.kind != "labeled":
             calibration, y = calibration[y != -1], y[y != -1]
         return self.threshold.value(calibration, y)
+
+    def _require_enough(self, alpha: float) -> None:
+        """Raise an error, with what can be done for a trained detector, if its calibration samples are too few."""
+        assert self._calibration is not None
+        samples = int((self._calibration[1] != -1).sum())
+        if self.threshold.kind == "conformal" and not allows(samples, alpha):
+            smallest = smallest_alpha(samples)
+            raise DeepSADError(
+                f"threshold.alpha is {alpha:g}, but with the run's {counted(samples, 'calibration sample')} the "
+                f"smallest possible is {smallest:g}; give threshold.alpha={smallest:g} or more, or train again with a "
+                "larger threshold.share, or with threshold=quantile"
+            )
 
     def _require_threshold(self) -> None:
         if not self.has_threshold:

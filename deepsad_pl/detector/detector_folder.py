@@ -93,6 +93,36 @@ def write_detector(
         ) from error
 
 
+def keep_threshold(folder: Path, threshold: Mapping[str, Any]) -> None:
+    """Replace the threshold in a detector's folder atomically, so that a copy of the folder decides as the run does.
+
+    A folder without ``detector.json`` is left as it is; the file is written later, with the threshold of the record.
+
+    Args:
+        folder: the folder.
+        threshold: the settings and the value of the threshold, as in the record.
+
+    Raises:
+        DeepSADError: if ``detector.json`` is damaged or cannot be written.
+    """
+    path = folder / FACTS
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        write_atomic(path, json.dumps({**content, "threshold": threshold}, indent=1, allow_nan=False) + "\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DeepSADError(
+            f"{path} cannot be read or written ({error.strerror}); make it readable and {folder} writable"
+        ) from error
+    except ValueError as error:
+        raise DeepSADError(
+            f"{path} is damaged ({error}); remove {folder}, and the run's command writes it again from its checkpoints"
+        ) from error
+
+
 def read_facts(folder: Path) -> Facts:
     """Read a detector's folder and check its files.
 

@@ -49,6 +49,14 @@ class Prepared:
     unusual: Counter[str] = field(default_factory=Counter)
 
 
+def unusual_sentences(unusual: Mapping[str, int]) -> list[str]:
+    """A sentence for each entry of :attr:`Prepared.unusual`."""
+    return [
+        f"{count:,} {'row has' if count == 1 else 'rows have'} {what}, which no training row has"
+        for what, count in unusual.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The raw input that a detector takes, and how it is prepared.
@@ -162,6 +170,11 @@ class Inputs:
                 f"{self.described()}; leave others out with drop=[...] and name a column of names with id=..."
             ]
         lacking = [name for name in self.columns if name not in names]
+        if len(lacking) > 1 and len(lacking) == len(self.columns) and not any(suggested(one, names) for one in lacking):
+            return [
+                f"it has none of the training columns {_listed(self.columns)}, but {_listed([*names])}; is the first "
+                "line a header? If not, add one"
+            ]
         return [
             f"it lacks the column {name!r}, which the training data had; {suggested(name, names) or 'add it'}"
             for name in lacking[:_MOST_NAMES]
@@ -208,7 +221,9 @@ class Inputs:
             DeepSADError: if the shape, the type or the range of pixels is wrong.
         """
         x = np.asarray(x)
-        if self._encoding is not None and x.ndim == 2 and x.shape[1] == len(self._encoding.names):
+        if self._encoding is not None:
+            if problems := self.array_problems(x.shape, x.dtype):
+                raise DeepSADError(*problems)
             import pandas as pd
 
             return self.from_frame(pd.DataFrame(x, columns=self._encoding.names).infer_objects())
@@ -229,15 +244,15 @@ class Inputs:
 
     def array_problems(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[str]:
         """What keeps an array of this shape and type from being scored: at most one sentence."""
-        forms = [self.shape]
+        # Cells of an encoded table may be text, and are fewer than its encoded values.
+        expected = self.shape if self._encoding is None else (len(self._encoding.names),)
+        forms, what = [expected], "numbers" if self._encoding is None else "cells"
         if len(self.shape) == 3 and self.shape[0] == 1:
             forms.append(self.shape[1:])
-        if self._encoding is not None and shape[1:] == (len(self._encoding.names),):
-            return []
-        if shape and shape[1:] in forms and dtype.kind in "biuf":
+        if shape and shape[1:] in forms and (self._encoding is not None or dtype.kind in "biuf"):
             return []
         told = f"x has the shape {shape} and the type {dtype}"
-        return [f"{told}, but the detector scores {self.described()}; give numbers of shape (n, {_listed(self.shape)})"]
+        return [f"{told}, but the detector scores {self.described()}; give {what} of shape (n, {_listed(expected)})"]
 
     def from_image(self, path: Path) -> npt.NDArray[np.uint8]:
         """Decode an image file in the same way as the training images.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.image_listing import images_below
 from deepsad_pl.data.ragged_rows import RaggedRow
 from deepsad_pl.data.table_files import STANDARD_INPUT, column_names, table_chunks
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ARRAYS = (".npz", ".mat")
 TABLES = (*_TEXT, ".parquet", *_ARRAYS)
+# In place of a column of names: the rows have none, and the output has their positions.
+NO_IDS = ("none", "null")
 # How many numbers a chunk has at most: 32 MB in double precision.
 _NUMBERS = 1 << 22
 _MOST_ROWS = 1 << 16
@@ -76,14 +79,17 @@ def is_table(file: str) -> bool:
     return file == STANDARD_INPUT or file.lower().endswith(TABLES)
 
 
-def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | None, drop: Sequence[str]) -> list[str]:
+def input_problems(
+    files: Sequence[str], inputs: Inputs, *, id_column: str | None, drop: Sequence[str], needs_ids: bool = False
+) -> list[str]:
     """Reasons why the input cannot be scored, found before any row: wrong columns, files of the wrong kind.
 
     Args:
         files: as :func:`files_of` returns them.
         inputs: raw input that the detector takes.
-        id_column: column with the name of each row.
+        id_column: column with the name of each row, or one of :data:`NO_IDS`.
         drop: columns to leave out.
+        needs_ids: whether a table without the training table's column of names is a problem.
     """
     problems = []
     for file in files:
@@ -100,7 +106,8 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
             except DeepSADError as error:
                 problems += error.problems
             else:
-                problems += [f"input: {file}: {one}" for one in _column_problems(names, inputs, id_column, drop)]
+                found = _column_problems(names, inputs, id_column, drop, needs_ids)
+                problems += [f"input: {file}: {one}" for one in found]
         elif file.lower().endswith(".npz"):
             try:
                 with _told(Path(file)):
@@ -113,7 +120,12 @@ def input_problems(files: Sequence[str], inputs: Inputs, *, id_column: str | Non
 
 
 def chunks_of(
-    words: Sequence[str | Path], inputs: Inputs, *, id_column: str | None = None, drop: Sequence[str] = ()
+    words: Sequence[str | Path],
+    inputs: Inputs,
+    *,
+    id_column: str | None = None,
+    drop: Sequence[str] = (),
+    needs_ids: bool = False,
 ) -> Iterator[Chunk]:
     """Read the input in chunks, in its order, with bounded memory; a ``.mat`` file is read whole.
 
@@ -121,14 +133,15 @@ def chunks_of(
         words: files, folders, globs, or ``-`` for CSV on standard input.
         inputs: what the detector takes.
         id_column: column with the name of each row; None: that of the training table, or else ``id``, if there is such
-            a column that the detector does not use; positions otherwise.
+            a column that the detector does not use; positions otherwise, or with one of :data:`NO_IDS`.
         drop: columns to leave out.
+        needs_ids: whether a table without the training table's column of names is an error.
 
     Raises:
         DeepSADError: if a file is missing or cannot be read, or its columns are wrong.
     """
     files = files_of(words)
-    if problems := input_problems(files, inputs, id_column=id_column, drop=drop):
+    if problems := input_problems(files, inputs, id_column=id_column, drop=drop, needs_ids=needs_ids):
         raise DeepSADError(*problems)
     first = 0
     for file in files:
@@ -136,7 +149,7 @@ def chunks_of(
             yield from _image_chunks(file, inputs)
             continue
         shown = "standard input" if file == STANDARD_INPUT else file
-        for position, ids, prepared in _table_chunks(file, inputs, id_column, drop):
+        for position, ids, prepared in _table_chunks(file, inputs, id_column, drop, needs_ids):
             n = len(prepared.x)
             rows = range(position, position + n)
             named = [f"row {row} of {shown}" for row in rows]
@@ -147,7 +160,7 @@ def chunks_of(
 
 
 def _table_chunks(
-    file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str]
+    file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str], needs_ids: bool
 ) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
     """The position of each chunk's first row, the ids of its rows, and the prepared rows."""
     if file.lower().endswith(_ARRAYS):
@@ -161,8 +174,10 @@ def _table_chunks(
     ragged: dict[int, RaggedRow] = {}
     for frame in table_chunks(file, rows_at_once(inputs), text=text, ragged=ragged):
         names = list(map(str, frame.columns))
-        if file == STANDARD_INPUT and first == 0 and (problems := _column_problems(names, inputs, id_column, drop)):
-            raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
+        if file == STANDARD_INPUT and first == 0:
+            problems = _column_problems(names, inputs, id_column, drop, needs_ids)
+            if problems:
+                raise DeepSADError(*(f"input: standard input: {problem}" for problem in problems))
         chosen = _id_of(names, inputs, id_column)
         ids = None if chosen is None else frame[chosen].astype(object).where(frame[chosen].notna(), "").tolist()
         frame = frame.drop(columns=_others(names, chosen, drop))
@@ -188,25 +203,43 @@ def _without(wrong: Mapping[int, RaggedRow], frame: "pd.DataFrame", inputs: Inpu
     return Prepared(x, problems | {row: one.told() for row, one in wrong.items()}, found.unusual)
 
 
-def _column_problems(names: Sequence[str], inputs: Inputs, id_column: str | None, drop: Sequence[str]) -> list[str]:
+def _column_problems(
+    names: Sequence[str], inputs: Inputs, id_column: str | None, drop: Sequence[str], needs_ids: bool
+) -> list[str]:
     if inputs.are_rows and names and all(map(_is_number, names)) and not {*names} & {*(inputs.columns or ())}:
         return [
             f"its first line holds the numbers {', '.join(names[:3])}, ...; add a line with the names of the columns"
         ]
-    problems = [
-        f"it has no column {name!r}; correct {key}" for key, name in _asked(id_column, drop) if name not in names
-    ]
+    problems = []
+    for key, name in _asked(id_column, drop):
+        if name not in names:
+            problems.append(f"it has no column {name!r}; {suggested(name, names) or f'correct {key}'}")
+        elif name in (inputs.columns or ()):
+            problems.append(f"{key} names the column {name!r}, which the detector needs; give another one")
+    if problems:
+        return problems
     chosen = _id_of(names, inputs, id_column)
-    return problems or inputs.column_problems([n for n in names if n not in _others(names, chosen, drop)])
+    if needs_ids and id_column is None and chosen is None and inputs.id_column is not None:
+        others = [name for name in names if name not in (inputs.columns or ())]
+        guess = f"{suggested(inputs.id_column, others)} Give" if suggested(inputs.id_column, others) else "give"
+        problems.append(
+            f"it lacks the column {inputs.id_column!r}, which had the names of the training rows (dataset.id); {guess} "
+            f"id=<column>, or id={NO_IDS[0]} to number the rows from 0"
+        )
+    kept = [name for name in names if name not in _others(names, chosen, drop)]
+    wrong = inputs.column_problems(kept)
+    # A table that has none of the columns lacks this one for the same reason.
+    return wrong if inputs.columns and not {*inputs.columns} & {*kept} else problems + wrong
 
 
 def _asked(id_column: str | None, drop: Sequence[str]) -> list[tuple[str, str]]:
-    return [*([("id", id_column)] if id_column is not None else []), *(("drop", name) for name in drop)]
+    of_id = [] if id_column is None or id_column in NO_IDS else [("id", id_column)]
+    return [*of_id, *(("drop", name) for name in drop)]
 
 
 def _id_of(names: Sequence[str], inputs: Inputs, id_column: str | None) -> str | None:
     if id_column is not None:
-        return id_column
+        return None if id_column in NO_IDS else id_column
     usual = [inputs.id_column] if inputs.id_column is not None else ["id"]
     return next((name for name in usual if name in names and name not in (inputs.columns or ())), None)
 

@@ -42,7 +42,10 @@ class ScoreGraph(nn.Module):
         else:
             features = prepared.flatten(1) if self.module is None else self.module.represent(prepared).float()
             score = self.model(features)
-        return torch.where(usable, score.double(), torch.nan)
+        score = score.double()
+        # A row far from the training data may overflow; a program that compares infinity with the threshold would not
+        # see that the row has no score.
+        return torch.where(usable & score.isfinite(), score, torch.nan)
 
 
 class PixelInput(nn.Module):

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,6 +84,7 @@ class Output:
         self._temporary = Path(name)
         self._file = os.fdopen(descriptor, "wb")
         if self._kind == ".csv":
+            # Into the buffer; the file gets it with the first rows, or when it is complete.
             self._file.write(",".join(self._columns).encode() + b"\n")
 
     def _check_header(self) -> None:
@@ -102,7 +104,15 @@ class Output:
             )
 
     def write(self, *columns: Values) -> None:
-        """Write a chunk: for each column one value per row, NaN or NA for a blank."""
+        """Write a chunk: for each column one value per row, NaN or NA for a blank.
+
+        Raises:
+            DeepSADError: if it cannot be written, such as on a full disk.
+        """
+        with self._told():
+            self._write(*columns)
+
+    def _write(self, *columns: Values) -> None:
         ids = [as_utf8(one) if isinstance(one, str) else one for one in columns[0]]
         if self._kind == ".csv":
             self._file.write(_as_csv(ids, *columns[1:]).encode())
@@ -134,32 +144,53 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            with self._told():
+                self._complete(failed=error is not None)
+        except DeepSADError:
+            # What went wrong first is the reason; a disk that is full then refuses the rest, too.
+            if error is None:
+                raise
+        finally:
+            self._discard()
+
+    def _complete(self, *, failed: bool) -> None:
+        """Put the written rows in their place, unless writing them failed."""
         if self._parquet is not None:
             self._parquet.close()
+        if failed:
+            return
         if self._appends:
-            with self._file:
-                if error is None:
-                    self._append()
+            append(self.path, self._file, before=b"\n")
             return
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        if error is not None:
-            self._temporary.unlink(missing_ok=True)
-            return
+        self._file.flush()
+        os.fsync(self._file.fileno())
         # mkstemp creates files with mode 0600.
         umask = os.umask(0)
         os.umask(umask)
         self._temporary.chmod(0o666 & ~umask)
         self._temporary.replace(self.path)
 
-    def _append(self) -> None:
+    def _discard(self) -> None:
+        """Close the temporary file, and remove it if it is still there."""
+        # Whatever is left in its buffer is not wanted, and closing would try to write that.
+        with suppress(OSError):
+            self._file.close()
+        if not self._appends:
+            self._temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn an error of the file system into one sentence."""
         try:
-            append(self.path, self._file, before=b"\n")
+            yield
         except OSError as error:
-            told = f"output: {self.path} cannot be appended to ({error.strerror}), and is as it was"
-            raise DeepSADError(f"{told}; make room, or choose another file") from error
+            done = "appended to" if self._appends else "written"
+            as_before = ", and is as it was" if self.path.exists() else ""
+            raise DeepSADError(
+                f"output: {self.path} cannot be {done} ({error.strerror or error}){as_before}; make room, or choose "
+                "another file"
+            ) from error
 
 
 def _as_csv(ids: Values, score: Values, p_value: Values, anomaly: Values, *more: Values) -> str:

@@ -20,6 +20,7 @@ from deepsad_pl.common.records import (
     warn_once,
     write_record,
 )
+from deepsad_pl.detector.detector_folder import DETECTOR, keep_threshold
 from deepsad_pl.experiment.calibrated import has_threshold, threshold_metrics, with_threshold
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.own_metrics import lacking, values_of, with_metrics
@@ -124,11 +125,26 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
         DeepSADError: about the metrics that cannot be computed, or an alpha that is too small.
     """
     record = with_threshold(plan.run_dir, outcome.record, plan.threshold)
+    moved = record.get("threshold") != outcome.record.get("threshold")
     record, error = with_metrics(plan.run_dir, record, plan.metrics)
+    if moved:
+        # Before the record, which tells whether this has been done.
+        keep_threshold(plan.run_dir / DETECTOR, record["threshold"])
     if record != outcome.record:
         write_record(plan.run_dir, record)
-        told = "the metrics or threshold that %s lacked were computed from its scores, without training"
-        log.info(told, plan.run_dir)
+        for told in _changes(plan, outcome.record, record):
+            log.info("%s, without training: %s", told, plan.run_dir)
     if error is not None:
         raise error
     return replace(outcome, record=record)
+
+
+def _changes(plan: Plan, before: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """What was computed for a record, one phrase each."""
+    told = []
+    if record.get("threshold") != before.get("threshold"):
+        level = ", ".join(f"{key} {value}" for key, value in plan.threshold.described.items() if key != "share")
+        told.append(f"the threshold is now {record['threshold']['value']:g} ({level})")
+    if names := [name for name in lacking(plan.metrics, before) if name not in lacking(plan.metrics, record)]:
+        told.append(f"{', '.join(names)} computed from its scores")
+    return told

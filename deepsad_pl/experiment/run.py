@@ -39,7 +39,7 @@ from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import Counts, is_given
-from deepsad_pl.detector.detector_folder import DETECTOR
+from deepsad_pl.detector.detector_folder import DETECTOR, keep_threshold
 from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
@@ -144,6 +144,7 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
     restored = {**record, "scores": written}
     if calibration is not None:
         restored["threshold"] = _calibrated(plan, parts.data, calibration, arrays)
+        keep_threshold(plan.run_dir / DETECTOR, restored["threshold"])
     write_record(plan.run_dir, restored)
     log.info("%s was written again from the trained model", plan.run_dir / SCORES)
     return True

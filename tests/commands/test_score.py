@@ -167,6 +167,27 @@ def test_rows_that_cannot_be_scored_do_not_affect_others(
     assert found["score"].to_numpy()[rest] == pytest.approx(expected[rest], rel=1e-5)
 
 
+@pytest.mark.parametrize("append", ["false", "true"])
+def test_an_input_of_which_nothing_can_be_scored_is_an_error(
+    run_dir: Path, raw: Path, tmp_path: Path, append: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    words = (f"output={out}", f"append={append}")
+    lines = raw.read_text().splitlines()
+    (new := tmp_path / "new.csv").write_text("\n".join([lines[0], *['"1,5"' + ",1" * 5] * 100]))
+    told = f"none of the 100 samples of the input can be scored, so nothing is written to {out}; correct the input"
+    assert refused(run_dir, f"input={new}", *words) == told
+    assert not out.exists()
+    assert "row 0 of" in (said := capsys.readouterr().err) and "column 'a' holds '1,5', which is not a number" in said
+    scored(run_dir, f"input={raw}", *words)
+    before = out.read_bytes()
+    assert refused(run_dir, f"input={new}", *words) == told
+    assert out.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"raw.csv", "new.csv", "out.csv"}
+    new.write_text(lines[0])
+    assert scored(run_dir, f"input={new}", *words) == f"0 scored: {out}"
+
+
 @pytest.mark.parametrize("way", ["new.csv", "new.tsv.gz", "-"])
 def test_ragged_rows_do_not_affect_others(
     run_dir: Path,
@@ -363,6 +384,11 @@ def test_a_folder_of_images_is_scored(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"{new / 'broken.png'} cannot be scored: cannot be read as an image" in capsys.readouterr().err
     found = pd.read_csv(out).set_index("path")["score"]
     assert found[found.isna()].index.tolist() == [str(new / "broken.png"), str(new / "deep.tiff")]
+    before = out.read_bytes()
+    assert "the only sample of the input cannot be scored" in refused(
+        outcome.run_dir, f"input={new / 'broken.png'}", f"output={out}"
+    )
+    assert out.read_bytes() == before
     scored(outcome.run_dir, f"input={new}/*.png", f"output={out}")
     assert len(pd.read_csv(out)) == len(list(new.glob("*.png")))
     scored(outcome.run_dir, "input=train", f"output={out}")

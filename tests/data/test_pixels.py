@@ -303,3 +303,10 @@ def test_metadata_after_the_pixels_are_found() -> None:
 @pytest.mark.parametrize("content", [b"", b"no image", saved(RGB, "PNG")[:40]])
 def test_unreadable_files_do_not_count_as_different(content: bytes) -> None:
     assert not differs_from_format_1(content)
+
+
+def test_a_file_that_is_no_image_is_described_without_the_object_in_memory() -> None:
+    with pytest.raises(DeepSADError) as caught:
+        decode(ANYWHERE, b"no image", (1, 8, 8))
+    reason = "UnidentifiedImageError: cannot identify image file"
+    assert str(caught.value) == f"{ANYWHERE} cannot be read as an image ({reason}); repair or remove it"

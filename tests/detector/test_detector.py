@@ -1,6 +1,7 @@
 """A trained detector: the input that it takes and refuses, its threshold and its folder."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -106,8 +107,14 @@ def test_calibration_scores_give_p_values_and_predictions(run_dir: Path, rows: n
     assert detector.p_value(rows) == pytest.approx(expected)
     assert np.array_equal(detector.predict(rows), np.where(expected <= 0.05, -1, 1))
     assert np.array_equal(detector.with_alpha(0.2).predict(rows), np.where(expected <= 0.2, -1, 1))
-    with pytest.raises(DeepSADError, match=r"the smallest possible is 0\.01"):
+    told = "the run's 99 calibration samples the smallest possible is 0.01; give threshold.alpha=0.01 or more, or train"
+    with pytest.raises(DeepSADError, match=re.escape(f"threshold.alpha is 0.001, but with {told} again with a larger")):
         detector.with_alpha(0.001)
+    for alpha in (0.0, 1.0, 7):
+        with pytest.raises(DeepSADError, match="give a rate between 0 and 1"):
+            detector.with_alpha(alpha)
+    assert detector.threshold.alpha == 0.2
+    assert detector.with_alpha(0.01).threshold_value() == scores[:99].max()
 
 
 def test_a_missing_device_is_refused(tmp_path: Path) -> None:

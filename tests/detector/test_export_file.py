@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 import deepsad_pl
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.sources import split_rows
-from deepsad_pl.detector.detector import Detector
+from deepsad_pl.detector.detector import Detector, UnusualInputWarning
 from deepsad_pl.detector.export_file import METADATA, export, onnx_scorer, program_scorer
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.shallow.models import KernelModel
@@ -80,7 +80,9 @@ def test_rows_that_cannot_be_scored_get_nan_and_unknown_categories_zeros(tmp_pat
     table.loc[:3, "machine"] = "new"
     table.loc[4, "machine"] = None
     table.loc[6, "sensor_0"] = np.nan
-    assert score(x) == pytest.approx(detector.score(table), rel=1e-5)
+    with pytest.warns(UnusualInputWarning, match="4 rows have an unknown category in column 'machine'"):
+        expected = detector.score(table)
+    assert score(x) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_file_says_what_a_program_needs_to_know(tmp_path: Path) -> None:
@@ -147,3 +149,18 @@ def test_wrong_scores_of_a_file_are_detected(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DeepSADError, match=r"the exported scores differ .* by a relative 1\.\de-04, more than 1e-05"):
         export(detector, tmp_path / "a.onnx", "onnx")
     assert not (tmp_path / "a.onnx").exists()
+
+
+@pytest.mark.parametrize("method", ["deep_sad", "autoencoder"])
+def test_a_score_that_overflows_is_nan_as_the_detector_refuses_it(method: str, tmp_path: Path) -> None:
+    detector, table = deepsad_pl.load(trained(tmp_path, method).run_dir), parts(20, scrap=1, good=1, seed=3)
+    table.loc[3, "sensor_0"] = 1e30
+    with pytest.raises(DeepSADError, match="row 3: its score is inf: its values are too far from the training data"):
+        detector.score(table)
+    x = as_numbers(table)
+    for kind, suffix, read in (("onnx", ".onnx", onnx_scorer), ("torch_export", ".pt2", program_scorer)):
+        path = tmp_path / f"detector{suffix}"
+        export(detector, path, kind)  # type: ignore[arg-type]
+        found = read(path)(x)
+        assert np.flatnonzero(np.isnan(found)).tolist() == [3]
+        assert np.delete(found, 3) == pytest.approx(detector.score(table.drop(index=3)), rel=1e-5)

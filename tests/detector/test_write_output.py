@@ -125,6 +125,49 @@ def test_a_full_disk_leaves_the_file_unchanged(ends: bool, tmp_path: Path, monke
     assert path.read_text() == f"{FIRST}new,2,1,0\n"
 
 
+# Writes until a file may not grow further, which the system reports as it reports a full disk.
+FULL = """
+import resource, sys
+from pathlib import Path
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.detector.write_output import Output
+
+path, append, rows, chunks = Path(sys.argv[1]), sys.argv[2] == "True", int(sys.argv[3]), int(sys.argv[4])
+try:
+    with Output(path, "id", append=append) as output:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        for _ in range(chunks):
+            output.write([f"name-{row}" for row in range(rows)], [0.5] * rows, [0.1] * rows, [0] * rows)
+except DeepSADError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("chunks", [1, 9])
+@pytest.mark.parametrize(
+    ("name", "append"), [("out.csv", False), ("out.jsonl", False), ("out.parquet", False), ("out.csv", True)]
+)
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_full_disk_is_one_sentence_and_leaves_the_previous_output(
+    name: str, append: bool, exists: bool, chunks: int, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if exists:
+        written(path, append=False)
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+    # A single small chunk is in the buffer until the file is complete.
+    rows = 300 if chunks == 1 else 5000
+    words = [sys.executable, "-c", FULL, str(path), str(append), str(rows), str(chunks)]
+    done = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
+    verb = "appended to" if append and exists else "written"
+    left = ", and is as it was" if exists else ""
+    assert done.stdout == (
+        f"output: {path} cannot be {verb} (File too large){left}; make room, or choose another file\n"
+    ), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
 def test_appending_from_two_processes_loses_no_row(tmp_path: Path) -> None:
     path = tmp_path / "daily.csv"
     path.write_text(FIRST)
