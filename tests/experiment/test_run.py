@@ -52,7 +52,7 @@ def score_bytes(outcome: Outcome) -> bytes:
 def test_a_run_folder_holds_exactly_the_documented_files(finished: Outcome) -> None:
     files = {str(path.relative_to(finished.run_dir)) for path in finished.run_dir.rglob("*") if path.is_file()}
     promised = {"config.yaml", "train.log", "checkpoints/last.ckpt", "scores.csv", "metrics.json"}
-    promised |= {"detector/detector.json", "detector/module.ckpt"}
+    promised |= {"detector/detector.json", "detector/module.ckpt", "detector/references.npz"}
     assert files - {".lock"} == promised | {"checkpoints/pretrain.ckpt"}
 
 
