@@ -60,6 +60,7 @@ bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to eac
 	$(BIN)/python -m benchmarks.score $(ARGS)
 	$(BIN)/python -m benchmarks.score_files $(ARGS)
 	$(BIN)/python -m benchmarks.story $(ARGS)
+	$(BIN)/python -m benchmarks.export $(ARGS)
 
 bench-gpu: $(STAMP) ## run the benchmarks that use a GPU (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step --device cuda $(ARGS)
