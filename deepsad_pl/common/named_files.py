@@ -1,4 +1,4 @@
-"""The files that a setting names: paths and globs."""
+"""Find the files that a setting names by paths and globs."""
 
 from glob import glob
 from pathlib import Path
@@ -9,8 +9,8 @@ def files_named(value: Any) -> list[Path]:
     """The files that a setting names, in its order.
 
     Args:
-        value: a path, a glob such as ``day*.csv``, or a list of them; None: no file. A glob stands for the files that
-            match it, sorted by name; a path that exists, or a glob that nothing matches, for itself.
+        value: a path, a glob such as ``day*.csv``, or a list of them; None: no file. A glob is replaced by the
+            files that match it, sorted by name. A path that exists, or a glob that nothing matches, stays as it is.
     """
     found: list[Path] = []
     for one in [] if value is None else value if isinstance(value, list | tuple) else [value]:
