@@ -17,7 +17,7 @@ Kind = Literal["number", "boolean", "category"]
 
 # A text column with more distinct texts is not a category.
 MOST_CATEGORIES = 100
-# Nor is one whose cells are nearly all distinct, which is checked for more than this many rows.
+# Nor is one with more than this share of distinct texts, if it has more than this many filled cells.
 NEARLY_UNIQUE_SHARE, NEARLY_UNIQUE_ROWS = 0.5, 20
 
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?"
@@ -39,7 +39,7 @@ _NAMED_LIKE_AN_ID_ALONE = re.compile(r"id|uuid|guid", re.IGNORECASE)
 
 
 class NoFeatureError(Exception):
-    """Why a column cannot be learned from: one sentence with the way out."""
+    """A column cannot be learned from; the message is one sentence with the way out."""
 
 
 def kind_of(name: str, cells: "pd.Series[Any]", *, named: bool = False) -> Kind:
@@ -51,7 +51,7 @@ def kind_of(name: str, cells: "pd.Series[Any]", *, named: bool = False) -> Kind:
     Args:
         name: name of the column.
         cells: at least one cell; the index has the rows' original positions, by which running numbers are recognized.
-        named: whether another column has the names of the rows, so that none is asked for.
+        named: whether another column has the names of the rows; if so, no message suggests this one for them.
 
     Raises:
         NoFeatureError: if the column is empty, or holds infinite numbers, numbers with commas, dates, running numbers,
@@ -72,11 +72,11 @@ def kind_of(name: str, cells: "pd.Series[Any]", *, named: bool = False) -> Kind:
 
 
 def kind_of_numbers(name: str, cells: "pd.Series[Any]") -> Kind:
-    """The kind of a column of an array of numbers, whatever they look like: a number.
+    """Check a column of a numeric array; its kind is a number, even if the values look like dates or running numbers.
 
     Args:
-        name: of the column.
-        cells: numbers, at least one.
+        name: name of the column.
+        cells: at least one number.
 
     Raises:
         NoFeatureError: if the column is empty or holds infinite numbers.
@@ -153,7 +153,7 @@ def _check_numbers(name: str, cells: "pd.Series[Any]", numbers: npt.NDArray[np.f
 def _is_running(numbers: npt.NDArray[np.float64], index: "pd.Index[Any]") -> bool:
     if (np.diff(numbers) == 1).all():
         return True
-    # Some rows may be in the test part: the others still differ from their original positions by a constant.
+    # If some rows are in the test part, the numbers of the others still differ from their positions by a constant.
     if not pd.api.types.is_integer_dtype(index.dtype):
         return False
     positions = index.to_numpy(dtype=np.float64)

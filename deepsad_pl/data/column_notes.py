@@ -1,4 +1,4 @@
-"""Say in words which columns of a table a run uses, and which of them look like a mistake."""
+"""Describe which columns of a table a run uses, and which of them look like a mistake."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,23 +11,23 @@ from deepsad_pl.data.column_kinds import Kind, quoted
 from deepsad_pl.data.table_cells import text_in
 from deepsad_pl.data.table_columns import Column
 
-# A column that is empty in more than this share of the rows and has few values is probably a label that was not named.
+# A column that is empty in more than this share of the rows and has at most so many different values may hold labels.
 MOSTLY_EMPTY, _MOST_LABELS = 0.9, 10
 _NOUNS: dict[Kind, tuple[str, str]] = {
     "number": ("number", "numbers"),
     "category": ("category", "categories"),
     "boolean": ("boolean", "booleans"),
 }
-# Columns shown by name.
+# The largest number of columns that a message names.
 _SHOWN = 10
 
 
 def columns_told(columns: Sequence[Column], unused: Mapping[str, Sequence[str]]) -> str:
-    """One line about the columns of a table.
+    """Describe the columns of a table in one line.
 
     Args:
-        columns: that are learned from.
-        unused: names of the other columns, each with what it is used for, such as ``label``; ``drop``: for nothing.
+        columns: the columns that are learned from.
+        unused: names of the other columns, each with its uses, such as ``label``; ``drop`` means that it has none.
 
     >>> color = Column("color", "category", False, categories=("blue", "red"))
     >>> columns_told([Column("size", "number", False), color], {"part": ["id"]})
@@ -51,7 +51,7 @@ def mostly_empty(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[str
 
     Args:
         frame: the training rows.
-        columns: what was learned about their columns.
+        columns: the columns as learned from these rows.
     """
     for column in columns:
         if not column.missing:
@@ -68,12 +68,12 @@ def mostly_empty(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[str
 
 
 def names_warning(file: str, column: str, names: Sequence[str]) -> str:
-    """A warning if rows of a table have no name or share one; empty if each has a name of its own.
+    """A warning if rows of a table have no name or share one; an empty string if every row has its own name.
 
     Args:
-        file: that has the rows.
-        column: with their names.
-        names: of the rows; empty if there is none.
+        file: the file that has the rows.
+        column: the column that has their names.
+        names: the name of each row; an empty string if it has none.
 
     >>> names_warning("parts.csv", "part", ["a", "b", "a"])
     "dataset.id=part: 2 rows of parts.csv share a name with another, such as 'a'; scores.csv does not tell them apart"
@@ -91,10 +91,10 @@ def names_warning(file: str, column: str, names: Sequence[str]) -> str:
 
 
 def truth_told(label: str) -> str:
-    """A hint for a table whose rows all have labels, but no truth.
+    """A hint for a table in which all scored rows have labels, but no column is named as the truth.
 
     Args:
-        label: column of the labels.
+        label: the column with the labels.
     """
     return (
         f"each row that is scored has a label in the column {label}; with dataset.truth={quoted(label)} the labels are "

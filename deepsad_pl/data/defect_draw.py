@@ -1,4 +1,4 @@
-"""Draw the images of known defects to label: about equally many of each defect, by a seed. Pure numpy."""
+"""Draw by a seed which images of known defects are labeled, about equally many of each defect. Pure numpy."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -9,12 +9,12 @@ from deepsad_pl.common.counting import counted
 
 IntArray = npt.NDArray[np.int64]
 
-# Number of a separate random stream, so that this draw changes no other one; calibration and scenario have lower ones.
+# Number of this draw's own random stream, so that it changes no other draw; calibration and scenario use lower numbers.
 _STREAM = 300
 
 
 def even_shares(defects: Collection[str], total: int) -> dict[str, int]:
-    """The number of images to draw of each defect; the first ones in alphabetical order may get one more.
+    """The number of images to draw of each defect; the first defects in alphabetical order may get one more.
 
     >>> even_shares(["hole", "crack"], 5)
     {'crack': 3, 'hole': 2}
@@ -28,12 +28,13 @@ def even_shares(defects: Collection[str], total: int) -> dict[str, int]:
 
 
 def draw_defects(counts: Mapping[str, int], total: int, seed: int) -> dict[str, IntArray]:
-    """Draw images of each defect; a larger total adds images to those of a smaller one.
+    """Draw images of each defect; a larger total includes the images of a smaller one.
 
     The order in which a defect's images are drawn depends only on the seed, its name and its number of images.
 
     Args:
-        counts: number of images of each defect, at least one defect; each must have its share (:func:`even_shares`).
+        counts: number of images of each defect, at least as many as its share (:func:`even_shares`); at least one
+            defect.
         total: total number of images.
         seed: determines the draw.
 
@@ -48,14 +49,14 @@ def draw_defects(counts: Mapping[str, int], total: int, seed: int) -> dict[str, 
 
 
 def draw_problems(counts: Mapping[str, int], total: int, others: int) -> Iterator[str]:
-    """Yield a sentence for each reason why so many images cannot be drawn.
+    """Yield a sentence for each reason why ``total`` images cannot be drawn.
 
     Args:
-        counts: number of images of each defect whose images are labeled.
+        counts: number of images of each defect from which images are to be labeled.
         total: total number of images to label.
         others: number of images of all other defects.
     """
-    # Drawn in turn, defect number i of k exceeds its c images at draw c * k + i + 1.
+    # If the k defects take turns, defect i (from 0) with c images has none left for draw c * k + i + 1.
     most = min(counts[name] * len(counts) + place for place, name in enumerate(sorted(counts)))
     most = min(most, sum(counts.values()) + others - 1)
     way_out = f"use at most dataset.labeled_images={most}" if most > 0 else "use dataset.labeled_defects=[]"

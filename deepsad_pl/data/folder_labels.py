@@ -1,4 +1,4 @@
-"""The folders of an image folder as labels (``scenario=given``): their meaning, and when it is not clear."""
+"""Labels from the names of folders in an image folder (``scenario=given``), and errors if they are not clear."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ from deepsad_pl.data.marks import as_text
 IntArray = npt.NDArray[np.int64]
 Named = Sequence[object] | None
 
-# The folders that dataset.normal and dataset.anomaly name if they are null.
+# The folder that is used if dataset.normal or dataset.anomaly is null.
 DEFAULTS = {"normal": "normal", "anomaly": "anomaly"}
-# How many folders a message shows.
+# The largest number of folders that a message shows.
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """The meaning of the folders; names are in composed Unicode, sorted.
+    """The folders whose images are labeled; names are in composed Unicode, sorted.
 
     Attributes:
-        normal: folders of known normal images, in either part.
+        normal: folders of ``train/`` or ``test/`` with known normal images.
         anomaly: folders of ``train/`` with known anomalies.
     """
 

@@ -1,4 +1,4 @@
-"""Sources from arrays and data frames in memory, all of whose samples train: rows, or images."""
+"""Make sources from arrays and data frames in memory; all of their samples are used for training."""
 
 from typing import Any, Literal
 
@@ -16,15 +16,15 @@ IntArray = npt.NDArray[np.int64]
 def in_memory(
     x: "pd.DataFrame | npt.NDArray[Any]", semi_y: IntArray, scaling: Literal["zscore", "minmax"] | None
 ) -> Source:
-    """Rows, see :func:`rows_in_memory`, or images, see :func:`images_in_memory`.
+    """Make a source from rows (:func:`rows_in_memory`) or images (:func:`images_in_memory`).
 
     Args:
-        x: with two axes for rows, four for images.
+        x: rows (two axes) or images (four axes).
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
-        scaling: of rows.
+        scaling: scaling of rows; None: ``zscore``.
 
     Raises:
-        DeepSADError: if they cannot be learned from.
+        DeepSADError: if the samples cannot be learned from.
     """
     if isinstance(x, pd.DataFrame) or x.ndim == 2:
         return rows_in_memory(x, semi_y, scaling or "zscore")
@@ -34,11 +34,11 @@ def in_memory(
 def rows_in_memory(
     rows: "pd.DataFrame | npt.NDArray[Any]", semi_y: IntArray, scaling: Literal["zscore", "minmax"]
 ) -> Source:
-    """Rows encoded as those of a table of one's own.
+    """Make a source from rows, encoded like those of ``dataset=table``.
 
     Args:
-        rows: a data frame with any columns that a table may have, or numbers, shape (N, D), whose columns are called
-            x0, x1, ...; a missing number is NaN.
+        rows: a data frame with any columns that a table may have, or an array of numbers, shape (N, D), whose columns
+            are named x0, x1, ...; a missing number is NaN.
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
 
@@ -59,7 +59,7 @@ def rows_in_memory(
 
 
 def images_in_memory(images: npt.NDArray[Any], semi_y: IntArray) -> Source:
-    """Images as they are.
+    """Make a source from images, whose values are not changed.
 
     Args:
         images: shape (N, C, H, W): whole numbers from 0 to 255, or floats in [0, 1].

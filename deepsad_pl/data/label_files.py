@@ -1,4 +1,4 @@
-"""``dataset.labels``: files with labels that were filled in later, as those that ``score.py query=20`` asks for."""
+"""``dataset.labels``: labels that were filled in later, in files such as those of ``score.py query=20``."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from deepsad_pl.data.marks import as_text
 
 IntArray = npt.NDArray[np.int64]
 
-# What the columns are called where the data set does not say so: the labels, the position of a row.
+# Default names of the columns with the labels and with the positions of the rows.
 LABEL, ROW = "label", "row"
-# Names shown in a message.
+# The largest number of names that a message shows.
 _SHOWN = 5
 
 
@@ -29,7 +29,7 @@ class Answers:
 
     Attributes:
         rows: positions of the samples, ascending, shape (n,).
-        marks: the label of each as it is spelled, never empty.
+        marks: the label of each sample as it is spelled; never empty.
     """
 
     rows: IntArray
@@ -49,21 +49,21 @@ def read_answers(
 ) -> Answers:
     """Read files of labels and find the samples that they name.
 
-    A sample may occur several times, but with one label; an empty cell says nothing about its sample.
+    A sample may occur several times, but with only one label; an empty cell is not a label.
 
     Args:
         value: a file, a glob or a list of them, in a format of :func:`~deepsad_pl.data.table_files.read_table`.
         names: name of each sample, shape (N,).
-        by: columns of which the first one that a file has names the samples.
+        by: possible columns with the names of the samples; the first one that a file has is used.
         label: column with the labels.
         allowed: spellings that a label may have; None: any.
         what: what a sample is called in messages, such as ``row``.
-        name_of: makes a sample's name from the cell of a file.
-        mark_of: makes a label from the cell of a file.
+        name_of: turns a cell of a file into the name of a sample.
+        mark_of: turns a cell of a file into a label.
 
     Raises:
-        DeepSADError: with every problem found: a file that cannot be read or lacks a column, a name that no sample or
-            more than one has, two labels of one sample, a label that is not allowed.
+        DeepSADError: with every problem found: a file that cannot be read or lacks a column, a name that no
+            sample or more than one has, two labels of one sample, a label that is not allowed.
     """
     problems: list[str] = []
     found: dict[str, dict[str, Path]] = {}
@@ -83,10 +83,10 @@ def read_answers(
 
 
 def spellings(named: Iterable[object], marks: Iterable[str]) -> list[str]:
-    """The spellings of the labels that settings name, among others that occur.
+    """The spellings of all labels: those that settings name, and then others that occur.
 
     Args:
-        named: of ``dataset.normal`` and ``dataset.anomaly``.
+        named: the values of ``dataset.normal`` and ``dataset.anomaly``.
         marks: labels that occur.
     """
     others = {composed(mark.strip()) for mark in marks if mark.strip()}
@@ -95,7 +95,7 @@ def spellings(named: Iterable[object], marks: Iterable[str]) -> list[str]:
 
 def _cells(path: Path, by: Sequence[str], label: str) -> Iterator[tuple[str, str]]:
     """The name and the label of each row of a file."""
-    # Not at the top: checks of other settings import this module, and pandas takes long.
+    # Imported here, since checks of other settings import this module and pandas is slow to import.
     from deepsad_pl.data.table_files import column_names, read_table
 
     if not path.is_file():

@@ -1,7 +1,8 @@
 """Image folders with labels (``scenario=given``): ``<root>/train/{unlabeled,normal,anomaly}/**``.
 
-Every other folder of ``train/``, and images straight below it, are unlabeled. In ``test/`` a folder is the truth:
-normal or, if it is not named as normal, an anomaly; the truth of images straight below it is not known.
+Images in any other folder of ``train/``, or straight below ``train/``, are unlabeled. In ``test/``, folders that are
+named as normal have normal images and all other folders have anomalies; the truth of images straight below ``test/`` is
+not known.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,18 +43,21 @@ def list_labeled(root: Path) -> Listing:
 def answered_images(
     labels: Any, root: Path, names: Sequence[str], semi_y: IntArray, normal: Any, anomaly: Any
 ) -> tuple[IntArray, int]:
-    """The semi-labels of training images with labels that were filled in later, shape (N,), and the number of these.
+    """Change the semi-labels of training images by labels that were filled in later.
 
-    Each label is spelled as a folder with that meaning is named.
+    Each label is the name of a folder with that meaning.
 
     Args:
-        labels: a file or a list of files, see :func:`~deepsad_pl.data.label_files.read_answers`. Its column ``path``
-            has the images, relative to the root or not.
+        labels: a file or a list of files, see :func:`~deepsad_pl.data.label_files.read_answers`. Their column
+            ``path`` has the paths of the images, with or without the root.
         root: the image folder.
         names: names of the training images, relative to the root.
-        semi_y: by the folders: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
+        semi_y: semi-labels from the folders: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
         normal: names of folders of known normal images; None: ``normal``.
         anomaly: names of folders of known anomalies; None: ``anomaly``.
+
+    Returns:
+        The new semi-labels, shape (N,), and the number of images whose label was filled in.
 
     Raises:
         DeepSADError: with every problem found.
@@ -67,7 +71,7 @@ def answered_images(
     }
 
     def inside(path: str) -> str:
-        """The name relative to the root; a path that is none stays as it is."""
+        """The path relative to the root; a path outside the root stays as it is."""
         for folder in (root, root.absolute(), root.resolve()):
             if Path(path).is_relative_to(folder):
                 return Path(path).relative_to(folder).as_posix()
@@ -116,13 +120,13 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
 
 
 def labels_of(dataset: Mapping[str, Any]) -> FolderLabels:
-    """:func:`folder_labels` of the settings of a data set."""
+    """The labels of the folders, by the settings of a data set; see :func:`folder_labels`."""
     root, normal, anomaly = Path(dataset["root"]).expanduser(), dataset.get("normal"), dataset.get("anomaly")
     return once(("labels", root, repr((normal, anomaly))), lambda: folder_labels(root, normal, anomaly))
 
 
 def labeled_identity(dataset: Mapping[str, Any], cache_dir: Path) -> dict[str, Any]:
-    """The part of a run's identity that images and labels determine: the images' contents, and what folders mean.
+    """The part of a run's identity that images and labels determine: their contents, and the meaning of the folders.
 
     Args:
         dataset: settings of the data set.

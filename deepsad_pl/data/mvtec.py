@@ -63,9 +63,9 @@ def mvtec_source(
     seed: int,
     digest: str | None = None,
 ) -> Source:
-    """Load a category: ``train/good`` is unlabeled, drawn images of some defects are known anomalies.
+    """Load a category: images in ``train/good`` are unlabeled, and drawn images of some defects are known anomalies.
 
-    The test samples are all images in ``test/``, good or with a defect, except those drawn.
+    The test samples are all images in ``test/``, good or with a defect, except the drawn ones.
 
     Args:
         root: the folder of all categories.
@@ -81,8 +81,8 @@ def mvtec_source(
         digest: expected digest of the images, from the plan of the run; None accepts any.
 
     Raises:
-        DeepSADError: if the layout is wrong, this many images cannot be drawn, or the images cannot be read or have
-            changed.
+        DeepSADError: if the layout is wrong, ``labeled_images`` images cannot be drawn, or the images cannot be read or
+            have changed.
     """
     found = read_category(root, category)
     if problems := list(_defect_problems(found, labeled_defects, labeled_images)):
@@ -219,7 +219,7 @@ def _category_folder(root: str | None, category: str | None) -> Path:
 
 
 def _expected() -> str:
-    """The way out if the images are not where they should be."""
+    """The last part of errors about missing images: which layout is expected."""
     return f"give the folder that has {_LAYOUT}, such as MVTec AD from {URL}, unpacked"
 
 

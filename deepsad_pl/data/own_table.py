@@ -1,4 +1,4 @@
-"""``dataset=table``: a table of one's own, with labels, truth and names of the rows in columns of it."""
+"""``dataset=table``: a table of your own, which may have columns with labels, truth and names of the rows."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ IntArray = npt.NDArray[np.int64]
 
 # The settings that name a column.
 _ROLES = ("label", "truth", "id")
-# Rows shown in a message.
+# The largest number of rows that a message shows.
 _SHOWN = 5
 
 
@@ -50,9 +50,10 @@ def own_table(
     labels: Any = None,
     scaling: Literal["zscore", "minmax"] = "zscore",
 ) -> Source:
-    """Read a table, tell its labels, split it and encode its columns.
+    """Read a table and its labels, split its rows and encode its columns.
 
-    Test rows are those of ``test_path``, or else a stratified part of the rows if there is truth, or else all rows.
+    Test rows are those of ``test_path``. Without it, a part of the rows is split off, stratified by truth or class;
+    with neither truth nor classes, all rows are test rows, too.
 
     Args:
         path: file, glob or list of them (:func:`~deepsad_pl.common.named_files.files_named`), in a format of
@@ -65,11 +66,11 @@ def own_table(
         anomaly: labels that mean known anomaly.
         truth: column with the truth of test rows, see :func:`~deepsad_pl.data.marks.truths`; it may be ``label``.
         test_path: file, glob or list of them, with the test rows.
-        train_share: share of the rows that train if they are split.
+        train_share: share of training rows if the rows are split.
         id: column with the names of the rows.
         drop: columns that are not used.
-        labels: file, glob or list of them, with labels that were filled in later, each of which overrides that of the
-            table (:mod:`~deepsad_pl.data.label_files`); its rows are named by ``id``, or else by their positions.
+        labels: file, glob or list of them, with labels that were filled in later and override those of the table
+            (:mod:`~deepsad_pl.data.label_files`). Their rows are matched by ``id`` or, without it, by position.
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
 
     Raises:
@@ -136,22 +137,22 @@ def encoded_source(
     all_numbers: bool = False,
     unused: Mapping[str, Sequence[str]] | None = None,
 ) -> Source:
-    """Encode training and test rows by what the training rows say, or those of them that are kept.
+    """Encode training and test rows by what is learned from the training rows, or from those of them that are kept.
 
     Args:
-        train: training rows, features alone, N of them.
-        labels_train: 1 for known anomalies, else 0, or the class, shape (N,).
-        test: test rows with the same columns, M of them; ``train`` itself if these are the same.
+        train: the N training rows, only their features.
+        labels_train: 1 for known anomalies and 0 for other rows, or the class of each row, shape (N,).
+        test: the M test rows, with the same columns; ``train`` itself if these are the same rows.
         y: truth or class of the test rows, shape (M,).
         facts: other attributes of the source: labels and names of the rows.
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
         kept: positions of the training rows that are learned from; None: all.
         all_numbers: see :meth:`~deepsad_pl.data.table_columns.TableColumns.fit`.
-        unused: columns that are not learned from, see :func:`~deepsad_pl.data.column_notes.columns_told`; None: nothing
-            is said about columns.
+        unused: columns that are not learned from, see :func:`~deepsad_pl.data.column_notes.columns_told`; None: no
+            notes about columns are made.
 
     Raises:
-        DeepSADError: if a column cannot be learned from, or a cell is no number where one is needed.
+        DeepSADError: if a column cannot be learned from, or a cell is not a number or boolean where one is needed.
     """
     learned_from = train if kept is None else train.iloc[kept]
     named = facts.get("id_column") is not None
@@ -187,7 +188,7 @@ def _answers(
 ) -> Answers:
     """The labels that were filled in later, with the positions of their rows in the table."""
     label, id = roles["label"] or LABEL, roles["id"]
-    # Without names, the labels have to be -1, 0 and +1, which the reading of all labels checks.
+    # If no labels are named, they have to be -1, 0 and +1, which _semi_labels checks.
     allowed = [*map(spelled, spellings([*names[0], *names[1]], marks))] if names[0] or names[1] else None
     by = (ROW,) if id is None else (id, "id")
     of_rows = list(map(str, range(len(marks)))) if ids is None else ids
@@ -197,12 +198,12 @@ def _answers(
 def _semi_labels(
     marks: Sequence[str], answers: Answers | None, label: str | None, names: tuple[Sequence[str], Sequence[str]]
 ) -> tuple[IntArray, IntArray]:
-    """The semi-labels of the table alone, and with those that were filled in later, shape (N,) each."""
+    """The semi-labels without and with the labels that were filled in later, shape (N,) each."""
     given = () if answers is None else answers.marks
     if label is None and not given:
         unlabeled = np.zeros(len(marks), np.int64)
         return unlabeled, unlabeled
-    # Read together: a label that no row of the table has yet may be among those that were filled in.
+    # All labels are read together, since one that was filled in may not occur in the table yet.
     key = "dataset.labels" if label is None else f"dataset.label={label}"
     found = semi_labels([*marks, *given], *names, key=key)
     before = found[: len(marks)]
@@ -232,7 +233,7 @@ def _given_split(
     train_share: float,
     seed: int,
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Positions of the training rows and of the test rows, and the truth of the latter."""
+    """Positions of the training rows and of the test rows, and the truth of the test rows."""
     label, truth = roles["label"], roles["truth"]
     every, normal, anomaly = np.arange(len(frame)), *names
     if truth is None:
@@ -357,7 +358,7 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
 def _answer_problems(dataset: Settings) -> list[str]:
     """A sentence for each problem with labels that were filled in later."""
     roles, names = {"label": dataset["label"], "id": dataset["id"]}, (dataset["normal"], dataset["anomaly"])
-    # Some column is needed to count the rows of a table without either.
+    # A table without either still needs a column by which its rows are counted.
     columns = [name for name in roles.values() if name is not None] or column_names(files_named(dataset["path"])[0])[:1]
     try:
         frame = read_table(files_named(dataset["path"]), columns=columns, text=columns)

@@ -1,4 +1,4 @@
-"""Labels that are asked for in rounds (``scenario=queried``): the pool, the first labels, the oracle. Pure numpy."""
+"""Active learning in rounds (``scenario=queried``): the pool, the first labels and the oracle. Pure numpy."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _FIRST_LABELS, _RANDOM_QUERIES = 130, 131
 
 @dataclass(frozen=True)
 class QueriedLabels(Scenario):
-    """A pool of unlabeled training rows, some of which are labeled: a few at the start, then some in each round.
+    """A pool of unlabeled training rows, of which a few are labeled at the start and some more in each round.
 
     Attributes:
         start: number of rows that are drawn from the pool and labeled before the first training, >= 0.
-        rounds: number of rounds of questions after it, >= 0.
+        rounds: number of rounds of questions after the first training, >= 0.
         by: strategy by which the rows to ask about are chosen.
         count: number of rows asked about in a round, >= 1.
     """
@@ -34,7 +34,7 @@ class QueriedLabels(Scenario):
 
     @property
     def labels(self) -> int:
-        """The number of labeled rows."""
+        """The number of labeled rows after the last round."""
         return self.start + self.rounds * self.count
 
     def pool(self) -> Scenario:
@@ -42,11 +42,11 @@ class QueriedLabels(Scenario):
         return Scenario(self.normal_classes, (), 0.0, self.gamma_p, 0.0, self.seed)
 
     def unsupervised(self) -> Scenario:
-        """The pool: a method that does not see labels is trained on all of it, whatever is asked."""
+        """The pool: a method that does not see labels is trained on all of it, whichever rows are asked about."""
         return self.pool()
 
     def as_dict(self) -> dict[str, object]:
-        """What determines the labels; before the first round, strategies do not differ."""
+        """The values that determine the labels; without rounds, the strategy plays no role and is left out."""
         asked = {"rounds": self.rounds, "query_by": self.by, "query_count": self.count} if self.rounds else {}
         return {
             "queried": True,
@@ -59,7 +59,7 @@ class QueriedLabels(Scenario):
 
 
 def is_queried(scenario: Scenario | dict[str, Any]) -> bool:
-    """Whether labels are asked for in rounds; of a resolved scenario or of its settings."""
+    """Whether a scenario, resolved or given by its settings, asks for labels in rounds."""
     return "query_by" in scenario if isinstance(scenario, dict) else isinstance(scenario, QueriedLabels)
 
 
@@ -80,7 +80,7 @@ def queried_labels(
 
     Args:
         normal_class: index or name of the normal class, or a list of them.
-        gamma_p: anomalies / rows of the pool.
+        gamma_p: share of anomalies in the pool, in [0, 1).
         start: number of rows that are labeled before the first training.
         rounds: number of rounds.
         query_by: one of ``strategies``.
@@ -116,7 +116,7 @@ def queried_labels(
         raise DeepSADError(*error.problems, *problems) from None
     if problems:
         raise DeepSADError(*problems)
-    # An answer may name an anomaly of any class.
+    # An answer may be about an anomaly of any class.
     others = tuple(
         i
         for i, name in enumerate(classes)
@@ -128,7 +128,7 @@ def queried_labels(
 
 
 def pool_of(labels: npt.ArrayLike, scenario: QueriedLabels, classes: Sequence[str] = ()) -> TrainingSet:
-    """The pool: all training rows of the normal classes, and gamma_p of all rows from the other classes.
+    """Draw the pool: all training rows of the normal classes, and a share gamma_p of rows of the other classes.
 
     Args:
         labels: class index of every row of the source's training data, shape (N,).
@@ -136,7 +136,7 @@ def pool_of(labels: npt.ArrayLike, scenario: QueriedLabels, classes: Sequence[st
         classes: class names, for error messages.
 
     Raises:
-        DeepSADError: if the data have too few rows for it, or the pool has fewer rows than are to be labeled.
+        DeepSADError: if the data have too few rows for the pool, or the pool has fewer rows than are to be labeled.
     """
     pool = draw_training_set(labels, scenario.pool(), classes)
     if scenario.labels > len(pool.index):
@@ -151,7 +151,7 @@ def pool_of(labels: npt.ArrayLike, scenario: QueriedLabels, classes: Sequence[st
 def first_rows(pool: TrainingSet, scenario: QueriedLabels) -> IntArray:
     """The rows that are labeled before the first training, ascending, shape (start,).
 
-    A larger ``start`` adds rows to those of a smaller one; the strategy has no influence.
+    A larger ``start`` includes the rows of a smaller one; the strategy has no influence.
     """
     rng = np.random.default_rng([scenario.seed, _FIRST_LABELS, *scenario.normal_classes])
     drawn: IntArray = np.sort(rng.permutation(pool.index)[: scenario.start])
@@ -159,13 +159,13 @@ def first_rows(pool: TrainingSet, scenario: QueriedLabels) -> IntArray:
 
 
 def query_seed(scenario: QueriedLabels) -> int:
-    """The seed of the questions of the last round; each round has its own."""
+    """The seed by which the rows of the last round are chosen; each round has its own seed."""
     sequence = np.random.SeedSequence([scenario.seed, _RANDOM_QUERIES, *scenario.normal_classes, scenario.rounds])
     return int(sequence.generate_state(1, np.uint32)[0])
 
 
 def oracle(labels: npt.ArrayLike, rows: npt.ArrayLike, scenario: Scenario) -> IntArray:
-    """The true answers about some rows and nothing about the others.
+    """Answer questions about rows with their true labels.
 
     Args:
         labels: class index of every row of the source's training data, shape (N,).
@@ -182,11 +182,11 @@ def oracle(labels: npt.ArrayLike, rows: npt.ArrayLike, scenario: Scenario) -> In
 
 
 def queried_training_set(pool: TrainingSet, answers: npt.ArrayLike) -> TrainingSet:
-    """The pool with the answers so far.
+    """Make the training set: the pool with the answers so far as its labels.
 
     Args:
         pool: see :func:`pool_of`.
-        answers: see :func:`oracle`, shape (N,).
+        answers: the answers to all questions so far, see :func:`oracle`, shape (N,).
     """
     semi_y: IntArray = np.asarray(answers, dtype=np.int64)[pool.index]
     unlabeled = semi_y == 0

@@ -1,4 +1,4 @@
-"""CSV rows with more or fewer cells than columns: their position is kept, so that later rows keep theirs."""
+"""Replace CSV rows with too many or too few cells by empty rows, so that later rows keep their positions."""
 
 import csv
 from collections import deque
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from deepsad_pl.data.table_cells import Arrow
 
-# A table that begins with this many has a wrong separator or wrong column names.
+# A table that begins with this many ragged rows has a wrong separator or wrong column names.
 _MOST_AT_THE_START = 1000
 
 
@@ -41,10 +41,10 @@ class RaggedRow:
 
 
 class RaggedRows:
-    """Gather the ragged rows of a table while arrow reads it and leaves them out.
+    """Collect the ragged rows of a table, which arrow skips while it reads the table.
 
     Args:
-        found: filled with the rows, by position in the table, from 0; rows that have been handled may be removed.
+        found: receives the rows, by position in the table, from 0; the caller may remove rows that it has handled.
         delimiter: character between cells.
     """
 
@@ -54,7 +54,7 @@ class RaggedRows:
         self._at_the_start = 0
 
     def handler(self, row: Any) -> Literal["skip", "error"]:
-        """Used as arrow's ``invalid_row_handler``; an error if the table begins with too many ragged rows."""
+        """Skip a ragged row (arrow's ``invalid_row_handler``), or stop if the table begins with too many of them."""
         if row.number == self._at_the_start + 1:
             self._at_the_start += 1
         if row.number == self._at_the_start == _MOST_AT_THE_START:
@@ -65,7 +65,7 @@ class RaggedRows:
         return "skip"
 
     def put_back(self, batches: Iterable[Arrow], schema: Arrow) -> Iterator[Arrow]:
-        """The batches, with an empty row in place of each ragged one."""
+        """Yield the batches, with an empty row in place of each ragged one."""
         first = 0
         for batch in batches:
             whole = self._with_empty_rows(batch, first)

@@ -65,7 +65,7 @@ class GivenLabels(Scenario):
     """
 
     def unsupervised(self) -> None:
-        """None: the training samples that are not labeled anomalies stay the same, labels or not."""
+        """None: apart from labeled anomalies, the training samples are the same with and without labels."""
 
     def as_dict(self) -> dict[str, object]:
         """The seed, which still determines splits and initial weights."""
@@ -82,7 +82,7 @@ def is_given(scenario: Scenario) -> bool:
 
 
 def given_labels(seed: int) -> GivenLabels:
-    """The scenario in which the data bring their labels.
+    """The scenario of data that come with their labels.
 
     Args:
         seed: seed of the run, in [0, 2^32).
@@ -306,10 +306,10 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
 
 
 def given_training_set(semi_y: npt.ArrayLike) -> TrainingSet:
-    """The training set in which all samples are used, with the labels that they bring.
+    """Make the training set from all samples, with their own labels.
 
-    Its ground truth is 1 for labeled anomalies and 0 elsewhere, since nobody knows the truth of the unlabeled ones; all
-    of these count as ``unlabeled_normals``.
+    Its ground truth is 1 for labeled anomalies and 0 elsewhere, since the truth of unlabeled samples is not known;
+    all of them count as ``unlabeled_normals``.
 
     Args:
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
@@ -344,7 +344,7 @@ def _resolve(
         found.append(index)
         if index not in trained:
             there = ", ".join(classes[i] for i in trained) or "none"
-            # The default is an index, so the name alone would be one that nobody has written.
+            # The default is an index, so the user may never have written the name.
             told = repr(classes[index]) if isinstance(name, str) else f"{name} ({classes[index]!r})"
             problems.append(
                 f"scenario.{key} is {told}, but the training data have no row of it; choose one of the "

@@ -1,4 +1,4 @@
-"""Encode the columns of a table as scaled numbers, by statistics and categories of the training rows."""
+"""Encode the columns of a table as scaled numbers, with statistics and categories of the training rows."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,13 +55,13 @@ class OutputColumn(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A cell because of which its row cannot be encoded.
+    """A cell that prevents its row from being encoded.
 
     Attributes:
         row: position in the frame, from 0.
         column: name of the column.
         cell: text of the cell.
-        kind: of the column, ``number`` or ``boolean``.
+        kind: kind of the column, ``number`` or ``boolean``.
     """
 
     row: int
@@ -78,15 +78,15 @@ class Unreadable(NamedTuple):
 
 @dataclass
 class Encoded:
-    """Rows as a network takes them, and what was unusual about them.
+    """Encoded rows, ready for a network, and what was unusual about them.
 
     Attributes:
         x: float32, shape (n, width); all NaN in a row with an unreadable cell.
         unreadable: the unreadable cells, ordered by row and then by column.
-        unknown: number of cells with a category that no training row has, encoded as zeros; only for columns that have
-            any.
-        missing: number of empty cells in columns without empty training cells, encoded as the median or, for a
-            category, as zeros; only for columns that have any.
+        unknown: for each column that has any, the number of cells with a category that no training row has; these are
+            encoded as zeros.
+        missing: for each column that has empty cells here but not in the training rows, the number of these cells; they
+            are encoded as the median or, for a category, as zeros.
     """
 
     x: npt.NDArray[np.float32]
@@ -119,9 +119,9 @@ class TableColumns:
             frame: the training rows, only features; see :func:`deepsad_pl.data.column_kinds.kind_of` for the kinds
                 of columns.
             scaling: ``zscore`` or ``minmax``.
-            all_numbers: whether the rows are those of an array of numbers, none of which is taken for a date or for the
-                name of a row.
-            named: whether the rows have names, so that no message asks whether a column has them.
+            all_numbers: whether the rows are those of an array of numbers, whose columns may look like dates or running
+                numbers.
+            named: whether another column has the names of the rows; if so, no message suggests a column for them.
 
         Raises:
             DeepSADError: if there is no row or no column, or if columns cannot be learned from; names all of these.
@@ -204,7 +204,7 @@ class TableColumns:
         """Encode rows.
 
         Args:
-            frame: with the columns of the training table, in any order; others are ignored.
+            frame: rows with the columns of the training table, in any order; other columns are ignored.
 
         Raises:
             DeepSADError: if a column is missing.
@@ -283,10 +283,10 @@ def _median(values: Numbers) -> float:
 def _one_hot(
     cells: "pd.Series[Any]", categories: Sequence[str], into: npt.NDArray[np.float32]
 ) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Set the 1 of each row with a known category; return the number of unknown ones and which cells are empty."""
+    """Write the 1 of each row with a known category; return the number of unknown cells and which cells are empty."""
     coded = text_in(cells).dictionary_encode()
     place = {category: i for i, category in enumerate(categories)}
-    # The category of each distinct text; one more entry for empty cells, whose code is -1.
+    # The category of each distinct text, -1 if it is unknown; the last entry, -2, is for empty cells, whose code is -1.
     places = np.array([place.get(spelling, -1) for spelling in coded.dictionary.to_pylist()] + [-2])
     found = places[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
     rows = np.flatnonzero(found >= 0)

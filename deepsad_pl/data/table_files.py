@@ -23,14 +23,14 @@ from deepsad_pl.data.ragged_rows import RaggedRow, RaggedRows
 from deepsad_pl.data.table_cells import Arrow, numbers_or_text, trimmed
 
 STANDARD_INPUT = "-"
-# What messages call it.
+# How messages call standard input.
 _SHOWN = Path("standard input")
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz", ".mat")
 ROWS_A_CHUNK = 65536
-# Of CSV at a time, of which arrow reads 32 ahead. A row must fit into it, so it is longer if the names are so long.
+# Size of a block of CSV; arrow reads 32 ahead. A row must fit into a block, so long column names need a larger one.
 _BLOCK_BYTES, _BLOCK_NAMES = 1 << 20, 64
 _LONGEST_HEADER = 16 << 20
-# Beginnings of files that are no text, with what they are.
+# First bytes of files that are not text, with what messages say about them.
 _MAGIC = {
     b"PAR1": "is a Parquet file, which is read if it is named .parquet",
     b"PK\x03\x04": "is a zip archive or a spreadsheet; export it as CSV",
@@ -43,17 +43,17 @@ _MAGIC = {
 def read_table(
     paths: Sequence[str | Path], columns: Sequence[str] | None = None, *, text: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Read files with the same columns as one table, in their order.
+    """Read files with the same columns, one after the other, as one table.
 
     Args:
         paths: names end in one of ``SUFFIXES``. CSV and TSV are UTF-8 with column names in the first row. A
             ``.npz`` or ``.mat`` file has X (N, D), read as columns x0, x1, ..., and may have y (N,), read as column y.
-        columns: to read, in this order; None reads all, in the order of the first file.
-        text: columns whose cells stay as they are spelled, such as 007, 1e3 or NA: names, labels.
+        columns: columns to read, in this order; None reads all, in the order of the first file.
+        text: columns of names or labels, whose cells stay as they are spelled, such as 007, 1e3 or NA.
 
     Returns:
-        A frame with the index 0, 1, ...: a column of CSV is float64 if each cell is a number or missing (see
-        ``MISSING_WORDS``), and text otherwise, trimmed, with an empty cell as NA; other formats keep their types.
+        A frame with the index 0, 1, .... A column of CSV is float64 if each cell is a number or missing (see
+        ``MISSING_WORDS``); otherwise it is trimmed text, with empty cells as NA. Other formats keep their types.
 
     Raises:
         DeepSADError: if a file is missing or cannot be read, if the files have no rows, or if their columns differ.
@@ -77,7 +77,7 @@ def read_table(
         mixed = {name for name, kind in found.items() if kind is None}
         if not mixed:
             break
-        # Numbers in one part and text in another: what was parsed as numbers has lost its spelling.
+        # With numbers in one part and text in another, read again: parsed numbers have lost their spelling.
         as_text |= mixed
     if not sum(batch.num_rows for batch in batches):
         raise DeepSADError(f"{', '.join(map(str, paths))} has column names but no rows; add rows")
@@ -96,24 +96,24 @@ def table_chunks(
     stream: TextIO | None = None,
     ragged: dict[int, RaggedRow] | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Read a table in chunks, in memory bounded by the chunk; ``.npz`` and ``.mat`` files are read whole.
+    """Read a table in chunks, with memory bounded by the size of a chunk; ``.npz`` and ``.mat`` files are read whole.
 
     Args:
         path: see :func:`read_table`; ``-`` reads CSV from ``stream``.
-        rows: of every chunk but the last, at least 1.
+        rows: number of rows of every chunk but the last, at least 1.
         columns: see :func:`read_table`.
-        text: see :func:`read_table`. The type of another column of CSV may differ from chunk to chunk.
-        stream: of text; None means standard input.
-        ragged: takes each row of CSV with more or fewer cells than there are columns, by position, before the chunk
-            with an empty row in its place; None: such a row is an error.
+        text: see :func:`read_table`. The type of any other column of CSV may differ from chunk to chunk.
+        stream: text stream for ``-``; None means standard input.
+        ragged: receives, by position, each row of CSV with more or fewer cells than columns, before the chunk that has
+            an empty row in its place; None: such a row is an error.
 
     Yields:
-        Frames as those of :func:`read_table`, whose indices go on from chunk to chunk. A table without rows is one
-        frame without rows.
+        Frames like those of :func:`read_table`, whose index continues from chunk to chunk. For a table without rows,
+        one frame without rows.
 
     Raises:
-        DeepSADError: when it is first asked for a chunk, if the file is missing or its columns are wrong; later, if
-            it cannot be read to its end.
+        DeepSADError: at the first chunk, if the file is missing or its columns are wrong; at a later one, if the rest
+            of the file cannot be read.
     """
     first = 0
     for batch in _batches(Path(path), columns, text, rows, stream, ragged):
@@ -127,7 +127,7 @@ def column_names(path: Path) -> list[str]:
     """The names of a table's columns, without its rows; ``.npz`` and ``.mat`` files are read whole.
 
     Raises:
-        DeepSADError: if the file is missing or cannot be read, or its columns have no names of their own.
+        DeepSADError: if the file is missing or cannot be read, or its column names are missing or repeated.
     """
     with _told(path), _opened(path) as (names, _, _):
         _check_names(path, names, None)
@@ -136,7 +136,7 @@ def column_names(path: Path) -> list[str]:
 
 def _as_frame(table: Arrow) -> pd.DataFrame:
     kinds = {pa.large_string(): pd.StringDtype("pyarrow"), pa.bool_(): pd.BooleanDtype()}
-    # Column by column: what is converted is given back before the next one.
+    # Converts column by column and frees the memory of each before the next one.
     return cast(
         pd.DataFrame,
         table.to_pandas(types_mapper=kinds.get, date_as_object=False, split_blocks=True, self_destruct=True),
@@ -144,7 +144,7 @@ def _as_frame(table: Arrow) -> pd.DataFrame:
 
 
 def _common_type(kinds: set[Arrow]) -> Arrow | None:
-    """The type of a column whose parts have these; None for what only text can hold."""
+    """The type that can hold all parts of a column, by their types; None if only text can."""
     kinds = kinds - {pa.null()}
     if len(kinds) < 2:
         return next(iter(kinds), pa.float64())
@@ -171,7 +171,7 @@ def _batches(
     stream: TextIO | None = None,
     ragged: dict[int, RaggedRow] | None = None,
 ) -> Iterator[Arrow]:
-    """Typed record batches of so many rows, the last one of fewer; at least one."""
+    """Yield typed record batches of ``rows`` rows, the last one possibly with fewer; at least one batch."""
     shown = _SHOWN if str(path) == STANDARD_INPUT else path
     with _told(shown), _opened(path, stream, ragged) as (names, untyped, is_csv):
         _check_names(shown, names, columns)
@@ -236,7 +236,7 @@ def _check_names(path: Path, names: list[str], columns: Sequence[str] | None) ->
         raise DeepSADError(*problems)
 
 
-# The names of the columns, what gives the batches of some columns, and whether all their cells are text.
+# The names of the columns, a function that yields the batches of some columns, and whether all cells are text.
 _Opened = tuple[list[str], Callable[[list[str], int], Iterator[Arrow]], bool]
 
 
@@ -284,7 +284,7 @@ def _open_csv(
     def batches(columns: list[str], rows: int) -> Iterator[Arrow]:
         if not file.peek(1):
             return
-        # One thread: with several an error does not tell the row.
+        # One thread, since with several an error message does not name the row.
         block = max(_BLOCK_BYTES, _BLOCK_NAMES * sum(map(len, names)))
         kept = None if ragged is None else RaggedRows(ragged, delimiter)
         reader = pa.csv.open_csv(
@@ -304,7 +304,7 @@ def _open_csv(
 
 
 def _header(path: Path, file: Any, delimiter: str) -> list[str]:
-    """The column names; reads no further than their row."""
+    """Read the column names, and no further than their row."""
     start = file.peek(4)
     if not start:
         raise DeepSADError(f"{path} is empty; a table needs column names and rows")
@@ -342,7 +342,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _opened_arrays(path: Path) -> _Opened:
-    """``X`` and, where there is one, ``y`` of a ``.npz`` or ``.mat`` file."""
+    """Read ``X`` and, if there is one, ``y`` from a ``.npz`` or ``.mat`` file."""
     if path.suffix.lower() == ".mat":
         from scipy.io import loadmat
 
@@ -382,12 +382,12 @@ def _array_told(value: object) -> str:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Whatever a reader says of a wrong file is one sentence with its name."""
+    """Turn any error of a reader into one sentence with the name of the file."""
     try:
         yield
     except (DeepSADError, MemoryError):
         raise
-    except Exception as error:  # each reader raises kinds of its own on damaged files
+    except Exception as error:  # each reader raises its own exceptions on damaged files
         message = " ".join(str(error).split())
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in message:
             raise DeepSADError(f"{path} is not UTF-8 text; save it as UTF-8") from error
@@ -403,7 +403,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 class _BytesOf(io.RawIOBase):
-    """The bytes of a stream of text, which stays open."""
+    """A text stream as a stream of bytes; the text stream stays open."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

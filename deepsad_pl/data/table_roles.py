@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.column_kinds import quoted
 
-# Columns shown in a message.
+# The largest number of columns that a message shows.
 _SHOWN = 20
 
 
@@ -24,7 +24,7 @@ class Header:
 
 
 def features(columns: Sequence[str], roles: Mapping[str, str | None], drop: Sequence[str]) -> list[str]:
-    """The columns that no setting names, which are learned from, in their order."""
+    """The columns to learn from: those that no setting names, in their order."""
     others = {*roles.values(), *drop}
     return [name for name in columns if name not in others]
 
@@ -32,17 +32,17 @@ def features(columns: Sequence[str], roles: Mapping[str, str | None], drop: Sequ
 def column_problems(
     trained: Header, tested: Header | None, roles: Mapping[str, str | None], drop: Sequence[str], *, given: bool = True
 ) -> Iterator[str]:
-    """Yield a sentence for each column that a file lacks, or has although the other file lacks it.
+    """Yield a sentence for each named column that a file lacks, and for each other column that only one file has.
 
-    The labels are needed in the training file, the truth in the file of the test rows, names in both if they are named
-    at all; a column to drop may be in either file. Every other column has to be in both.
+    If they are named, the column of the labels must be in the training file, that of the truth in the file of the test
+    rows, and that of the rows' names in both. A column to drop may be in either file; any other column must be in both.
 
     Args:
-        trained: of the training rows, or of all rows.
-        tested: of the test rows; None if they are some of the others.
-        roles: the columns of ``label``, ``truth`` and ``id``; None or no entry: not named.
+        trained: header of the training rows, or of all rows.
+        tested: header of the test rows; None if they are in the same file.
+        roles: the columns that ``label``, ``truth`` and ``id`` name; None or no entry if a setting names none.
         drop: columns that are not used.
-        given: whether the labels are used as they are; otherwise they are classes, which test rows need, too.
+        given: whether the labels are used as they are; otherwise they are classes, and test rows need them, too.
     """
     files = [trained] if tested is None else [trained, tested]
     needed = {"label": [trained] if given else files, "truth": files[-1:], "id": files}
