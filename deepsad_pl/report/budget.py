@@ -1,4 +1,4 @@
-"""What more labels buy: AUROC and known anomalies over the number of labels, for each strategy of asking."""
+"""Report what more labels gain: AUROC and labeled anomalies by number of labels, for each query strategy."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _PLACE = ["dataset", "column", "strategy", "labels"]
 
 @dataclass(frozen=True)
 class BudgetPoint:
-    """A finished experiment of a loop.
+    """One finished experiment, which is one round of an active-learning loop.
 
     Attributes:
         dataset: name of the data set.
@@ -33,7 +33,7 @@ class BudgetPoint:
         seed: seed of the loop.
         normal_class: name of the normal class.
         auroc: AUROC on the test set, in [0, 1].
-        anomalies: how many of the labeled samples are anomalies.
+        anomalies: number of labeled samples that are anomalies.
     """
 
     dataset: str
@@ -47,16 +47,17 @@ class BudgetPoint:
 
 
 def budget_frame(points: Sequence[BudgetPoint]) -> pd.DataFrame:
-    """Average the loops over their seeds; several normal classes are averaged for each seed first.
+    """Average the loops over their seeds, after averaging over the normal classes of each seed.
 
     Args:
         points: the finished experiments, in the order of the table.
 
     Returns:
-        One row for each data set, column, strategy and number of labels: ``auroc`` in percent and ``anomalies`` with
-        their standard errors ``auroc_se`` and ``anomalies_se`` over ``seeds``; ``gain`` and ``gain_se``, the difference
-        of the AUROC to the round before in percentage points, paired by seed, over ``gain_seeds``. A standard error of
-        fewer than two seeds, and a gain without a round before, are NaN.
+        One row for each data set, column, strategy and number of labels. ``auroc`` (in percent) and ``anomalies`` are
+        means over ``seeds`` seeds, with the standard errors ``auroc_se`` and ``anomalies_se``. ``gain`` is the mean
+        difference of AUROC to the round before, in percentage points and paired by seed, over ``gain_seeds`` seeds;
+        ``gain_se`` is its standard error. A standard error of fewer than two seeds is NaN, and so is a gain without a
+        round before.
     """
     found = pd.DataFrame([vars(point) for point in points])
     found["auroc"] *= 100

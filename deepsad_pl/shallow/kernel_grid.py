@@ -95,7 +95,7 @@ class Machine(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Everything else that a solution depends on; it enters the digest as JSON."""
+        """All other settings that a solution depends on; they enter the digest as JSON."""
 
     @abstractmethod
     def solve(self, kernel: FloatArray, semi_y: IntArray, outer: float | None) -> Solution:
@@ -236,7 +236,7 @@ def _fit_by_test_subset(
     on_subset = {point: auroc_of(point, x_subset, y_subset) for point in points}
     final: dict[Point, float] = {}
     for outer in outers:
-        # max() takes the first of equals.
+        # In a tie, max() takes the first one.
         point = max((Point(gamma, outer) for gamma in gammas), key=on_subset.__getitem__)
         final[point] = auroc_of(point, x_test, y_test)
     best = max(final, key=final.__getitem__)
@@ -303,7 +303,7 @@ def _fit_by_folds(
         solutions = solve_grid(task, machine, x, semi_y[kept], points, progress)
         for values, point, solution in zip(of_folds, points, solutions, strict=True):
             values.append(auroc(solution.model(x, point.gamma).score(x_held), anomalous))
-    # An exact sum, so that the order of the folds does not decide between equals.
+    # An exact sum, so that the order of the folds does not decide a tie.
     means = [fsum(values) / len(folds) for values in of_folds]
     best = points[int(np.argmax(means))]
     (solution,) = solve_grid(task, machine, task.x, semi_y, [best], progress)

@@ -1,7 +1,7 @@
 r"""Nearest neighbors: anomalies are far from the training data, or nearer to known anomalies than to the rest.
 
-Objective. Nothing is trained. With :math:`d_k(x, S)` the Euclidean distance from x to the k-th nearest row of S, and U
-and A the training rows that are no known anomalies and those that are,
+Objective. Nothing is trained. Let :math:`d_k(x, S)` be the Euclidean distance from x to the k-th nearest row of S, let
+A be the known anomalies among the training rows, and U all other training rows. The scores are
 
 .. math::
 
@@ -11,18 +11,17 @@ and A the training rows that are no known anomalies and those that are,
 The ratio lies in [0, 1]; it is 1 at a known anomaly, and .5 where both distances are equal (also if both are 0).
 
 Source: S. Ramaswamy, R. Rastogi, K. Shim: Efficient algorithms for mining outliers from large data sets, SIGMOD 2000,
-for :math:`d_k`. The ratio is the simplest use of labeled anomalies that one can think of: a method that learns from
-labels should be better than it.
+for :math:`d_k`. The ratio is a very simple use of labeled anomalies: a method that learns from labels should be better.
 
 Knobs:
-    ``neighbors``: k = 5, fixed beforehand. A larger k is less sensitive to pollution, for k polluting rows beside each
-    other are needed to hide a further one.
+    ``neighbors``: k = 5, fixed beforehand. A larger k is less sensitive to pollution, since an anomaly is hidden only
+    if k polluting rows are near it.
 
 What differs from common practice, and why:
     All distances are computed, by matrix products in double precision and in blocks of bounded memory, so the result
     is exact. A tree search is slower with more than about twenty columns.
     A row that is itself in U has itself as its nearest neighbor, so scores of training rows are smaller than those of
-    new rows; a threshold from them (``threshold=quantile``) raises more false alarms than it says.
+    new rows; a threshold from them (``threshold=quantile``) has a higher false-alarm rate than its alpha.
 
 ``knn_*`` ignores semi-labels, so the caller must leave out labeled anomalies; ``knn_ratio_*`` needs them.
 """
@@ -43,7 +42,7 @@ from deepsad_pl.shallow.task import Fitted, Task
 
 
 def check_rows(semi_y: IntArray, *, neighbors: int) -> None:
-    """Check that there are at least as many training rows that are no known anomalies as neighbors.
+    """Check that at least ``neighbors`` training rows are not known anomalies.
 
     Raises:
         DeepSADError: if there are fewer.
@@ -57,14 +56,14 @@ def check_rows(semi_y: IntArray, *, neighbors: int) -> None:
 
 
 def fit_knn(task: Task, *, neighbors: AtLeast1) -> Fitted:
-    """Keep the training rows; see the module docstring.
+    """Fit nearest neighbors by storing the training rows; see the module docstring.
 
     Args:
         task: training data and resources; semi-labels are ignored.
         neighbors: k, >= 1 and at most the number of training rows.
 
     Raises:
-        DeepSADError: if there are fewer rows.
+        DeepSADError: if there are fewer rows than neighbors.
     """
     check_rows(np.zeros(len(task.x), np.int64), neighbors=neighbors)
     task.advance(1.0)
@@ -72,14 +71,14 @@ def fit_knn(task: Task, *, neighbors: AtLeast1) -> Fitted:
 
 
 def fit_knn_ratio(task: Task, *, neighbors: AtLeast1) -> Fitted:
-    """Keep the training rows and the known anomalies among them; see the module docstring.
+    """Fit the ratio by storing known anomalies and other training rows; see the module docstring.
 
     Args:
         task: training data and resources, with at least one known anomaly.
-        neighbors: k, >= 1 and at most the number of training rows that are no known anomalies.
+        neighbors: k, >= 1 and at most the number of training rows that are not known anomalies.
 
     Raises:
-        DeepSADError: if there are fewer rows, or no known anomaly.
+        DeepSADError: if there are fewer such rows, or no known anomaly.
     """
     check_rows(task.semi_y, neighbors=neighbors)
     known = task.semi_y == -1
@@ -97,7 +96,7 @@ class NeighborModel(Model):
     """Distance to the k-th nearest row, or its ratio to the distance to the nearest known anomaly.
 
     Args:
-        rows: the rows that are no known anomalies, shape (n, D).
+        rows: the training rows that are not known anomalies, shape (n, D).
         neighbors: k, in [1, n].
         anomalies: the known anomalies, shape (m, D) with m >= 1; None: the score is the distance itself.
 
@@ -134,7 +133,7 @@ class NeighborModel(Model):
 
 
 def _kth_distances(x: Rows, rows: Rows, k: int) -> FloatArray:
-    """The distance of each row of x to its k-th nearest of the others, in blocks of bounded memory."""
+    """The distance from each row of x to the k-th nearest of ``rows``, in blocks of bounded memory."""
     result, nearest = np.empty(len(x)), torch.empty(0, 0, dtype=torch.float64)
     for queries, part in tiles(len(x), len(rows), x.shape[1]):
         found = torch.from_numpy(squared_distances(x[queries], rows[part]))

@@ -34,7 +34,7 @@ Knobs:
     whole test set. The authors call this an unfair advantage, granted to make the baseline strong. **Its results cannot
     be reached without test labels.** ``holdout`` takes the largest gamma that is consistent on held-out training rows,
     also with given labels, since the method sees no labeled anomalies to select on. ``none`` takes scikit-learn's
-    default.
+    default scale.
 
 What differs from common practice, and why:
     All gammas share one matrix of distances, computed by one matrix product, and all nus share one precomputed kernel:
@@ -59,7 +59,7 @@ from deepsad_pl.shallow.kernels import FloatArray
 from deepsad_pl.shallow.selection import IntArray
 from deepsad_pl.shallow.task import Fitted, Task
 
-# Cache for kernel rows, of all concurrent solves together; room for 10,000 x 10,000 values in single precision.
+# Cache for the kernel rows of all concurrent solves together; room for 10,000 x 10,000 values in single precision.
 _CACHE_MB = 500.0
 # Cache of a solve on a precomputed kernel, of which libsvm keeps copies in single precision.
 _PRECOMPUTED_CACHE_MB = 100.0

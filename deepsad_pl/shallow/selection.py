@@ -85,8 +85,9 @@ def holdout_split(semi_y: IntArray, seed: int, share: float = 0.1) -> tuple[IntA
 def anomaly_folds(semi_y: IntArray, seed: int, most: int = MOST_FOLDS) -> list[IntArray]:
     """Divide the training rows into folds for cross-validation, stratified by semi-label.
 
-    There are ``most`` folds, or as many as labeled anomalies if these are fewer, so each fold has a labeled anomaly.
-    Every row is in exactly one fold. The folds' numbers of rows differ by at most one, in all and of each kind.
+    There are ``most`` folds, or one for each labeled anomaly if there are fewer of these, so each fold has a labeled
+    anomaly. Every row is in exactly one fold. The sizes of the folds differ by at most one, in total and for each
+    semi-label.
 
     Args:
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (n,).
@@ -97,7 +98,7 @@ def anomaly_folds(semi_y: IntArray, seed: int, most: int = MOST_FOLDS) -> list[I
         The ascending row indices of each fold; no folds if there are fewer than two labeled anomalies.
 
     Raises:
-        DeepSADError: if there are folds, but fewer other rows than folds.
+        DeepSADError: if fewer rows than folds are not labeled anomalies.
     """
     rng = generator(seed, ANOMALY_FOLDS_STREAM)
     order = [rng.permutation(np.flatnonzero(semi_y == label)) for label in (-1, 1, 0)]
@@ -111,7 +112,7 @@ def anomaly_folds(semi_y: IntArray, seed: int, most: int = MOST_FOLDS) -> list[I
             f"another row to compare it with, but only {others} of {len(semi_y)} rows are not labeled anomalies; add "
             "data or use method.selection=none"
         )
-    # Dealt out in turn like cards, the kinds one after the other.
+    # Dealt out to the folds in turn, like cards, one semi-label after the other.
     dealt = np.concatenate(order)
     return [np.sort(dealt[fold::folds]) for fold in range(folds)]
 

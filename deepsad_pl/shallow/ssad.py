@@ -39,8 +39,9 @@ Knobs:
     call this an unfair advantage. **Its results cannot be reached without test labels.** ``holdout`` maximizes the
     AUROC of held-out labeled anomalies against the other held-out training rows; with fewer than two labeled anomalies
     it takes the largest gamma that is consistent at :math:`\nu = 1 / (n \eta_u)`. With given labels, ``holdout``
-    maximizes the mean AUROC over five folds, or as many as labeled anomalies if these are fewer; below two it does what
-    ``none`` does (:mod:`~deepsad_pl.shallow.kernel_grid`). ``none`` takes scikit-learn's default scale.
+    maximizes the mean AUROC over five folds, or one fold for each labeled anomaly if there are fewer; with fewer than
+    two labeled anomalies it does what ``none`` does (:mod:`~deepsad_pl.shallow.kernel_grid`). ``none`` takes
+    scikit-learn's default scale.
 
 What differs from common practice, and why:
     The score includes the offset rho. A ranking does not need it, but the rejection of held-out rows does.
