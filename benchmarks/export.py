@@ -1,6 +1,6 @@
 """Milliseconds per batch of 1 and of 1,000 samples of a detector: in PyTorch, exported by torch.export, and as ONNX.
 
-Each detector is trained briefly on random data; the times do not depend on how well it was trained.
+Each detector is trained for one epoch; the times do not depend on how well it was trained.
 """
 
 from collections.abc import Callable, Sequence
