@@ -11,7 +11,7 @@ PARTS = {"train": {"": 20, "unlabeled": 120, "normal": 12, "anomaly": 8}, "test"
 
 
 def write_labeled(root: Path, counts: Mapping[str, Mapping[str, int]] = PARTS, *, seed: int = 0) -> Path:
-    """Grey noise of 16 x 16 pixels, with a bright square in the folders whose name begins with ``anomaly``."""
+    """Write images of grey noise, 16 x 16 pixels, with a bright square in folders called ``anomaly...``."""
     rng = np.random.default_rng(seed)
     for part, folders in counts.items():
         for folder, images in folders.items():

@@ -1,4 +1,4 @@
-"""The package's estimators, by their names and by the methods that they train."""
+"""The package's estimators by name, and by the method that they train."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The benchmark of exported detectors runs, and tells what it measured."""
+"""The benchmark of exported detectors runs and reports what it measured."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,7 @@ def test_a_run_becomes_one_file(cli: CLI, run_dir: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "a.pt2", "runs"]
 
 
-def test_all_wrong_words_are_reported_at_once(tmp_path: Path, run_dir: Path) -> None:
+def test_all_wrong_arguments_of_an_export_are_reported_at_once(tmp_path: Path, run_dir: Path) -> None:
     with pytest.raises(DeepSADError) as caught:
         parsed([f"run={tmp_path}/none", "format=onx", f"output={tmp_path}/none/a.onnx"])
     told = str(caught.value)

@@ -18,12 +18,12 @@ from deepsad_pl.detector.export_file import onnx_scorer
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 PAGE = (ROOT / "docs" / "labeling.md").read_text(encoding="utf-8")
-# Beside the words of the page.
+# Settings in addition to those of the page.
 MORE = ("dataset.truth=truth", "trainer.max_epochs=20", "logger=none", "trainer.threads=1")
 
 
 def command_of_page(number: int, run: Path | None = None) -> list[str]:
-    """The script and the words of one of the page's commands."""
+    """The script and the arguments of one of the page's commands."""
     line = re.findall(r"^ {4}python (.*)$", PAGE, re.MULTILINE)[number]
     return [word.replace("$RUN", str(run)) for word in shlex.split(line)]
 
@@ -39,7 +39,7 @@ def records(where: Path) -> dict[Path, dict[str, Any]]:
 
 
 def require_reasons(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> None:
-    """What is wrong with a bad part, three of its sensors, is the first reason for its score."""
+    """The first reason for the score of a bad part is one of the three sensors that are wrong."""
     ran(cli, "score.py", f"run={run}", "input=parts.csv", "output=why.csv", "id=part", "explain=true")
     found = pd.read_csv(folder / "why.csv", dtype={"reason_1": str})
     reason = found["reason_1"][frame["truth"] == "scrap"].str.partition(" ")[0]
@@ -47,7 +47,7 @@ def require_reasons(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> N
 
 
 def require_export(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> None:
-    """The exported file gives raw numbers the scores of ``score.py``."""
+    """The exported file gives the same scores for raw numbers as ``score.py``."""
     ran(cli, "export.py", f"run={run}", "format=onnx", "output=parts.onnx")
     categories = pd.Categorical(frame["machine"], ["A", "B", "C"]).codes
     numbers = frame.assign(machine=categories, checked=frame["checked"].astype(float))
@@ -58,7 +58,7 @@ def require_export(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> No
 
 def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None:
     frame = parts(1200, scrap=3, good=3, bad_parts=60)
-    # Half of the bad parts are bad in a way of which nobody has told the detector.
+    # Half of the bad parts have a fault that none of the labeled parts has.
     other = frame.index[frame["truth"].eq("scrap") & frame["quality"].eq("")][::2]
     frame.loc[other, ["sensor_0", "sensor_1"]] -= 5
     frame.loc[other, "sensor_2"] += 3
@@ -91,7 +91,7 @@ def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None
         assert {*after["known_anomalies"]} >= {*ask["id"][ask["quality"] == "scrap"]}
         assert after["auroc"] > before["auroc"] - 0.02, (before["auroc"], after["auroc"])
 
-    # A second round asks for others.
+    # A second round asks about other parts.
     second = min(found)
     ran(cli, "score.py", f"run={second}", "input=train", "output=more.csv", "query=10")
     assert not {*pd.read_csv(tmp_path / "more.csv")["id"]} & {*ask["id"]}

@@ -1,4 +1,4 @@
-"""score.py query=20: which training samples are asked for, in which file, and the way back through dataset.labels."""
+"""score.py query=20: which training samples it asks about, in which file, and how dataset.labels uses their labels."""
 
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def test_uncertain_rows_are_those_nearest_to_the_threshold(run_dir: Path, tmp_pa
     assert chosen.to_numpy() == pytest.approx(np.sort(distance)[:12], abs=1e-5)
 
 
-def test_without_a_threshold_it_is_said_what_stands_in(where: Path, tmp_path: Path) -> None:
+def test_without_a_threshold_the_summary_names_its_substitute(where: Path, tmp_path: Path) -> None:
     run = alone(where / "runs", *words(where, "threshold=none", "method=iforest_raw")).run_dir
     _, said = asked(run, tmp_path / "ask.csv", "query=5", "query.by=uncertain")
     assert "chosen by the labels seen since the run has no threshold" in said
@@ -81,7 +81,7 @@ def test_diverse_rows_are_spread_over_the_candidates(method: str, where: Path, t
     assert found["id"].tolist() != most["id"][:5].tolist()
 
 
-def test_rows_without_names_are_called_by_their_positions_in_the_table(where: Path, tmp_path: Path) -> None:
+def test_rows_without_names_are_identified_by_their_positions_in_the_table(where: Path, tmp_path: Path) -> None:
     plain = [word for word in words(where) if word != "dataset.id=part" and not word.startswith("dataset.drop")]
     more = ("dataset.drop=[part]", "dataset.truth=truth", "method=iforest_raw")
     run = alone(where / "runs", *plain, *more).run_dir
@@ -92,14 +92,14 @@ def test_rows_without_names_are_called_by_their_positions_in_the_table(where: Pa
     assert rows.max() > 240 and (frame["quality"][rows] == "").all()
     score = deepsad_pl.load(run).score(frame.loc[rows])
     assert score == pytest.approx(found["score"].astype(float).to_numpy(), rel=1e-5)
-    # The file goes back as it is, filled in.
+    # The filled-in file is used as it is.
     found["quality"] = frame["truth"][rows].to_numpy()
     found.to_csv(tmp_path / "ask.csv", index=False)
     again = alone(where / "runs", *plain, *more, f"dataset.labels={tmp_path / 'ask.csv'}", "threshold=none").record
     assert again["counts"]["unlabeled"] == 0
 
 
-def test_a_label_column_called_score_leaves_the_name_to_the_labels(where: Path, tmp_path: Path) -> None:
+def test_scores_get_another_name_if_the_label_column_is_called_score(where: Path, tmp_path: Path) -> None:
     parts().rename(columns={"quality": "score"}).to_csv(tmp_path / "parts.csv", index=False)
     own = [word for word in words(where) if not word.startswith(("dataset.label", "dataset.path"))]
     own += ["dataset.label=score", f"dataset.path={tmp_path / 'parts.csv'}", "method=iforest_raw"]
@@ -119,7 +119,7 @@ def test_images_are_asked_for_by_path_and_fed_back(tmp_path: Path) -> None:
     fed = (f"dataset.labels={tmp_path / 'ask.csv'}", f"warm_start={first.run_dir}", f"data_dir={tmp_path / 'data'}")
     before, after = (one["counts"] for one in (first.record, alone(tmp_path / "runs", *own, *fed).record))
     assert after["labeled_anomalies"] - before["labeled_anomalies"] == 5
-    # Some of the normal ones may be kept out for the threshold, as before they were labeled.
+    # Some of the normal images may be kept out for the threshold, as they were before they were labeled.
     assert after["unlabeled"] < before["unlabeled"]
 
 
@@ -133,7 +133,7 @@ def test_images_are_asked_for_by_path_and_fed_back(tmp_path: Path) -> None:
         (("query=few",), ["query is 'few'"]),
     ],
 )
-def test_wrong_words_are_told(more: tuple[str, ...], told: list[str]) -> None:
+def test_wrong_arguments_are_reported(more: tuple[str, ...], told: list[str]) -> None:
     with pytest.raises(DeepSADError) as caught:
         parsed(["run=a", "input=train", "output=ask.csv", *more])
     assert [one[: len(start)] for one, start in zip(caught.value.problems, told, strict=True)] == told
@@ -171,7 +171,7 @@ def test_runs_whose_labels_cannot_be_fed_back_are_refused(
     assert not (tmp_path / "ask.csv").exists()
 
 
-def test_nothing_is_asked_for_where_all_is_labeled(where: Path, tmp_path: Path) -> None:
+def test_a_query_is_refused_if_all_samples_are_labeled(where: Path, tmp_path: Path) -> None:
     frame = parts()
     frame["quality"] = frame["truth"]
     frame.to_csv(tmp_path / "parts.csv", index=False)

@@ -91,14 +91,14 @@ def test_images_get_heat_maps(tmp_path: Path) -> None:
             continue
         path = Path(row["heat_map"])
         assert path.parent == tmp_path / "a-heat_maps" and path.name.startswith(Path(row["path"]).stem)
-        # 16 pixels ten times, twice, and a line between them.
+        # Two pictures of 16 pixels, ten times as large, with a line between them.
         assert Image.open(path).size == (330, 160)
     assert len(list((tmp_path / "a-heat_maps").iterdir())) == len(found) - 1
     scored(run.run_dir, *words, f"heat_maps={tmp_path / 'maps'}")
     assert len(list((tmp_path / "maps").iterdir())) == len(found) - 1
 
 
-def test_what_cannot_be_explained_is_told_before_any_row(run_dir: Path, tmp_path: Path) -> None:
+def test_requests_that_cannot_be_explained_are_refused_before_any_row(run_dir: Path, tmp_path: Path) -> None:
     table(5, 1).to_csv(tmp_path / "new.csv", index=False)
     words = [f"input={tmp_path / 'new.csv'}", f"output={tmp_path / 'a.csv'}"]
     with pytest.raises(DeepSADError, match="heat_maps is set, but there are none without explain=true"):
@@ -108,13 +108,13 @@ def test_what_cannot_be_explained_is_told_before_any_row(run_dir: Path, tmp_path
     assert not (tmp_path / "a.csv").exists()
 
 
-def test_reasons_are_those_that_raise_the_score() -> None:
+def test_reasons_are_the_columns_that_raise_the_score() -> None:
     found = reasons_of(list("abcdef"), np.array([[1.0, 2, 3, 4, 5, 6], [-1, -2, 0.5, 0, -3, -4]]))
     assert [column[0] for column in found] == ["f +6", "e +5", "d +4", "c +3", "b +2"]
     assert [column[1] for column in found] == ["c +0.5", "", "", "", ""]
 
 
-def test_a_heat_map_shows_the_image_and_beside_it_red_and_blue() -> None:
+def test_a_heat_map_shows_the_image_beside_contributions_in_red_and_blue() -> None:
     pixels, contributions = np.zeros((1, 4, 4)), np.zeros((4, 4))
     pixels[0, 0, 0] = 1
     contributions[1, 1], contributions[2, 2] = 3, -3

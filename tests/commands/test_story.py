@@ -49,7 +49,7 @@ def test_marked_parts_train_a_detector_for_new_parts(words: list[str], share: fl
         assert np.array_equal(found["anomaly"] == 1, found["p_value"] <= alpha)
         assert said.startswith(f"3,000 scored, {found['anomaly'].sum()} anomalies at alpha {alpha}")
         false_alarms = int(found["anomaly"][~bad].sum())
-        # The law of the number of false alarms if all 994 were normal; the few bad ones among them only lower it.
+        # The distribution of the number of false alarms if all 994 were normal; the few bad ones only lower it.
         rank = int(np.floor(alpha * 995))
         assert false_alarms <= betabinom(int((~bad).sum()), rank, 995 - rank).ppf(0.999)
         if alpha == 0.05:

@@ -1,4 +1,4 @@
-"""Which images of known defects are labeled: about equally many of each, drawn by the seed, nested."""
+"""Which images of known defects are labeled: about equally many of each, drawn by the seed, with nested draws."""
 
 import doctest
 from itertools import count
@@ -17,7 +17,7 @@ COUNTS = st.dictionaries(st.text(min_size=1, max_size=4), st.integers(1, 12), mi
 
 
 def is_possible(counts: dict[str, int], total: int, others: int) -> bool:
-    """The shares, by handing out one image at a time."""
+    """Whether the images suffice, found by drawing one image of each defect in turn."""
     left, names = dict(counts), sorted(counts)
     for turn in range(total):
         left[names[turn % len(names)]] -= 1

@@ -1,4 +1,4 @@
-"""The folders of an image folder as labels: their meaning, and when it is not clear."""
+"""Labels from the names of folders in an image folder, and errors if they are not clear."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def problems(root: Path, normal: Sequence[object] | None = None, anomaly: Sequen
     return caught.value.problems
 
 
-def test_by_default_normal_and_anomaly_are_labels_where_they_exist(tmp_path: Path) -> None:
+def test_by_default_existing_folders_normal_and_anomaly_are_labels(tmp_path: Path) -> None:
     assert folder_labels(touch(tmp_path / "a", *USUAL), None, None) == FolderLabels(("normal",), ("anomaly",))
     assert folder_labels(touch(tmp_path / "b", "train/0.png"), None, None) == FolderLabels((), ())
     assert folder_labels(touch(tmp_path / "c", "train/x/0.png", "train/anomaly/"), None, None) == FolderLabels((), ())
@@ -134,11 +134,11 @@ def test_a_part_without_images_is_refused(tmp_path: Path, part: str) -> None:
     assert told.startswith(f"dataset.root: {tmp_path / part} holds no image; put")
 
 
-def test_test_folders_of_which_none_is_known_to_be_normal_are_refused(tmp_path: Path) -> None:
+def test_a_test_part_without_a_known_normal_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "train/0.png", "test/good/0.png", "test/bad/0.png")
     (told,) = problems(tmp_path)
     assert "has the folders bad, good, and dataset.normal names none of them" in told
-    # What is named as an anomaly is meant to be one.
+    # Folders that are named as anomalies are meant to be anomalies.
     touch(tmp_path / "other", "train/0.png", "train/bad/0.png", "test/bad/0.png", "test/0.png")
     assert folder_labels(tmp_path / "other", None, ["bad"]).truths(["test/bad/0.png"]).tolist() == [1]
 

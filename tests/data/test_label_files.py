@@ -44,7 +44,7 @@ def unlabeled(frame: pd.DataFrame, count: int) -> list[int]:
     return np.flatnonzero(frame["quality"] == "")[:count].tolist()
 
 
-def test_a_label_overrides_that_of_the_table_only_where_it_is_filled_in(table: Path, tmp_path: Path) -> None:
+def test_only_filled_in_labels_override_those_of_the_table(table: Path, tmp_path: Path) -> None:
     frame = parts()
     labeled = frame.index[frame["quality"] == "ok"][:2].tolist()
     a, b, c = unlabeled(frame, 3)
@@ -77,13 +77,13 @@ def test_without_ids_rows_are_named_by_their_positions_in_the_whole_table(table:
     assert source.semi_y_train is not None and source.semi_y_train[-1] == -1
 
 
-def test_a_table_without_any_label_gets_its_first_ones(table: Path, tmp_path: Path) -> None:
+def test_a_table_without_labels_gets_its_first_ones_from_a_file(table: Path, tmp_path: Path) -> None:
     path = answers(tmp_path / "asked.csv", {"P00003": "scrap", "P00004": "ok"}, label="label")
     source = source_of(table, str(path), label=None, drop=["truth", "quality"])
     assert source.semi_y_train is not None and np.flatnonzero(source.semi_y_train).tolist() == [3, 4]
 
 
-def test_wrong_files_are_told_all_at_once_before_any_work(table: Path, tmp_path: Path) -> None:
+def test_all_wrong_files_are_reported_at_once_before_any_work(table: Path, tmp_path: Path) -> None:
     frame = parts()
     a, b = (frame["part"][row] for row in unlabeled(frame, 2))
     first = answers(tmp_path / "first.csv", {a: "ok", "P9": "", b: "scarp"})
@@ -101,7 +101,7 @@ def test_wrong_files_are_told_all_at_once_before_any_work(table: Path, tmp_path:
     assert "did you mean scrap?" in found[-1] and found[1].endswith("its columns are row, score, qualty")
 
 
-def test_a_name_that_several_rows_have_is_refused(table: Path, tmp_path: Path) -> None:
+def test_a_name_of_several_rows_is_refused(table: Path, tmp_path: Path) -> None:
     frame = parts()
     frame["part"] = ["P1", "P1", *frame["part"][2:]]
     frame.to_csv(table, index=False)
@@ -137,9 +137,7 @@ def test_labels_that_change_after_the_plan_are_noticed(table: Path, tmp_path: Pa
         load_data(plan)
 
 
-def test_the_samples_that_calibrate_stay_the_same_less_the_anomalies_found_among_them(
-    table: Path, tmp_path: Path
-) -> None:
+def test_calibration_samples_stay_the_same_except_those_labeled_as_anomalies(table: Path, tmp_path: Path) -> None:
     def held_out(plan: Any) -> set[int]:
         data = build(plan, load_data(plan)).data
         return {*data._held_out.tolist()}
@@ -184,7 +182,7 @@ def test_images_are_named_by_their_path(tmp_path: Path) -> None:
     assert "write 'normal' or 'anomaly'" in spelled
 
 
-def test_a_folder_named_by_a_number_is_spelled_as_the_folder(tmp_path: Path) -> None:
+def test_labels_are_spelled_as_a_folder_that_is_named_by_a_number(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "root", {"train": {"": 4, "08": 4, "anomaly": 2}})
     path = answers(
         tmp_path / "asked.csv", {"train/000.png": "08", "train/001.png": "anomaly"}, by="path", label="label"

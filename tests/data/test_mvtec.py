@@ -81,7 +81,7 @@ def test_the_seed_determines_the_draw(load: Callable[..., Source]) -> None:
     assert len({frozenset(drawn(seed)) for seed in range(5)}) > 1
 
 
-def test_all_of_one_defect_may_be_labeled_if_another_is_left(load: Callable[..., Source]) -> None:
+def test_all_images_of_a_defect_may_be_labeled_if_another_defect_is_left(load: Callable[..., Source]) -> None:
     source = load("scratch", labeled_images=5)
     assert source.ids_test is not None
     assert not [name for name in source.ids_test.tolist() if "scratch" in name]

@@ -42,7 +42,7 @@ def test_the_pool_is_what_a_drawn_scenario_without_labels_trains_on() -> None:
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 50), start=st.integers(0, 30))
-def test_more_first_labels_include_the_fewer_whatever_the_strategy(seed: int, start: int) -> None:
+def test_more_first_labels_include_fewer_ones_for_every_strategy(seed: int, start: int) -> None:
     few, many = (queried(seed=seed, start=number) for number in (start, start + 5))
     pool = pool_of(LABELS, many)
     assert len(first_rows(pool, few)) == start
@@ -53,7 +53,7 @@ def test_more_first_labels_include_the_fewer_whatever_the_strategy(seed: int, st
 
 @settings(deadline=None)
 @given(rows=st.sets(st.integers(0, len(LABELS) - 1)))
-def test_the_oracle_answers_about_the_rows_asked_and_no_others(rows: set[int]) -> None:
+def test_the_oracle_labels_the_requested_rows_and_no_others(rows: set[int]) -> None:
     answers = oracle(LABELS, sorted(rows), queried())
     assert {*np.flatnonzero(answers)} == rows
     assert all(answers[row] == (1 if LABELS[row] == 0 else -1) for row in rows)
@@ -71,7 +71,7 @@ def test_the_training_set_is_the_pool_with_the_answers() -> None:
     assert (counts.unlabeled_normals, counts.pollution) == (37, 8)
 
 
-def test_before_the_first_round_strategies_are_the_same_experiment() -> None:
+def test_all_strategies_share_the_experiment_before_the_first_round() -> None:
     one, other = queried(), queried(query_by="diverse", query_count=7)
     assert one.as_dict() == other.as_dict()
     asked = [replace(scenario, rounds=1).as_dict() for scenario in (one, other)]
@@ -88,7 +88,7 @@ def test_an_answer_may_name_any_class_of_the_training_data_but_the_normal_one() 
     assert queried(in_training=("a", "c")).known_classes == (2,)
 
 
-def test_wrong_settings_are_told_all_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(DeepSADError) as caught:
         queried(normal_class="z", gamma_p=1.0, start=-1, rounds=-2, query_count=0, query_by="oracle", seed=-1)
     for told in (

@@ -18,7 +18,7 @@ Cells = list[list[str]]
 
 
 def table(rows: int, wrong: set[int], seed: int = 0) -> Cells:
-    """Rows of a number, a text that may hold line breaks, and a number; wrong rows have one cell more or fewer."""
+    """Rows of a number, a text that may hold line breaks, and a number; ragged rows have one cell more or fewer."""
     draw = random.Random(seed)
     texts = ["x", "a,b", "two\nlines", 'say "so"', "", "long " * 9]
     made = [[str(i), draw.choice(texts), str(i / 4)] for i in range(rows)]
@@ -44,7 +44,7 @@ def found_in(
     ragged: dict[int, RaggedRow] = {}
     chunks = []
     for chunk in table_chunks(path, rows, text=["id", "what"], stream=stream, ragged=ragged):
-        # A ragged row is known with its chunk, or before.
+        # A ragged row is recorded before or together with its chunk.
         empty = chunk.index[chunk[["id", "value"]].isna().all(axis=1)]
         assert {*empty} == {row for row in ragged if row in chunk.index}
         chunks.append(chunk)

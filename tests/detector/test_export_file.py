@@ -121,7 +121,7 @@ class _Branching(DeepSADModule):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
-def test_an_untraceable_model_is_one_sentence_and_leaves_no_file(kind: str, tmp_path: Path) -> None:
+def test_an_untraceable_model_is_reported_in_one_sentence_and_leaves_no_file(kind: str, tmp_path: Path) -> None:
     detector = deepsad_pl.load(trained(tmp_path).run_dir)
     assert detector.module is not None
     branching = _Branching(**detector.module.hparams)
@@ -152,7 +152,7 @@ def test_wrong_scores_of_a_file_are_detected(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "autoencoder"])
-def test_a_score_that_overflows_is_nan_as_the_detector_refuses_it(method: str, tmp_path: Path) -> None:
+def test_a_score_that_the_detector_refuses_because_it_overflows_is_nan(method: str, tmp_path: Path) -> None:
     detector, table = deepsad_pl.load(trained(tmp_path, method).run_dir), parts(20, scrap=1, good=1, seed=3)
     table.loc[3, "sensor_0"] = 1e30
     with pytest.raises(DeepSADError, match="row 3: its score is inf: its values are too far from the training data"):

@@ -67,7 +67,7 @@ def test_the_longer_header_is_read_too(tmp_path: Path) -> None:
         (member(as_npy(np.array([{}, None]))), ValueError, "X holds Python objects"),
         (member(as_npy(X, (3, 0))), ValueError, r"version 3\.0"),
     ],
-    # A zip file holds the time, so its bytes would be another name in each worker of xdist.
+    # A zip file holds the time, so its bytes as a parameter would name the test differently in each worker of xdist.
     ids=["short", "long", "missing", "changed", "cut off", "objects", "version"],
 )
 def test_a_wrong_or_damaged_file_is_an_error(content: bytes, kind: type[Exception], told: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_uncertain_takes_the_scores_nearest_to_the_threshold_on_either_side() ->
     assert (SCORE[found] > 0.5).any() and (SCORE[found] < 0.5).any()
 
 
-def test_diverse_takes_one_of_each_cluster_of_anomalies_and_none_of_the_dull_ones() -> None:
+def test_diverse_takes_one_sample_of_each_cluster_of_anomalies_and_no_normal_one() -> None:
     clusters = np.repeat(np.arange(4), 10)
     points = np.concatenate([np.eye(4)[clusters] * 50 + RNG.normal(size=(40, 4)), RNG.normal(size=(300, 4)) * 1000])
     score = np.concatenate([RNG.uniform(1, 2, 40), RNG.uniform(0, 1, 300)])
@@ -61,12 +61,12 @@ def test_labeled_samples_and_those_without_a_score_are_never_asked_for(by: Strat
         ({"by": "anomalous", "labeled": [True]}, "labeled has the shape"),
     ],
 )
-def test_what_a_strategy_lacks_is_told(wrong: dict[str, object], said: str) -> None:
+def test_missing_or_wrong_arguments_of_a_strategy_are_reported(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         choose(SCORE, **{"count": 5, **wrong})  # type: ignore[arg-type]
 
 
-def test_the_substitute_of_a_threshold_lies_between_the_labels_seen() -> None:
+def test_the_substitute_threshold_lies_between_the_labels_seen() -> None:
     score = np.arange(101.0)
     marks = np.zeros(101)
     assert substitute_threshold(score, marks) == pytest.approx(95)

@@ -68,7 +68,7 @@ def test_a_killed_process_leaves_the_previous_output_or_none(name: str, tmp_path
     before = path.read_bytes()
     killed(path, "2", append=False)
     assert path.read_bytes() == before
-    # Any other file has the name that the page gives.
+    # Any other file is a hidden one, named as the page says.
     assert all(other.name.startswith(f".{name}.") for other in tmp_path.iterdir() if other != path)
 
 
@@ -148,7 +148,7 @@ except DeepSADError as error:
     ("name", "append"), [("out.csv", False), ("out.jsonl", False), ("out.parquet", False), ("out.csv", True)]
 )
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_full_disk_is_one_sentence_and_leaves_the_previous_output(
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_the_previous_output(
     name: str, append: bool, exists: bool, chunks: int, tmp_path: Path
 ) -> None:
     path = tmp_path / name

@@ -10,7 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 
 class IgnoresY:
-    """Learns from no labels; where some are needed, from those of the first and the last samples."""
+    """Ignores y; methods that need labels get fixed ones for the first and the last two samples."""
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         if self._needs_labels():  # type: ignore[attr-defined]
@@ -23,7 +23,7 @@ class IgnoresY:
         return self.fit(X).predict(X)  # type: ignore[attr-defined]
 
 
-# At the top of the module, where pickle finds them.
+# Global names of the module, so that pickle finds them.
 IGNORING = {
     name: type(f"{name}IgnoresY", (IgnoresY, kind), {"__module__": __name__}) for name, kind in ESTIMATORS.items()
 }
@@ -52,22 +52,22 @@ def slow_but(*names: str) -> list[Any]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", slow_but("DeepSAD", "IsolationForest"))
-def test_a_subclass_that_ignores_y_passes_whole(name: str) -> None:
+def test_a_subclass_that_ignores_y_passes_all_checks(name: str) -> None:
     results = check_estimator(IGNORING[name](max_epochs=1), on_skip=None)
     statuses = {result["check_name"]: result["status"] for result in results}
-    # The only one that needs an environment variable.
+    # The only check that needs an environment variable.
     assert {check for check, status in statuses.items() if status != "passed"} <= {"check_array_api_input"}
     assert len(statuses) > 40
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", slow_but("Autoencoder", "Classifier"))
-def test_the_class_passes_but_for_checks_with_other_labels(name: str) -> None:
+def test_the_class_passes_all_checks_except_those_with_other_labels(name: str) -> None:
     made = ESTIMATORS[name](max_epochs=1)
     expected = LABELS_NEEDED if made._needs_labels() else OTHER_LABELS
     results = check_estimator(made, on_skip=None, expected_failed_checks=expected)
     failed = [result for result in results if result["status"] == "xfail"]
-    # A check that another release of scikit-learn lacks cannot fail.
+    # Only checks that the installed scikit-learn has can fail.
     assert {result["check_name"] for result in failed} == {*expected} & {result["check_name"] for result in results}
     for result in failed:
         error = result["exception"]

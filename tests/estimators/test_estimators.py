@@ -1,4 +1,4 @@
-"""Labels, parameters, data frames, images and what is wrong with them; nothing is left behind."""
+"""Estimators: labels, parameters, data frames, images, errors about these, and no side effects."""
 
 import copy
 import doctest
@@ -50,7 +50,7 @@ def test_higher_is_more_normal_and_negative_is_an_anomaly() -> None:
     np.testing.assert_array_equal(estimator.predict(x), np.where(score > estimator.threshold_, -1, 1))
     np.testing.assert_array_equal(estimator.predict(x), estimator.detector_.predict(x))
     assert (estimator.predict(x[:10]) == -1).all()
-    # The quantile of the samples that are no known anomalies.
+    # The quantile of the samples that are not known anomalies.
     assert (estimator.predict(x[y != -1]) == -1).sum() == 11
 
 
@@ -237,7 +237,7 @@ def test_images(kind: type[Any]) -> None:
     assert estimator.score_samples(x).shape == (60,)
     assert estimator.detector_.facts.inputs.scale == 255
     np.testing.assert_array_equal(estimator.score_samples(x.astype(np.int64)), estimator.score_samples(x))
-    # In [0, 1] they are what the network sees of the others.
+    # Floats in [0, 1] are what the network gets for whole numbers.
     as_floats = clone(estimator).fit((x / np.float32(255)).astype(np.float32), y)
     found = as_floats.score_samples((x / np.float32(255)).astype(np.float32))
     np.testing.assert_allclose(found, estimator.score_samples(x), rtol=1e-5)
@@ -273,14 +273,14 @@ def test_other_images_are_refused(x: np.ndarray, told: str) -> None:
         ({"overrides": ["dataset.label=y"]}, "dataset.label is not among the settings that it may change"),
     ],
 )
-def test_what_is_wrong_is_told(settings: dict[str, Any], told: str) -> None:
+def test_wrong_parameters_are_reported(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError) as caught:
         DeepSAD(**settings).fit(*rows())
     assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(OCSVM, "features"), (SSDGM, "variant")])
-def test_a_method_that_does_not_exist_is_told(kind: type[Any], name: str) -> None:
+def test_a_method_that_does_not_exist_is_refused(kind: type[Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 'other'; choose one of"):
         clone(kind(**{name: "other"})).fit(*rows())
 
@@ -293,7 +293,7 @@ def test_the_threshold_of_labeled_samples() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there_is_told() -> None:
+def test_a_missing_device_is_reported() -> None:
     with pytest.raises(ValueError, match=r"trainer.accelerator is gpu with 1 device, but torch sees 0 GPUs"):
         DeepSAD(device="cuda").fit(*rows())
 

@@ -44,7 +44,7 @@ def write_table(folder: Path, scrap: int = 10) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_selection_in_folds_makes_another_run(method: str) -> None:
+def test_only_selection_in_folds_changes_the_identity(method: str) -> None:
     given, chooses = plan_of("scenario=given", f"method={method}"), method.startswith(("ocsvm", "ssad"))
     drawn = plan_of(f"method={method}", *(["method.selection=holdout"] if chooses else []))
     selects, sees = method.startswith("ssad"), method.startswith(("ssad", "knn_ratio"))

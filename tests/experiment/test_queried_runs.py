@@ -33,7 +33,7 @@ def asked(outcome: Outcome) -> list[int]:
 
 
 def chosen_plainly(by: str, score: np.ndarray, semi_y: np.ndarray, x: np.ndarray, seed: int, count: int) -> list[int]:
-    """Positions to ask about, as the documentation says it, one by one."""
+    """The positions to ask about, chosen one by one as documented."""
     left = [i for i in range(len(score)) if semi_y[i] == 0]
     if by == "random":
         return np.random.default_rng(seed).permutation(left)[:count].tolist()
@@ -55,7 +55,7 @@ def chosen_plainly(by: str, score: np.ndarray, semi_y: np.ndarray, x: np.ndarray
 
 
 @pytest.mark.parametrize("by", STRATEGIES)
-def test_the_loop_is_a_plain_loop(by: str, tmp_path: Path) -> None:
+def test_the_loop_agrees_with_a_plain_loop(by: str, tmp_path: Path) -> None:
     words = (*SSAD, f"scenario.query_by={by}", "seed=3")
     last = alone(tmp_path, *words, "scenario.rounds=2")
 
@@ -83,7 +83,7 @@ def test_the_loop_is_a_plain_loop(by: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", STRATEGIES)
-def test_a_deep_method_asks_by_its_detector(by: str, tmp_path: Path) -> None:
+def test_a_deep_method_chooses_rows_by_its_detector(by: str, tmp_path: Path) -> None:
     words = (*QUICK, f"scenario.query_by={by}", "method=deep_sad", "dataset=toy")
     after = alone(tmp_path, *words, "scenario.rounds=1")
     before = alone(tmp_path, *words, "scenario.rounds=0")
@@ -120,7 +120,7 @@ def test_rounds_are_nested_and_strategies_share_the_first(tmp_path: Path) -> Non
     assert len({*map(frozenset, ends.values())}) > 1
 
 
-def test_a_stack_asks_what_experiments_alone_ask(tmp_path: Path) -> None:
+def test_a_stack_asks_about_the_same_rows_as_single_experiments(tmp_path: Path) -> None:
     cells = [(*QUICK, "scenario.rounds=2", f"scenario.query_by={by}") for by in ("anomalous", "random")]
     stacked = outcomes(together(tmp_path / "stacked", *cells))
     assert not any(outcome.was_finished for outcome in stacked)
@@ -128,7 +128,7 @@ def test_a_stack_asks_what_experiments_alone_ask(tmp_path: Path) -> None:
         single = alone(tmp_path / "alone", *cell)
         assert asked(single) == asked(outcome)
         assert single.record["auroc"] == pytest.approx(outcome.record["auroc"], abs=1e-3)
-    # One of round 0, and one for each strategy of rounds 1 and 2.
+    # One run for round 0, and one for each strategy in rounds 1 and 2.
     assert len(records(tmp_path / "stacked")) == len(records(tmp_path / "alone")) == 5
     again = outcomes(together(tmp_path / "stacked", *cells))
     assert all(outcome.was_finished for outcome in again)
@@ -143,14 +143,14 @@ def test_an_earlier_round_is_run_by_its_own_command(tmp_path: Path) -> None:
     assert deepsad_pl.load(before.run_dir).score(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1,)
 
 
-def test_a_round_that_fails_is_told_by_those_after_it(tmp_path: Path) -> None:
+def test_a_failed_round_is_reported_by_those_after_it(tmp_path: Path) -> None:
     words = (*QUICK, "method.lr=[1e38]", "method.epochs=[2]", "pretrain=none", "scenario.rounds=1")
     (result,) = together(tmp_path, words)
     assert isinstance(result, DeepSADError)
     assert str(result).startswith("the round before, in ") and "failed: " in str(result)
 
 
-def test_no_round_begins_while_another_is_missing(tmp_path: Path) -> None:
+def test_no_round_begins_before_the_previous_one_is_finished(tmp_path: Path) -> None:
     plan = plan_of(*QUICK, f"output_dir={tmp_path}", "scenario.rounds=3")
     with pytest.raises(DeepSADError, match=r"not finished in .*; run it with scenario.rounds=2"):
         build(plan, load_data(plan))
@@ -185,7 +185,7 @@ def test_labels_matter_only_to_a_method_that_sees_them() -> None:
     assert plans[0].identity == drawn.identity
 
 
-def test_force_repeats_the_last_round_alone(tmp_path: Path) -> None:
+def test_force_repeats_only_the_last_round(tmp_path: Path) -> None:
     alone(tmp_path, *SSAD, "scenario.rounds=1")
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("metrics.json")}
     forced = alone(tmp_path, *SSAD, "scenario.rounds=1", "force=true")
@@ -204,11 +204,11 @@ def test_force_repeats_the_last_round_alone(tmp_path: Path) -> None:
         (["scenario.start=-1"], "scenario.start is -1; it must be a whole number >= 0"),
     ],
 )
-def test_what_cannot_be_asked_is_told_before_any_work(words: list[str], told: str) -> None:
+def test_impossible_settings_are_reported_before_any_work(words: list[str], told: str) -> None:
     assert any(problem.startswith(told) for problem in problems_of("scenario=queried", *words))
 
 
-def test_a_pool_too_small_is_told_before_any_round_is_run(tmp_path: Path) -> None:
+def test_a_pool_that_is_too_small_is_reported_before_any_round(tmp_path: Path) -> None:
     one = assigned(tmp_path, *SSAD, "scenario.rounds=40")
     with pytest.raises(DeepSADError, match="ask for 166 labels, but the pool has 117 rows"):
         alone(tmp_path, *SSAD, "scenario.rounds=40")

@@ -108,7 +108,7 @@ def test_another_family_of_methods_is_refused_before_work(
     assert found.startswith("warm_start: ") and said in found
 
 
-def test_what_is_no_run_or_has_no_weights_is_refused_beside_other_problems(where: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_or_weights_is_refused_together_with_other_problems(where: Path, tmp_path: Path) -> None:
     found = problems_of(*words(where, f"warm_start={tmp_path}", "trainer.max_epochs=0"))
     assert any("which is no finished run: it has no detector/detector.json" in one for one in found)
     assert any("trainer.max_epochs is 0" in one for one in found)

@@ -1,4 +1,4 @@
-"""What more labels buy: means, standard errors and gains over the seeds, as a table and a figure."""
+"""What more labels gain: means, standard errors and gains over the seeds, as a table and a figure."""
 
 import math
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_gains_are_paired_by_seed() -> None:
     found = row(frame, "random", 15)
     assert found["gain"] == pytest.approx(gain.mean())
     assert found["gain_se"] == pytest.approx(gain.std(ddof=1) / math.sqrt(3))
-    # Its third seed is not finished, and the first round has none before it.
+    # The third seed of diverse is not finished, and there is no round before the first one.
     assert row(frame, "diverse", 15)["gain"] == pytest.approx((5.0 + 4.0) / 2)
     assert row(frame, "diverse", 15)["gain_seeds"] == 2
     assert math.isnan(row(frame, "random", 5)["gain"]) and row(frame, "random", 5)["gain_seeds"] == 0

@@ -127,7 +127,7 @@ def test_the_best_mean_over_folds_agrees_with_plain_loops(anomalies: int, seed: 
     np.testing.assert_allclose(fitted.model.score(queries), expected, rtol=0, atol=1e-6)
 
 
-def test_the_first_of_equals_is_chosen_whatever_the_order_of_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_tie_the_first_gamma_is_chosen_for_any_order_of_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     # Added from left to right, the same three numbers have two different sums; the first order gives the lower one.
     first, second = (0.3, 0.2, 0.1), (0.1, 0.2, 0.3)
     assert sum(first) < sum(second)

@@ -54,7 +54,7 @@ def test_the_ratio_is_that_of_a_plain_loop() -> None:
         expected.append(fifth / (fifth + min(distances[:5])))
     found = fit_knn_ratio(task_of(x, semi_y), neighbors=5).model.score(new)
     assert found == pytest.approx(expected)
-    # At a known anomaly itself, and where everything is the same.
+    # At a known anomaly itself, and where both distances are 0.
     assert fit_knn_ratio(task_of(x, semi_y), neighbors=5).model.score(x[:5]) == pytest.approx(np.ones(5), abs=1e-6)
     same = fit_knn_ratio(task_of(np.zeros((6, 2), np.float32), [-1, 0, 0, 0, 0, 0]), neighbors=5)
     assert same.model.score(np.zeros((3, 2), np.float32)).tolist() == [0.5] * 3
@@ -84,7 +84,7 @@ def test_a_saved_model_gives_the_same_scores(ratio: bool, tmp_path: Path) -> Non
     assert again.score(new).tolist() == model.score(new).tolist()
 
 
-def test_too_few_rows_are_told() -> None:
+def test_too_few_rows_are_refused() -> None:
     x = normal(6, 2)
     with pytest.raises(DeepSADError, match=r"method\.neighbors is 7, but there are 6 training rows besides"):
         fit_knn(task_of(x), neighbors=7)
@@ -104,7 +104,7 @@ def test_too_few_rows_are_told() -> None:
         (np.zeros((3, 2), np.float32), 1, np.zeros((0, 2), np.float32)),
     ],
 )
-def test_a_model_that_cannot_be_is_refused(rows: Matrix, neighbors: int, anomalies: Matrix | None) -> None:
+def test_an_invalid_model_is_refused(rows: Matrix, neighbors: int, anomalies: Matrix | None) -> None:
     with pytest.raises(ValueError, match="a model of neighbors needs"):
         NeighborModel(rows, neighbors, anomalies)
 

@@ -69,7 +69,7 @@ def test_a_method_that_sees_no_labels_is_run_once_a_seed() -> None:
     assert len(planned(methods=["deep_svdd"]).unique) == 2
 
 
-def test_other_choices_are_the_command_lines() -> None:
+def test_other_choices_come_from_the_command_line() -> None:
     found = planned("scenario=queried", "threshold=quantile")
     assert {job.plan.threshold.kind for job in found.unique} == {"quantile"}
     assert all(job.overrides.count("scenario=queried") == 1 for job in found.unique)
