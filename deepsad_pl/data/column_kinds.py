@@ -51,7 +51,7 @@ def kind_of(name: str, cells: "pd.Series[Any]", *, named: bool = False) -> Kind:
     Args:
         name: name of the column.
         cells: at least one cell; the index has the rows' original positions, by which running numbers are recognized.
-        named: whether another column has the names of the rows; if so, no message suggests this one for them.
+        named: whether another column has the names of the rows; if so, messages do not suggest this one for them.
 
     Raises:
         NoFeatureError: if the column is empty, or holds infinite numbers, numbers with commas, dates, running numbers,

@@ -11,7 +11,7 @@ from deepsad_pl.data.column_kinds import Kind, quoted
 from deepsad_pl.data.table_cells import text_in
 from deepsad_pl.data.table_columns import Column
 
-# A column that is empty in more than this share of the rows and has at most so many different values may hold labels.
+# A column may hold labels if more than this share of its cells is empty and it has at most this many different values.
 MOSTLY_EMPTY, _MOST_LABELS = 0.9, 10
 _NOUNS: dict[Kind, tuple[str, str]] = {
     "number": ("number", "numbers"),

@@ -33,8 +33,7 @@ def draw_defects(counts: Mapping[str, int], total: int, seed: int) -> dict[str, 
     The order in which a defect's images are drawn depends only on the seed, its name and its number of images.
 
     Args:
-        counts: number of images of each defect, at least as many as its share (:func:`even_shares`); at least one
-            defect.
+        counts: number of images of each of one or more defects; at least its share (:func:`even_shares`).
         total: total number of images.
         seed: determines the draw.
 

@@ -62,8 +62,8 @@ def read_answers(
         mark_of: turns a cell of a file into a label.
 
     Raises:
-        DeepSADError: with every problem found: a file that cannot be read or lacks a column, a name that no
-            sample or more than one has, two labels of one sample, a label that is not allowed.
+        DeepSADError: with every problem found: a file that cannot be read or lacks a column, a name that
+            belongs to no sample or to several, two labels of one sample, a label that is not allowed.
     """
     problems: list[str] = []
     found: dict[str, dict[str, Path]] = {}

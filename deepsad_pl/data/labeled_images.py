@@ -43,7 +43,7 @@ def list_labeled(root: Path) -> Listing:
 def answered_images(
     labels: Any, root: Path, names: Sequence[str], semi_y: IntArray, normal: Any, anomaly: Any
 ) -> tuple[IntArray, int]:
-    """Change the semi-labels of training images by labels that were filled in later.
+    """Update the semi-labels of training images with labels that were filled in later.
 
     Each label is the name of a folder with that meaning.
 
@@ -120,13 +120,13 @@ def image_folder_problems(dataset: Mapping[str, Any], *, given: bool = False) ->
 
 
 def labels_of(dataset: Mapping[str, Any]) -> FolderLabels:
-    """The labels of the folders, by the settings of a data set; see :func:`folder_labels`."""
+    """The labels of the folders for the settings of a data set; see :func:`folder_labels`."""
     root, normal, anomaly = Path(dataset["root"]).expanduser(), dataset.get("normal"), dataset.get("anomaly")
     return once(("labels", root, repr((normal, anomaly))), lambda: folder_labels(root, normal, anomaly))
 
 
 def labeled_identity(dataset: Mapping[str, Any], cache_dir: Path) -> dict[str, Any]:
-    """The part of a run's identity that images and labels determine: their contents, and the meaning of the folders.
+    """The part of a run's identity for images and labels: contents of the images, and meanings of the folders.
 
     Args:
         dataset: settings of the data set.

@@ -137,7 +137,7 @@ def encoded_source(
     all_numbers: bool = False,
     unused: Mapping[str, Sequence[str]] | None = None,
 ) -> Source:
-    """Encode training and test rows by what is learned from the training rows, or from those of them that are kept.
+    """Learn an encoding from training rows, and encode training and test rows with it.
 
     Args:
         train: the N training rows, only their features.
@@ -358,7 +358,7 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
 def _answer_problems(dataset: Settings) -> list[str]:
     """A sentence for each problem with labels that were filled in later."""
     roles, names = {"label": dataset["label"], "id": dataset["id"]}, (dataset["normal"], dataset["anomaly"])
-    # A table without either still needs a column by which its rows are counted.
+    # Without a column of labels or names, some other column is read to count the rows.
     columns = [name for name in roles.values() if name is not None] or column_names(files_named(dataset["path"])[0])[:1]
     try:
         frame = read_table(files_named(dataset["path"]), columns=columns, text=columns)

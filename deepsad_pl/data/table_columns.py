@@ -99,9 +99,9 @@ class Encoded:
 class TableColumns:
     """The encoding of a table's rows.
 
-    The output begins with the scaled numbers and booleans, in the order of the training table. Then follow, column by
-    column in the same order, a column of 0 and 1 for each category and, if training rows had empty cells, one that
-    marks empty cells.
+    The output begins with the scaled numbers and booleans, in the order of the training table. After these, each column
+    of the table, in the same order, adds a column of 0 and 1 for each of its categories and, if training rows had empty
+    cells, one that marks empty cells.
 
     Attributes:
         columns: the columns of the training table, in its order.
@@ -219,7 +219,7 @@ class TableColumns:
         return encoded
 
     def _encode(self, block: Mapping[str, "pd.Series[Any]"], first: int, encoded: Encoded) -> None:
-        """Encode a block of rows into the rows of the result from ``first`` on."""
+        """Encode a block of rows and write it into the result, from row ``first`` on."""
         rows = len(block[self.names[0]])
         x = encoded.x[first : first + rows]
         numbers = np.empty((rows, len(self._scaled)))

@@ -23,7 +23,7 @@ from deepsad_pl.data.ragged_rows import RaggedRow, RaggedRows
 from deepsad_pl.data.table_cells import Arrow, numbers_or_text, trimmed
 
 STANDARD_INPUT = "-"
-# How messages call standard input.
+# The name of standard input in messages.
 _SHOWN = Path("standard input")
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz", ".mat")
 ROWS_A_CHUNK = 65536
@@ -77,7 +77,7 @@ def read_table(
         mixed = {name for name, kind in found.items() if kind is None}
         if not mixed:
             break
-        # With numbers in one part and text in another, read again: parsed numbers have lost their spelling.
+        # Numbers in one part, text in another: read again as text, since parsed numbers have lost their spelling.
         as_text |= mixed
     if not sum(batch.num_rows for batch in batches):
         raise DeepSADError(f"{', '.join(map(str, paths))} has column names but no rows; add rows")
@@ -144,7 +144,7 @@ def _as_frame(table: Arrow) -> pd.DataFrame:
 
 
 def _common_type(kinds: set[Arrow]) -> Arrow | None:
-    """The type that can hold all parts of a column, by their types; None if only text can."""
+    """The type of a column, from the types of its parts; None if only text can hold all of them."""
     kinds = kinds - {pa.null()}
     if len(kinds) < 2:
         return next(iter(kinds), pa.float64())

@@ -34,12 +34,12 @@ def column_problems(
 ) -> Iterator[str]:
     """Yield a sentence for each named column that a file lacks, and for each other column that only one file has.
 
-    If they are named, the column of the labels must be in the training file, that of the truth in the file of the test
-    rows, and that of the rows' names in both. A column to drop may be in either file; any other column must be in both.
+    If they are named, the label column must be in the training file, the truth column in the file of the test rows, and
+    the id column in both. A column to drop may be in either file; any other column must be in both.
 
     Args:
-        trained: header of the training rows, or of all rows.
-        tested: header of the test rows; None if they are in the same file.
+        trained: header of the file with the training rows, or with all rows.
+        tested: header of the file with the test rows; None if they are in the same file.
         roles: the columns that ``label``, ``truth`` and ``id`` name; None or no entry if a setting names none.
         drop: columns that are not used.
         given: whether the labels are used as they are; otherwise they are classes, and test rows need them, too.

@@ -23,7 +23,8 @@ What differs from common practice, and why:
     A row that is itself in U has itself as its nearest neighbor, so scores of training rows are smaller than those of
     new rows; a threshold from them (``threshold=quantile``) has a higher false-alarm rate than its alpha.
 
-``knn_*`` ignores semi-labels, so the caller must leave out labeled anomalies; ``knn_ratio_*`` needs them.
+``knn_raw`` and ``knn_hybrid`` ignore semi-labels, so the caller must leave out labeled anomalies. ``knn_ratio_raw`` and
+``knn_ratio_hybrid`` need labeled anomalies.
 """
 
 from typing import Any
