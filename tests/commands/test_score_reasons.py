@@ -1,4 +1,4 @@
-"""``score.py explain=true``: the strongest columns beside each row's score, heat maps of images."""
+"""``score.py explain=true``: the strongest columns beside each row's score, and heat maps of images."""
 
 import json
 from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 from deepsad_pl.common.named_files import files_named
 
 
-def test_a_glob_is_the_sorted_files_that_match_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_glob_stands_for_the_matching_files_in_sorted_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("day2.csv", "day1.csv", "night.csv", "odd[1].csv"):
         (tmp_path / name).touch()
     days = [tmp_path / "day1.csv", tmp_path / "day2.csv"]

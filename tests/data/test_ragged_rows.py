@@ -1,4 +1,4 @@
-"""Rows with too many or too few cells are found at their position, whatever the blocks in which a table is read."""
+"""Rows with too many or too few cells are found at their position, for any size of the blocks that are read."""
 
 import csv
 import gzip

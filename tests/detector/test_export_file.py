@@ -110,7 +110,7 @@ def test_the_file_says_what_a_program_needs_to_know(tmp_path: Path) -> None:
 
 
 class _OwnModel(KernelModel):
-    """A model from outside."""
+    """A model whose class is not from the package."""
 
 
 class _Branching(DeepSADModule):

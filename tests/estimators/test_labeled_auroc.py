@@ -1,4 +1,4 @@
-"""The scorer ignores unlabeled samples, and grid searches with it."""
+"""The scorer that ignores unlabeled samples, and grid searches with it."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def test_is_the_auroc_of_the_labeled_samples() -> None:
+def test_the_scorer_is_the_auroc_of_the_labeled_samples() -> None:
     x, y = rows()
     estimator = KDE().fit(x, y)
     known = y != 0
@@ -34,7 +34,7 @@ def test_is_the_auroc_of_the_labeled_samples() -> None:
 
 
 @pytest.mark.parametrize(("y", "told"), [([0, 1, 1], "0 are known anomalies"), ([-1, 0, 0], "0 known to be normal")])
-def test_is_undefined_for_one_kind(y: list[int], told: str) -> None:
+def test_the_scorer_is_undefined_for_one_kind_of_label(y: list[int], told: str) -> None:
     x, _ = rows()
     with pytest.warns(UndefinedMetricWarning, match=told):
         assert np.isnan(labeled_auroc(KDE().fit(x), x[:3], y))

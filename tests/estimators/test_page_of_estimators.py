@@ -8,7 +8,7 @@ from public_estimators import ESTIMATORS
 PAGE = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
 
 
-def test_the_blocks_run_in_turn() -> None:
+def test_the_code_blocks_of_the_page_run_in_turn() -> None:
     blocks, namespace = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), dict[str, object]()
     assert len(blocks) == 3
     for block in blocks:
@@ -19,7 +19,7 @@ def test_the_blocks_run_in_turn() -> None:
     assert namespace["search"].best_score_ > 0.5  # type: ignore[attr-defined]
 
 
-def test_it_names_all_estimators_and_all_parameters() -> None:
+def test_the_page_names_all_estimators_and_all_parameters() -> None:
     assert all(f"`{name}`" in PAGE for name in ESTIMATORS)
     table = PAGE.split("| parameter | meaning |")[1].split("\n\n")[0]
     shared = {*ESTIMATORS["DeepSAD"]().get_params()} & {*ESTIMATORS["Classifier"]().get_params()}

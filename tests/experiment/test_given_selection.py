@@ -1,4 +1,4 @@
-"""``selection=holdout`` with given labels: folds for methods that see them, in identity, record, resume and sweeps."""
+"""``selection=holdout`` with given labels: folds for methods that see the labels, in identity, record and sweeps."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ LOCAL = ("-m", "hydra/launcher=submitit_local", "trainer.threads=1", "hydra.laun
 
 
 def write_table(folder: Path, scrap: int = 10) -> tuple[str, ...]:
-    """Write a table; return the words that name it."""
+    """Write a table; return the settings that name it."""
     parts(250, scrap=scrap).to_csv(folder / "parts.csv", index=False)
     anomaly = "[scrap]" if scrap else "[]"
     return (*TABLE, f"dataset.anomaly={anomaly}", f"dataset.path={folder / 'parts.csv'}", f"data_dir={folder}")

@@ -1,4 +1,4 @@
-"""Image folders with given labels, from the command line to scores, and new images scored with what was trained."""
+"""Image folders with given labels, from the command line to scores, and new images scored by the trained detector."""
 
 import os
 import subprocess

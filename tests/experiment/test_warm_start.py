@@ -1,4 +1,4 @@
-"""``warm_start=<run>``: training goes on from the weights of a finished run, alone, in a stack, resumed, moved."""
+"""``warm_start=<run>``: training continues from a finished run: alone, in a stack, resumed, and after a move."""
 
 import json
 import logging
@@ -143,14 +143,14 @@ def test_the_same_columns_in_another_order_are_refused(where: Path, first: Path)
         alone(where / "refused", *words(where, f"warm_start={first}", f"dataset.path={swapped}"))
 
 
-def test_deep_sad_goes_on_from_deep_svdd(where: Path) -> None:
+def test_deep_sad_continues_from_deep_svdd(where: Path) -> None:
     run = alone(where / "runs", *words(where, *COLD, "method=deep_svdd")).run_dir
     outcome = alone(where / "runs", *words(where, f"warm_start={run}"))
     assert torch.equal(state(outcome.run_dir)["center"], state(run)["center"])
 
 
 @pytest.mark.parametrize("method", ["autoencoder", "classifier", "ss_dgm_m1m2"])
-def test_other_deep_methods_go_on_from_themselves(method: str, where: Path) -> None:
+def test_other_deep_methods_continue_from_themselves(method: str, where: Path) -> None:
     cold = alone(where / "runs", *words(where, f"method={method}"), "trainer.max_epochs=1").run_dir
     warm = alone(where / "runs", *words(where, f"method={method}", f"warm_start={cold}"), "trainer.max_epochs=1")
     assert warm.record["identity"]["warm_start"] == cold.name.rpartition("-")[2]
@@ -158,7 +158,7 @@ def test_other_deep_methods_go_on_from_themselves(method: str, where: Path) -> N
     assert {*state(warm.run_dir)} == {*state(cold)}
 
 
-def test_a_stack_of_warm_starts_gives_what_each_gives_alone(where: Path, first: Path) -> None:
+def test_a_stack_of_warm_starts_gives_the_results_of_single_ones(where: Path, first: Path) -> None:
     cells = [words(where, f"warm_start={first}", f"method.eta={eta}") for eta in (1, 2)]
     cold = words(where, *COLD, "method.eta=3")
     keys = [stack_key(assigned(where / "stack", *cell).plan) for cell in (*cells, cold)]
@@ -195,7 +195,7 @@ def test_an_interrupted_warm_start_resumes(
     assert all(torch.equal(tensor, state(whole.run_dir)[key]) for key, tensor in state(resumed.run_dir).items())
 
 
-def test_a_run_scores_its_training_rows_when_the_earlier_one_is_gone(where: Path, first: Path) -> None:
+def test_a_run_scores_its_training_rows_after_the_earlier_run_is_deleted(where: Path, first: Path) -> None:
     gone = where / "gone"
     shutil.copytree(first, gone)
     settings: dict[str, Any] = {"warm_start": gone, "output_dir": where / "api"}
@@ -210,7 +210,7 @@ def test_a_run_scores_its_training_rows_when_the_earlier_one_is_gone(where: Path
 
 
 @pytest.mark.parametrize(("more", "warned"), [((), False), (("seed=1",), True), (("threshold.share=0.3",), True)])
-def test_a_threshold_calibrated_on_rows_that_were_seen_is_warned_of(
+def test_a_threshold_calibrated_on_rows_seen_in_training_causes_a_warning(
     more: tuple[str, ...], warned: bool, where: Path, first: Path
 ) -> None:
     outcome = alone(where / "runs", *words(where, f"warm_start={first}", *more))

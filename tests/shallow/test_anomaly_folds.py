@@ -39,7 +39,7 @@ def fit(anomalies: int = 13, *, seed: int = 0, gammas: list[float] = GAMMAS, **m
 
 
 def plain_folds(semi_y: IntArray, seed: int) -> list[list[int]]:
-    """The folds, by assigning one row after the other, kind by kind, to the folds in turn."""
+    """The folds, made by assigning the rows one by one, label by label, to the folds in turn."""
     rng = np.random.default_rng([seed, 114])
     order = [row for label in (-1, 1, 0) for row in rng.permutation(np.flatnonzero(semi_y == label))]
     folds: list[list[int]] = [[] for _ in range(min(5, int((semi_y == -1).sum())))]

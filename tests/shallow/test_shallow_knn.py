@@ -1,4 +1,4 @@
-"""Nearest neighbors: the distances of scikit-learn, the ratio of a plain loop, in bounded memory."""
+"""Nearest neighbors: the same distances as scikit-learn, the same ratio as a plain loop, bounded memory."""
 
 from pathlib import Path
 

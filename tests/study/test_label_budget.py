@@ -44,7 +44,7 @@ def test_strategies_share_round_0() -> None:
     assert len(by_seed) == 1
 
 
-def test_a_round_comes_after_the_one_it_goes_on_from() -> None:
+def test_a_round_comes_after_the_one_that_it_continues() -> None:
     waves = by_round(planned().unique)
     assert [len(wave) for wave in waves] == [2, *[2 * 4] * 5]
     known: set[Path] = set()
@@ -65,7 +65,7 @@ def test_the_labels_are_5_to_55() -> None:
     assert all("scenario=queried" in job.overrides for job in planned().unique)
 
 
-def test_a_method_that_sees_no_labels_is_run_once_a_seed() -> None:
+def test_a_method_that_sees_no_labels_is_run_once_per_seed() -> None:
     assert len(planned(methods=["deep_svdd"]).unique) == 2
 
 
