@@ -39,7 +39,7 @@ _NAMED_LIKE_AN_ID_ALONE = re.compile(r"id|uuid|guid", re.IGNORECASE)
 
 
 class NoFeatureError(Exception):
-    """A column cannot be learned from; the message is one sentence with the way out."""
+    """Raised if a column cannot be learned from; the message is one sentence with the way out."""
 
 
 def kind_of(name: str, cells: "pd.Series[Any]", *, named: bool = False) -> Kind:

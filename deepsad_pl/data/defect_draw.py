@@ -33,7 +33,8 @@ def draw_defects(counts: Mapping[str, int], total: int, seed: int) -> dict[str, 
     The order in which a defect's images are drawn depends only on the seed, its name and its number of images.
 
     Args:
-        counts: number of images of each of one or more defects; at least its share (:func:`even_shares`).
+        counts: number of images of each defect, which must be at least its share (:func:`even_shares`); at least one
+            defect.
         total: total number of images.
         seed: determines the draw.
 

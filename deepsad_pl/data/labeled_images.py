@@ -126,7 +126,7 @@ def labels_of(dataset: Mapping[str, Any]) -> FolderLabels:
 
 
 def labeled_identity(dataset: Mapping[str, Any], cache_dir: Path) -> dict[str, Any]:
-    """The part of a run's identity for images and labels: contents of the images, and meanings of the folders.
+    """The part of a run's identity that describes images and labels: image contents, and meanings of folders.
 
     Args:
         dataset: settings of the data set.

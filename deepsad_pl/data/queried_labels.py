@@ -128,7 +128,7 @@ def queried_labels(
 
 
 def pool_of(labels: npt.ArrayLike, scenario: QueriedLabels, classes: Sequence[str] = ()) -> TrainingSet:
-    """Draw the pool: all training rows of the normal classes, and a share gamma_p of rows of the other classes.
+    """Draw the pool: all training rows of the normal classes, and rows of other classes, whose share is gamma_p.
 
     Args:
         labels: class index of every row of the source's training data, shape (N,).
