@@ -182,7 +182,7 @@ def test_images_are_named_by_their_path(tmp_path: Path) -> None:
     assert "write 'normal' or 'anomaly'" in spelled
 
 
-def test_labels_are_spelled_as_a_folder_that_is_named_by_a_number(tmp_path: Path) -> None:
+def test_a_label_may_name_a_folder_whose_name_is_a_number(tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "root", {"train": {"": 4, "08": 4, "anomaly": 2}})
     path = answers(
         tmp_path / "asked.csv", {"train/000.png": "08", "train/001.png": "anomaly"}, by="path", label="label"

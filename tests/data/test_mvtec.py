@@ -144,7 +144,7 @@ def test_a_wrong_category_is_reported_with_the_existing_ones(root: Path, categor
     assert problem == f"dataset.category is {category!r}, but {root} has no such folder; {way_out}"
 
 
-def test_a_missing_category_is_required(root: Path) -> None:
+def test_the_category_is_required(root: Path) -> None:
     assert problems_of(root, None) == ["dataset.category is not set; choose one of bottle, metal_nut"]
 
 

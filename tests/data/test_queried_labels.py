@@ -78,12 +78,12 @@ def test_all_strategies_share_the_experiment_before_the_first_round() -> None:
     assert asked[0] != asked[1] and "query_by" in asked[0]
 
 
-def test_each_round_has_a_seed_of_its_own() -> None:
+def test_each_round_has_its_own_seed() -> None:
     seeds = [query_seed(queried(seed=seed, rounds=rounds)) for seed in (0, 1) for rounds in (1, 2, 3)]
     assert len({*seeds}) == len(seeds)
 
 
-def test_an_answer_may_name_any_class_of_the_training_data_but_the_normal_one() -> None:
+def test_an_answer_may_be_about_any_class_of_the_training_data_except_the_normal_one() -> None:
     assert queried().known_classes == (1, 2)
     assert queried(in_training=("a", "c")).known_classes == (2,)
 

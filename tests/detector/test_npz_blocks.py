@@ -51,7 +51,7 @@ def as_npy(x: Any, version: tuple[int, int] | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_longer_header_is_read_too(tmp_path: Path) -> None:
+def test_a_longer_header_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(member(as_npy(X, (2, 0))))
     assert np.array_equal(np.concatenate(list(npz_blocks(tmp_path / "a.npz", "X", 20))), X)
 

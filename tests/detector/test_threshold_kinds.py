@@ -62,7 +62,7 @@ def test_p_values_compare_with_samples_that_are_not_known_anomalies(
     assert f", {anomaly.sum()} anomalies{level}: " in told
 
 
-def test_a_quantile_takes_another_alpha_and_a_labeled_threshold_refuses_it(
+def test_a_quantile_accepts_another_alpha_and_a_labeled_threshold_refuses_it(
     experiment: Experiment, tmp_path: Path
 ) -> None:
     outcome, x, new = trained(experiment, tmp_path, "threshold=quantile")

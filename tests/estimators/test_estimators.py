@@ -227,7 +227,7 @@ def test_sparse_matrices_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [DeepSAD, Autoencoder, OCSVM])
-def test_images(kind: type[Any]) -> None:
+def test_images_may_be_whole_numbers_or_floats(kind: type[Any]) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 100, (60, 1, 16, 16), dtype=np.uint8)
     x[:5, :, 4:9, 4:9] = 255

@@ -72,7 +72,7 @@ def test_the_table_has_a_row_for_each_number_of_labels() -> None:
     assert "over 2 to 3 seeds" in lines[13] and "seed=0,1,2" in lines[14]
 
 
-def test_the_files_are_the_same_bytes_again(tmp_path: Path) -> None:
+def test_the_files_are_reproduced_byte_for_byte(tmp_path: Path) -> None:
     files = write_budget(tmp_path / "a", "a title", POINTS, ["seed=0"])
     again = write_budget(tmp_path / "b", "a title", POINTS, ["seed=0"])
     assert [path.name for path in files] == ["budget.md", "budget.csv", "figure.png", "figure.svg"]

@@ -44,7 +44,7 @@ def test_blocks_change_nothing() -> None:
     assert fit_knn(task_of(x), neighbors=5).model.score(new) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_ratio_is_that_of_a_plain_loop() -> None:
+def test_the_ratio_agrees_with_a_plain_loop() -> None:
     x, new = normal(50, 4), normal(20, 4, seed=1)
     semi_y = np.array([-1] * 5 + [1] * 5 + [0] * 40)
     expected = []
