@@ -99,7 +99,7 @@ def _cells(path: Path, by: Sequence[str], label: str) -> Iterator[tuple[str, str
     from deepsad_pl.data.table_files import column_names, read_table
 
     if not path.is_file():
-        raise DeepSADError(f"dataset.labels is {path}, which is not a file; give one that score.py query=... has made")
+        raise DeepSADError(f"dataset.labels is {path}, which is not a file; give one that score.py query=... wrote")
     columns = column_names(path)
     column = next((name for name in by if name in columns), None)
     problems = []
@@ -120,13 +120,13 @@ def _name_problems(found: Iterable[str], names: Sequence[str], what: str) -> Ite
     unknown = [name for name in found if not counts[name]]
     if unknown:
         yield (
-            f"dataset.labels names {_listed(unknown)}, which no training {what} has; give a file that was asked for "
-            "with these data"
+            f"dataset.labels names {_listed(unknown)}, which no training {what} has; give a file that score.py "
+            "query=... wrote for these data"
         )
     if twice := [name for name in found if counts[name] > 1]:
         yield (
-            f"dataset.labels names {_listed(twice)}, which several {what}s have, so that it is not clear which one is "
-            "meant; give each a name of its own"
+            f"dataset.labels names {_listed(twice)}, which several {what}s have, so it is not clear which one is "
+            "meant; give each its own name"
         )
 
 

@@ -154,7 +154,7 @@ def class_names(dataset: Settings) -> NoReturn:
     """
     folder = Path(dataset.get("root") or "<root>") / str(dataset.get("category") or "<category>")
     raise DeepSADError(
-        "dataset=mvtec has only good images in its training part, so that a scenario can draw no anomalies from it; "
+        "dataset=mvtec has only good images in its training part, so a scenario cannot draw anomalies from it; "
         f"use scenario=given, or dataset=image_folder dataset.root={folder} scenario.normal_class=good "
         "scenario.gamma_l=0"
     )
