@@ -10,7 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 
 class IgnoresY:
-    """Ignores y; methods that need labels get fixed ones for the first and the last two samples."""
+    """Ignores y; methods that need labels get fixed ones for the first two and the last two samples."""
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         if self._needs_labels():  # type: ignore[attr-defined]
