@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Samples = pd.DataFrame | npt.NDArray[Any]
 
-# The full names of settings; a parameter that is not listed is a setting of the method with the same name.
+# Parameters with another name on the command line. Others are settings of the method with the same name, unless they
+# are translated.
 _PLACES = {"max_epochs": "trainer.max_epochs"}
 _SCHEDULES = {"method": ("lr", "epochs"), "pretrain": ("pretrain_lr", "pretrain_epochs")}
-# Parameters that need a translation of their own.
+# Parameters that are translated in a way of their own.
 _TRANSLATED = {
     *("threshold", "alpha", "scaling", "network", "random_state", "device", "overrides"),
     *("features", "variant", "pretrain"),
@@ -43,8 +44,8 @@ CHOICES = {
 class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Base class of the estimators: ``fit`` trains a detector as ``train.py`` does; the other methods score with it.
 
-    X is an array of numbers (n, D), a data frame of numbers, booleans and categories, or images
-    (n, C, H, W): whole numbers from 0 to 255 or floats in [0, 1]. Missing numbers (NaN) are filled in.
+    X is an array of numbers (n, D), a data frame of numbers, booleans and categories, or images (n, C, H, W):
+    whole numbers from 0 to 255 or floats in [0, 1]. Missing numbers (NaN) are filled in.
 
     An estimator has the settings of its method and those of the parameters below that apply to it; ``fit`` checks them.
     Unless stated otherwise, None stands for the default of ``train.py``.

@@ -63,7 +63,7 @@ _GIVEN = ("scenario=given", "logger=none")
 
 
 def require_open(overrides: Sequence[str]) -> None:
-    """Raise an error if overrides change settings that they must not change in an estimator.
+    """Raise an error if overrides change settings that are fixed in an estimator.
 
     Raises:
         DeepSADError: with a sentence for each of them.

@@ -18,8 +18,8 @@ def labeled_auroc(estimator: Any, X: Any, y: Any, *, convention: str | None = No
     ``functools.partial(labeled_auroc, convention="pyod")``.
 
     Args:
-        estimator: a fitted estimator with ``score_samples``, such as a pipeline that ends in one of the
-            package's.
+        estimator: a fitted estimator with ``score_samples``, such as a pipeline that ends in one of
+            the package's estimators.
         X: see the estimator.
         y: +1 known normal, -1 known anomaly, 0 unlabeled, shape (n,).
         convention: see :func:`~deepsad_pl.estimators.label_conventions.semi_labels_in`.

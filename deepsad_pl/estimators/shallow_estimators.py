@@ -240,7 +240,7 @@ class KNN(Estimator):
 
 
 class KNNRatio(Estimator):
-    """Distance to the k-th nearest training sample, relative to that to the nearest known anomaly.
+    """Distance to the k-th nearest training sample, relative to the distance to the nearest known anomaly.
 
     It needs known anomalies.
 
