@@ -1,4 +1,4 @@
-"""Append to a file as a whole or not at all: what a killed process has partly appended can be removed."""
+"""Append to a file as a whole or not at all: the next append removes what a killed process left."""
 
 import fcntl
 import hashlib
@@ -27,7 +27,7 @@ def append(path: Path, content: IO[bytes], *, before: bytes = b"") -> None:
     Args:
         path: the file that grows.
         content: the open file, which is read from its start.
-        before: written first, if ``path`` does not end with it.
+        before: bytes to write first if ``path`` does not end with them.
 
     Raises:
         OSError: if it cannot be written, such as on a full disk.

@@ -208,10 +208,10 @@ class Detector:
     def explain(self, x: Raw) -> pd.DataFrame | Floats:
         """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
 
-        Samples are compared with references: training samples that are not labeled anomalies. For a deep method, these
-        are integrated gradients: the contributions of a sample add up to its score minus :attr:`baseline_score`. For a
-        shallow method, it is occlusion: the average decrease of the score if a column or a patch is replaced by that of
-        a reference.
+        Samples are compared with references: training samples that are not labeled anomalies. The contributions are
+        integrated gradients for a deep method; they add up to the sample's score minus :attr:`baseline_score`. For a
+        shallow method they are computed by occlusion: each is the average decrease of the score if a column or a patch
+        is replaced by that of a reference.
 
         Args:
             x: raw input.

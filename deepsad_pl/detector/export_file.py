@@ -139,7 +139,7 @@ def raw_samples(inputs: Inputs, count: int, seed: int = 0) -> Raw:
 
 
 def as_frame(columns: TableColumns, x: Raw) -> pd.DataFrame:
-    """Turn exported input, float64 (n, columns), back into rows of a table; codes of categories become their texts."""
+    """Turn an exported file's input, float64 (n, columns), into rows of a table; category codes become texts."""
     cells: dict[str, Any] = {}
     for column, codes in zip(columns.columns, x.T, strict=True):
         texts = dict(enumerate(column.categories))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 Strategy = Literal["anomalous", "uncertain", "diverse", "random"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
-# ``diverse`` chooses among this many times ``count`` samples, those with the highest scores, so that none is ordinary.
+# ``diverse`` chooses among the ``CANDIDATES * count`` highest scores, so that it picks no ordinary samples.
 CANDIDATES = 10
 
 
@@ -113,7 +113,7 @@ def substitute_threshold(score: npt.ArrayLike, semi_y: npt.ArrayLike) -> float:
 
 
 def _k_center(points: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Start with the first point and repeatedly add the farthest one: positions, shape (min(count, M),)."""
+    """Positions of the first point and, repeatedly, the point farthest from those before, shape (min(count, M),)."""
     chosen: list[int] = []
     distance = np.full(len(points), np.inf)
     for _ in range(min(count, len(points))):

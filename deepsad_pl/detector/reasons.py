@@ -72,7 +72,7 @@ def heat_map(pixels: npt.NDArray[Any], contributions: Floats) -> Image.Image:
 
 
 def explain_rows(detector: Detector) -> Explain:
-    """Make the function that names the columns that raise the scores of rows."""
+    """Make a function that returns the columns that raise each row's score."""
 
     def explain(chunk: Chunk, known: npt.NDArray[np.bool_]) -> list[list[str]]:
         return reasons_of(detector.facts.inputs.feature_names, detector.explained(chunk.prepared.x[known]))
@@ -81,7 +81,7 @@ def explain_rows(detector: Detector) -> Explain:
 
 
 def explain_images(detector: Detector, folder: Path) -> Explain:
-    """Make the function that writes a heat map of each image into a folder and returns the paths.
+    """Make a function that writes a heat map of each image into a folder and returns its path.
 
     The folder is created if needed. A file is named after the image and a hash of its path.
     """

@@ -148,14 +148,14 @@ class Output:
             with self._told():
                 self._complete(failed=error is not None)
         except DeepSADError:
-            # An error that came first is the one to report: on a full disk, this one only follows from it.
+            # Report an earlier error instead, of which this one may be a consequence, as on a full disk.
             if error is None:
                 raise
         finally:
             self._discard()
 
     def _complete(self, *, failed: bool) -> None:
-        """Move the rows to where they belong, unless writing them failed."""
+        """Put the rows into the output, unless writing them failed."""
         if self._parquet is not None:
             self._parquet.close()
         if failed:
