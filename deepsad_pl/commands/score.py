@@ -43,8 +43,8 @@ append      true: append to an existing .csv or .jsonl file (default false: repl
 id          column with the name of each row; none: number the rows from 0 (default: the run's dataset.id, which the
             input must then have; in a run without dataset.id: the column id if there is one, else number the rows)
 drop        columns to leave out, such as drop=[label]
-query       number of training samples to ask labels for: instead of all scores, write the unlabeled samples to label
-            next, with an empty column to fill in; then train with dataset.labels=<output> (needs input=train, .csv)
+query       number of samples to ask labels for: write the unlabeled training samples to label next, with an empty
+            column to fill in; then train with dataset.labels=<output> (needs input=train and a .csv output)
 query.by    anomalous (default), uncertain (near the threshold), diverse (spread over the most anomalous ones)
 explain     true: add the columns that raise each row's score most, or a heat map of each image (default false)
 heat_maps   folder of the heat maps of explain=true (default: scores-heat_maps for output=scores.csv)
@@ -258,7 +258,7 @@ def _progress(stderr: Console) -> Progress:
 
 
 def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:
-    """The function that explains scores, and the further columns of the output, which it fills."""
+    """The function that explains scores, and the names of the output columns that it fills."""
     if not words.explain:
         return None, ()
     from deepsad_pl.detector.reasons import HEAT_MAP, REASONS, explain_images, explain_rows
