@@ -173,10 +173,10 @@ def _differences(before: Settings, now: Settings) -> Iterator[str]:
 
 
 def warn_if_calibrated_on_seen(plan: "Plan") -> None:
-    """Log a warning if samples that calibrate the threshold may have trained the earlier run.
+    """Log a warning if the earlier run may have been trained on samples that calibrate the threshold.
 
-    They have not if both runs draw them from the same data with the same seed and threshold. The run that the earlier
-    run itself started from is not checked.
+    It was not if both runs draw these samples from the same data with the same seed and threshold. The run that the
+    earlier run itself started from is not checked.
     """
     if plan.earlier is None or plan.threshold.share is None:
         return
