@@ -95,7 +95,7 @@ def ask_labels(
     how = " (rows are counted from 0 over the whole table, since dataset.id is not set)" if called == ROW else ""
     return (
         f"{len(chosen):,} of {int((~labeled).sum()):,} unlabeled training samples to label, {ORDER[by]}{note}: "
-        f"{output}{how}\nfill in its column {column}, leave empty what you cannot tell, and train with "
+        f"{output}{how}\nfill in its column {column}, leave a cell empty if you cannot tell, and train with "
         f"dataset.labels={output}"
     )
 

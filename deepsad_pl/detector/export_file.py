@@ -63,7 +63,7 @@ def export(detector: Detector, path: Path, kind: Format) -> dict[str, Any]:
             with _quiet(), _as_one_sentence(detector, kind):
                 write(graph, raw_samples(detector.facts.inputs, _TRACED), made, metadata)
             if others := sorted(one.name for one in made.parent.iterdir() if one != made):
-                raise DeepSADError(f"the detector takes more than one file ({', '.join(others)}); use torch_export")
+                raise DeepSADError(f"the export needs more than one file ({', '.join(others)}); use torch_export")
             _require_same_scores(detector, read(made))
             made.replace(path)
     except OSError as error:

@@ -29,7 +29,7 @@ def with_answers(plan: Plan, source: Source) -> Source:
     """Label the samples that an experiment asks about with their true labels; no other true label is used.
 
     The record of a finished experiment lists these samples. For any other experiment they are chosen: in round 0 at
-    random, later by the scores of the previous round's detector.
+    random, later by the scenario's strategy, from the scores of the previous round's detector.
 
     Args:
         plan: plan of the experiment; unless its scenario is ``queried``, the source is returned unchanged.
