@@ -1,1 +1,1 @@
-"""The commands ``train.py`` and ``sweep.py``, and the Python API."""
+"""The commands (``train.py``, ``sweep.py``, ``score.py``, ``export.py``) and the Python API."""

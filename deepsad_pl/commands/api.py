@@ -35,7 +35,7 @@ class Result(Outcome):
     Attributes:
         record: content of ``metrics.json``.
         run_dir: the run folder.
-        was_finished: whether it was finished before, so that nothing was trained.
+        was_finished: whether it had been finished before, so that nothing was trained.
         plan: the experiment's plan.
     """
 
@@ -79,12 +79,12 @@ def run(
     """Run or resume one experiment, or return its result if it is finished.
 
     Args:
-        method: a choice of ``method``, see :func:`list_methods`; None: what a preset chooses, else Deep SAD.
-        dataset: a choice of ``dataset``, see :func:`list_datasets`; None: what a preset chooses, else the digits.
+        method: name of the method, see :func:`list_methods`; None: that of a preset, or else Deep SAD.
+        dataset: name of the data set, see :func:`list_datasets`; None: that of a preset, or else the digits.
         overrides: overrides as on the command line, such as ``"method.eta=2"`` or ``"+experiment=quick_digits"``.
-        config_dir: a folder with your own choices, like ``--config-dir`` of the commands.
-        **settings: settings by name: of the scenario (``gamma_l=.05``), of the top level (``seed=1``,
-            ``output_dir="runs"``), other groups (``pretrain="none"``), and any other setting whose name is unique
+        config_dir: a folder with your own configurations, like ``--config-dir`` of the commands.
+        **settings: settings by name: those of the scenario (``gamma_l=.05``) and of the top level (``seed=1``,
+            ``output_dir="runs"``), groups (``pretrain="none"``), and any other setting whose name is unique
             (``eta=2``).
 
     Raises:
@@ -133,25 +133,25 @@ def load_data(
 
 
 def list_methods(config_dir: str | PathLike[str] | None = None) -> list[str]:
-    """List the choices of ``method``.
+    """List the names of the methods.
 
     >>> "deep_sad" in list_methods()
     True
 
     Args:
-        config_dir: a folder with your own choices.
+        config_dir: a folder with your own configurations.
     """
     return composer_at(config_dir).options("method")
 
 
 def list_datasets(config_dir: str | PathLike[str] | None = None) -> list[str]:
-    """List the choices of ``dataset``.
+    """List the names of the data sets.
 
     >>> "digits" in list_datasets()
     True
 
     Args:
-        config_dir: a folder with your own choices.
+        config_dir: a folder with your own configurations.
     """
     return composer_at(config_dir).options("dataset")
 
@@ -161,7 +161,7 @@ def _chosen(**groups: str | None) -> list[str]:
 
 
 def _overrides(composer: Composer, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """Translate settings given by name into overrides of the command line.
+    """Translate settings given by name into command-line overrides.
 
     Raises:
         DeepSADError: for each name that is unknown or ambiguous.

@@ -1,4 +1,4 @@
-"""``score.py query=20``: a file of the training samples to label next, with a column for a person to fill in."""
+"""Write the training samples to label next, with an empty column to fill in (``score.py query=20``)."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ ORDER = {
 
 
 def query_problems(plan: "Plan") -> list[str]:
-    """What keeps labels from being asked for: at most one sentence."""
+    """The reason why a run cannot ask for labels, if any: at most one sentence."""
     if not of_dataset(plan.dataset).label_files:
         return [
             f"query: there is no way to feed labels of dataset={plan.dataset['name']} back; train on dataset=table, or "
@@ -51,15 +51,15 @@ def ask_labels(
     by: Strategy,
     advance: Callable[[int], None] = lambda count: None,
 ) -> str:
-    """Write the samples to label next, in the order in which to look at them; return a summary.
+    """Write the samples to label next, in the order in which to look at them, and return a summary.
 
     Args:
         detector: scores the samples.
         samples: the training samples of its run.
         output: the ``.csv`` file.
-        count: wanted number of samples; there may be fewer that are not labeled.
+        count: number of samples; all unlabeled ones if there are fewer.
         by: see :func:`~deepsad_pl.detector.query.choose`.
-        advance: is given the number of samples of each chunk that has been scored.
+        advance: called with the number of samples of each chunk after it is scored.
 
     Raises:
         DeepSADError: if no unlabeled sample is left, or the file cannot be written.
@@ -78,7 +78,7 @@ def ask_labels(
         )
         without = "" if detector.has_threshold else ", chosen by the labels seen since the run has no threshold"
         note = f" (nearest to the score {threshold:.4g}{without})"
-    # The representation is needed of the candidates alone, of which choose() takes the highest scores.
+    # Only the candidates, the samples with the highest scores, need a representation.
     among = np.arange(len(score))
     features = None
     if by == "diverse":
@@ -89,13 +89,13 @@ def ask_labels(
     ]
     column, id = samples.plan.dataset.get("label") or LABEL, samples.plan.dataset.get("id")
     called = ROW if samples.called == "id" and samples.names is None else samples.called
-    # Each column of the file has a name of its own, whatever the table calls its labels.
+    # The names of the columns must differ, whatever the table calls its labels.
     names = (id if column == called and id is not None else called, "anomaly_score" if column == "score" else "score")
     _write(output, (*names, column), samples.named(chosen), score[chosen])
     how = " (rows are counted from 0 over the whole table, since dataset.id is not set)" if called == ROW else ""
     return (
         f"{len(chosen):,} of {int((~labeled).sum()):,} unlabeled training samples to label, {ORDER[by]}{note}: "
-        f"{output}{how}\nfill in its column {column}, leave empty what you cannot tell, and train with "
+        f"{output}{how}\nfill in its column {column}, leave a cell empty if you cannot tell, and train with "
         f"dataset.labels={output}"
     )
 

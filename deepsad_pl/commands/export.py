@@ -1,4 +1,4 @@
-"""The command ``export.py``: the detector of a finished run as one file that other programs run."""
+"""The command ``export.py``: write the detector of a finished run as one file that other programs can run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from deepsad_pl.commands.loading import load, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
 
-# Not from detector/export_file.py, which imports torch.
+# Repeated here because detector/export_file.py imports torch.
 _SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 
 HELP = """Export the detector of a finished run as one file: raw input in, scores out.
@@ -19,16 +19,16 @@ HELP = """Export the detector of a finished run as one file: raw input in, score
   python export.py run=<run folder> format=onnx output=detector.onnx
   python export.py run=<run folder> format=torch_export output=detector.pt2
 
-run         folder of the run, which train.py names at its end
+run         folder of the run, which train.py prints at its end
 format      onnx (runs without Python; needs deepsad-pl[export]) or torch_export (a program of torch.export)
 output      the file, .onnx or .pt2; an existing one is replaced
-data_dir    where the data of the run are, for runs of earlier releases (default: as in the run)
+data_dir    folder of the run's data, for runs of earlier releases (default: as in the run)
 """
 
 
 @dataclass
 class ExportWords:
-    """The words of the command; see ``HELP``."""
+    """The arguments of the command; see ``HELP``."""
 
     run: str = MISSING
     format: str = MISSING
@@ -42,7 +42,7 @@ def export() -> None:
 
 
 def parsed(words: Sequence[str]) -> ExportWords:
-    """The words of a command line.
+    """Parse the arguments of the command.
 
     Raises:
         DeepSADError: with every problem found.
@@ -69,7 +69,7 @@ def parsed(words: Sequence[str]) -> ExportWords:
 
 
 def export_run(words: ExportWords) -> str:
-    """Export a detector as the words say, and return the summary.
+    """Export a detector as specified, and return a summary.
 
     Raises:
         DeepSADError: if the detector cannot be loaded or exported, or the file cannot be written.

@@ -44,10 +44,10 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
 
 
 def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
-    """Set a detector's alpha or fpr to the run's latest: earlier releases changed these in the run's record alone."""
+    """Set a detector's alpha or fpr to that of the run's record: earlier releases changed it only there."""
     try:
         record = read_json(folder / RECORD)
-    except (OSError, ValueError):  # a detector that was copied without its run, or whose record is damaged
+    except (OSError, ValueError):  # the detector was copied without its run, or the record is damaged
         return detector
     entry = record.get("threshold") if isinstance(record, dict) else None
     if detector.has_threshold and isinstance(entry, dict) and entry.get("kind") == detector.threshold.kind:
@@ -69,7 +69,7 @@ def require_run(folder: Path) -> None:
 
 
 def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
-    """The plan of a finished run, from its configuration.
+    """The plan of a finished run, made again from its configuration.
 
     Raises:
         DeepSADError: if it cannot be planned again, or its data have changed.
@@ -84,7 +84,7 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
         # Releases without thresholds did not write this group.
         settings.setdefault("threshold", {"name": "none"})
         settings |= {"force": False} | ({} if data_dir is None else {"data_dir": str(data_dir)})
-        # The run that it started from may be gone: its weights have been trained further, and its hash is recorded.
+        # The run that it started from may be gone. Only its hash is needed, and the record has it.
         started_warm = settings.pop(WARM_START, None) is not None
         plan = replace(make_plan(settings), run_dir=folder)
         if started_warm:
@@ -104,7 +104,7 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
 
 
 def _made(folder: Path, data_dir: str | PathLike[str] | None) -> "Detector":
-    """Write the detector of a run of an earlier release, and load it."""
+    """Make the detector of a run of an earlier release, and load it."""
     plan = planned(folder, data_dir)
     from deepsad_pl.detector.detector import Detector
     from deepsad_pl.experiment.build import build, load_data
@@ -117,7 +117,7 @@ def _made(folder: Path, data_dir: str | PathLike[str] | None) -> "Detector":
             keep_detector(plan, build(plan, load_data(plan)), record)
             return Detector.read(folder / DETECTOR)
         except DeepSADError as error:
-            # If a folder made from a damaged checkpoint stayed, the next call would not give the reason.
+            # If the files made from a damaged checkpoint stayed, the next call would not report the cause.
             for name in (FACTS, MODULE, MODEL):
                 (folder / DETECTOR / name).unlink(missing_ok=True)
             told = f"run: the detector of {folder} cannot be made from its checkpoints and data"

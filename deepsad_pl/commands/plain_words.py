@@ -1,4 +1,4 @@
-"""Parse the words of a command without Hydra: ``key=value`` into a dataclass, with all problems reported at once."""
+"""Parse ``key=value`` arguments of a command into a dataclass, without Hydra; all problems are reported at once."""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -19,11 +19,11 @@ _T = TypeVar("_T")
 
 
 def run_command(help_text: str, work: Callable[[Sequence[str], Console], str]) -> None:
-    """Run a command on the words of this process, and print its summary; an error goes to standard error, exit code 1.
+    """Run a command on the arguments of this process and print its summary; after an error, exit with code 1.
 
     Args:
-        help_text: printed for ``--help`` or without any word.
-        work: called with the words and a console on standard error; returns the summary.
+        help_text: printed for ``--help`` or if there are no arguments.
+        work: called with the arguments and a console on standard error, where errors are printed; returns the summary.
     """
     words = sys.argv[1:]
     if "--version" in words:
@@ -49,14 +49,14 @@ def parse_words(
     verbatim: Collection[str] = (),
     required: Collection[str] = (),
 ) -> _T:
-    """The words of a command line as a dataclass.
+    """Parse the arguments of a command into a dataclass.
 
     Args:
-        words: each ``key=value``; a key of a nested dataclass has a dot.
-        schema: dataclass whose required fields are ``MISSING``. A field is called by its name, or by the ``key`` in its
+        words: the arguments, each ``key=value``; keys of a nested dataclass are written with a dot.
+        schema: a dataclass whose required fields are ``MISSING``. The key of a field is its name, or ``key`` in its
             metadata.
         command: name of the command, for messages.
-        verbatim: keys whose values are used as spelled, since a path may look like a number or a list in YAML.
+        verbatim: keys whose values are not parsed as YAML, since a path may look like a number or a list.
         required: keys without a default.
 
     Raises:

@@ -1,6 +1,6 @@
 """The command ``score.py``: score new data with the detector of a finished run.
 
-Heavy libraries are imported only if the words are correct, so that ``--help`` and errors appear quickly.
+Heavy libraries are imported only if the arguments are correct, so that ``--help`` and errors appear quickly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deepsad_pl.detector.reasons import Explain
 
 TRAIN = "train"
-# What query.by may be, the default first.
+# The choices of query.by, the default first.
 QUERIES = ("anomalous", "uncertain", "diverse")
 # How many samples that cannot be scored are named on standard error; the output has all of them.
 _MOST_TOLD = 20
@@ -35,37 +35,37 @@ HELP = """Score new data with the detector of a finished run.
   python score.py run=<run folder> input=train output=train.csv
   python score.py run=<run folder> input=train output=ask.csv query=20 query.by=uncertain
 
-run         folder of the run, which train.py names at its end
+run         folder of the run, which train.py prints at its end
 input       a table (.csv, .tsv, also .gz; .parquet; X of .npz or .mat), an image, a folder of images, a glob, a list
             of these, - for CSV on standard input, or train for the training samples
 output      .csv, .jsonl or .parquet with the columns id (or path), score, p_value, anomaly; higher is more anomalous
-append      true: append to an existing .csv or .jsonl (default false: replace it)
+append      true: append to an existing .csv or .jsonl file (default false: replace it)
 id          column with the name of each row; none: number the rows from 0 (default: the run's dataset.id, which the
-            input must then have; in a run without: the column id if there is one, else the row's position from 0)
+            input must then have; in a run without dataset.id: the column id if there is one, else number the rows)
 drop        columns to leave out, such as drop=[label]
-query       write that many unlabeled training samples to label next instead, with an empty column to fill in, which
-            dataset.labels=<output> feeds back (with input=train and a .csv file; default: write the scores of all)
+query       number of samples to ask labels for: write the unlabeled training samples to label next, with an empty
+            column to fill in; then train with dataset.labels=<output> (needs input=train and a .csv output)
 query.by    anomalous (default), uncertain (near the threshold), diverse (spread over the most anomalous ones)
-explain     true: add why: the columns that raise a row's score most, or a heat map of each image (default false)
-heat_maps   folder of the heat maps, with explain=true (default: <output>-heat_maps, without the suffix)
-batch_size  samples that are scored at once (default: as in the run)
+explain     true: add the columns that raise each row's score most, or a heat map of each image (default false)
+heat_maps   folder of the heat maps of explain=true (default: scores-heat_maps for output=scores.csv)
+batch_size  number of samples scored at once (default: as in the run)
 device      auto (default), cpu, cuda
-data_dir    where the data of the run lie, for input=train and runs of earlier releases (default: as in the run)
+data_dir    folder of the run's data, for input=train and runs of earlier releases (default: as in the run)
 threshold.alpha
-            false-alarm rate at which a sample is an anomaly (default: the run's)
+            false-alarm rate that sets the threshold (default: the run's)
 """
 
 
 @dataclass
 class ThresholdWords:
-    """The settings of a threshold that can be changed after the training."""
+    """The settings of a threshold that can be changed after training."""
 
     alpha: float | None = None
 
 
 @dataclass
 class ScoreWords:
-    """The words of the command; see ``HELP``."""
+    """The arguments of the command; see ``HELP``."""
 
     run: str = MISSING
     input: list[str] = MISSING
@@ -89,7 +89,7 @@ def score() -> None:
 
 
 def parsed(words: Sequence[str]) -> ScoreWords:
-    """The words of a command line.
+    """Parse the arguments of the command.
 
     Raises:
         DeepSADError: with every problem found.
@@ -135,14 +135,14 @@ def _query_problems(words: ScoreWords) -> Iterator[str]:
 
 
 def score_new(words: ScoreWords, stderr: Console) -> str:
-    """Score new data as the words say, and return the summary.
+    """Score new data as specified, and return a summary.
 
     Args:
-        words: the words of the command line.
+        words: the arguments of the command.
         stderr: console for the progress and the samples that cannot be scored.
 
     Raises:
-        DeepSADError: with every problem found before any row; or later, if the input cannot be read to its end.
+        DeepSADError: with every problem found before any row is scored; later, if the input cannot be read to its end.
     """
     from deepsad_pl.detector.write_output import Output, output_problems
 
@@ -161,7 +161,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
 
     from deepsad_pl.training.fast_import import import_lightning
 
-    # Before whatever imports Lightning.
+    # This must come before everything that imports Lightning.
     import_lightning()
     from deepsad_pl.detector.inputs import unusual_sentences
     from deepsad_pl.detector.read_input import chunks_of, input_problems, is_table
@@ -210,7 +210,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
         )
         bar.update(task, total=tally.scored + tally.unscored)
         if tally.unscored and not tally.scored:
-            # Before the output is closed, which would put it in its place.
+            # Raised before the output is closed, since closing it without an error would put it in its place.
             many = f"none of the {tally.unscored:,} samples of the input can be scored"
             told_once = many if tally.unscored > 1 else "the only sample of the input cannot be scored"
             raise DeepSADError(f"{told_once}, so nothing is written to {words.output}; correct the input")
@@ -227,7 +227,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
 
 
 def _ask(run: Path, words: ScoreWords, stderr: Console) -> str:
-    """Write the training samples to label next, and return the summary."""
+    """Write the training samples to label next, and return a summary."""
     from deepsad_pl.commands.ask_labels import ask_labels, query_problems
 
     if problems := query_problems(planned(run, words.data_dir)):
@@ -258,7 +258,7 @@ def _progress(stderr: Console) -> Progress:
 
 
 def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:
-    """What explains the scores, and the columns of the output that it fills."""
+    """The function that explains scores, and the names of the output columns that it fills."""
     if not words.explain:
         return None, ()
     from deepsad_pl.detector.reasons import HEAT_MAP, REASONS, explain_images, explain_rows

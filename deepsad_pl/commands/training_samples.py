@@ -1,4 +1,4 @@
-"""The training samples of a finished run, with the names that an output calls them by."""
+"""The training samples of a finished run, with their names in an output."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """The training samples of a finished run, those that calibrate its threshold included.
+    """The training samples of a finished run, including those that calibrate its threshold.
 
     Attributes:
         plan: plan of the run.
         source: its data, prepared as for the training.
         index: positions of the samples in the source, shape (N,).
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
-        called: what the names are: ``id`` or ``path``.
-        names: names of all samples of the source; None: they have none, and are called by their positions.
+        called: kind of the names, ``id`` or ``path``.
+        names: names of all samples of the source; None: they have no names, so their positions are used.
     """
 
     plan: "Plan"
@@ -63,7 +63,7 @@ class TrainingSamples:
         """All samples, in chunks that fit into memory.
 
         Args:
-            inputs: of the detector that is to score them.
+            inputs: inputs of the detector that scores them.
         """
         from deepsad_pl.detector.read_input import Chunk, rows_at_once
 
@@ -79,10 +79,10 @@ def training_samples(run: Path, data_dir: str | None) -> TrainingSamples:
 
     Args:
         run: the run folder.
-        data_dir: where its data lie; None: as in the run.
+        data_dir: folder of its data; None: as in the run.
 
     Raises:
-        DeepSADError: if the data are missing, or others now.
+        DeepSADError: if the data are missing or have changed.
     """
     plan = planned(run, data_dir)
     from deepsad_pl.data import image_folder

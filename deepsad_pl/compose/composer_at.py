@@ -1,4 +1,4 @@
-"""A composer for code that no command line has started."""
+"""Make a composer without a command line, such as for the Python API."""
 
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ def composer_at(config_dir: str | PathLike[str] | None = None) -> Composer:
     """Make a composer of the package's configuration.
 
     Args:
-        config_dir: a folder with more choices, like ``--config-dir`` of the commands.
+        config_dir: a folder with further configurations, like ``--config-dir`` of the commands.
 
     Raises:
         DeepSADError: if there is no such folder.

@@ -1,4 +1,4 @@
-"""Values as text that Hydra's override grammar parses back. Imports neither torch nor Hydra."""
+"""Format values as text that Hydra's override grammar parses back. Imports neither torch nor Hydra."""
 
 import re
 from os import PathLike
@@ -28,7 +28,7 @@ def quoted(value: str | int | float | None, *, number: bool = False) -> str:
 
 
 def override_text(value: Any) -> str:
-    """Format a value of Python so that Hydra's override grammar parses it back; text stays text.
+    """Format a Python value so that Hydra's override grammar parses it back; text stays text.
 
     >>> override_text([1, 2.5, "12", None, True])
     "[1,2.5,'12',null,true]"

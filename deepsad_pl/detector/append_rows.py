@@ -1,4 +1,4 @@
-"""Append to a file in one step, so that what a killed process has appended is not taken for complete."""
+"""Append to a file as a whole or not at all: the next append removes what a killed process left."""
 
 import fcntl
 import hashlib
@@ -12,22 +12,22 @@ from typing import IO
 
 from deepsad_pl.common.files import read_json, write_atomic
 
-# Number of bytes at the end of a file by which it is recognized.
+# A file is recognized by its last bytes; this is their number.
 _TAIL = 4096
 
 
 def note_of(path: Path) -> Path:
-    """The path of the note about a file before an append; the note is removed after the append."""
+    """The path of the note that is written before an append to a file and removed after it."""
     return path.with_name(f".{path.name}.appending")
 
 
 def append(path: Path, content: IO[bytes], *, before: bytes = b"") -> None:
-    """Append all content of a file to another one, which is unchanged after an error.
+    """Append the whole content of an open file to another file, which is left unchanged if an error occurs.
 
     Args:
         path: the file that grows.
-        content: an open file, positioned at the start of what is appended.
-        before: written first, if ``path`` does not end with it.
+        content: the open file, which is read from its start.
+        before: bytes to write first if ``path`` does not end with them.
 
     Raises:
         OSError: if it cannot be written, such as on a full disk.
@@ -54,7 +54,7 @@ def append(path: Path, content: IO[bytes], *, before: bytes = b"") -> None:
 
 
 def undo_interrupted(path: Path) -> int | None:
-    """Remove what a killed process has partly appended.
+    """Remove what a killed process has partly appended to a file.
 
     Returns:
         The number of removed bytes; None if no append was interrupted.
@@ -67,7 +67,7 @@ def undo_interrupted(path: Path) -> int | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The open file, while no other process appends to it."""
+    """Open a file and keep other processes from appending to it."""
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
@@ -79,7 +79,7 @@ def _undo(path: Path, file: IO[bytes]) -> int | None:
     except FileNotFoundError:
         return None
     surplus = file.seek(0, os.SEEK_END) - note["size"]
-    # Otherwise the path has another file by now.
+    # If not, the file has been replaced or changed since the note was written.
     known = 0 <= surplus <= note["most"] - note["size"] and _tail(file, note["size"]) == note["tail"]
     if known:
         file.truncate(note["size"])

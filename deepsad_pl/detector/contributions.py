@@ -12,32 +12,32 @@ Score = Callable[[Tensor], Tensor]
 
 # Points of the quadrature along each line.
 _STEPS = 16
-# Number of samples computed at once: perturbed ones, or points on the line from the baseline.
+# Number of inputs in a batch: perturbed samples, or points on the lines from the references.
 _AT_ONCE = 2048
 # Patches along each side of an image.
 _PATCHES = 7
 
 
 def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
-    r"""Integrated gradients of a differentiable score along straight lines from the references, averaged over these.
+    r"""Integrated gradients of a differentiable score along straight lines, averaged over the references.
 
     .. math:: a_i = \frac1R \sum_{r=1}^R (x_i - b_{ri}) \int_0^1 \partial_i s(b_r + t (x - b_r)) \, dt
 
-    The contributions of a sample add up to :math:`s(x) - \frac1R \sum_r s(b_r)`: what the quadrature misses, about 1 %
-    of a score, is spread over them in proportion to their absolute values. A single reference would be arbitrary: even
-    the mean of all normal samples may have a high score.
+    The contributions of a sample add up to :math:`s(x) - \frac1R \sum_r s(b_r)`: the error of the quadrature, about
+    1 % of a score, is spread over them in proportion to their absolute values. A single reference would be arbitrary:
+    even the mean of all normal samples may have a high score.
 
-    Source: M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks, ICML 2017; the average is that of
+    Source: M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks, ICML 2017; the average follows
     G. Erion et al.: Improving performance of deep learning models with axiomatic attribution priors and expected
     gradients, Nature Machine Intelligence 2021.
 
     Args:
-        score: samples (B, ...) to scores (B,).
+        score: maps samples (B, ...) to scores (B,).
         x: samples, shape (B, ...).
-        references: R samples, shape (R, ...).
+        references: R samples to compare with, shape (R, ...).
 
     Returns:
-        Contributions, shape of x.
+        Contributions, in the shape of x.
     """
     from captum.attr import IntegratedGradients
 
@@ -58,12 +58,12 @@ def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
 
 
 def occlusion(score: Score, x: Tensor, references: Tensor, groups: npt.NDArray[np.int64]) -> Floats:
-    """The decrease of a score if all values of a group are replaced by a reference's, averaged over the references.
+    """The decrease of a score if the values of a group are replaced by a reference's, averaged over references.
 
     Args:
-        score: samples (B, D) to scores (B,).
+        score: maps samples (B, D) to scores (B,).
         x: samples, shape (B, D).
-        references: R samples, shape (R, D).
+        references: R samples to compare with, shape (R, D).
         groups: group of each value, from 0, shape (D,).
 
     Returns:
@@ -78,24 +78,24 @@ def occlusion(score: Score, x: Tensor, references: Tensor, groups: npt.NDArray[n
         ablation.attribute(x, reference[None], feature_mask=mask, perturbations_per_eval=at_once).double().cpu()
         for reference in references
     ]
-    # Each value gets the contribution of its group.
+    # captum gives each value the contribution of its group, so the first value of each group is enough.
     first = np.unique(groups, return_index=True)[1]
     result: Floats = torch.stack(found).mean(dim=0).numpy()[:, first]
     return result
 
 
 def patch_occlusion(score: Score, x: Tensor, references: Tensor) -> Floats:
-    """The decrease of a score if a patch of an image is replaced by a reference's, averaged over the references.
+    """The decrease of a score if a patch of an image is replaced by a reference's, averaged over references.
 
-    Patches have about a seventh of each side and overlap by half.
+    The sides of a patch are about a seventh of the image's; neighboring patches overlap by half.
 
     Args:
-        score: images (B, C, H, W) to scores (B,).
+        score: maps images (B, C, H, W) to scores (B,).
         x: images, shape (B, C, H, W).
-        references: R images, shape (R, C, H, W).
+        references: R images to compare with, shape (R, C, H, W).
 
     Returns:
-        The mean contribution of the patches that hold a pixel, shape (B, H, W).
+        For each pixel, the mean contribution of the patches that cover it, shape (B, H, W).
     """
     from captum.attr import Occlusion
 
@@ -118,5 +118,5 @@ def patch_occlusion(score: Score, x: Tensor, references: Tensor) -> Floats:
 
 
 def summed(contributions: Floats, groups: npt.NDArray[np.int64]) -> Floats:
-    """Contributions (B, D) added up by group: (B, groups)."""
+    """Add up the contributions (B, D) within each group: (B, groups)."""
     return contributions @ np.eye(groups.max() + 1)[groups]

@@ -38,18 +38,19 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.shallow.models import Model, load_model
 
 Floats = npt.NDArray[np.float64]
-# The matrix products of fewer rows round in another way, and a score must not depend on the samples beside it.
+# Fewer samples are padded to this number: matrix products of fewer rows round differently, and a sample's score must
+# not depend on the other samples.
 _LEAST_SAMPLES = 8
 
 Raw = npt.ArrayLike | pd.DataFrame | str | Path | Sequence[str] | Sequence[Path]
 
 
 class UnusualInputWarning(UserWarning):
-    """Samples that are scored have a category or an empty cell that no training row has."""
+    """Warns that scored samples have categories or empty cells that no training row has."""
 
 
 class Detector:
-    """A trained detector, always in evaluation mode: a sample's score does not depend on the samples beside it.
+    """A trained detector, always in evaluation mode: a sample's score does not depend on the other samples.
 
     Raw input ``x`` is an array of rows (n, D) or pixels (n, C, H, W), a data frame, or the path of a table, an image
     or a folder of images, or a list of paths.
@@ -59,12 +60,12 @@ class Detector:
         module: the trained module; for a hybrid method the autoencoder; None for a shallow method on raw input.
         model: the model of a shallow method; None for a deep one.
         calibration: scores and semi-labels of calibration samples, shape (n,) each; None: there is no threshold.
-        references: training samples with which explanations compare, as a network sees them, shape (R, ...); None:
+        references: training samples that explanations compare with, as a network takes them, shape (R, ...); None:
             scores cannot be explained.
 
     Attributes:
         facts: as given.
-        batch_size: samples in a batch of scoring.
+        batch_size: number of samples scored at once.
         threshold: kind and level of the threshold.
     """
 
@@ -112,7 +113,7 @@ class Detector:
 
     @property
     def module(self) -> TrainedMethod | None:
-        """The trained module, in evaluation mode; for a hybrid method the autoencoder; None on raw input."""
+        """The trained module, in evaluation mode; see the class."""
         return self._module
 
     @property
@@ -126,7 +127,7 @@ class Detector:
         return self._calibration is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy or a pickle is on the CPU, for it may be read where there is no other device."""
+        """The state of copies and pickles, which are on the CPU: there may be no other device where they are loaded."""
         module = self._module if self._device.type == "cpu" else copy.deepcopy(self._module)
         return {**self.__dict__, "_module": module and module.cpu(), "_device": torch.device("cpu")}
 
@@ -148,13 +149,14 @@ class Detector:
     def score(self, x: Raw) -> Floats:
         """The anomaly score of each sample, shape (n,); higher is more anomalous.
 
-        A warning counts categories and empty cells that no training row has; their rows are scored.
+        Rows with categories or empty cells that no training row has are scored, and a warning counts them.
 
         Args:
-            x: raw input; of a table whose training columns have names, other columns are ignored.
+            x: raw input; if the training columns have names, other columns of a table are ignored.
 
         Raises:
-            DeepSADError: if the shape or the columns of x are wrong, or samples cannot be scored; names the first ten.
+            DeepSADError: if the shape or the columns of x are wrong, or samples cannot be scored, of which it names the
+                first ten.
         """
         scores, problems, unusual = [np.empty(0)], list[str](), Counter[str]()
         for names, prepared in self._prepared(x):
@@ -170,8 +172,8 @@ class Detector:
     def p_value(self, x: Raw) -> Floats:
         """The conformal p-value of each sample, shape (n,), in (0, 1]: how unusual its score is for a normal sample.
 
-        It compares with the calibration samples that are not known anomalies. With ``threshold=quantile`` these were
-        trained on, so p-values of fresh normal samples are too low.
+        A score is compared with those of the calibration samples that are not known anomalies. With
+        ``threshold=quantile``, these samples were trained on, so p-values of fresh normal samples are too low.
 
         Args:
             x: raw input.
@@ -196,7 +198,7 @@ class Detector:
 
     @property
     def baseline_score(self) -> float:
-        """The mean score of the references: of a deep method's, what the contributions of a sample start from.
+        """The mean score of the references; a deep method's contributions add up to a sample's score minus this.
 
         Raises:
             DeepSADError: if the detector has no references.
@@ -206,16 +208,17 @@ class Detector:
     def explain(self, x: Raw) -> pd.DataFrame | Floats:
         """How much each column of a table, or each pixel of an image, contributes to the score of a sample.
 
-        Samples are compared with references: training samples that are no labeled anomalies. For a deep method,
-        integrated gradients: the contributions of a sample add up to its score less :attr:`baseline_score`. For a
-        shallow one, occlusion: by how much the score falls if a column or a patch is that of a reference, on average.
+        Samples are compared with references: training samples that are not labeled anomalies. The contributions are
+        integrated gradients for a deep method; they add up to the sample's score minus :attr:`baseline_score`. For a
+        shallow method they are computed by occlusion: each is the average decrease of the score if a column or a patch
+        is replaced by that of a reference.
 
         Args:
             x: raw input.
 
         Returns:
-            A frame (n, columns) for rows; its columns are those of the table, or else numbers from 0. An array
-            (n, H, W) for images.
+            A frame (n, columns) for rows, with the names of the table's columns or, without names, numbers from 0.
+            An array (n, H, W) for images.
 
         Raises:
             DeepSADError: if the detector has no references; see also :meth:`score`.
@@ -252,7 +255,7 @@ class Detector:
         return np.concatenate([np.empty((0, *shape)), *parts])
 
     def with_alpha(self, alpha: float | None) -> Self:
-        """Set the false-alarm rate and return this detector itself; None keeps the present rate.
+        """Set the false-alarm rate and return this detector itself; None keeps the current rate.
 
         Args:
             alpha: in (0, 1); for a conformal threshold at least 1 / (n + 1) with n calibration samples.
@@ -277,7 +280,10 @@ class Detector:
         return self
 
     def scored(self, prepared: Prepared) -> Floats:
-        """The scores of prepared samples, shape (n,); NaN if a sample has a problem or its score is not finite."""
+        """The scores of prepared samples, shape (n,); NaN if a sample has a problem or its score is not finite.
+
+        A sample without a finite score is added to ``prepared.problems``.
+        """
         score = np.full(len(prepared.x), np.nan)
         right = np.ones(len(score), bool)
         right[list(prepared.problems)] = False
@@ -291,7 +297,7 @@ class Detector:
 
     @torch.no_grad()
     def represented(self, prepared: Prepared) -> npt.NDArray[np.float32]:
-        """Where prepared samples lie in the representation phi, shape (n, d); a shallow method on raw input has x."""
+        """The representations phi(x) of prepared samples, shape (n, d); x itself for a shallow method on raw input."""
         parts = [self._features(self._seen(torch.from_numpy(part))).cpu().numpy() for part in self._batches(prepared.x)]
         return np.concatenate(parts).astype(np.float32)
 
@@ -319,7 +325,7 @@ class Detector:
         return self.threshold.value(calibration, y)
 
     def _require_enough(self, alpha: float) -> None:
-        """Raise an error, with what can be done for a trained detector, if its calibration samples are too few."""
+        """Raise an error if there are too few calibration samples for alpha; it says what can still be done."""
         assert self._calibration is not None
         samples = int((self._calibration[1] != -1).sum())
         if self.threshold.kind == "conformal" and not allows(samples, alpha):
@@ -370,13 +376,13 @@ class Detector:
             first += size
 
     def _seen(self, x: torch.Tensor) -> torch.Tensor:
-        """Prepared samples as a network sees them."""
+        """Prepared samples as a network takes them."""
         x = x.to(self._device).float()
         return x if self.facts.inputs.scale is None else x.div_(self.facts.inputs.scale)
 
     @torch.no_grad()
     def _scores(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores of samples as a network sees them, float64, shape (B,)."""
+        """Scores of samples in the form that a network takes, float64, shape (B,)."""
         found = self._of_seen(x)
         return torch.from_numpy(found.astype(np.float64) if self._model is None else self._model.score(found))
 
@@ -384,7 +390,7 @@ class Detector:
         return x.flatten(1) if self._module is None else self._module.represent(x).float()
 
     def _of_seen(self, x: torch.Tensor) -> npt.NDArray[Any]:
-        """Scores of a deep method, or the features of a shallow one."""
+        """The scores of a deep method, or the features that a shallow method scores."""
         if self._module is None or self._model is not None:
             found = self._features(x)
         else:
@@ -398,7 +404,7 @@ class Detector:
         return result
 
     def require_references(self) -> torch.Tensor:
-        """The samples with which explanations compare, as a network sees them, shape (R, ...).
+        """The training samples that explanations compare with, as a network takes them, shape (R, ...).
 
         Raises:
             DeepSADError: if the detector has none.

@@ -1,4 +1,4 @@
-"""Write a detector as one file that other programs run: ONNX, or a program of ``torch.export``."""
+"""Write a detector as one file that other programs can run: ONNX, or a program of ``torch.export``."""
 
 import contextlib
 import io
@@ -31,9 +31,9 @@ Format = Literal["onnx", "torch_export"]
 FORMATS: Mapping[str, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
 # Largest difference between the scores of the file and those of the detector, relative to the largest score.
 PARITY = 1e-5
-# The metadata's key in an ONNX file, and its name among the extra files of a program.
+# Key of the metadata in an ONNX file, and name of the extra file with the metadata in a program.
 METADATA = "deepsad_pl"
-# Samples of the trace and of the check. A batch of 1 would be traced as a constant.
+# Number of samples in the trace and in the check. The trace would take a batch size of 1 for a constant.
 _TRACED, _CHECKED = 3, 64
 
 Raw = npt.NDArray[Any]
@@ -63,7 +63,7 @@ def export(detector: Detector, path: Path, kind: Format) -> dict[str, Any]:
             with _quiet(), _as_one_sentence(detector, kind):
                 write(graph, raw_samples(detector.facts.inputs, _TRACED), made, metadata)
             if others := sorted(one.name for one in made.parent.iterdir() if one != made):
-                raise DeepSADError(f"the detector takes more than one file ({', '.join(others)}); use torch_export")
+                raise DeepSADError(f"the export needs more than one file ({', '.join(others)}); use torch_export")
             _require_same_scores(detector, read(made))
             made.replace(path)
     except OSError as error:
@@ -139,7 +139,7 @@ def raw_samples(inputs: Inputs, count: int, seed: int = 0) -> Raw:
 
 
 def as_frame(columns: TableColumns, x: Raw) -> pd.DataFrame:
-    """The rows of a table whose exported input is ``x``, float64 (n, columns); a category's code becomes its text."""
+    """Turn an exported file's input, float64 (n, columns), into rows of a table; category codes become texts."""
     cells: dict[str, Any] = {}
     for column, codes in zip(columns.columns, x.T, strict=True):
         texts = dict(enumerate(column.categories))
@@ -209,7 +209,7 @@ def _write_program(graph: ScoreGraph, x: Raw, path: Path, metadata: Mapping[str,
 
 
 def _require_same_scores(detector: Detector, score: Scorer) -> None:
-    """Raise an error unless a file gives random input, also one by one, the detector's scores in full precision."""
+    """Raise an error unless a file gives random samples, in a batch or alone, the detector's full-precision scores."""
     facts = replace(detector.facts, precision="32-true")
     reference = Detector(facts, detector.module, detector.model)
     x = raw_samples(facts.inputs, _CHECKED)
@@ -219,7 +219,7 @@ def _require_same_scores(detector: Detector, score: Scorer) -> None:
         warnings.simplefilter("ignore", UnusualInputWarning)
         expected = reference.score(as_frame(columns, x) if isinstance(columns, TableColumns) else x)
     for found, wanted in ((score(x), expected), (score(x[:1]), expected[:1])):
-        # The score of SSAD is a difference that may be near 0 by chance.
+        # Relative to the largest score, because a score of SSAD is a difference that may be near 0 by chance.
         worst = float(np.max(np.abs(found - wanted)) / np.abs(expected).max())
         if not worst <= PARITY:
             raise DeepSADError(
@@ -234,7 +234,7 @@ def _as_one_sentence(detector: Detector, kind: Format) -> Iterator[None]:
         yield
     except (DeepSADError, OSError):
         raise
-    except Exception as error:  # of the tracing of a class from outside, nearly anything
+    except Exception as error:  # tracing a class from outside can raise nearly anything
         said = str(error).partition("\n")[0]
         raise DeepSADError(
             f"{detector.facts.target or detector.facts.method} cannot be exported as {kind} "
@@ -244,7 +244,7 @@ def _as_one_sentence(detector: Detector, kind: Format) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the progress and the warnings of the tracing, which are not meant for users."""
+    """Hide the progress output and the warnings of tracing, which are not meant for users."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

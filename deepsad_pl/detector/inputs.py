@@ -1,4 +1,4 @@
-"""Turn raw input into what a network takes, by the shape, columns and preparation that belong to a detector."""
+"""Check raw input against the shape and the columns that a detector takes, and prepare it for the network."""
 
 import math
 from collections import Counter
@@ -39,8 +39,8 @@ class Prepared:
 
     Attributes:
         x: float32 rows or uint8 pixels, shape (n, ...).
-        problems: why samples cannot be scored, by position; the values of these samples in ``x`` mean nothing.
-        unusual: number of cells with something that no training row had (an unknown category, a missing value), by its
+        problems: why samples cannot be scored, by position; the values of these samples in ``x`` are meaningless.
+        unusual: number of cells with something that no training row had (an unknown category, a missing value), by
             description.
     """
 
@@ -63,7 +63,7 @@ class Inputs:
 
     Attributes:
         shape: shape of one sample: (C, H, W) or (D,).
-        scale: what pixels are divided by; None for rows.
+        scale: number by which pixels are divided; None for rows.
         columns: names of a table's columns, in the order of training; None if they have no names.
         preparation: how raw rows are prepared; None: they are used unchanged.
         id_column: column with the names of the rows in the training table; None if there was none.
@@ -132,7 +132,7 @@ class Inputs:
 
     @property
     def feature_groups(self) -> npt.NDArray[np.int64]:
-        """The column that each value of a prepared row comes from, by position in :attr:`feature_names`."""
+        """For each value of a prepared row, the position of its column in :attr:`feature_names`."""
         if self._encoding is None:
             return np.arange(math.prod(self.shape))
         places = {name: place for place, name in enumerate(self._encoding.names)}
@@ -144,7 +144,7 @@ class Inputs:
         return self.scale == 255 and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
     def described(self) -> str:
-        """What the samples are, in words."""
+        """A description of the samples, for messages."""
         if self._encoding is not None:
             return f"rows of a table with the columns {_listed(self._encoding.names)}"
         if self.are_rows:
@@ -184,7 +184,7 @@ class Inputs:
         """Prepare the rows of a table.
 
         Args:
-            frame: has the training columns; if these have names, other columns are ignored.
+            frame: rows with the training columns; if these have names, other columns are ignored.
 
         Raises:
             DeepSADError: if a training column is missing.
@@ -243,8 +243,8 @@ class Inputs:
         return Prepared(prepared.x.reshape(x.shape), prepared.problems)
 
     def array_problems(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[str]:
-        """What keeps an array of this shape and type from being scored: at most one sentence."""
-        # Cells of an encoded table may be text, and are fewer than its encoded values.
+        """The reason why an array of this shape and type cannot be scored, if any: at most one sentence."""
+        # A table that is encoded has fewer cells than encoded values, and its cells may be text.
         expected = self.shape if self._encoding is None else (len(self._encoding.names),)
         forms, what = [expected], "numbers" if self._encoding is None else "cells"
         if len(self.shape) == 3 and self.shape[0] == 1:

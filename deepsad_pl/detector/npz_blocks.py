@@ -1,4 +1,4 @@
-"""Read an array of a ``.npz`` file in blocks of rows, so that memory does not grow with their number."""
+"""Read an array of a ``.npz`` file in blocks of rows, so that memory does not grow with the number of rows."""
 
 import math
 import zipfile
@@ -26,14 +26,14 @@ def npz_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def npz_blocks(path: Path, name: str, rows: int) -> Iterator[npt.NDArray[Any]]:
-    """Yield an array of a ``.npz`` file, shape (n, ...), in blocks of this many rows; the last one may have fewer.
+    """Yield an array of a ``.npz`` file, shape (n, ...), in blocks of ``rows`` rows; the last one may have fewer.
 
-    An array in Fortran order has the rows scattered over the file, so it is read whole.
+    The rows of an array in Fortran order are scattered over the file, so such an array is read whole.
 
     Args:
         path: the file, compressed or not.
         name: name of the array.
-        rows: number of rows of a block, at least 1.
+        rows: number of rows in a block, at least 1.
 
     Yields:
         Blocks, at least one; read-only.
@@ -59,14 +59,14 @@ def npz_blocks(path: Path, name: str, rows: int) -> Iterator[npt.NDArray[Any]]:
             if len(content) < count * size:
                 raise ValueError(f"{name} ends before its last row")
             yield np.frombuffer(content, dtype, count * math.prod(shape[1:])).reshape(count, *shape[1:])
-        # Also makes zipfile compare the checksum.
+        # Reading to the end also makes zipfile verify the checksum.
         if member.read(1):
             raise ValueError(f"{name} does not end with its last row")
 
 
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
-    """The numbers of an array, its shape, whether it is in Fortran order, and its type."""
+    """Open an array: a file with its numbers, its shape, whether it is in Fortran order, and its type."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
         version = npy.read_magic(member)
         if version not in _HEADERS:

@@ -1,4 +1,4 @@
-"""Which samples to label next: pure functions of the scores, and of the representation for a spread choice."""
+"""Choose the samples to label next, by pure functions of their scores and, for ``diverse``, representations."""
 
 from typing import Literal, get_args
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 Strategy = Literal["anomalous", "uncertain", "diverse", "random"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
-# A spread choice is made among this many times the wanted number of samples, so that none of them is a dull one.
+# ``diverse`` chooses among the ``CANDIDATES * count`` highest scores, so that it picks no ordinary samples.
 CANDIDATES = 10
 
 
@@ -22,13 +22,14 @@ def choose(
     seed: int = 0,
     labeled: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Choose the samples whose labels would help most, in the order in which to look at them.
+    """Choose the samples to label next, in the order in which to look at them.
 
-    ``anomalous`` takes the highest scores. ``uncertain`` takes the scores nearest to the threshold. ``diverse`` takes
-    the ten times ``count`` highest scores, begins with the highest, and then takes again and again the sample that is
-    farthest from those already chosen: the k-center greedy method of Gonzalez (Theoretical Computer Science 38, 1985),
-    used for labels by Sener and Savarese (ICLR 2018, https://arxiv.org/abs/1708.00489). ``random`` draws evenly.
-    Samples without a finite score are never chosen. Equal scores are taken in the order of the samples.
+    ``anomalous`` takes the highest scores. ``uncertain`` takes the scores nearest to the threshold. ``diverse`` looks
+    at the ``10 * count`` samples with the highest scores: it starts with the highest score and then repeatedly takes
+    the sample farthest from those already chosen. This is the k-center greedy method of Gonzalez (Theoretical Computer
+    Science 38, 1985), used to choose samples to label by Sener and Savarese (ICLR 2018,
+    https://arxiv.org/abs/1708.00489). ``random`` draws uniformly. Samples without a finite score are never chosen.
+    Samples with equal scores are taken in their order.
 
     >>> choose([0.1, 0.9, 0.5, 0.8], by="anomalous", count=2)
     array([1, 3])
@@ -42,17 +43,17 @@ def choose(
     Args:
         score: anomaly score of each sample, higher is more anomalous, shape (N,).
         by: the strategy.
-        count: number of samples to choose, from 1 on.
-        threshold: score from which a sample counts as an anomaly; needed by ``uncertain`` alone.
-        features: where each sample lies, shape (N, D); needed by ``diverse`` alone. Distances are Euclidean.
-        seed: seed of ``random``; the other strategies draw nothing.
-        labeled: whether each sample has a label already, shape (N,); such a sample is never chosen.
+        count: number of samples to choose, >= 1.
+        threshold: score above which a sample counts as an anomaly; only ``uncertain`` needs it.
+        features: representation of each sample, shape (N, D); only ``diverse`` needs it. Distances are Euclidean.
+        seed: seed of ``random``; the other strategies are deterministic.
+        labeled: whether each sample already has a label, shape (N,); labeled samples are never chosen.
 
     Returns:
         Positions of the chosen samples, shape (min(count, number of samples that can be chosen),).
 
     Raises:
-        ValueError: if an argument that the strategy needs is missing, or one is out of its range.
+        ValueError: if an argument that the strategy needs is missing, or an argument is out of range.
     """
     scores = np.asarray(score, np.float64)
     if scores.ndim != 1:
@@ -84,16 +85,16 @@ def choose(
 
 
 def substitute_threshold(score: npt.ArrayLike, semi_y: npt.ArrayLike) -> float:
-    """The threshold that stands in where a detector has none: the score that parts the labeled samples best.
+    """A threshold for a detector that has none, from the scores of labeled samples.
 
-    With known normal samples and known anomalies, it lies midway between their medians. With known anomalies alone, it
-    is the median of their scores; without any, the score that the highest twentieth of the samples exceeds.
+    With known normal samples and known anomalies, it is midway between the medians of their scores. With known
+    anomalies only, it is the median of their scores. Without known anomalies, it is the 95 % quantile of all scores.
 
     >>> substitute_threshold([0.0, 1.0, 2.0, 10.0, 12.0], [1, 1, 0, -1, -1])
     5.75
 
     Args:
-        score: anomaly score of each sample, shape (N,); those that are not finite are left out.
+        score: anomaly score of each sample, shape (N,); scores that are not finite are ignored.
         semi_y: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
 
     Raises:
@@ -112,7 +113,7 @@ def substitute_threshold(score: npt.ArrayLike, semi_y: npt.ArrayLike) -> float:
 
 
 def _k_center(points: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Positions of the first point and of those that are farthest from the ones before, shape (min(count, M),)."""
+    """Positions of the first point and, repeatedly, the point farthest from those before, shape (min(count, M),)."""
     chosen: list[int] = []
     distance = np.full(len(points), np.inf)
     for _ in range(min(count, len(points))):

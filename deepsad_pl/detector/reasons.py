@@ -1,4 +1,4 @@
-"""Reasons beside scores: the columns that contribute most, or heat maps of images."""
+"""Explain scores in an output: the columns that contribute most, or heat maps of images."""
 
 import hashlib
 import io
@@ -17,13 +17,13 @@ from deepsad_pl.detector.read_input import Chunk
 
 Floats = npt.NDArray[np.float64]
 
-# Columns of the output.
+# Further columns of the output.
 REASONS = tuple(f"reason_{place}" for place in range(1, 6))
 HEAT_MAP = "heat_map"
-# Small images are enlarged to at least as many pixels a side.
+# Small images are enlarged until each side has at least this many pixels.
 _SIDE = 160
 
-# The texts of a chunk's samples that have a score, one list for each column of the output.
+# Returns texts for the samples of a chunk that have a score: one list for each further column of the output.
 Explain = Callable[[Chunk, npt.NDArray[np.bool_]], list[list[str]]]
 
 
@@ -34,8 +34,8 @@ def reasons_of(names: Sequence[str], contributions: Floats) -> list[list[str]]:
     [['c +2'], ['a +0.25'], [''], [''], ['']]
 
     Args:
-        names: of the table's columns.
-        contributions: shape (n, columns).
+        names: names of the table's columns.
+        contributions: contributions of the columns to each row's score, shape (n, columns).
 
     Returns:
         Five lists of n texts, empty where no further column raises the score.
@@ -54,7 +54,7 @@ def reasons_of(names: Sequence[str], contributions: Floats) -> list[list[str]]:
 
 
 def heat_map(pixels: npt.NDArray[Any], contributions: Floats) -> Image.Image:
-    """An image and, to its right, what each pixel contributes: red raises the score, blue lowers it.
+    """Draw an image and, to its right, its contributions: red pixels raise the score, blue pixels lower it.
 
     Args:
         pixels: values in [0, 1], shape (C, H, W) with C 1 or 3.
@@ -72,7 +72,7 @@ def heat_map(pixels: npt.NDArray[Any], contributions: Floats) -> Image.Image:
 
 
 def explain_rows(detector: Detector) -> Explain:
-    """The reasons for the scores of rows."""
+    """Make a function that returns the columns that raise each row's score."""
 
     def explain(chunk: Chunk, known: npt.NDArray[np.bool_]) -> list[list[str]]:
         return reasons_of(detector.facts.inputs.feature_names, detector.explained(chunk.prepared.x[known]))
@@ -81,9 +81,9 @@ def explain_rows(detector: Detector) -> Explain:
 
 
 def explain_images(detector: Detector, folder: Path) -> Explain:
-    """Write a heat map of each image into a folder, which is created, and name it.
+    """Make a function that writes a heat map of each image into a folder and returns its path.
 
-    A file is named after the image and a hash of its path.
+    The folder is created if needed. A file is named after the image and a hash of its path.
     """
     scale = detector.facts.inputs.scale
     assert scale is not None

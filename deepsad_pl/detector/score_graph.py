@@ -15,16 +15,16 @@ from deepsad_pl.shallow.models import DensityModel, ForestModel, KernelModel, Mo
 
 
 class ScoreGraph(nn.Module):
-    """Raw input to anomaly scores, as :class:`~deepsad_pl.detector.detector.Detector` computes them in full precision.
+    """Maps raw input to the scores that :class:`~deepsad_pl.detector.detector.Detector` computes in full precision.
 
-    Rows are float64, shape (B, D): numbers as they are, booleans as 0 and 1, a category by its position in the sorted
-    categories of the training rows (any other number means an unknown category), NaN for an empty cell. Images are
+    Rows are float64, shape (B, D): numbers as they are, booleans as 0 and 1, categories as their positions in the
+    sorted list of training categories (any other number: an unknown category), and NaN for an empty cell. Images are
     uint8, shape (B, C, H, W). Scores are float64, shape (B,); NaN for a row that cannot be scored.
 
     Args:
-        prepare: raw input to float32.
-        module: the trained module; None: the model takes the prepared rows.
-        model: the part of a shallow method, see :func:`model_graph`.
+        prepare: maps raw input to prepared float32 samples.
+        module: the trained module; None: ``model`` takes the prepared samples.
+        model: the model of a shallow method, see :func:`model_graph`; None for a deep method.
     """
 
     def __init__(self, prepare: nn.Module, module: TrainedMethod | None, model: nn.Module | None) -> None:
@@ -43,13 +43,13 @@ class ScoreGraph(nn.Module):
             features = prepared.flatten(1) if self.module is None else self.module.represent(prepared).float()
             score = self.model(features)
         score = score.double()
-        # A row far from the training data may overflow; a program that compares infinity with the threshold would not
-        # see that the row has no score.
+        # The score of a row far from the training data may overflow. It becomes NaN, because a program that compares
+        # infinity with the threshold would not notice that the row has no score.
         return torch.where(usable & score.isfinite(), score, torch.nan)
 
 
 class PixelInput(nn.Module):
-    """Pixels (B, C, H, W) divided by ``scale``."""
+    """Divides pixels (B, C, H, W) by ``scale``."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class PixelInput(nn.Module):
 
 
 class PlainInput(nn.Module):
-    """Rows or arrays that are used unchanged."""
+    """Passes on rows or arrays that need no preparation."""
 
     def forward(self, x: Tensor) -> Tensor:
         """float64 -> float32 of the same shape."""
@@ -69,7 +69,7 @@ class PlainInput(nn.Module):
 
 
 class ScaledInput(nn.Module):
-    """Rows (B, D) scaled by a :class:`~deepsad_pl.data.scaling.Scaling`; other shapes are scaled flat."""
+    """Scales rows (B, D) like a :class:`~deepsad_pl.data.scaling.Scaling`; other shapes are flattened for it."""
 
     first_unit: Tensor
     second_unit: Tensor
@@ -99,7 +99,7 @@ class ScaledInput(nn.Module):
 
 
 class TableInput(nn.Module):
-    """Rows of a table encoded as :class:`~deepsad_pl.data.table_columns.TableColumns` does it."""
+    """Encodes rows of a table like :class:`~deepsad_pl.data.table_columns.TableColumns`."""
 
     fill: Tensor
     boolean: Tensor
@@ -116,7 +116,7 @@ class TableInput(nn.Module):
         self.added = [(places[one.name], len(one.categories), one.missing) for one in columns.columns]
 
     def forward(self, x: Tensor) -> Tensor:
-        """float64 (B, columns) -> float32 (B, width); NaN in a row with a value that its column cannot have."""
+        """float64 (B, columns) -> float32 (B, width); not finite where a column cannot have the given value."""
         parts: list[Tensor] = []
         if self.scaling is not None:
             numbers = x[:, self.scaled]
@@ -220,7 +220,7 @@ def model_graph(model: Model) -> nn.Module:
     """A fitted shallow detector as a module: features (B, D) to scores (B,), in float64.
 
     Raises:
-        DeepSADError: if its class is not one of the package.
+        DeepSADError: if its class does not belong to the package.
     """
     if type(model) not in _GRAPHS:
         raise DeepSADError(
@@ -234,11 +234,11 @@ def input_graph(scale: float | None, preparation: object | None) -> nn.Module:
     """The preparation of raw input as a module.
 
     Args:
-        scale: what pixels are divided by; None for rows.
+        scale: number by which pixels are divided; None for rows.
         preparation: preparation of raw rows; None: they are used unchanged.
 
     Raises:
-        DeepSADError: if the preparation is not one of the package.
+        DeepSADError: if the class of the preparation does not belong to the package.
     """
     if scale is not None:
         return PixelInput(scale)

@@ -1,6 +1,6 @@
 """Write scores chunk by chunk to CSV, JSON lines or Parquet.
 
-They go to a temporary file, which finally replaces an existing file or is appended to it.
+They go to a temporary file, which in the end becomes the output or is appended to it.
 """
 
 import json
@@ -24,7 +24,7 @@ from deepsad_pl.detector.append_rows import append, undo_interrupted
 OUTPUTS = (".csv", ".jsonl", ".parquet")
 # Format of a number in text, with more digits than a single-precision score has.
 _DIGITS = "%.9g"
-# Characters because of which a CSV cell is quoted.
+# A CSV cell with one of these characters is quoted.
 _QUOTED = re.compile('[,"\r\n]')
 
 Values = Sequence[Any] | npt.NDArray[Any]
@@ -50,16 +50,16 @@ def output_problems(path: Path, *, append: bool) -> list[str]:
 
 
 class Output:
-    """A file of scores that appears when it is complete; after an error or a kill, an existing file is unchanged.
+    """A file of scores that appears once it is complete; an error or a kill leaves an existing file unchanged.
 
     Args:
-        path: its suffix is one of :data:`OUTPUTS`.
+        path: path of the file; its suffix is one of :data:`OUTPUTS`.
         first: name of the first column: ``id`` or ``path``.
-        more: names of further columns, which have text.
+        more: names of further columns of text.
         append: whether rows are appended to an existing file.
 
     Attributes:
-        undone: number of bytes that a killed process had appended and that were removed; None if there are none.
+        undone: number of bytes removed because a killed process had appended them; None if there was no such process.
 
     Raises:
         DeepSADError: if an existing file has other columns, or a file cannot be written.
@@ -75,7 +75,7 @@ class Output:
             if self._appends:
                 self._check_header()
                 self.undone = undo_interrupted(self.path)
-                # Without a name, so that it disappears with the process.
+                # It has no name, so it disappears with the process.
                 self._file: Any = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed on leaving)
                 return
             descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
@@ -84,7 +84,7 @@ class Output:
         self._temporary = Path(name)
         self._file = os.fdopen(descriptor, "wb")
         if self._kind == ".csv":
-            # Into the buffer; the file gets it with the first rows, or when it is complete.
+            # This stays in the buffer; it reaches the disk with the first rows, or at the end.
             self._file.write(",".join(self._columns).encode() + b"\n")
 
     def _check_header(self) -> None:
@@ -148,14 +148,14 @@ class Output:
             with self._told():
                 self._complete(failed=error is not None)
         except DeepSADError:
-            # What went wrong first is the reason; a disk that is full then refuses the rest, too.
+            # Report an earlier error instead, of which this one may be a consequence, as on a full disk.
             if error is None:
                 raise
         finally:
             self._discard()
 
     def _complete(self, *, failed: bool) -> None:
-        """Put the written rows in their place, unless writing them failed."""
+        """Put the rows into the output, unless writing them failed."""
         if self._parquet is not None:
             self._parquet.close()
         if failed:
@@ -165,7 +165,7 @@ class Output:
             return
         self._file.flush()
         os.fsync(self._file.fileno())
-        # mkstemp creates files with mode 0600.
+        # mkstemp creates files with mode 0600; the output gets the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         self._temporary.chmod(0o666 & ~umask)
@@ -173,7 +173,7 @@ class Output:
 
     def _discard(self) -> None:
         """Close the temporary file, and remove it if it is still there."""
-        # Whatever is left in its buffer is not wanted, and closing would try to write that.
+        # Closing tries to write what is left in the buffer; that is not needed, so it may fail.
         with suppress(OSError):
             self._file.close()
         if not self._appends:
@@ -181,7 +181,7 @@ class Output:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Turn an error of the file system into one sentence."""
+        """Turn an error of the file system into a ``DeepSADError``."""
         try:
             yield
         except OSError as error:
@@ -194,7 +194,7 @@ class Output:
 
 
 def _as_csv(ids: Values, score: Values, p_value: Values, anomaly: Values, *more: Values) -> str:
-    """Lines of CSV, the same as from pandas but four times as fast."""
+    """Format rows as the CSV lines that pandas would write, but four times as fast."""
     are_anomalies = ["" if one is pd.NA else str(one) for one in anomaly]
     columns = [_quoted(ids), _digits(score), _digits(p_value), are_anomalies, *map(_quoted, more)]
     lines = map(",".join, zip(*columns, strict=True))
@@ -209,7 +209,7 @@ def _quoted(values: Values) -> list[str]:
 
 
 def _digits(values: Values) -> list[str]:
-    """Each number in text, blank for NaN."""
+    """Each number as text, blank for NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     blank = np.isnan(numbers)
     if blank.all():

@@ -10,11 +10,12 @@ Lengths = int | Sequence[int] | None
 
 
 class DeepSAD(Estimator):
-    """Deep SAD: samples far from a center are anomalies; a few labeled ones tell what far means.
+    """Deep SAD: scores samples by how far their representation, learned with labels, lies from a center.
 
     Args:
         eta: weight of the labeled samples, > 0.
-        center_from: samples whose mean is the center: ``unlabeled_and_normal``, ``all`` or ``labeled_normal``.
+        center_from: samples whose mean representation is the center: ``unlabeled_and_normal``, ``all`` or
+            ``labeled_normal``.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class SoftBoundarySVDD(Estimator):
     """Soft-boundary Deep SVDD, which sees no labels; known anomalies are left out of its training.
 
     Args:
-        nu: share of the samples that may lie outside of the sphere, in (0, 1).
+        nu: share of the samples that may lie outside the sphere, in (0, 1).
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class SoftBoundarySVDD(Estimator):
 
 
 class Autoencoder(Estimator):
-    """Reconstruction error of an autoencoder; known anomalies are left out of its training.
+    """Autoencoder that scores samples by reconstruction error; known anomalies are left out of its training.
 
     Args:
         loss: ``mse``, or ``cross_entropy`` for inputs in [0, 1].
@@ -239,8 +240,8 @@ class SSDGM(Estimator):
 
     Args:
         variant: ``m2``, on the inputs, or ``m1m2``, on the latent variables of a variational autoencoder.
-        hidden: widths of the hidden layers; None: from the network.
-        latent: width of the latent variables; None: from the network.
+        hidden: widths of the hidden layers; None: those of the network.
+        latent: number of latent variables; None: that of the network.
     """
 
     def __init__(

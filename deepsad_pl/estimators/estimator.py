@@ -1,4 +1,4 @@
-"""What all estimators share: parameters and samples become a detector, its scores have scikit-learn's signs."""
+"""Base class of the estimators: trains a detector and returns its scores with the signs of scikit-learn."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Samples = pd.DataFrame | npt.NDArray[Any]
 
-# Where on the command line a parameter is set; all others are settings of the method by their own name.
+# Parameters with another name on the command line. Others are settings of the method with the same name, unless they
+# are translated.
 _PLACES = {"max_epochs": "trainer.max_epochs"}
 _SCHEDULES = {"method": ("lr", "epochs"), "pretrain": ("pretrain_lr", "pretrain_epochs")}
-# Parameters that are no single setting.
+# Parameters that are translated in a way of their own.
 _TRANSLATED = {
     *("threshold", "alpha", "scaling", "network", "random_state", "device", "overrides"),
     *("features", "variant", "pretrain"),
     *(name for names in _SCHEDULES.values() for name in names),
 }
 _ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
-# The parameters that choose between a few things.
+# The parameters with a fixed set of choices.
 CHOICES = {
     "threshold": ("quantile", "conformal", "labeled"),
     "device": tuple(_ACCELERATORS),
@@ -41,30 +42,30 @@ CHOICES = {
 
 
 class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators, which score samples by a detector that ``fit`` trains as ``train.py`` does.
+    """Base class of the estimators: ``fit`` trains a detector as ``train.py`` does; the other methods score with it.
 
-    X is an array of numbers (n, D), a data frame with columns of any kind that a table may have, or images
-    (n, C, H, W): whole numbers from 0 to 255 or floats in [0, 1]. Missing numbers, NaN, are filled in.
+    X is an array of numbers (n, D), a data frame of numbers, booleans and categories, or images (n, C, H, W):
+    whole numbers from 0 to 255 or floats in [0, 1]. Missing numbers (NaN) are filled in.
 
-    Each estimator has the settings of its method and those of these parameters that make sense for it. They are checked
-    by ``fit``. None is what the command recommends.
+    An estimator has the settings of its method and those of the parameters below that apply to it; ``fit`` checks them.
+    Unless stated otherwise, None stands for the default of ``train.py``.
 
     Args:
-        threshold: ``quantile``, the 1 - ``alpha`` quantile of the scores of training samples that are no known
-            anomalies; ``conformal``, which keeps a fifth of these out of training; ``labeled``, the threshold that is
-            best on labeled samples kept out of training.
+        threshold: ``quantile``, the 1 - ``alpha`` quantile of the scores of all training samples that are not known
+            anomalies; ``conformal``, which keeps a fifth of these samples out of training; or ``labeled``, the
+            threshold with the best F1 on labeled samples kept out of training.
         alpha: false-alarm rate of ``quantile`` and ``conformal``, in (0, 1).
-        scaling: of rows, ``zscore`` or ``minmax``.
-        lr: learning rates of a deep method, a number or one for each phase of the schedule.
-        epochs: number of epochs, likewise.
-        batch_size: samples in a batch, >= 2.
-        weight_decay: >= 0.
-        pretrain: ``autoencoder`` or ``none``.
-        pretrain_lr: as ``lr``, of the pre-training or of the autoencoder of a hybrid method.
-        pretrain_epochs: as ``epochs``, likewise.
+        scaling: scaling of rows, ``zscore`` or ``minmax``.
+        lr: learning rate of a deep method: one number, or one for each phase of the schedule.
+        epochs: number of epochs: one number, or one for each phase of the schedule.
+        batch_size: samples per batch, >= 2.
+        weight_decay: weight decay of a deep method, >= 0.
+        pretrain: ``autoencoder``; or ``none`` or None for no pre-training.
+        pretrain_lr: like ``lr``, for the pre-training or the autoencoder of a hybrid method.
+        pretrain_epochs: like ``epochs``, for the same training.
         network: settings of the network, such as ``{"units": [64, 32]}`` for rows.
-        max_epochs: caps each training.
-        random_state: as in scikit-learn; the same int gives the same bits on the same CPU.
+        max_epochs: upper limit on the epochs of each training.
+        random_state: as in scikit-learn: None draws a seed; the same int gives bit-identical scores on the same CPU.
         device: ``auto``, ``cpu`` or ``cuda``.
         overrides: other settings, as on the command line, such as ``["trainer.threads=1"]``.
 
@@ -77,11 +78,11 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def _method(self) -> str:
-        """The choice of ``method`` on the command line."""
+        """The value of ``method=`` on the command line."""
         raise NotImplementedError
 
     def fit(self, X: Any, y: Any = None, *, convention: str | None = None) -> Self:  # noqa: N803
-        """Train on samples of which a few are labeled.
+        """Train on samples, some of which may be labeled.
 
         Args:
             X: see the class.
@@ -90,12 +91,12 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 :func:`~deepsad_pl.estimators.label_conventions.semi_labels_in`.
 
         Raises:
-            ValueError: if a parameter, X or y is not as described; names every problem.
+            ValueError: if a parameter, X or y is not as described; the message lists the problems.
         """
         x = self._checked(X, fitting=True)
         semi_y = self._semi_labels(x, y, convention)
         try:
-            # Imported here, since it loads Lightning and Hydra, which the parameters need not.
+            # Imported here because it loads Lightning and Hydra, which creating an estimator does not need.
             from deepsad_pl.estimators import fit_detector as fitting
 
             with fitting.one_at_a_time:
@@ -110,7 +111,7 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """The negative anomaly score of each sample, shape (n,): higher is more normal.
 
         Raises:
-            ValueError: if X is not like that of ``fit``, or a sample cannot be scored.
+            ValueError: if X does not match the X of ``fit``, or a sample cannot be scored.
         """
         return -self._scores(X)
 
@@ -133,7 +134,7 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def fit_predict(self, X: Any, y: Any = None, *, convention: str | None = None) -> npt.NDArray[np.int64]:  # noqa: N803
-        """Train on samples, see :meth:`fit`, and predict the same ones, see :meth:`predict`."""
+        """Call :meth:`fit` and then :meth:`predict` on the same samples."""
         return self.fit(X, y, convention=convention).predict(X)
 
     def __sklearn_tags__(self) -> Tags:
@@ -143,11 +144,11 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _needs_labels(self) -> bool:
-        # fit says that there is no such method.
+        # If there is no such method, ``fit`` reports it.
         return about.of_method(about.own("method").get(self._method(), {})).labels == "needed"
 
     def _checked(self, X: Any, *, fitting: bool) -> Samples:  # noqa: N803
-        """X as a data frame or an array, and its width and names compared with those of ``fit``."""
+        """Return X as a data frame or an array, after comparing its width and names with those of ``fit``."""
         if fitting:
             self._takes_frames = isinstance(X, pd.DataFrame)
         if isinstance(X, pd.DataFrame) and self._takes_frames:
@@ -161,7 +162,7 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self,
             X,
             reset=fitting,
-            # A frame may have had columns of text.
+            # After a fit on a data frame, X may hold text.
             dtype=None if self._takes_frames else "numeric",
             allow_nd=True,
             ensure_all_finite=not self._takes_frames and "allow-nan",
@@ -214,7 +215,7 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return detector.to("cuda" if on_gpu else "cpu")
 
     def _words(self, parameters: dict[str, Any], are_rows: bool) -> list[str]:
-        """The parameters as overrides of the command line; None is the choice of the command."""
+        """The parameters as command-line overrides."""
         given = {name: value for name, value in parameters.items() if value is not None}
         problems = [
             f"{name} is {parameters[name]!r}; choose one of {', '.join(choices)}"
@@ -252,9 +253,10 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _schedule_words(parameters: dict[str, Any], recommended: dict[str, Any]) -> list[str]:
-    """The overrides of learning rates and epochs; a number alone is the only phase of a schedule.
+    """The overrides that set learning rates and epochs; a single number makes a schedule of one phase.
 
-    Rates without epochs last as long as the recommended ones; epochs without a rate use the first recommended rate.
+    A single rate without epochs is used for as many epochs as the recommended schedule has. A single number of epochs
+    without a rate uses the first recommended rate.
     """
     words: list[str] = []
     for group, names in _SCHEDULES.items():

@@ -30,14 +30,14 @@ from deepsad_pl.experiment.run import what_was_done
 from deepsad_pl.experiment.scoring import score_test_set
 from deepsad_pl.tracking.tracker import NoTracker
 
-# In place of a path: the samples are in memory.
+# Stands in for a path, since the samples are in memory.
 _NOWHERE = "in_memory"
-# What overrides may set; the rest is the estimator's own, or of no effect without a run folder.
+# What overrides may set; other settings belong to the estimator, or have no effect without a run folder.
 _OPEN = ("method", "pretrain", "recipe", "trainer", "threshold", "network", "dataset.network")
 _OPEN_ALONE = ("recipe", "network", "dataset.scaling", "dataset.id", "dataset.drop")
 
-# Held while a detector is composed and trained: threads share torch's global generator, from which initial weights are
-# drawn, and Hydra's state.
+# Held while settings are composed and a detector is trained, because threads share Hydra's state and torch's global
+# generator, from which initial weights are drawn.
 one_at_a_time = RLock()
 
 
@@ -48,12 +48,12 @@ def composer() -> Composer:
 
 
 def rows_words() -> list[str]:
-    """The overrides that choose rows with labels."""
+    """The overrides for labeled rows."""
     return ["dataset=table", f"dataset.path={_NOWHERE}", "logger=none"]
 
 
 def image_words(shape: Sequence[int]) -> list[str]:
-    """The overrides that choose labeled images of a shape (C, H, W)."""
+    """The overrides for labeled images of shape (C, H, W)."""
     channels, height, width = shape
     size = f"dataset.image_size=[{height},{width}]"
     return ["dataset=image_folder", f"dataset.root={_NOWHERE}", size, f"dataset.channels={channels}", *_GIVEN]
@@ -63,10 +63,10 @@ _GIVEN = ("scenario=given", "logger=none")
 
 
 def require_open(overrides: Sequence[str]) -> None:
-    """Raise an error for each override of a setting that is not an estimator's to change.
+    """Raise an error if overrides change settings that are fixed in an estimator.
 
     Raises:
-        DeepSADError: names all of them.
+        DeepSADError: with a sentence for each of them.
     """
     problems = []
     for override in composer().parse(overrides):
@@ -137,7 +137,7 @@ def fit_detector(settings: Mapping[str, Any], source: Source) -> Detector:
 
 
 def _calibration(plan: Plan, parts: Parts) -> npt.NDArray[Any]:
-    """Fit a shallow method, and score the calibration samples with the trained method, shape (n,)."""
+    """The scores of the calibration samples, shape (n,); a shallow method is fitted first."""
     if not plan.about.shallow:
         calibrated, _ = score_test_set(plan, parts.phases[-1].module, parts.data, calibration=True)
         return calibrated["score"].numpy()
@@ -158,12 +158,12 @@ def _digest(parts: Parts) -> str:
 
 @contextmanager
 def _settings_of_torch_kept(plan: Plan) -> Iterator[None]:
-    """Use the plan's number of CPU threads in the block, if it names one, and leave torch as it was."""
+    """Use the plan's number of CPU threads, if it has one; restore torch's threads and random state at the end."""
     before, wanted = torch.get_num_threads(), plan.trainer["threads"]
     if wanted is not None:
         torch.set_num_threads(wanted)
     try:
-        # The initial weights of a detector that is read are drawn from the global generator.
+        # Reading a detector draws initial weights from the global generator.
         with torch.random.fork_rng(devices=[]):
             yield
     finally:

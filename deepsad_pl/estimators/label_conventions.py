@@ -1,4 +1,4 @@
-"""From the ``y`` of an estimator to semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly."""
+"""Convert the ``y`` of an estimator to semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ def semi_labels_in(y: Any, convention: str | None = None) -> IntArray:
     Args:
         y: numbers, shape (N,).
         convention: ``signs``: +1 known normal, -1 known anomaly, 0 unlabeled. ``pyod``: 0 known normal, 1 known
-            anomaly. None: signs, but 1 beside 0 is refused where -1 does not occur, since it could mean either.
+            anomaly. None: ``signs``, but 0 and 1 without any -1 are refused, since their meaning is not clear.
 
     Raises:
-        ValueError: if a value is none of these, or its meaning is not clear.
+        ValueError: if a value is not allowed by the convention, or the meaning of the values is not clear.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}; choose None, 'signs' or 'pyod'")
@@ -52,7 +52,7 @@ def semi_labels_in(y: Any, convention: str | None = None) -> IntArray:
 
 
 def _different(values: npt.NDArray[Any]) -> list[Any]:
-    """The different values, as numbers where they are numbers."""
+    """The distinct values: numbers, or texts if not all of them are numbers."""
     if values.dtype == object:
         try:
             values = values.astype(np.float64)

@@ -1,4 +1,4 @@
-"""AUROC of the labeled samples, for a search over hyper-parameters."""
+"""AUROC on the labeled samples, as a scorer for hyper-parameter searches."""
 
 import warnings
 from typing import Any
@@ -14,22 +14,23 @@ from deepsad_pl.estimators.label_conventions import semi_labels_in
 def labeled_auroc(estimator: Any, X: Any, y: Any, *, convention: str | None = None) -> float:  # noqa: N803
     """AUROC of known anomalies against known normal samples, in [0, 1]; unlabeled samples are ignored.
 
-    For ``scoring=`` of scikit-learn. With ``convention="pyod"`` as in ``fit``, pass
+    Pass it to scikit-learn as ``scoring=``. For labels in PyOD's convention, pass
     ``functools.partial(labeled_auroc, convention="pyod")``.
 
     Args:
-        estimator: fitted, with ``score_samples``, such as a pipeline that ends in one of the package's estimators.
+        estimator: a fitted estimator with ``score_samples``, such as a pipeline that ends in one of
+            the package's estimators.
         X: see the estimator.
         y: +1 known normal, -1 known anomaly, 0 unlabeled, shape (n,).
         convention: see :func:`~deepsad_pl.estimators.label_conventions.semi_labels_in`.
 
     Returns:
-        NaN, with an ``UndefinedMetricWarning``, if y lacks known anomalies or known normal samples.
+        The AUROC; NaN, with an ``UndefinedMetricWarning``, if y lacks known anomalies or known normal samples.
 
     Raises:
         ValueError: if y has other labels.
     """
-    # In a part of the samples, 0 and 1 alone are no mistake.
+    # A fold may lack known anomalies, so 0 and 1 without -1 are not refused here.
     semi_y = semi_labels_in(column_or_1d(y), convention or "signs")
     known = semi_y != 0
     if not {-1, 1} <= {*semi_y.tolist()}:

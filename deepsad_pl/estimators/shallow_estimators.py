@@ -10,13 +10,13 @@ Lengths = int | Sequence[int] | None
 
 
 class OCSVM(Estimator):
-    """One-class SVM with Gaussian kernel; known anomalies are left out of its training.
+    """One-class SVM with a Gaussian kernel; known anomalies are left out of its training.
 
     Args:
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
-        selection: ``holdout``, of gamma on training samples, or ``none``, scikit-learn's default gamma.
-        gammas: candidates, each > 0; None: 2^-7 to 2^2.
-        nu: share of the samples that may lie outside, in (0, 1).
+        selection: how gamma is selected: ``holdout``, on training samples, or ``none``, scikit-learn's default.
+        gammas: candidates for gamma, each > 0; None: 2^-7 to 2^2.
+        nu: share of the training samples that may lie outside the boundary, in (0, 1).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class IsolationForest(Estimator):
     Args:
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
         trees: number of trees.
-        subsample: samples for each tree.
+        subsample: number of samples for each tree.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class KDE(Estimator):
 
     Args:
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
-        bandwidths: candidates; None: 2^.5 to 2^5.
+        bandwidths: candidates for the bandwidth; None: 2^.5 to 2^5.
         folds: folds of the cross-validation that selects the bandwidth.
     """
 
@@ -145,13 +145,13 @@ class KDE(Estimator):
 
 
 class SSAD(Estimator):
-    """Convex semi-supervised anomaly detection with Gaussian kernel (Goernitz et al. 2013).
+    """Convex semi-supervised anomaly detection with a Gaussian kernel (Goernitz et al. 2013).
 
     Args:
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.
-        selection: ``none``, scikit-learn's default gamma, or ``holdout``, of gamma by cross-validation over the labeled
-            anomalies: some 50 fits, many minutes for thousands of samples.
-        gammas: candidates, each > 0; None: 2^-7 to 2^2.
+        selection: how gamma is selected: ``none``, scikit-learn's default, or ``holdout``, cross-validation over the
+            labeled anomalies, which takes about 50 fits: many minutes for thousands of samples.
+        gammas: candidates for gamma, each > 0; None: 2^-7 to 2^2.
         kappa: weight of the margin of labeled samples, >= 0.
         eta_u: cost of unlabeled samples on the wrong side, > 0.
         eta_l: cost of labeled samples on the wrong side, > 0.
@@ -240,7 +240,9 @@ class KNN(Estimator):
 
 
 class KNNRatio(Estimator):
-    """Distance to the k-th nearest training sample, against that to the nearest known anomaly, which it needs.
+    """Distance to the k-th nearest training sample, relative to the distance to the nearest known anomaly.
+
+    It needs known anomalies.
 
     Args:
         features: ``raw``, the inputs, or ``hybrid``, the bottleneck of an autoencoder.

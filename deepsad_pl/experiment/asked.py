@@ -1,4 +1,4 @@
-"""Which samples an experiment with ``scenario=queried`` has asked about, and the answers: the simulated expert."""
+"""The samples that an experiment with ``scenario=queried`` asks about, and the answers of a simulated expert."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,17 +26,17 @@ LABELED_ROWS = "labeled_rows"
 
 
 def with_answers(plan: Plan, source: Source) -> Source:
-    """The source with the true answers about the samples that the experiment asks about; no other truth is used.
+    """Label the samples that an experiment asks about with their true labels; no other true label is used.
 
-    A finished experiment says in its record what it asked about. For another, the experiment of the round before, which
-    must be finished, scores the pool.
+    The record of a finished experiment lists these samples. For any other experiment they are chosen: in round 0 at
+    random, later by the scenario's strategy, from the scores of the previous round's detector.
 
     Args:
         plan: plan of the experiment; unless its scenario is ``queried``, the source is returned unchanged.
         source: its data.
 
     Raises:
-        DeepSADError: if the round before is not finished, or the pool has too few rows.
+        DeepSADError: if the previous round is not finished, or the pool has too few rows.
     """
     if not isinstance(plan.scenario, QueriedLabels):
         return source
@@ -49,10 +49,10 @@ def with_answers(plan: Plan, source: Source) -> Source:
 
 
 def require_pool(plan: Plan, source: Source) -> None:
-    """Raise an error if the pool has fewer rows than are to be labeled, before the earlier rounds are run.
+    """Check that the pool has enough rows for all labels; called before the earlier rounds run.
 
     Raises:
-        DeepSADError: see above.
+        DeepSADError: if it has too few.
     """
     if isinstance(plan.scenario, QueriedLabels):
         pool_of(source.labels_train, plan.scenario, plan.classes)
@@ -61,7 +61,7 @@ def require_pool(plan: Plan, source: Source) -> None:
 def round_before(
     plan: Plan, config: Mapping[str, Any], config_yaml: str, command: str
 ) -> tuple[Plan, dict[str, Any], str, str] | None:
-    """The experiment of the round before, as its own command would run it; None if there is none.
+    """The experiment of the previous round, as its own command would run it; None in round 0.
 
     Args:
         plan: plan of the experiment.
@@ -70,7 +70,7 @@ def round_before(
         command: command line that repeats it.
 
     Returns:
-        The same four of the round before.
+        The same four for the previous round.
     """
     if plan.previous_round is None:
         return None
@@ -78,7 +78,7 @@ def round_before(
     yaml = OmegaConf.create(config_yaml)
     OmegaConf.update(yaml, "scenario.rounds", rounds)
     return (
-        # A worker may have set the number of threads, which is no part of the identity.
+        # A worker may have set the number of threads, which is not part of the identity.
         replace(plan.previous_round, trainer=plan.trainer),
         {**config, "force": False, "scenario": {**config["scenario"], "rounds": rounds}},
         OmegaConf.to_yaml(yaml),
@@ -87,7 +87,7 @@ def round_before(
 
 
 def _asked(plan: Plan, before: Plan, source: Source, pool: TrainingSet) -> IntArray:
-    """The rows of the round before and those that its detector asks about next, ascending."""
+    """The labeled rows of the previous round and those that its detector asks about next, ascending."""
     scenario = cast(QueriedLabels, plan.scenario)
     known = _recorded(before)
     if known is None:

@@ -9,7 +9,7 @@ from deepsad_pl.experiment.build import Parts
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, checkpoint_path
 from deepsad_pl.experiment.plan import Plan
 
-# Samples with which explanations compare: of rows, and of images, where each costs more.
+# Number of samples that explanations compare with: for rows, and for images, where each costs more.
 _REFERENCES = (32, 16)
 
 
@@ -18,7 +18,7 @@ def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
 
     Args:
         plan: plan of the experiment.
-        parts: its data and modules; of the modules only the classes are used.
+        parts: its data and modules; only the classes of the modules are used.
         record: its record.
 
     Raises:

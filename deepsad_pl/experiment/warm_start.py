@@ -1,7 +1,8 @@
-"""``warm_start=<run>``: a training that starts from the weights of a finished run, instead of a pre-training.
+"""Start a training from the weights of a finished run instead of a pre-training (``warm_start=<run>``).
 
-All of the module's state is taken, the center of a hypersphere included: the objective is that of the earlier run, with
-more labels. Only the optimizer starts anew. Checks of settings import this module, so torch is imported on demand.
+The whole state of the module is loaded, including the center of a hypersphere, so the objective is that of the earlier
+run, with more labels. Only the optimizer starts anew. Checks of settings import this module, so torch is imported on
+demand.
 """
 
 import logging
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Settings = Mapping[str, Any]
 
-# As the room of the detector calls them; its own module imports what a check need not load.
+# The same names as in detector/detector_folder.py, whose imports a check does not need.
 _FACTS, _MODULE = Path("detector", "detector.json"), Path("detector", "module.ckpt")
 KEY = "warm_start"
 
@@ -35,10 +36,10 @@ class Earlier:
 
     Attributes:
         run: its folder.
-        hash: of its identity.
+        hash: hash of its identity.
         method: name of its method.
         target: class of its module.
-        inputs: what it takes, as its detector's folder says.
+        inputs: its inputs, as in ``detector.json``.
     """
 
     run: Path
@@ -49,10 +50,10 @@ class Earlier:
 
 
 def read_earlier(run: str | Path) -> Earlier:
-    """Find out what a finished run has trained.
+    """Read what a finished run has trained.
 
     Raises:
-        DeepSADError: if it is no finished run, or has no weights.
+        DeepSADError: if it is not a finished run, or has no weights to start from.
     """
     folder = Path(run).expanduser()
     way_out = "give the run folder that train.py has named at its end"
@@ -95,14 +96,17 @@ def method_problems(method: Settings, earlier: Earlier) -> Iterator[str]:
 
 
 def _family(target: str) -> str:
-    """Methods of one family have the same state: those of the package that share an objective, or a class alone."""
+    """The family of a class: methods of one family have the same state.
+
+    The package's methods with the same ``stack`` form a family; any other class is a family of its own.
+    """
     own = about.own("method").values()
     family = next((about.of_method(one).stack for one in own if one.get("_target_") == target), None)
     return family or target
 
 
 def with_earlier(identity: Settings, earlier_hash: str) -> dict[str, Any]:
-    """The identity of a run that starts from an earlier one's weights: that takes the place of the pre-training."""
+    """The identity of a run that starts from an earlier run, whose hash replaces the pre-training."""
     return {**identity, "pretrain": None, KEY: earlier_hash}
 
 
@@ -115,7 +119,7 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
         source: the data that it is to be trained on.
 
     Raises:
-        DeepSADError: if the network or the columns are others, or the file is missing or damaged.
+        DeepSADError: if the network or the columns differ, or the file is missing or damaged.
     """
     from deepsad_pl.common.checkpoints import DamagedError, from_bytes
     from deepsad_pl.detector.inputs import Inputs
@@ -147,7 +151,7 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
 
 
 def _named(inputs: Any) -> dict[str, Any]:
-    """The values of a prepared row by name: an encoding has one for each category, in an order of its own."""
+    """The names of the values of a prepared row, in their order; an encoded table has one for each category."""
     if not inputs.are_rows:
         return {}
     sources = getattr(inputs.preparation, "sources", None)
@@ -169,10 +173,10 @@ def _differences(before: Settings, now: Settings) -> Iterator[str]:
 
 
 def warn_if_calibrated_on_seen(plan: "Plan") -> None:
-    """Log a warning if samples that calibrate the threshold may have trained the earlier run.
+    """Log a warning if the earlier run may have been trained on samples that calibrate the threshold.
 
-    They have not if both runs draw them from the same data with the same seed and threshold. What the earlier run
-    itself started from is not looked at.
+    It was not if both runs draw these samples from the same data with the same seed and threshold. The run that the
+    earlier run itself started from is not checked.
     """
     if plan.earlier is None or plan.threshold.share is None:
         return
@@ -180,7 +184,7 @@ def warn_if_calibrated_on_seen(plan: "Plan") -> None:
         record = read_json(plan.earlier.run / RECORD)
         before, now = record["identity"], plan.identity
         same = record["seed"] == plan.seed and before.get("threshold") == now.get("threshold")
-        # Labels that were filled in later do not change what conformal draws; labeled draws among all labels.
+        # Labels that were added later do not change what ``conformal`` draws; ``labeled`` draws from all labels.
         keys = ["files", "data_digest", *(["label_files"] if plan.threshold.kind == "labeled" else [])]
         same = same and all(before["dataset"].get(key) == now["dataset"].get(key) for key in keys)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
