@@ -76,9 +76,9 @@ def exactly_scaled(train: list[float], values: list[float], scaling: str) -> lis
     if scaling == "minmax":
         return [float((Fraction(value) - min(rows)) / (max(rows) - min(rows))) for value in values]
     squares = [(Fraction(value) - mean) ** 2 / variance for value in values]
-    return [
-        math.copysign(math.sqrt(square), Fraction(value) - mean) for value, square in zip(values, squares, strict=True)
-    ]
+    # The difference itself may be too large for a float.
+    signs = [1 if Fraction(value) >= mean else -1 for value in values]
+    return [sign * math.sqrt(square) for sign, square in zip(signs, squares, strict=True)]
 
 
 @settings(max_examples=100, deadline=None)

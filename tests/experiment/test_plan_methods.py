@@ -73,7 +73,7 @@ def test_every_method_is_an_option() -> None:
 
 def test_the_yaml_of_a_hybrid_adds_a_few_lines_to_its_raw_twin() -> None:
     hybrids = list((ROOT / "conf" / "method").glob("*_hybrid.yaml"))
-    assert len(hybrids) == 4
+    assert len(hybrids) == 6
     for path in hybrids:
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
         assert len(lines) <= 14

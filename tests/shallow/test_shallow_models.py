@@ -87,7 +87,7 @@ def test_blocks_do_not_change_scores(model: Model, monkeypatch: pytest.MonkeyPat
 
 
 def test_temporaries_stay_below_100_mb() -> None:
-    blocks = list(models._tiles(5000, 6000, 3072))
+    blocks = list(models.tiles(5000, 6000, 3072))
     both = max((q.stop - q.start + r.stop - r.start) * 3072 * 8 for q, r in blocks)
     tiles = 3 * max((q.stop - q.start) * (r.stop - r.start) * 8 for q, r in blocks)
     assert both + tiles < 100e6

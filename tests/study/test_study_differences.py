@@ -154,4 +154,4 @@ def test_data_other_than_the_published_ones_are_named() -> None:
     for job in asked.planned.unique:
         job.plan.identity["dataset"]["data_digest"] = "0" * 64
     found = differences("classic", asked)
-    assert found == Differences(("other data than the published cardio",), False)
+    assert found == Differences(("data other than the published cardio",), False)

@@ -167,7 +167,8 @@ def test_all_config_keys_are_keys_of_our_runs(study: str) -> None:
     axes = list(STUDIES[study].get("keys", {}).values())
     found = config_keys(spec_of(axes=axes, datasets=["digits", "mnist"]))
     assert found == {f"{key}.value" for key in ("method.name", "dataset.name", *axes)}
-    ours = flatten(settings_of("method=deep_sad"))
+    choices = [f"{group}={name}" for group, name in STUDIES[study].get("choices", {}).items()]
+    ours = flatten(settings_of("method=deep_sad", *choices))
     assert {key.removesuffix(".value") for key in found} <= set(ours)
 
 

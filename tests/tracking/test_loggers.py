@@ -417,7 +417,7 @@ def test_a_trial_of_a_wandb_agent_can_have_several_loggers(monkeypatch: pytest.M
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
     for chosen in ("[csv,wandb]", "[wandb,csv]"):
         (problem,) = problems_of(f"logger={chosen}", multirun=True)
-        assert "under a W&B agent" in problem
+        assert "a W&B agent gives logger=wandb one run" in problem
     make_plan(settings_of("logger=csv", LIGHTNING), multirun=True)
 
 
