@@ -273,7 +273,14 @@ def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None",
         raise DeepSADError(f"explain: there are no heat maps for {inputs.described()}; leave it out")
     output = Path(words.output).expanduser()
     folder = output.with_name(f"{output.stem}-heat_maps") if words.heat_maps is None else Path(words.heat_maps)
-    return explain_images(detector, folder.expanduser()), (HEAT_MAP,)
+    folder = folder.expanduser().resolve()
+    for place in map(Path, words.input):
+        if place.is_dir() and folder.is_relative_to(place.resolve()):
+            raise DeepSADError(
+                f"the heat maps would be in {folder}, below the input {place}, and be scored as images the next time; "
+                "give heat_maps=<a folder elsewhere>"
+            )
+    return explain_images(detector, folder), (HEAT_MAP,)
 
 
 def _files(words: Sequence[str]) -> list[str]:
