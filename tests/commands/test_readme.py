@@ -15,6 +15,7 @@ from studies import fields_of
 from tiny_data import expected_of_cifar10, write_cifar10, write_idx, write_image_folder, write_odds
 from torchvision import datasets
 
+from deepsad_pl import list_methods
 from deepsad_pl.commands import main as cli
 from deepsad_pl.commands.score import score
 from deepsad_pl.data.odds import ODDS_FILES
@@ -213,6 +214,14 @@ def test_inline_commands_and_settings_exist() -> None:
 
 def test_at_most_300_lines() -> None:
     assert len(README.splitlines()) <= 300
+
+
+def test_the_page_of_methods_has_every_method() -> None:
+    index = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`([a-z0-9_]+)`", index)) >= set(list_methods())
+    for page in re.findall(r"\]\((methods/[a-z_]+\.md)\)", index):
+        headline = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()[0]
+        assert set(re.findall(r"`([a-z0-9_]+)`", headline)) <= set(list_methods()), headline
 
 
 def test_links_to_files_of_the_checkout_exist() -> None:
