@@ -76,7 +76,7 @@ def ask_labels(
         threshold = (
             detector.threshold_value() if detector.has_threshold else substitute_threshold(score, samples.semi_y)
         )
-        without = "" if detector.has_threshold else ", chosen by the labels seen since the run has no threshold"
+        without = "" if detector.has_threshold else ", computed from the labels, since the run has no threshold"
         note = f" (nearest to the score {threshold:.4g}{without})"
     # Only the candidates, the samples with the highest scores, need a representation.
     among = np.arange(len(score))

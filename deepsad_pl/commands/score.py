@@ -103,7 +103,7 @@ def parsed(words: Sequence[str]) -> ScoreWords:
     )
     problems = []
     if found.batch_size is not None and found.batch_size < 1:
-        problems.append(f"batch_size is {found.batch_size}; give a number from 1 on")
+        problems.append(f"batch_size is {found.batch_size}; give a number of at least 1")
     if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
         problems.append(f"threshold.alpha is {found.threshold.alpha}; give a rate between 0 and 1")
     if found.heat_maps is not None and not found.explain:
@@ -122,7 +122,7 @@ def _query_problems(words: ScoreWords) -> Iterator[str]:
             yield "query.by is set, but without query=... no labels are asked for; add it, such as query=20"
         return
     if words.query < 1:
-        yield f"query is {words.query}; give a number of samples from 1 on"
+        yield f"query is {words.query}; give a number of samples, at least 1"
     if words.query_by not in (None, *QUERIES):
         yield f"query.by is {words.query_by!r}; choose {', '.join(QUERIES)}"
     if words.input != [TRAIN]:

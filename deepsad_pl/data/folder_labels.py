@@ -193,8 +193,8 @@ def _meaning_problems(found: _Found, named: Mapping[str, Named], names: Mapping[
         for folder in sorted((found.anywhere if key == "normal" else found.filled["train"]) - meant):
             if (near := folded.get(folder.casefold())) is not None:
                 yield (
-                    f"dataset.{key} names the folder {near!r}{by_default}, but there is {folder!r}, which differs in "
-                    f"upper and lower case alone; name it in dataset.{key}, or rename it"
+                    f"dataset.{key} names the folder {near!r}{by_default}, but there is {folder!r}, which "
+                    f"differs only in case; name it in dataset.{key}, or rename it"
                 )
 
 
@@ -224,7 +224,7 @@ def _test_problems(found: _Found, names: Mapping[str, Sequence[str]]) -> Iterato
     if folders - {*names["anomaly"]} and not {*names["normal"]} & found.anywhere:
         yield (
             f"{test} has the folders {_listed(folders)}, and dataset.normal names none of them, so that every image "
-            f"with a truth would be an anomaly; name the normal ones, such as dataset.normal=[{min(folders)}]"
+            f"with a known truth would be an anomaly; name the normal ones, such as dataset.normal=[{min(folders)}]"
         )
 
 

@@ -74,7 +74,7 @@ def truths(
     if not problems and not normals & found.keys():
         problems.append(
             f"dataset.normal names {', '.join(map(repr, sorted(normals)))}, but {key} has no such value, so every row "
-            f"with a truth would be an anomaly; name some of its values: {_listed(found)}"
+            f"with a known truth would be an anomaly; name some of its values: {_listed(found)}"
         )
     if problems:
         raise DeepSADError(*problems)
@@ -111,7 +111,7 @@ def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[ob
 
 
 def _other_spellings(found: Collection[str], named: Collection[str], key: str) -> Iterator[str]:
-    """Yield a sentence for each label that differs from a named one only in upper and lower case."""
+    """Yield a sentence for each label that differs from a named one only in case."""
     folded = {name.casefold(): name for name in named}
     for mark in found:
         if mark in named or (name := folded.get(mark.casefold())) is None:

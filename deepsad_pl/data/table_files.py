@@ -224,7 +224,7 @@ def _check_names(path: Path, names: list[str], columns: Sequence[str] | None) ->
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DeepSADError(
-            f"{path} has several columns named {_listed(repeated)}; give each column a name of its own, or, if the "
+            f"{path} has several columns named {_listed(repeated)}; give each column a unique name, or, if the "
             "first line is a row, add a line of names"
         )
     problems = []
@@ -326,7 +326,7 @@ def _header(path: Path, file: Any, delimiter: str) -> list[str]:
         raise DeepSADError(f"{path} has no column names in its first row; put a row of names first")
     if all(_is_number(cell) for cell in cells):
         raise DeepSADError(
-            f"{path} has no column names: its first row holds numbers alone ({_listed(cells, 5)}); put a row of names "
+            f"{path} has no column names: its first row holds only numbers ({_listed(cells, 5)}); put a row of names "
             "first, such as x0, x1, ..."
         )
     if len(names) == 1 and (other := next((d for d in (";", "\t", "|", ",") if d in names[0]), None)):
@@ -398,7 +398,7 @@ def _told(path: Path) -> Iterator[None]:
                 f"{start[:80]!r}; correct the row, and put a cell that holds the separator into double quotes"
             ) from error
         raise DeepSADError(
-            f"{path} cannot be read ({type(error).__name__}: {message[:200]}); replace it by a sound file"
+            f"{path} cannot be read ({type(error).__name__}: {message[:200]}); replace it with an intact file"
         ) from error
 
 

@@ -61,7 +61,7 @@ def choose(
     if by not in STRATEGIES:
         raise ValueError(f"by is {by!r}; choose {', '.join(STRATEGIES)}")
     if count < 1:
-        raise ValueError(f"count is {count}; give a number from 1 on")
+        raise ValueError(f"count is {count}; give a number of at least 1")
     known = np.zeros(len(scores), bool) if labeled is None else np.asarray(labeled, bool)
     if known.shape != scores.shape:
         raise ValueError(f"labeled has the shape {known.shape}, but score has {scores.shape}; give one for each sample")

@@ -72,7 +72,7 @@ def require_open(overrides: Sequence[str]) -> None:
     for override in composer().parse(overrides):
         key, line = override.key_or_group, override.input_line
         if override.is_sweep_override():
-            problems.append(f"overrides has {line}, which is several settings in one; give one value")
+            problems.append(f"overrides has {line}, which sweeps over several values; give one value")
         elif key not in _OPEN_ALONE and not key.startswith(tuple(f"{group}." for group in _OPEN)):
             problems.append(
                 f"overrides has {line}, but {key} is not among the settings that it may change: those of "

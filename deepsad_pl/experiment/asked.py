@@ -92,7 +92,7 @@ def _asked(plan: Plan, before: Plan, source: Source, pool: TrainingSet) -> IntAr
     known = _recorded(before)
     if known is None:
         raise DeepSADError(
-            f"scenario.rounds={scenario.rounds} starts from the round before, which is not finished in "
+            f"scenario.rounds={scenario.rounds} starts from the previous round, which is not finished in "
             f"{before.run_dir}; run it with scenario.rounds={scenario.rounds - 1}"
         )
     detector = Detector.read(before.run_dir / DETECTOR)
@@ -110,7 +110,7 @@ def _asked(plan: Plan, before: Plan, source: Source, pool: TrainingSet) -> IntAr
     )
     if len(chosen) < scenario.count:
         raise DeepSADError(
-            f"the round before, in {before.run_dir}, gives a finite score to only {len(chosen)} of the samples "
+            f"the previous round, in {before.run_dir}, gives a finite score to only {len(chosen)} of the samples "
             f"without a label, but scenario.query_count is {scenario.count}; lower it"
         )
     return np.sort(np.concatenate([known, pool.index[chosen]]))

@@ -59,8 +59,8 @@ class Plan:
         metrics: user-defined metrics, by name.
         threshold: how the threshold of the scores is set.
         earlier: the run whose weights the training starts from; None: there is none, or it is not needed any more.
-        previous_round: with ``scenario=queried``, the experiment of the round before, whose scores decide which samples
-            this one asks about; None in round 0 and in every other scenario.
+        previous_round: with ``scenario=queried``, the experiment of the previous round, whose scores decide which
+            samples this one asks about; None in round 0 and in every other scenario.
     """
 
     dataset: dict[str, Any]

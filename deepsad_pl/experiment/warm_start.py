@@ -64,14 +64,14 @@ def read_earlier(run: str | Path) -> Earlier:
     except FileNotFoundError:
         made = "; for a run of an earlier release, score.py makes it" if (folder / RECORD).exists() else ""
         raise DeepSADError(
-            f"warm_start is {run}, which is no finished run: it has no {_FACTS}; {way_out}{made}"
+            f"warm_start is {run}, which is not a finished run: it has no {_FACTS}; {way_out}{made}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DeepSADError(f"warm_start: {folder / _FACTS} cannot be read ({error!r}); {way_out}") from error
     if target is None or package is not None:
         raise DeepSADError(
-            f"warm_start: method={method} of {run} is fitted as a whole and leaves no weights to start from; give a "
-            "run of a deep method"
+            f"warm_start: method={method} of {run} is a shallow method, so it has no weights to start from; give a run "
+            "of a deep method"
         )
     return found
 
@@ -85,7 +85,7 @@ def method_problems(method: Settings, earlier: Earlier) -> Iterator[str]:
     """
     if about.of_method(method).shallow:
         yield (
-            f"warm_start: method={method['name']} is fitted as a whole, so there are no weights to start from; leave "
+            f"warm_start: method={method['name']} is a shallow method, so it has no weights to start from; leave "
             "warm_start out, or choose a deep method, such as method=deep_sad"
         )
     elif method["_target_"] != earlier.target and _family(method["_target_"]) != _family(earlier.target):
@@ -144,8 +144,8 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
         others.append(str(error))
     if others:
         raise DeepSADError(
-            f"warm_start: {earlier.run} has another network or other columns ({'; '.join(others)}); choose the same "
-            "ones, or leave warm_start out"
+            f"warm_start: {earlier.run} has a different network or different columns ({'; '.join(others)}); choose "
+            "the same ones, or leave warm_start out"
         )
     module.load_state_dict(checkpoint["state_dict"])
 
@@ -191,8 +191,8 @@ def warn_if_calibrated_on_seen(plan: "Plan") -> None:
         same = False
     if not same:
         log.warning(
-            "samples that calibrate the threshold may have been trained on in %s; their scores are then too low, and "
-            "so is the threshold, so that there can be more false alarms than alpha allows; use the data, the seed and "
-            "the threshold of that run, with threshold=conformal",
+            "%s may have been trained on samples that now calibrate the threshold; their scores, and therefore the "
+            "threshold, are then too low, and the false-alarm rate may exceed alpha; use the data, the seed and the "
+            "threshold of that run, with threshold=conformal",
             plan.earlier.run,
         )

@@ -55,7 +55,7 @@ def budget_frame(points: Sequence[BudgetPoint]) -> pd.DataFrame:
     Returns:
         One row for each data set, column, strategy and number of labels. ``auroc`` (in percent) and ``anomalies`` are
         means over ``seeds`` seeds, with the standard errors ``auroc_se`` and ``anomalies_se``. ``gain`` is the mean
-        difference of AUROC to the round before, in percentage points and paired by seed, over ``gain_seeds`` seeds;
+        difference of AUROC to the previous round, in percentage points and paired by seed, over ``gain_seeds`` seeds;
         ``gain_se`` is its standard error. A standard error of fewer than two seeds is NaN, and so is a gain without a
         round before.
     """
@@ -99,7 +99,7 @@ def budget_markdown(title: str, frame: pd.DataFrame, run_with: str) -> str:
     gains = frame[frame["gain_seeds"] > 0]
     lines = [f"# {title}", "", *_table(frame, _found)]
     if len(gains):
-        lines += ["", "What the labels since the row before bought, in percentage points of AUROC:", ""]
+        lines += ["", "Gain in AUROC over the row before, in percentage points:", ""]
         lines += _table(gains, _bought)
     lines += ["", f"- AUROC in percent: mean ± standard error over {told}; in brackets the labeled anomalies."]
     if len(gains):

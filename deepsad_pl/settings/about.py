@@ -181,7 +181,7 @@ def about_problems(group: str, node: Settings) -> Iterator[str]:
     """
     about, key = node.get("about") or {}, f"{group}.about"
     if not isinstance(about, Mapping):
-        yield f"{key} is {about!r}; it must be a mapping of facts"
+        yield f"{key} is {about!r}; it must be a mapping, such as {{heading: My method}}"
         return
     kinds = get_type_hints(_KINDS[group], include_extras=True)
     for name, value in about.items():

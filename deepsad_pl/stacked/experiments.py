@@ -160,7 +160,7 @@ def _failed_before(assignments: Sequence[Assignment], watch: Path | None) -> dic
                 after.setdefault(before[0].run_dir, []).append(index)
     results = run_together(list(rounds.values()), watch=watch) if rounds else []
     return {
-        index: DeepSADError(f"the round before, in {run_dir}, failed: {result}")
+        index: DeepSADError(f"the previous round, in {run_dir}, failed: {result}")
         for run_dir, result in zip(rounds, results, strict=True)
         if isinstance(result, Exception)
         for index in after[run_dir]

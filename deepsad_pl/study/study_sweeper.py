@@ -91,7 +91,7 @@ class StudySweeper(GridSweeper):
         if name != choice and name in loader.get_group_options("study"):
             raise DeepSADError(
                 f"study.name is {name}, but study={choice} was chosen, and their results would come into one table; "
-                "give it a name of its own"
+                "give it a unique name"
             )
         whole = loader.load_configuration("sweep", [f"study={choice}"], run_mode=self._asked.hydra.mode)
         assert isinstance(asked, dict)

@@ -67,7 +67,7 @@ def test_uncertain_rows_are_those_nearest_to_the_threshold(run_dir: Path, tmp_pa
 def test_without_a_threshold_the_summary_names_its_substitute(where: Path, tmp_path: Path) -> None:
     run = alone(where / "runs", *words(where, "threshold=none", "method=iforest_raw")).run_dir
     _, said = asked(run, tmp_path / "ask.csv", "query=5", "query.by=uncertain")
-    assert "chosen by the labels seen since the run has no threshold" in said
+    assert "computed from the labels, since the run has no threshold" in said
 
 
 @pytest.mark.parametrize("method", ["deep_sad", "ocsvm_hybrid", "iforest_raw"])
@@ -126,7 +126,7 @@ def test_images_are_asked_for_by_path_and_fed_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("query=0",), ["query is 0; give a number of samples from 1 on"]),
+        (("query=0",), ["query is 0; give a number of samples, at least 1"]),
         (("query=5", "query.by=random"), ["query.by is 'random'; choose anomalous, uncertain, diverse"]),
         (("query.by=diverse",), ["query.by is set, but without query=... no labels are asked for"]),
         (("query=5", "append=true", "explain=true"), ["append is true, but query", "explain is true, but query"]),

@@ -91,7 +91,7 @@ def test_a_missing_folder_is_reported_with_the_nearest_one(tmp_path: Path) -> No
         "unlabeled; name one of these, or leave it out",
         "dataset.anomaly names the folder 'empty', which holds no image; put images into it, or leave it out",
         f"{tmp_path / 'test'} has the folders anomaly, dust, normal, and dataset.normal names none of them, so that "
-        "every image with a truth would be an anomaly; name the normal ones, such as dataset.normal=[anomaly]",
+        "every image with a known truth would be an anomaly; name the normal ones, such as dataset.normal=[anomaly]",
     ]
 
 
@@ -108,8 +108,8 @@ def test_a_folder_that_differs_from_a_named_one_only_in_case_is_refused(tmp_path
     touch(tmp_path, *USUAL, f"{place}/Normal/0.png")
     (told,) = problems(tmp_path)
     assert told == (
-        "dataset.normal names the folder 'normal' by default, but there is 'Normal', which differs in upper and lower "
-        "case alone; name it in dataset.normal, or rename it"
+        "dataset.normal names the folder 'normal' by default, but there is 'Normal', which "
+        "differs only in case; name it in dataset.normal, or rename it"
     )
     assert folder_labels(tmp_path, ["normal", "Normal"], None).normal == ("Normal", "normal")
 

@@ -91,7 +91,7 @@ def test_another_spelling_of_a_named_label_is_refused() -> None:
 
 
 def test_truth_without_any_named_normal_is_refused() -> None:
-    with pytest.raises(DeepSADError, match=r"names 'good', but \S+ has no such value, so every row with a truth"):
+    with pytest.raises(DeepSADError, match=r"names 'good', but \S+ has no such value, so every row with a known truth"):
         truths(["fine", "crack", ""], ["good"], [], key=KEY, strict=False)
 
 

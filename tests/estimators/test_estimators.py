@@ -268,7 +268,7 @@ def test_other_images_are_refused(x: np.ndarray, told: str) -> None:
         ({"pretrain": "vae"}, "pretrain is vae, which method=deep_sad cannot start from"),
         ({"network": {"unitz": [3]}}, "unitz"),
         ({"overrides": ["output_dir=here", "method=kde_raw"]}, "2 problems:"),
-        ({"overrides": ["method.eta=1,2"]}, "which is several settings in one; give one value"),
+        ({"overrides": ["method.eta=1,2"]}, "which sweeps over several values; give one value"),
         ({"overrides": ["method.etta=1"]}, "did you mean method.eta"),
         ({"overrides": ["dataset.label=y"]}, "dataset.label is not among the settings that it may change"),
     ],

@@ -147,7 +147,7 @@ def test_a_failed_round_is_reported_by_those_after_it(tmp_path: Path) -> None:
     words = (*QUICK, "method.lr=[1e38]", "method.epochs=[2]", "pretrain=none", "scenario.rounds=1")
     (result,) = together(tmp_path, words)
     assert isinstance(result, DeepSADError)
-    assert str(result).startswith("the round before, in ") and "failed: " in str(result)
+    assert str(result).startswith("the previous round, in ") and "failed: " in str(result)
 
 
 def test_no_round_begins_before_the_previous_one_is_finished(tmp_path: Path) -> None:

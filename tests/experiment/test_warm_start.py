@@ -94,8 +94,8 @@ def test_the_identity_has_the_earlier_hash_and_a_moved_run_is_the_same(where: Pa
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("method=ocsvm_raw",), "method=ocsvm_raw is fitted as a whole, so there are no weights to start from"),
-        (("method=ssad_hybrid",), "method=ssad_hybrid is fitted as a whole, so there are no weights to start from"),
+        (("method=ocsvm_raw",), "method=ocsvm_raw is a shallow method, so it has no weights to start from"),
+        (("method=ssad_hybrid",), "method=ssad_hybrid is a shallow method, so it has no weights to start from"),
         (("method=autoencoder",), "method=autoencoder cannot start from the weights of"),
         (("method=classifier",), "which is a run of method=deep_sad; choose that method, or a run of classifier"),
     ],
@@ -110,13 +110,13 @@ def test_another_family_of_methods_is_refused_before_work(
 
 def test_a_folder_without_a_run_or_weights_is_refused_together_with_other_problems(where: Path, tmp_path: Path) -> None:
     found = problems_of(*words(where, f"warm_start={tmp_path}", "trainer.max_epochs=0"))
-    assert any("which is no finished run: it has no detector/detector.json" in one for one in found)
+    assert any("which is not a finished run: it has no detector/detector.json" in one for one in found)
     assert any("trainer.max_epochs is 0" in one for one in found)
     shallow = ("method=iforest_raw", "logger=none")
     plain = [word for word in words(where) if not word.startswith(("method.", "logger"))]
     run = alone(where / "runs", *plain, *shallow).run_dir
     (found_too,) = problems_of(*words(where, f"warm_start={run}"))
-    assert "method=iforest_raw" in found_too and "leaves no weights to start from" in found_too
+    assert "method=iforest_raw" in found_too and "has no weights to start from" in found_too
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_folder_without_a_run_or_weights_is_refused_together_with_other_proble
 def test_another_network_or_width_is_refused_before_the_run_has_a_folder(
     more: tuple[str, ...], said: str, where: Path, first: Path
 ) -> None:
-    with pytest.raises(DeepSADError, match="has another network or other columns") as caught:
+    with pytest.raises(DeepSADError, match="has a different network or different columns") as caught:
         alone(where / "refused", *words(where, f"warm_start={first}", *more))
     assert said in str(caught.value) and len(caught.value.problems) == 1
     assert not (where / "refused").exists()

@@ -67,7 +67,7 @@ def test_the_table_has_a_row_for_each_number_of_labels() -> None:
     assert lines[2] == "| data set | method | labels | random | diverse |"
     assert lines[4] == "| digits | Deep SAD | 5 | 93.0 ± 2.1 (0.0) | 93.0 ± 2.1 (0.0) |"
     assert lines[5] == "| digits | Deep SAD | 15 | 94.0 ± 1.7 (2.0) | 95.5 ± 0.5 (6.0) |"
-    assert lines[7] == "What the labels since the row before bought, in percentage points of AUROC:"
+    assert lines[7] == "Gain in AUROC over the row before, in percentage points:"
     assert lines[11] == "| digits | Deep SAD | 15 | +1.0 ± 0.6 | +4.5 ± 0.5 |"
     assert "over 2 to 3 seeds" in lines[13] and "seed=0,1,2" in lines[14]
 
