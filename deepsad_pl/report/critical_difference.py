@@ -15,7 +15,7 @@ _TICK = 0.05
 _INK, _ELBOW = "black", "#808080"
 
 
-def cd_diagram(title: str, found: RankStatistics, headings: Mapping[str, str]) -> Figure:
+def cd_diagram(title: str, found: RankStatistics, metric: str, headings: Mapping[str, str]) -> Figure:
     """Draw the critical-difference diagram of one label budget, as Demsar does: the best method on the right.
 
     A bar connects methods of which no two differ by the critical difference; they are neighbors on the axis, so that
@@ -24,6 +24,7 @@ def cd_diagram(title: str, found: RankStatistics, headings: Mapping[str, str]) -
     Args:
         title: title of the figure.
         found: the statistics, with a Friedman test.
+        metric: the metric as named in texts.
         headings: the name of each method.
     """
     ranks = found.summary["rank"]
@@ -44,7 +45,7 @@ def cd_diagram(title: str, found: RankStatistics, headings: Mapping[str, str]) -
             for number, name in enumerate(names):
                 text = f"{headings[name]} ({ranks[name]:.2f})"
                 _label(place, text, ranks[name], first_line + _LINE * number, side)
-        set_title(figure, title, _told(found))
+        set_title(figure, title, f"{found.budget.title}: {metric}", _told(found))
         return figure
 
 

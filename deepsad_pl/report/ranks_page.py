@@ -55,7 +55,7 @@ def write_ranks(
         if one.friedman:
             file = f"critical_difference_{one.budget.name}"
             figures[one.budget.name] = f"{file}.png"
-            contents |= rendered(cd_diagram(f"{title}. {one.budget.title}: {name}", one, names), file)
+            contents |= rendered(cd_diagram(title, one, name, names), file)
     curves = label_curves(title, [budget for budget in budgets if budget.name != OVERALL], name, names)
     if curves:
         contents |= rendered(curves, "label_curves")

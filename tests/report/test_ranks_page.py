@@ -237,7 +237,14 @@ def test_the_latex_tables_are_whole(tmp_path: Path) -> None:
 def test_the_diagram_names_every_method_with_its_rank_and_the_critical_difference(tmp_path: Path) -> None:
     write_ranks(results(), tmp_path)
     drawn = (tmp_path / "critical_difference_1.svg").read_text()
-    for told in ("IF Raw (1.00)", "Deep SAD (2.00)", "mine (3.00)", "Supervised Classifier (4.00)", "CD = 1.66"):
+    for told in (
+        "IF Raw (1.00)",
+        "Deep SAD (2.00)",
+        "mine (3.00)",
+        "Supervised Classifier (4.00)",
+        "CD = 1.66",
+        "1 labeled anomaly: AUROC",
+    ):
         assert told in drawn
     curves = (tmp_path / "label_curves.svg").read_text()
     for told in ("labeled anomalies", "mean rank (1 is the best)", "AUROC in %", "8 data sets"):
@@ -246,7 +253,7 @@ def test_the_diagram_names_every_method_with_its_rank_and_the_critical_differenc
 
 def test_the_bars_of_the_diagram_span_their_groups() -> None:
     one, *_ = (rank_statistics(budget) for budget in budgets_of(results(), "auroc"))
-    figure = cd_diagram("a title", one, headings(results()))
+    figure = cd_diagram("a title", one, "AUROC", headings(results()))
     bars = [line.get_xdata() for line in figure.axes[0].lines if line.get_linewidth() == 2.6]
     assert [tuple(round(float(end)) for end in bar) for bar in bars] == [(1, 2), (2, 3), (3, 4)]
     heights = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linewidth() == 2.6]
