@@ -95,5 +95,5 @@ def _small(size: str, text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text with LaTeX's special characters replaced."""
+    """Text for LaTeX."""
     return "".join(_SPECIAL.get(letter, re.sub(r"[&%$#_{}]", r"\\\g<0>", letter)) for letter in text)
