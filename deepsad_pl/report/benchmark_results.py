@@ -19,9 +19,9 @@ _NAMES = {
     "auroc_known": "AUROC of known anomalies",
     "auroc_novel": "AUROC of novel anomalies",
     "average_precision": "average precision",
-    "auroc_fpr_10": "AUROC up to a false-positive rate of 10 %",
-    "recall_fpr_1": "recall at a false-positive rate of 1 %",
-    "recall_fpr_5": "recall at a false-positive rate of 5 %",
+    "auroc_fpr_10": "partial AUROC (FPR at most 10 %)",
+    "recall_fpr_1": "recall at an FPR of at most 1 %",
+    "recall_fpr_5": "recall at an FPR of at most 5 %",
 }
 
 

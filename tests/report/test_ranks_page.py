@@ -301,6 +301,14 @@ def test_few_data_sets_cannot_show_a_difference_of_pairs(tmp_path: Path) -> None
     assert "over 5 data sets no pair can differ, since no corrected p is below 0.38" in page
 
 
+def test_another_metric_is_named_and_read(tmp_path: Path) -> None:
+    found = results().assign(recall_fpr_5=lambda rows: 1 - rows["auroc"])
+    page = write_ranks(found, tmp_path, metric="recall_fpr_5")[0].read_text()
+    assert "mean recall at an FPR of at most 5 %" in page
+    ranks = lines_of(tmp_path / "ranks.csv")
+    assert (ranks[0]["metric"], ranks[0]["method"], ranks[0]["rank"]) == ("recall_fpr_5", "classifier", "1.0000")
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DeepSADError, match="the ranks cannot be written into"):
