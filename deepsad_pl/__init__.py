@@ -24,7 +24,15 @@ if TYPE_CHECKING:
         SoftBoundarySVDD,
     )
     from deepsad_pl.estimators.labeled_auroc import labeled_auroc
-    from deepsad_pl.estimators.shallow_estimators import KDE, KNN, OCSVM, SSAD, IsolationForest, KNNRatio
+    from deepsad_pl.estimators.shallow_estimators import (
+        KDE,
+        KNN,
+        OCSVM,
+        SSAD,
+        ExtraTrees,
+        IsolationForest,
+        KNNRatio,
+    )
     from deepsad_pl.methods.autoencoder import AutoencoderModule
     from deepsad_pl.methods.base import TrainedMethod
     from deepsad_pl.methods.classifier import ClassifierModule
@@ -46,7 +54,9 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
-    **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
+    **dict.fromkeys(
+        ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"
+    ),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
     "TrainedMethod": "methods.base",
@@ -73,6 +83,7 @@ __all__ = [
     "DeepSADModule",
     "DeepSVDD",
     "DeepSVDDModule",
+    "ExtraTrees",
     "IsolationForest",
     "KNNRatio",
     "Result",

@@ -12,6 +12,8 @@ from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.shallow.knn import NeighborModel
 from deepsad_pl.shallow.models import DensityModel, ForestModel, KernelModel, Model
+from deepsad_pl.shallow.tree_nodes import TreeNodes
+from deepsad_pl.shallow.trees import TreesModel
 
 
 class ScoreGraph(nn.Module):
@@ -163,29 +165,52 @@ class _DensityGraph(nn.Module):
         return self.constant + self.scale * nearest - torch.log(total)
 
 
-class _ForestGraph(nn.Module):
+class _Leaves(nn.Module):
     left: Tensor
     right: Tensor
     feature: Tensor
     threshold: Tensor
-    path: Tensor
     roots: Tensor
 
-    def __init__(self, model: ForestModel) -> None:
+    def __init__(self, nodes: TreeNodes) -> None:
         super().__init__()
-        descent = model.descent()
-        for name in ("left", "right", "feature", "threshold", "path", "roots"):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(descent, name))))
-        self.steps, self.normalizer = descent.steps, descent.normalizer
+        for name in ("left", "right", "feature", "threshold", "roots"):
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(nodes, name))))
+        self.steps = nodes.steps
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.normalizer == 0:
-            return x[:, 0].double() * 0 + 0.5
         node = self.roots.expand(x.shape[0], -1)
         for _ in range(self.steps):
             value = torch.gather(x.float(), 1, self.feature[node])
             node = torch.where(value.double() <= self.threshold[node], self.left[node], self.right[node])
-        return torch.exp2(-self.path[node].sum(dim=1) / self.normalizer)
+        return node
+
+
+class _ForestGraph(nn.Module):
+    path: Tensor
+
+    def __init__(self, model: ForestModel) -> None:
+        super().__init__()
+        self.leaves = _Leaves(model.nodes)
+        self.register_buffer("path", torch.from_numpy(model.path))
+        self.normalizer = model.normalizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.normalizer == 0:
+            return x[:, 0].double() * 0 + 0.5
+        return torch.exp2(-self.path[self.leaves(x)].sum(dim=1) / self.normalizer)
+
+
+class _TreesGraph(nn.Module):
+    share: Tensor
+
+    def __init__(self, model: TreesModel) -> None:
+        super().__init__()
+        self.leaves = _Leaves(model.nodes)
+        self.register_buffer("share", torch.from_numpy(np.ascontiguousarray(model.share)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.share[self.leaves(x)].mean(dim=1)
 
 
 class _NeighborGraph(nn.Module):
@@ -213,6 +238,7 @@ _GRAPHS: dict[type[Model], type[nn.Module]] = {
     DensityModel: _DensityGraph,
     ForestModel: _ForestGraph,
     NeighborModel: _NeighborGraph,
+    TreesModel: _TreesGraph,
 }
 
 

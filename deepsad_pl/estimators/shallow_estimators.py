@@ -280,3 +280,33 @@ class KNNRatio(Estimator):
 
     def _method(self) -> str:
         return f"knn_ratio_{self.features}"
+
+
+class ExtraTrees(Estimator):
+    """Extremely randomized trees that separate known anomalies, which they need, from all other training samples.
+
+    Args:
+        trees: number of trees, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        trees: int = 500,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.trees = trees
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "trees"

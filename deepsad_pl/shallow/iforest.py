@@ -40,6 +40,7 @@ from deepsad_pl.common.ranges import AtLeast1, AtLeast2
 from deepsad_pl.shallow.models import ForestModel
 from deepsad_pl.shallow.selection import FOREST_STREAM, generator
 from deepsad_pl.shallow.task import Fitted, Task
+from deepsad_pl.shallow.tree_nodes import arrays_of
 
 
 def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
@@ -67,12 +68,8 @@ def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
 def _to_model(forest: IsolationForest) -> ForestModel:
     grown = [estimator.tree_ for estimator in forest.estimators_]
     return ForestModel(
-        children_left=np.concatenate([tree.children_left for tree in grown]).astype(np.int64),
-        children_right=np.concatenate([tree.children_right for tree in grown]).astype(np.int64),
-        feature=np.concatenate([tree.feature for tree in grown]).astype(np.int64),
-        threshold=np.concatenate([tree.threshold for tree in grown]).astype(np.float64),
+        **arrays_of(grown),
         n_node_samples=np.concatenate([tree.n_node_samples for tree in grown]).astype(np.int64),
-        tree_start=np.cumsum([0, *(tree.node_count for tree in grown)]).astype(np.int64),
         psi=int(forest.max_samples_),
         width=int(forest.n_features_in_),
     )
