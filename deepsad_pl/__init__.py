@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         KNN,
         OCSVM,
         SSAD,
+        XGBOD,
         ExtraTrees,
         IsolationForest,
         KNNRatio,
@@ -55,7 +56,8 @@ _WHERE = {
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
     **dict.fromkeys(
-        ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"
+        ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD", "XGBOD"),
+        "estimators.shallow_estimators",
     ),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
@@ -73,6 +75,7 @@ __all__ = [
     "OCSVM",
     "SSAD",
     "SSDGM",
+    "XGBOD",
     "AnomalyDataModule",
     "Autoencoder",
     "AutoencoderModule",

@@ -310,3 +310,41 @@ class ExtraTrees(Estimator):
 
     def _method(self) -> str:
         return "trees"
+
+
+class XGBOD(Estimator):
+    """Boosted trees on the inputs and on the scores of unsupervised detectors (Zhao and Hryniewicki 2018).
+
+    It needs known anomalies.
+
+    Args:
+        rounds: number of trees, >= 1.
+        depth: depth of each tree, >= 1.
+        learning_rate: factor of each tree's values, > 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        rounds: int = 100,
+        depth: int = 3,
+        learning_rate: float = 0.1,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.rounds = rounds
+        self.depth = depth
+        self.learning_rate = learning_rate
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "xgbod"

@@ -37,6 +37,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 
 from deepsad_pl.common.ranges import AtLeast1, AtLeast2
+from deepsad_pl.shallow.kernels import Rows
 from deepsad_pl.shallow.models import ForestModel
 from deepsad_pl.shallow.selection import FOREST_STREAM, generator
 from deepsad_pl.shallow.task import Fitted, Task
@@ -54,15 +55,24 @@ def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
     Returns:
         A :class:`~deepsad_pl.shallow.models.ForestModel`, the same for any number of threads.
     """
-    psi = min(subsample, len(task.x))
-    forest = IsolationForest(
-        n_estimators=trees,
-        max_samples=psi,
-        random_state=int(generator(task.seed, FOREST_STREAM).integers(2**32)),
-        n_jobs=task.threads,
-    ).fit(task.x)
+    seed = int(generator(task.seed, FOREST_STREAM).integers(2**32))
+    model = grow_forest(task.x, trees=trees, subsample=subsample, seed=seed, threads=task.threads)
     task.advance(1.0)
-    return Fitted(_to_model(forest), {"protocol": "none", "trees": trees, "subsample": psi})
+    return Fitted(model, {"protocol": "none", "trees": trees, "subsample": model.psi})
+
+
+def grow_forest(x: Rows, *, trees: int, subsample: int, seed: int, threads: int) -> ForestModel:
+    """Grow an isolation forest.
+
+    Args:
+        x: shape (n, D), finite.
+        trees: number of trees, >= 1.
+        subsample: number of rows per tree, >= 2; all rows if there are fewer.
+        seed: scikit-learn's ``random_state``.
+        threads: number of trees that may grow in parallel.
+    """
+    forest = IsolationForest(n_estimators=trees, max_samples=min(subsample, len(x)), random_state=seed, n_jobs=threads)
+    return _to_model(forest.fit(x))
 
 
 def _to_model(forest: IsolationForest) -> ForestModel:
