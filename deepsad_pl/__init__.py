@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ExtraTrees,
         IsolationForest,
         KNNRatio,
+        TabICL,
     )
     from deepsad_pl.methods.autoencoder import AutoencoderModule
     from deepsad_pl.methods.base import TrainedMethod
@@ -56,7 +57,7 @@ _WHERE = {
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
     **dict.fromkeys(
-        ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD", "XGBOD"),
+        ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD", "TabICL", "XGBOD"),
         "estimators.shallow_estimators",
     ),
     "labeled_auroc": "estimators.labeled_auroc",
@@ -95,6 +96,7 @@ __all__ = [
     "SoftBoundarySVDD",
     "SoftBoundarySVDDModule",
     "Source",
+    "TabICL",
     "TrainedMethod",
     "VAEModule",
     "labeled_auroc",

@@ -348,3 +348,38 @@ class XGBOD(Estimator):
 
     def _method(self) -> str:
         return "xgbod"
+
+
+class TabICL(Estimator):
+    """TabICL, a tabular foundation model that compares a sample with the training samples (Qu et al. 2025).
+
+    It needs known anomalies, the package ``tabicl`` and its weights, which are never downloaded.
+
+    Args:
+        weights: path of the checkpoint of a TabICL classifier.
+        estimators: number of views of the table whose outputs are averaged, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str | None = None,
+        estimators: int = 8,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.weights = weights
+        self.estimators = estimators
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "tabicl"

