@@ -24,7 +24,17 @@ if TYPE_CHECKING:
         SoftBoundarySVDD,
     )
     from deepsad_pl.estimators.labeled_auroc import labeled_auroc
-    from deepsad_pl.estimators.shallow_estimators import KDE, KNN, OCSVM, SSAD, IsolationForest, KNNRatio
+    from deepsad_pl.estimators.shallow_estimators import (
+        KDE,
+        KNN,
+        OCSVM,
+        SSAD,
+        XGBOD,
+        ExtraTrees,
+        IsolationForest,
+        KNNRatio,
+        TabICL,
+    )
     from deepsad_pl.methods.autoencoder import AutoencoderModule
     from deepsad_pl.methods.base import TrainedMethod
     from deepsad_pl.methods.classifier import ClassifierModule
@@ -46,7 +56,10 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
-    **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
+    **dict.fromkeys(
+        ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD", "TabICL", "XGBOD"),
+        "estimators.shallow_estimators",
+    ),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
     "TrainedMethod": "methods.base",
@@ -63,6 +76,7 @@ __all__ = [
     "OCSVM",
     "SSAD",
     "SSDGM",
+    "XGBOD",
     "AnomalyDataModule",
     "Autoencoder",
     "AutoencoderModule",
@@ -73,6 +87,7 @@ __all__ = [
     "DeepSADModule",
     "DeepSVDD",
     "DeepSVDDModule",
+    "ExtraTrees",
     "IsolationForest",
     "KNNRatio",
     "Result",
@@ -81,6 +96,7 @@ __all__ = [
     "SoftBoundarySVDD",
     "SoftBoundarySVDDModule",
     "Source",
+    "TabICL",
     "TrainedMethod",
     "VAEModule",
     "labeled_auroc",

@@ -16,7 +16,8 @@ from deepsad_pl.compose.declared import to_settings
 from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.settings.about import MethodAbout, of_method, own
 
-METHODS = tuple(own("method"))
+# All methods but those that need a file, such as the weights of TabICL.
+METHODS = tuple(name for name, method in own("method").items() if not of_method(method).files)
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 

@@ -5,7 +5,8 @@ import itertools
 import deepsad_pl
 from deepsad_pl.estimators.estimator import CHOICES, Estimator
 
-_PUBLIC = (getattr(deepsad_pl, name) for name in deepsad_pl.__all__)
+# TabICL needs a file.
+_PUBLIC = (getattr(deepsad_pl, name) for name in deepsad_pl.__all__ if name != "TabICL")
 ESTIMATORS: dict[str, type[Estimator]] = {
     found.__name__: found for found in _PUBLIC if isinstance(found, type) and issubclass(found, Estimator)
 }

@@ -10,8 +10,13 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.shallow.boosting import BoostedTrees
+from deepsad_pl.shallow.detector_scores import EQUAL
 from deepsad_pl.shallow.knn import NeighborModel
-from deepsad_pl.shallow.models import DensityModel, ForestModel, KernelModel, Model
+from deepsad_pl.shallow.models import DensityModel, ForestModel, KernelModel, Model, average_path_length
+from deepsad_pl.shallow.tree_nodes import TreeNodes
+from deepsad_pl.shallow.trees import TreesModel
+from deepsad_pl.shallow.xgbod import XGBODModel
 
 
 class ScoreGraph(nn.Module):
@@ -163,29 +168,52 @@ class _DensityGraph(nn.Module):
         return self.constant + self.scale * nearest - torch.log(total)
 
 
-class _ForestGraph(nn.Module):
+class _Leaves(nn.Module):
     left: Tensor
     right: Tensor
     feature: Tensor
     threshold: Tensor
-    path: Tensor
     roots: Tensor
 
-    def __init__(self, model: ForestModel) -> None:
+    def __init__(self, nodes: TreeNodes) -> None:
         super().__init__()
-        descent = model.descent()
-        for name in ("left", "right", "feature", "threshold", "path", "roots"):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(descent, name))))
-        self.steps, self.normalizer = descent.steps, descent.normalizer
+        for name in ("left", "right", "feature", "threshold", "roots"):
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(nodes, name))))
+        self.steps = nodes.steps
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.normalizer == 0:
-            return x[:, 0].double() * 0 + 0.5
         node = self.roots.expand(x.shape[0], -1)
         for _ in range(self.steps):
             value = torch.gather(x.float(), 1, self.feature[node])
             node = torch.where(value.double() <= self.threshold[node], self.left[node], self.right[node])
-        return torch.exp2(-self.path[node].sum(dim=1) / self.normalizer)
+        return node
+
+
+class _ForestGraph(nn.Module):
+    path: Tensor
+
+    def __init__(self, model: ForestModel) -> None:
+        super().__init__()
+        self.leaves = _Leaves(model.nodes)
+        self.register_buffer("path", torch.from_numpy(model.path))
+        self.normalizer = model.normalizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.normalizer == 0:
+            return x[:, 0].double() * 0 + 0.5
+        return torch.exp2(-self.path[self.leaves(x)].sum(dim=1) / self.normalizer)
+
+
+class _TreesGraph(nn.Module):
+    share: Tensor
+
+    def __init__(self, model: TreesModel) -> None:
+        super().__init__()
+        self.leaves = _Leaves(model.nodes)
+        self.register_buffer("share", torch.from_numpy(np.ascontiguousarray(model.share)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.share[self.leaves(x)].mean(dim=1)
 
 
 class _NeighborGraph(nn.Module):
@@ -208,11 +236,58 @@ class _NeighborGraph(nn.Module):
         return torch.where(total > 0, distance / total, 0.5)
 
 
+class _BoostedGraph(nn.Module):
+    value: Tensor
+
+    def __init__(self, boosted: BoostedTrees) -> None:
+        super().__init__()
+        self.leaves = _Leaves(boosted.nodes)
+        self.register_buffer("value", torch.from_numpy(np.ascontiguousarray(boosted.value)))
+        self.baseline = boosted.baseline
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.baseline + self.value[self.leaves(x)].sum(dim=1)
+
+
+class _XGBODGraph(nn.Module):
+    rows: Tensor
+    neighbors: Tensor
+    coef: Tensor
+    offset: Tensor
+    path: Tensor
+    trees: Tensor
+
+    def __init__(self, model: XGBODModel) -> None:
+        super().__init__()
+        detectors = model.detectors
+        for name, array in (
+            *(("rows", detectors.rows), ("neighbors", detectors.neighbors), ("trees", detectors.trees)),
+            *(("coef", detectors.coef.T), ("offset", detectors.offset), ("path", detectors.forest.path)),
+        ):
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
+        self.largest, self.gamma = int(detectors.neighbors[-1]), detectors.gamma
+        self.normalizer = float(average_path_length(np.array([detectors.forest.psi]))[0])
+        self.isolation, self.boosted = _Leaves(detectors.forest.nodes), _BoostedGraph(model.boosted)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norms = x.double().square().sum(dim=1)[:, None] + self.rows.double().square().sum(dim=1)[None, :]
+        distance2 = _squared_distances(x, self.rows)
+        distance2 = torch.where(distance2 <= EQUAL * norms, 0.0, distance2)
+        nearest = distance2.topk(self.largest, dim=1, largest=False).values
+        support = self.offset - torch.exp(-self.gamma * distance2) @ self.coef
+        depth = self.path[self.isolation(x)].cumsum(dim=1)[:, self.trees - 1] / self.trees
+        scores = [nearest[:, self.neighbors - 1].sqrt(), support, torch.exp2(-depth / self.normalizer)]
+        found: Tensor = self.boosted(torch.cat([x, *(score.float() for score in scores)], dim=1))
+        return found
+
+
 _GRAPHS: dict[type[Model], type[nn.Module]] = {
     KernelModel: _KernelGraph,
     DensityModel: _DensityGraph,
     ForestModel: _ForestGraph,
     NeighborModel: _NeighborGraph,
+    TreesModel: _TreesGraph,
+    XGBODModel: _XGBODGraph,
 }
 
 

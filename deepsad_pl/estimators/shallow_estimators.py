@@ -280,3 +280,106 @@ class KNNRatio(Estimator):
 
     def _method(self) -> str:
         return f"knn_ratio_{self.features}"
+
+
+class ExtraTrees(Estimator):
+    """Extremely randomized trees that separate known anomalies, which they need, from all other training samples.
+
+    Args:
+        trees: number of trees, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        trees: int = 500,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.trees = trees
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "trees"
+
+
+class XGBOD(Estimator):
+    """Boosted trees on the inputs and on the scores of unsupervised detectors (Zhao and Hryniewicki 2018).
+
+    It needs known anomalies.
+
+    Args:
+        rounds: number of trees, >= 1.
+        depth: depth of each tree, >= 1.
+        learning_rate: factor of each tree's values, > 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        rounds: int = 100,
+        depth: int = 3,
+        learning_rate: float = 0.1,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.rounds = rounds
+        self.depth = depth
+        self.learning_rate = learning_rate
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "xgbod"
+
+
+class TabICL(Estimator):
+    """TabICL, a tabular foundation model that compares a sample with the training samples (Qu et al. 2025).
+
+    It needs known anomalies, the package ``tabicl`` and its weights, which are never downloaded.
+
+    Args:
+        weights: path of the checkpoint of a TabICL classifier.
+        estimators: number of views of the table whose outputs are averaged, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str | None = None,
+        estimators: int = 8,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.weights = weights
+        self.estimators = estimators
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "tabicl"

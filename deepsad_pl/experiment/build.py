@@ -106,7 +106,7 @@ def load_data(plan: Plan) -> Source:
         said_by = f"dataset={dataset['name']}, {node['_target_']}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
     known = {key: plan.identity["dataset"].get(key) for key in ("files", "label_files")}
-    files = files_digest(dataset, facts.files, plan.data_dir) if facts.files else known["files"]
+    files = files_digest("dataset", dataset, facts.files, plan.data_dir) if facts.files else known["files"]
     if (files, label_files_digest(dataset, plan.data_dir).get("label_files")) != (known["files"], known["label_files"]):
         raise DeepSADError(
             f"the files of dataset={dataset['name']} have changed since the run was planned; run it again"

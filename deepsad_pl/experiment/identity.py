@@ -85,7 +85,7 @@ def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> 
     if facts.files:
         paths = {*facts.files, *facts.label_files}
         chosen |= {key: value for key, value in arguments_of("dataset", dataset).items() if key not in paths}
-        chosen["files"] = files_digest(dataset, facts.files, data_dir)
+        chosen["files"] = files_digest("dataset", dataset, facts.files, data_dir)
     chosen |= label_files_digest(dataset, data_dir)
     if (content := facts.content) is not None:
         chosen |= load(content, "dataset.about.content")(dataset, data_dir / "cache")
@@ -112,14 +112,15 @@ def label_files_digest(dataset: Settings, data_dir: Path) -> dict[str, dict[str,
         DeepSADError: if a file cannot be read.
     """
     keys = [key for key in about.of_dataset(dataset).label_files if dataset.get(key) is not None]
-    return {"label_files": files_digest(dataset, keys, data_dir)} if keys else {}
+    return {"label_files": files_digest("dataset", dataset, keys, data_dir)} if keys else {}
 
 
-def files_digest(dataset: Settings, keys: Sequence[str], data_dir: Path) -> dict[str, list[str]]:
-    """The SHA-256 of the files that settings of a data set name, by setting.
+def files_digest(group: str, node: Settings, keys: Sequence[str], data_dir: Path) -> dict[str, list[str]]:
+    """The SHA-256 of the files that settings name, by setting.
 
     Args:
-        dataset: settings of the data set.
+        group: ``dataset`` or ``method``.
+        node: settings of the data set or method.
         keys: settings that name files, see :func:`~deepsad_pl.common.named_files.files_named`.
         data_dir: folder of the data, below which digests are cached.
 
@@ -130,20 +131,24 @@ def files_digest(dataset: Settings, keys: Sequence[str], data_dir: Path) -> dict
     for key in keys:
         try:
             found[key] = [
-                file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in files_named(dataset.get(key))
+                file_digests(path.parent, [path.name], data_dir / "cache")[0] for path in files_named(node.get(key))
             ]
         except OSError as error:
-            raise DeepSADError(f"dataset.{key} cannot be read ({error}); give a readable file") from error
+            raise DeepSADError(f"{group}.{key} cannot be read ({error}); give a readable file") from error
     return found
 
 
-def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[str, Any]:
+def training_identity(group: str, phase: Settings, scenario: Scenario, data_dir: Path) -> dict[str, Any]:
     """The settings of a training, without those that have no effect.
 
     Args:
         group: ``method`` or ``pretrain``.
         phase: settings of the training.
         scenario: scenario of its data.
+        data_dir: folder of the data, below which digests of files are cached.
+
+    Raises:
+        DeepSADError: if a file that the method needs cannot be read.
     """
     chosen = {key: value for key, value in phase.items() if key not in _NOT_THE_RESULT} | code_of(group, phase)
     if group == "method":
@@ -153,6 +158,9 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
                 chosen.pop(key, None)
         if (folds := holdout_folds(phase, scenario)) is not None:
             chosen["holdout_folds"] = folds
+        if facts.files:
+            chosen = {key: value for key, value in chosen.items() if key not in facts.files}
+            chosen["files"] = files_digest(group, phase, facts.files, data_dir)
         chosen.pop(_SEES, None)
         # Without labels, it does not matter whether the method sees them.
         if scenario.known_classes and hides_labeled_anomalies(phase):

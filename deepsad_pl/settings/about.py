@@ -53,6 +53,8 @@ class MethodAbout(TrainingAbout):
         check: dotted path of a function of ``semi_y`` and the settings that rejects unsuitable training rows.
         holdout_folds: whether ``selection=holdout`` with given labels is a cross-validation over the labeled anomalies
             (``Task.holdout_folds``).
+        files: settings that hold the path of a file; a run's identity has the file's content instead of its path.
+        needs_extra: a module that the method imports, and the extra of the package that installs it.
         stack: family of methods that share one hand-written objective and can be trained in one stack.
         column: column of a study's tables; several variants may share one. None: the method's name.
         heading: heading of that column. None: the column.
@@ -73,6 +75,8 @@ class MethodAbout(TrainingAbout):
     without_labels: str | None = None
     check: str | None = None
     holdout_folds: bool = False
+    files: list[str] = field(default_factory=list)
+    needs_extra: Mapping[str, str] = field(default_factory=dict)
     stack: str | None = None
     column: str | None = None
     heading: str | None = None

@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from deepsad_pl.common.components import load
@@ -205,6 +207,15 @@ def _method_problems(settings: Settings) -> Iterator[str]:
     if not kind.shallow and "batch_size" not in method:
         yield f"method={method['name']} has no batch_size; add one to its YAML, such as ${{recipe.batch_size}}"
     yield from _label_problems(settings, kind)
+    for module, extra in kind.needs_extra.items():
+        if find_spec(module) is None:
+            yield (
+                f"method={method['name']} needs the package {module}, which is not installed; run pip install "
+                f"'deepsad-pl[{extra}]' or choose another method"
+            )
+    for key in kind.files:
+        if isinstance(method.get(key), str) and not Path(method[key]).expanduser().is_file():
+            yield f"method.{key} is {method[key]}, but there is no such file; give the path of a file"
     for group, phase in phases:
         facts = about.of_training(phase)
         for key, value in facts.needs_unit_interval.items():

@@ -37,9 +37,11 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 
 from deepsad_pl.common.ranges import AtLeast1, AtLeast2
+from deepsad_pl.shallow.kernels import Rows
 from deepsad_pl.shallow.models import ForestModel
 from deepsad_pl.shallow.selection import FOREST_STREAM, generator
 from deepsad_pl.shallow.task import Fitted, Task
+from deepsad_pl.shallow.tree_nodes import arrays_of
 
 
 def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
@@ -53,26 +55,31 @@ def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
     Returns:
         A :class:`~deepsad_pl.shallow.models.ForestModel`, the same for any number of threads.
     """
-    psi = min(subsample, len(task.x))
-    forest = IsolationForest(
-        n_estimators=trees,
-        max_samples=psi,
-        random_state=int(generator(task.seed, FOREST_STREAM).integers(2**32)),
-        n_jobs=task.threads,
-    ).fit(task.x)
+    seed = int(generator(task.seed, FOREST_STREAM).integers(2**32))
+    model = grow_forest(task.x, trees=trees, subsample=subsample, seed=seed, threads=task.threads)
     task.advance(1.0)
-    return Fitted(_to_model(forest), {"protocol": "none", "trees": trees, "subsample": psi})
+    return Fitted(model, {"protocol": "none", "trees": trees, "subsample": model.psi})
+
+
+def grow_forest(x: Rows, *, trees: int, subsample: int, seed: int, threads: int) -> ForestModel:
+    """Grow an isolation forest.
+
+    Args:
+        x: shape (n, D), finite.
+        trees: number of trees, >= 1.
+        subsample: number of rows per tree, >= 2; all rows if there are fewer.
+        seed: scikit-learn's ``random_state``.
+        threads: number of trees that may grow in parallel.
+    """
+    forest = IsolationForest(n_estimators=trees, max_samples=min(subsample, len(x)), random_state=seed, n_jobs=threads)
+    return _to_model(forest.fit(x))
 
 
 def _to_model(forest: IsolationForest) -> ForestModel:
     grown = [estimator.tree_ for estimator in forest.estimators_]
     return ForestModel(
-        children_left=np.concatenate([tree.children_left for tree in grown]).astype(np.int64),
-        children_right=np.concatenate([tree.children_right for tree in grown]).astype(np.int64),
-        feature=np.concatenate([tree.feature for tree in grown]).astype(np.int64),
-        threshold=np.concatenate([tree.threshold for tree in grown]).astype(np.float64),
+        **arrays_of(grown),
         n_node_samples=np.concatenate([tree.n_node_samples for tree in grown]).astype(np.int64),
-        tree_start=np.cumsum([0, *(tree.node_count for tree in grown)]).astype(np.int64),
         psi=int(forest.max_samples_),
         width=int(forest.n_features_in_),
     )

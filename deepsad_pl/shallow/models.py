@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from math import log, pi
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from deepsad_pl.common.arrays import read_arrays, write_arrays
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.shallow.kernels import FloatArray, Rows, gaussian_kernel, squared_distances
+from deepsad_pl.shallow.tree_nodes import TreeNodes
+from deepsad_pl.shallow.tree_nodes import demand as _demand
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -29,7 +31,6 @@ FILE_FORMAT = 1
 # A block takes two float64 copies of rows and two or three tiles of distances: below 100 MB together.
 _BLOCK_BYTES = 24 * 2**20
 _TILE = (1024, 2048)
-_NODES_AT_ONCE = 2**20
 
 
 class Model(ABC):
@@ -131,30 +132,6 @@ class DensityModel(Model):
         return -log_density
 
 
-class Descent(NamedTuple):
-    """The nodes of all trees such that each row takes the same number of steps: a leaf is its own child.
-
-    Attributes:
-        left: index of the left child of each node, shape (N,).
-        right: of the right child.
-        feature: the column that a node splits on; 0 at a leaf.
-        threshold: rows with x <= threshold go left.
-        path: estimated path length of a row that ends in a node.
-        roots: index of the first node of each tree, shape (trees,).
-        steps: depth of the deepest tree.
-        normalizer: trees times c(psi); 0 for trees of a single row.
-    """
-
-    left: npt.NDArray[np.int64]
-    right: npt.NDArray[np.int64]
-    feature: npt.NDArray[np.int64]
-    threshold: FloatArray
-    path: FloatArray
-    roots: npt.NDArray[np.int64]
-    steps: int
-    normalizer: float
-
-
 class ForestModel(Model):
     r"""An isolation forest, :math:`s(x) = 2^{-E[h(x)] / c(\psi)}` (Liu, Ting and Zhou 2008).
 
@@ -172,6 +149,11 @@ class ForestModel(Model):
         tree_start: index of the first node of each tree, and N at the end; shape (trees + 1,).
         psi: number of training rows per tree.
         width: D, the number of features.
+
+    Attributes:
+        nodes: the trees.
+        path: estimated path length of a row that ends in a node, shape (N,).
+        normalizer: trees times c(psi); 0 for trees of a single row.
 
     Raises:
         ValueError: if a shape, a type or a value is not as described.
@@ -199,65 +181,23 @@ class ForestModel(Model):
             "n_node_samples": n_node_samples,
             "tree_start": tree_start,
         }
-        n = len(threshold)
-        _demand(all(a.shape == (n,) for k, a in self._arrays.items() if k != "tree_start"), "one value per node")
-        _demand(all(a.dtype == np.int64 for k, a in self._arrays.items() if k != "threshold"), "indices as int64")
-        _demand(threshold.dtype == np.float64 and self.psi >= 1, "float64 thresholds and psi >= 1")
-        sizes = np.diff(tree_start)
-        _demand(len(sizes) > 0 and tree_start[0] == 0 and tree_start[-1] == n, "trees that hold all nodes")
-        _demand(bool((sizes > 0).all()), "at least one node per tree")
-        start, stop = np.repeat(tree_start[:-1], sizes), np.repeat(tree_start[1:], sizes)
-        leaf = children_left < 0
-        left, right = children_left + start, children_right + start
-        # Without this check, a damaged file could make the descent run in a circle.
-        for child in (left[~leaf], right[~leaf]):
-            _demand(bool(((child > np.flatnonzero(~leaf)) & (child < stop[~leaf])).all()), "children after parents")
-        inner = feature[~leaf]
-        _demand(bool(((inner >= 0) & (inner < self.width)).all()), "features that exist")
-
-        # A leaf is its own child, so all rows can take the same number of steps.
-        own = np.arange(n)
-        self._left, self._right = np.where(leaf, own, left), np.where(leaf, own, right)
-        self._feature, self._threshold, self._roots = np.where(leaf, 0, feature), threshold, tree_start[:-1]
-        depth = np.zeros(n, dtype=np.int64)
-        for node in np.flatnonzero(~leaf):
-            depth[left[node]] = depth[right[node]] = depth[node] + 1
-        self._steps = int(depth.max())
-        self._path = depth + average_path_length(n_node_samples)
+        _demand(n_node_samples.shape == threshold.shape, "one value per node")
+        _demand(n_node_samples.dtype == np.int64 and self.psi >= 1, "indices as int64 and psi >= 1")
+        self.nodes = TreeNodes(children_left, children_right, feature, threshold, tree_start, self.width, single=True)
+        self.path = self.nodes.depth + average_path_length(n_node_samples)
+        self.normalizer = len(self.nodes.roots) * float(average_path_length(np.array([self.psi]))[0])
 
     def arrays(self) -> Arrays:
         """The nodes of all trees, psi and width."""
         return {**self._arrays, "psi": np.asarray(self.psi), "width": np.asarray(self.width)}
 
-    def descent(self) -> Descent:
-        """What a row's way through the trees needs."""
-        normalizer = len(self._roots) * float(average_path_length(np.array([self.psi]))[0])
-        return Descent(
-            self._left,
-            self._right,
-            self._feature,
-            self._threshold,
-            self._path,
-            self._roots,
-            self._steps,
-            normalizer,
-        )
-
     def _score(self, x: Rows) -> FloatArray:
-        normalizer = self.descent().normalizer
-        if normalizer == 0:
+        if self.normalizer == 0:
             # Trees of a single row carry no information; 0.5 is scikit-learn's convention.
             return np.full(len(x), 0.5)
         score = np.empty(len(x))
-        step = max(1, min(_NODES_AT_ONCE // len(self._roots), _BLOCK_BYTES // (4 * self.width)))
-        for begin in range(0, len(x), step):
-            chunk = x[begin : begin + step].astype(np.float32)
-            row = np.arange(len(chunk))[:, None]
-            node = np.broadcast_to(self._roots, (len(chunk), len(self._roots)))
-            for _ in range(self._steps):
-                goes_left = chunk[row, self._feature[node]] <= self._threshold[node]
-                node = np.where(goes_left, self._left[node], self._right[node])
-            score[begin : begin + step] = 2.0 ** (-self._path[node].sum(axis=1) / normalizer)
+        for rows, leaf in self.nodes.leaves(x):
+            score[rows] = 2.0 ** (-self.path[leaf].sum(axis=1) / self.normalizer)
         return score
 
 
@@ -381,8 +321,3 @@ def _rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _scalar(value: Any) -> float:
     _demand(np.ndim(value) == 0 and bool(np.isfinite(value)), "finite scalars")
     return float(value)
-
-
-def _demand(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(f"a model needs {what}")

@@ -12,6 +12,7 @@ IntArray = npt.NDArray[np.int64]
 
 # Independent random streams, so draws from one never change those from another.
 TEST_SUBSET_STREAM, HOLDOUT_STREAM, KDE_FOLDS_STREAM, FOREST_STREAM, ANOMALY_FOLDS_STREAM = range(110, 115)
+TREES_STREAM, XGBOD_STREAM, TABICL_STREAM = range(115, 118)
 
 # With given labels: the largest number of folds of selection=holdout.
 MOST_FOLDS = 5

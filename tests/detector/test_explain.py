@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from own_tables import parts
-from planned import METHODS
+from planned import METHODS, is_shallow
 from sklearn.datasets import load_digits
 
 import deepsad_pl
@@ -17,7 +17,7 @@ from deepsad_pl.data.sources import split_rows
 from deepsad_pl.experiment.run import Outcome
 
 Experiment = Callable[..., Outcome]
-SHALLOW = tuple(method for method in METHODS if method.endswith(("_raw", "_hybrid")))
+SHALLOW = tuple(method for method in METHODS if is_shallow(method))
 # At most one case in twenty may rank another cause first.
 CASES, FIRST = 100, 95
 

@@ -16,6 +16,7 @@ from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.experiment import fit_shallow as estimation
 from deepsad_pl.experiment.build import SHALLOW_STREAM, Parts, build, load_data, stream
 from deepsad_pl.experiment.run import Outcome
+from deepsad_pl.settings.about import own
 from deepsad_pl.shallow import ocsvm
 from deepsad_pl.shallow.task import Fitted, Task
 
@@ -89,7 +90,7 @@ def test_an_unsupervised_method_and_its_autoencoder_see_the_cell_without_labeled
         assert not (data.semi_y == -1).any()
         assert data.counts.labeled_anomalies == 0
         assert data.counts.total == len(expected)
-    assert (parts.phases == []) == method.endswith("_raw")
+    assert (parts.phases == []) == (own("method")[method].get("features") == "raw")
 
 
 @pytest.mark.parametrize("method", UNSUPERVISED)
@@ -136,8 +137,8 @@ def test_the_digest_depends_only_on_values_and_positions_of_training_rows() -> N
 def test_a_shallow_method_gets_the_training_data(
     experiment: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    name = method.rpartition("_")[0]
-    module = import_module(f"deepsad_pl.shallow.{name.partition('_')[0]}")
+    module_path, _, function = str(own("method")[method]["_target_"]).rpartition(".")
+    module, name = import_module(module_path), function.removeprefix("fit_")
     fit, seen = getattr(module, f"fit_{name}"), []
     shares: list[float] = []
 
@@ -159,7 +160,7 @@ def test_a_shallow_method_gets_the_training_data(
     # Before the fit, only the paper's protocol gets the test set.
     peeks = name in ("ocsvm", "ssad")
     assert (task.x_test is not None) == (task.y_test is not None) == peeks
-    sees = name in ("ssad", "knn_ratio")
+    sees = about(method).labels != "hidden"
     assert (task.semi_y == -1).any() == sees
     assert task.x.shape == ((112 if sees else 107), 32 if method.endswith("hybrid") else 64)
 

@@ -19,6 +19,7 @@ from deepsad_pl.experiment.fit_shallow import features
 from deepsad_pl.experiment.run import Outcome
 from deepsad_pl.experiment.show_outcome import show_outcome
 from deepsad_pl.methods.autoencoder import AutoencoderModule
+from deepsad_pl.settings.about import own
 from deepsad_pl.shallow.models import load_model
 
 Experiment = Callable[..., Outcome]
@@ -78,8 +79,9 @@ def test_a_method_runs_on_a_table(experiment: Experiment, tmp_path: Path, method
     write_odds(tmp_path, "cardio", rows=200, outliers=50)
     outcome = experiment("dataset=cardio", f"data_dir={tmp_path}", f"method={method}", SHORT, "scenario.gamma_l=0.1")
     assert len(scores_of(outcome)[0]) == 80
-    if method.endswith("_raw"):
-        assert outcome.record["auroc"] > 0.95
+    if own("method")[method].get("features") == "raw":
+        # Boosting may need a single column to separate the few labels.
+        assert outcome.record["auroc"] > (0.85 if method == "xgbod" else 0.95)
 
 
 @pytest.mark.parametrize("method", METHODS)

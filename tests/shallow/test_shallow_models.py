@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from deepsad_pl.common.arrays import write_arrays
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.shallow import models
+from deepsad_pl.shallow import models, tree_nodes
 from deepsad_pl.shallow.models import (
     DensityModel,
     ForestModel,
@@ -81,7 +81,7 @@ def test_average_path_lengths_are_correct() -> None:
 def test_blocks_do_not_change_scores(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = model.score(X)
     monkeypatch.setattr(models, "_TILE", (16, 32))
-    monkeypatch.setattr(models, "_NODES_AT_ONCE", 25)
+    monkeypatch.setattr(tree_nodes, "_NODES_AT_ONCE", 25)
     np.testing.assert_allclose(model.score(X), whole, rtol=0, atol=1e-12)
     assert len(model.score(X[:0])) == 0
 
