@@ -3,7 +3,7 @@
 import copy
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,19 +22,13 @@ from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.data.scenario import Counts, Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.experiment.asked import with_answers
-from deepsad_pl.experiment.identity import (
-    code_of,
-    files_digest,
-    hides_labeled_anomalies,
-    holdout_folds,
-    label_files_digest,
-)
+from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds, label_files_digest
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
-from deepsad_pl.settings import about
-from deepsad_pl.settings.checks import lies_in_unit_interval
-from deepsad_pl.settings.typed import accepted, arguments_of
+from deepsad_pl.settings.about import DatasetAbout
+from deepsad_pl.settings.choices import DatasetChoice, PretrainChoice, TrainingChoice
+from deepsad_pl.settings.typed import accepted
 from deepsad_pl.shallow.selection import anomaly_folds
 
 log = logging.getLogger(__name__)
@@ -82,18 +76,18 @@ def load_data(plan: Plan) -> Source:
     Raises:
         DeepSADError: if the data cannot be obtained or read, or have changed since the run was planned.
     """
-    dataset, facts = plan.dataset, about.of_dataset(plan.dataset)
-    node = {"_target_": dataset["_target_"], **arguments_of("dataset", dataset)}
+    dataset, facts = plan.dataset, plan.dataset.about
     offered = {
         "data_dir": plan.data_dir,
         "seed": plan.seed,
         "digest": plan.identity["dataset"].get("files"),
         "given": is_given(plan.scenario),
     }
-    made = instantiate(node, "dataset", **accepted(node["_target_"], offered))
+    node = {"_target_": dataset.target, **dataset.arguments}
+    made = instantiate(node, "dataset", **accepted(dataset.target, offered))
     try:
-        _require_facts(made, facts, scales="scaling" in node, scaling=dataset.get("scaling"))
-        source = as_source(made, seed=plan.seed, scaling=dataset.get("scaling"))
+        _require_facts(made, facts, scales="scaling" in dataset.arguments, scaling=dataset.scaling)
+        source = as_source(made, seed=plan.seed, scaling=dataset.scaling)
         if not is_given(plan.scenario):
             _require_classes(source, plan.classes)
         if (source.scale is None) != (facts.inputs == "rows"):
@@ -102,28 +96,26 @@ def load_data(plan: Plan) -> Source:
                 f"it returned {found}, but its YAML says about.inputs: {facts.inputs}; write about: {{inputs: {found}}}"
             )
     except DeepSADError as error:
-        said_by = f"dataset={dataset['name']}, {node['_target_']}"
+        said_by = f"dataset={dataset.name}, {dataset.target}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
     known = {key: plan.identity["dataset"].get(key) for key in ("files", "label_files")}
     files = files_digest(dataset, facts.files, plan.data_dir) if facts.files else known["files"]
     if (files, label_files_digest(dataset, plan.data_dir).get("label_files")) != (known["files"], known["label_files"]):
-        raise DeepSADError(
-            f"the files of dataset={dataset['name']} have changed since the run was planned; run it again"
-        )
-    digest = data_digest(dataset.get("kind", ""), plan.data_dir, dataset.get("table"))
+        raise DeepSADError(f"the files of dataset={dataset.name} have changed since the run was planned; run it again")
+    digest = data_digest(dataset.kind, plan.data_dir, dataset.settings().get("table"))
     if digest != plan.identity["dataset"].get("data_digest"):
         raise DeepSADError(
-            f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so its "
+            f"the files of {dataset.name} in {plan.data_dir} have changed since the run was planned, so its "
             "result would not be that of the planned data; run it again"
         )
     if digest is not None:
         log.info(
-            "%s in %s is not the published data set, so its runs get separate folders", dataset["name"], plan.data_dir
+            "%s in %s is not the published data set, so its runs get separate folders", dataset.name, plan.data_dir
         )
     return source
 
 
-def _require_facts(made: Any, facts: about.DatasetAbout, *, scales: bool, scaling: str | None) -> None:
+def _require_facts(made: Any, facts: DatasetAbout, *, scales: bool, scaling: str | None) -> None:
     """Raise an error if what a data set declares contradicts what its function returned.
 
     Args:
@@ -152,10 +144,10 @@ def _require_classes(source: Source, classes: Sequence[str]) -> None:
         )
 
 
-def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:
+def network_of(dataset: DatasetChoice, source: Source) -> dict[str, Any]:
     """The plain description of phi for this data: the data set's network with the shape of a sample."""
-    network = {key: value for key, value in dataset["network"].items() if key != "about"}
-    if not code_of("network", network):
+    network = dataset.network.settings()
+    if not code_of(dataset.network):
         # The package's own components are known by their short names, so checkpoints need no dotted paths.
         del network["_target_"]
     shape = {"in_features": source.shape[0]} if len(source.shape) == 1 else {"in_shape": list(source.shape)}
@@ -222,15 +214,16 @@ def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
 
 
 def _data(
-    plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int, held_out: npt.NDArray[np.int64]
+    plan: Plan, source: Source, phase: TrainingChoice, shuffle: int, held_out: npt.NDArray[np.int64]
 ) -> AnomalyDataModule:
-    options = {"batch_size": settings["batch_size"]} if "batch_size" in settings else {}
+    options = {} if phase.batch_size is None else {"batch_size": phase.batch_size}
+    leaves_out = isinstance(phase, PretrainChoice) and phase.data == "unlabeled"
     return AnomalyDataModule(
         source,
         plan.scenario,
         classes=plan.classes,
         seed=stream(plan.seed, shuffle),
-        labeled_anomalies=settings.get("data") != "unlabeled" and not hides_labeled_anomalies(plan.method),
+        labeled_anomalies=not leaves_out and not plan.method.hides_labeled_anomalies,
         held_out=held_out,
         **options,
     )
@@ -238,7 +231,7 @@ def _data(
 
 def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     """Check what depends on the number of training rows, before anything is trained."""
-    method, scenario, counts, facts = plan.method, plan.scenario, data.counts, plan.about
+    method, scenario, counts, facts = plan.method.settings(), plan.scenario, data.counts, plan.about
     if facts.check is not None:
         check = load(facts.check, "method.about.check")
         check(data.semi_y, **accepted(facts.check, method))
@@ -282,21 +275,21 @@ def _none_labeled(scenario: Scenario, ratio: str, kind: str, total: int) -> tupl
 
 
 def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
-    settings = plan.pretrain if name == "pretrain" else plan.method
-    assert settings is not None
+    choice = plan.pretrain if name == "pretrain" else plan.method
+    assert choice is not None
     try:
         with _seeded(plan.seed, _INIT):
-            module = _module(name, plan, network_of(plan.dataset, source), data.counts)
+            module = _module(choice, plan, network_of(plan.dataset, source), data.counts)
     except DeepSADError as error:
         if isinstance(error.__cause__, ValueError):
             told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
             raise DeepSADError(told) from error
         raise
-    if code_of("pretrain" if name == "pretrain" else "method", settings):
+    if code_of(choice):
         _try_score(module, source)
     determined_by = None
     if (name == "pretrain" or plan.about.is_pretraining) and not plan.starts_warm:
-        training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
+        training = dict(plan.identity[choice.group])
         # The digest of the rows already covers which labels are seen.
         for key in ("data", "sees_labeled_anomalies"):
             training.pop(key, None)
@@ -328,24 +321,22 @@ def _try_score(module: TrainedMethod, source: Source) -> None:
         require_one_each(one, "score", score, len(x))
 
 
-def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -> TrainedMethod:
-    group, settings = ("pretrain", plan.pretrain) if name == "pretrain" else ("method", plan.method)
-    assert settings is not None
-    unit_interval = lies_in_unit_interval(plan.dataset)
-    sizes = {key: plan.pretrain[key] for key in ("hidden", "latent") if key in plan.pretrain} if plan.pretrain else {}
+def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts: Counts) -> TrainedMethod:
+    unit_interval = plan.dataset.lies_in_unit_interval
+    before = plan.pretrain.arguments if plan.pretrain else {}
     offered = {
         "network": network,
         "sigmoid": unit_interval,
         "likelihood": "bernoulli" if unit_interval else "gaussian",
         "labeled_share": 1 - counts.unlabeled / counts.total,
-        "m1": sizes or None,
-        "seed": stream(plan.seed, _NOISE_PRETRAIN if name == "pretrain" else _NOISE_FIT),
+        "m1": {key: before[key] for key in ("hidden", "latent") if key in before} or None,
+        "seed": stream(plan.seed, _NOISE_PRETRAIN if choice is plan.pretrain else _NOISE_FIT),
     }
-    target = settings["_target_"]
-    made = instantiate({"_target_": target, **arguments_of(group, settings)}, group, **accepted(target, offered))
+    target = choice.target
+    made = instantiate({"_target_": target, **choice.arguments}, choice.group, **accepted(target, offered))
     if not isinstance(made, TrainedMethod):
         raise DeepSADError(
-            f"{group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "
+            f"{choice.group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "
             "deepsad_pl.methods.base.TrainedMethod"
         )
     return made

@@ -81,6 +81,14 @@ class MethodAbout(TrainingAbout):
     style: Mapping[str, Any] = field(default_factory=dict)
     threshold: float | None = None
 
+    def hides_labeled_anomalies(self, sees_labeled_anomalies: bool) -> bool:
+        """Whether the method is unsupervised and not set to see labeled anomalies.
+
+        Args:
+            sees_labeled_anomalies: the setting of that name.
+        """
+        return self.labels == "hidden" and not sees_labeled_anomalies
+
 
 @dataclass(frozen=True)
 class DatasetAbout:
@@ -116,6 +124,14 @@ class DatasetAbout:
     class_names: str | None = None
     content: str | None = None
 
+    def lies_in_unit_interval(self, scaling: object) -> bool:
+        """Whether the inputs lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not.
+
+        Args:
+            scaling: the setting of that name.
+        """
+        return self.inputs == "images" or scaling == "minmax"
+
 
 @dataclass(frozen=True)
 class NetworkAbout:
@@ -130,13 +146,13 @@ class NetworkAbout:
 
 def of_network(network: Settings) -> NetworkAbout:
     """The facts that a network declares about itself."""
-    facts: NetworkAbout = _made("network", network)
+    facts: NetworkAbout = declared("network", network)
     return facts
 
 
 def of_method(method: Settings) -> MethodAbout:
     """The facts that a method declares about itself."""
-    facts: MethodAbout = _made("method", method)
+    facts: MethodAbout = declared("method", method)
     return facts
 
 
@@ -148,7 +164,7 @@ def of_training(phase: Settings) -> TrainingAbout:
 
 def of_dataset(dataset: Settings) -> DatasetAbout:
     """The facts that a data set declares about itself."""
-    facts: DatasetAbout = _made("dataset", dataset)
+    facts: DatasetAbout = declared("dataset", dataset)
     return facts
 
 
@@ -160,7 +176,12 @@ _KINDS: Mapping[str, type[Any]] = {
 }
 
 
-def _made(group: str, node: Settings) -> Any:
+def declared(group: str, node: Settings) -> Any:
+    """The facts that a choice of a group declares about itself.
+
+    Raises:
+        DeepSADError: if a fact is not known.
+    """
     try:
         return _KINDS[group](**(node.get("about") or {}))
     except TypeError:

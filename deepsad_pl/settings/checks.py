@@ -75,11 +75,6 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
     ]
 
 
-def lies_in_unit_interval(dataset: Settings) -> bool:
-    """Whether the inputs lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
-    return about.of_dataset(dataset).inputs == "images" or dataset.get("scaling") == "minmax"
-
-
 def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
     if value not in allowed:
         choice = f"choose one of {', '.join(map(str, allowed))}" if allowed[1:] else f"it must be {allowed[0]}"
@@ -207,7 +202,7 @@ def _method_problems(settings: Settings) -> Iterator[str]:
     for group, phase in phases:
         facts = about.of_training(phase)
         for key, value in facts.needs_unit_interval.items():
-            if phase.get(key) == value and not lies_in_unit_interval(dataset):
+            if phase.get(key) == value and not about.of_dataset(dataset).lies_in_unit_interval(dataset.get("scaling")):
                 yield (
                     f"{group}.{key} is {value}, but the inputs do not lie in [0, 1]; choose another {group}.{key}, "
                     "or use dataset.scaling=minmax"
