@@ -26,7 +26,6 @@ from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds,
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
-from deepsad_pl.settings.about import DatasetAbout
 from deepsad_pl.settings.choices import DatasetChoice, PretrainChoice, TrainingChoice
 from deepsad_pl.settings.typed import accepted
 from deepsad_pl.shallow.selection import anomaly_folds
@@ -86,7 +85,7 @@ def load_data(plan: Plan) -> Source:
     node = {"_target_": dataset.target, **dataset.arguments}
     made = instantiate(node, "dataset", **accepted(dataset.target, offered))
     try:
-        _require_facts(made, facts, scales="scaling" in dataset.arguments, scaling=dataset.scaling)
+        _require_facts(made, dataset)
         source = as_source(made, seed=plan.seed, scaling=dataset.scaling)
         if not is_given(plan.scenario):
             _require_classes(source, plan.classes)
@@ -115,19 +114,14 @@ def load_data(plan: Plan) -> Source:
     return source
 
 
-def _require_facts(made: Any, facts: DatasetAbout, *, scales: bool, scaling: str | None) -> None:
-    """Raise an error if what a data set declares contradicts what its function returned.
-
-    Args:
-        made: the returned value.
-        facts: facts about the data set.
-        scales: whether the function itself was given ``scaling``.
-        scaling: the setting.
-    """
-    if facts.own_test_set and isinstance(made, tuple | list) and len(made) == 2:
+def _require_facts(made: Any, dataset: DatasetChoice) -> None:
+    """Raise an error if what a data set declares contradicts what its function returned."""
+    if dataset.about.own_test_set and isinstance(made, tuple | list) and len(made) == 2:
         # A stack would train the experiments of all seeds on the first one's split.
         raise DeepSADError("it returned (x, labels), which the seed splits; remove own_test_set from about in its YAML")
-    if isinstance(made, Source) and made.scale is None and scaling is not None and not scales:
+    # A function that accepts ``scaling`` scales the rows itself.
+    scaling = None if "scaling" in dataset.arguments else dataset.scaling
+    if isinstance(made, Source) and made.scale is None and scaling is not None:
         raise DeepSADError(
             f"it returned a Source, whose rows are used unchanged, but dataset.scaling is {scaling}; return arrays, "
             "or remove scaling from its YAML"
@@ -322,7 +316,7 @@ def _try_score(module: TrainedMethod, source: Source) -> None:
 
 
 def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts: Counts) -> TrainedMethod:
-    unit_interval = plan.dataset.lies_in_unit_interval
+    unit_interval = plan.dataset.about.lies_in_unit_interval(plan.dataset.scaling)
     before = plan.pretrain.arguments if plan.pretrain else {}
     offered = {
         "network": network,

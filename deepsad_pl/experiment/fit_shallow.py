@@ -98,14 +98,7 @@ def fit_shallow(
 
 
 def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
-    """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
-
-    Args:
-        plan: see :func:`fit_shallow`.
-        data: see :func:`fit_shallow`.
-        encoder: see :func:`fit_shallow`.
-        folder: see :func:`fit_shallow`.
-    """
+    """Fit the plan's shallow method as :func:`fit_shallow` does, and score the test set."""
     fitted, fit_seconds = fit_shallow(plan, data, encoder, folder)
     start = time.monotonic()
     result = _result(data, fitted.model.score(features(data.test_dataloader(), encoder)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from deepsad_pl.common.components import fingerprint, load, targets_of
 from deepsad_pl.common.errors import DeepSADError
@@ -75,7 +75,8 @@ def data_identity(dataset: DatasetChoice, data_dir: Path, *, given: bool = False
         chosen |= load(content, "dataset.about.content")(settings, data_dir / "cache")
     if facts.classes_from_folder:
         root, cache_dir = Path(settings["root"]).expanduser(), data_dir / "cache"
-        chosen["image_size"] = image_size(dataset)
+        size = settings["image_size"]
+        chosen["image_size"] = tuple(size) if isinstance(size, list) else (size, size)
         if given and not foreign:
             chosen |= labeled_identity(settings, cache_dir)
         else:
@@ -151,13 +152,6 @@ def training_identity(phase: TrainingChoice, scenario: Scenario) -> dict[str, An
     if "lr" in settings and "epochs" in settings:
         chosen["schedule"] = _merged(chosen.pop("lr"), chosen.pop("epochs"))
     return chosen
-
-
-def image_size(dataset: DatasetChoice) -> tuple[int, int]:
-    """The size (H, W) of the images of an image folder; a single number sets both."""
-    size = cast("int | list[int]", dataset.arguments["image_size"])
-    height, width = size if isinstance(size, list) else (size, size)
-    return height, width
 
 
 def _merged(lr: Sequence[float], epochs: Sequence[int]) -> list[list[float]]:

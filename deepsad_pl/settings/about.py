@@ -82,11 +82,7 @@ class MethodAbout(TrainingAbout):
     threshold: float | None = None
 
     def hides_labeled_anomalies(self, sees_labeled_anomalies: bool) -> bool:
-        """Whether the method is unsupervised and not set to see labeled anomalies.
-
-        Args:
-            sees_labeled_anomalies: the setting of that name.
-        """
+        """Whether the method is unsupervised and, by the setting of that name, does not see labeled anomalies."""
         return self.labels == "hidden" and not sees_labeled_anomalies
 
 
@@ -125,11 +121,7 @@ class DatasetAbout:
     content: str | None = None
 
     def lies_in_unit_interval(self, scaling: object) -> bool:
-        """Whether the inputs lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not.
-
-        Args:
-            scaling: the setting of that name.
-        """
+        """Whether inputs with that setting lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
         return self.inputs == "images" or scaling == "minmax"
 
 
@@ -144,22 +136,10 @@ class NetworkAbout:
     halvings: str | None = None
 
 
-def of_network(network: Settings) -> NetworkAbout:
-    """The facts that a network declares about itself."""
-    facts: NetworkAbout = declared("network", network)
-    return facts
-
-
 def of_method(method: Settings) -> MethodAbout:
     """The facts that a method declares about itself."""
     facts: MethodAbout = declared("method", method)
     return facts
-
-
-def of_training(phase: Settings) -> TrainingAbout:
-    """The facts that a training (a pre-training or a method's own) declares about itself."""
-    facts = phase.get("about") or {}
-    return TrainingAbout(**{one.name: facts[one.name] for one in fields(TrainingAbout) if one.name in facts})
 
 
 def of_dataset(dataset: Settings) -> DatasetAbout:

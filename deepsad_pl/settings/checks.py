@@ -3,7 +3,6 @@
 Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.settings import about
 from deepsad_pl.settings.own_metrics import metric_problems
-from deepsad_pl.settings.schema import GROUP_CONFIGS, THRESHOLD_KINDS
+from deepsad_pl.settings.schema import GROUP_CONFIGS, KINDS
 from deepsad_pl.settings.typed import accepted, component_problems
 from deepsad_pl.tracking.loggers import node_problems, wandb_settings
 from deepsad_pl.tracking.wandb_run import trial_id
@@ -81,9 +80,10 @@ def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]
         yield f"{key} is {value!r}; {choice}"
 
 
-def _at_least(key: str, value: float, least: float) -> Iterator[str]:
-    if not least <= value < math.inf:
-        yield f"{key} is {value}; it must be a number >= {least}"
+def _value_problems(group: str, values: Settings) -> Iterator[str]:
+    for key, kind in KINDS[group].items():
+        if key in values:
+            yield from problems(f"{group}.{key}", values[key], kind)
 
 
 def names_a_folder(key: str, name: str) -> Iterator[str]:
@@ -143,7 +143,7 @@ def _size_problems(dataset: Settings) -> Iterator[str]:
     """Yield a problem if the image size in the settings is too small for the network."""
     size, network = dataset.get("image_size"), dataset["network"]
     sizes = size if isinstance(size, list) else [size, size]
-    halvings = network.get(about.of_network(network).halvings or "")
+    halvings = network.get(about.declared("network", network).halvings or "")
     least = 2 ** len(halvings) if isinstance(halvings, list) else 1
     if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
         yield (
@@ -200,7 +200,7 @@ def _method_problems(settings: Settings) -> Iterator[str]:
         yield f"method={method['name']} has no batch_size; add one to its YAML, such as ${{recipe.batch_size}}"
     yield from _label_problems(settings, kind)
     for group, phase in phases:
-        facts = about.of_training(phase)
+        facts: about.TrainingAbout = about.declared(group, phase)
         for key, value in facts.needs_unit_interval.items():
             if phase.get(key) == value and not about.of_dataset(dataset).lies_in_unit_interval(dataset.get("scaling")):
                 yield (
@@ -247,9 +247,7 @@ def _threshold_problems(settings: Settings) -> Iterator[str]:
             "threshold=<name>, not with threshold.name"
         )
         return
-    for key, kind in THRESHOLD_KINDS.items():
-        if key in threshold:
-            yield from problems(f"threshold.{key}", threshold[key], kind)
+    yield from _value_problems("threshold", threshold)
     # How much is labeled in data that bring their labels is known only once they are read.
     if threshold["name"] == "labeled" and "given" not in scenario and not is_queried(scenario):
         for kind, key in (("normal samples", "gamma_n"), ("anomalies", "gamma_l"), ("anomalies", "k_l")):
@@ -296,13 +294,7 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
 
 def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> Iterator[str]:
     trainer, method = settings["trainer"], settings["method"]["name"]
-    yield from _one_of("trainer.accelerator", trainer["accelerator"], ("auto", "cpu", "gpu"))
-    yield from _one_of("trainer.strategy", trainer["strategy"], ("auto", "ddp"))
-    yield from _one_of("trainer.precision", trainer["precision"], ("32-true", "bf16-mixed"))
-    for key in ("devices", "num_nodes", "threads", "max_epochs"):
-        if trainer[key] is not None:
-            yield from _at_least(f"trainer.{key}", trainer[key], 1)
-    yield from _at_least("trainer.checkpoint_seconds", trainer["checkpoint_seconds"], 0)
+    yield from _value_problems("trainer", trainer)
     if has_arguments(trainer):
         yield from argument_problems(trainer)
     ranks = trainer["devices"] * trainer["num_nodes"]

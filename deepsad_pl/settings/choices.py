@@ -36,29 +36,20 @@ class Choice:
 
     def settings(self) -> dict[str, Any]:
         """The plain settings, for identities and records, without ``about``."""
-        return {key: self._plain(key) for key in self.given}
+        read = {"_target_": self.target, **vars(self), **self.arguments}
+        found = {key: read[key] for key in self.given}
+        return {key: value.settings() if isinstance(value, Choice) else value for key, value in found.items()}
 
     def with_arguments(self, **arguments: object) -> Self:
         """A copy with other values of some arguments."""
         return replace(self, arguments={**self.arguments, **arguments})
 
-    def _plain(self, key: str) -> Any:
-        if key == "_target_":
-            return self.target
-        value = self.arguments[key] if key in self.arguments else getattr(self, key)
-        return value.settings() if isinstance(value, Choice) else value
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingChoice(Choice):
-    """A training: a pre-training or a method's own.
+    """A training: a pre-training or a method's own."""
 
-    Attributes:
-        batch_size: belongs to its data.
-        about: facts about it.
-    """
-
-    batch_size: AtLeast2 | None = None
+    batch_size: AtLeast2 | None = None  # belongs to its data
     about: TrainingAbout
 
     @property
@@ -69,34 +60,23 @@ class TrainingChoice(Choice):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainChoice(TrainingChoice):
-    """A pre-training; ``none`` has only the setting ``cache``.
-
-    Attributes:
-        data: ``unlabeled`` leaves out labeled anomalies.
-        cache: whether the trained network is stored under <output_dir>/cache, and reused from there.
-    """
+    """A pre-training; ``none`` has only the setting ``cache``."""
 
     group = "pretrain"
 
-    data: Literal["all", "unlabeled"] = "all"
-    cache: bool = True
+    data: Literal["all", "unlabeled"] = "all"  # unlabeled: without labeled anomalies
+    cache: bool = True  # store the trained network under <output_dir>/cache, and reuse it from there
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodChoice(TrainingChoice):
-    """A method.
-
-    Attributes:
-        about: facts about it.
-        features: input of a shallow method; ``bottleneck`` is from a pre-trained network.
-        sees_labeled_anomalies: for a method that does not see them by default.
-    """
+    """A method."""
 
     group = "method"
 
     about: MethodAbout
-    features: Literal["raw", "bottleneck"] | None = None
-    sees_labeled_anomalies: bool = False
+    features: Literal["raw", "bottleneck"] | None = None  # input of a shallow method; bottleneck: of a trained network
+    sees_labeled_anomalies: bool = False  # for a method that does not see them by default
 
     @property
     def hides_labeled_anomalies(self) -> bool:
@@ -106,51 +86,30 @@ class MethodChoice(TrainingChoice):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkChoice(Choice):
-    """A network.
-
-    Attributes:
-        decoder: the decoder for phi in an autoencoder.
-        about: facts about it.
-    """
+    """A network."""
 
     group = "network"
 
+    # The decoder for phi in an autoencoder; null: none.
     decoder: Mapping[str, object] | None = field(default=None, metadata=_NULLABLE)
     about: NetworkAbout
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetChoice(Choice):
-    """A data set.
-
-    Attributes:
-        kind: the data set itself, whatever its name.
-        classes: names in the order of their indices.
-        network: the chosen network, or the recommended one.
-        scaling: of rows.
-        lr: recommended schedule, with ``epochs`` and ``batch_size``.
-        epochs: see ``lr``.
-        batch_size: see ``lr``.
-        lr_from_test: whether ``lr`` was chosen by AUROC on test data, which reports mention.
-        about: facts about it.
-    """
+    """A data set."""
 
     group = "dataset"
 
-    kind: str = ""
-    classes: list[str] | None = field(default=None, metadata=_NULLABLE)
-    network: NetworkChoice
-    scaling: Literal["zscore", "minmax"] | None = None
-    lr: Sequence[Positive] = ()
+    kind: str = ""  # the data set itself, whatever its name
+    classes: list[str] | None = field(default=None, metadata=_NULLABLE)  # names in the order of their indices
+    network: NetworkChoice  # the chosen or the recommended one
+    scaling: Literal["zscore", "minmax"] | None = None  # of rows
+    lr: Sequence[Positive] = ()  # recommended schedule
     epochs: Sequence[Length] = ()
     batch_size: AtLeast2 | None = None
-    lr_from_test: bool = False
+    lr_from_test: bool = False  # whether lr was chosen by AUROC on test data, which reports mention
     about: DatasetAbout
-
-    @property
-    def lies_in_unit_interval(self) -> bool:
-        """Whether its inputs lie in [0, 1]."""
-        return self.about.lies_in_unit_interval(self.scaling)
 
 
 # Each group whose options name a component.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deepsad_pl.common.ranges import Share
+from deepsad_pl.common.ranges import AtLeast1, NonNegative, Share
 from deepsad_pl.data.adbench_tables import table_named, units_for
 from deepsad_pl.settings.about import paper_grid
 from deepsad_pl.settings.choices import CHOICES
@@ -252,7 +252,17 @@ GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
     "study": {"base": StudyConfig},
     "logger": {"base": LoggerConfig, "wandb": WandbConfig},
 }
-# The range of each setting of a threshold.
-THRESHOLD_KINDS: Mapping[str, Any] = {"share": Share, "alpha": Share, "fpr": Share | None}
+# For settings of these groups, types that are narrower than those that Hydra enforces.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "threshold": {"share": Share, "alpha": Share, "fpr": Share | None},
+    "trainer": {
+        "accelerator": Literal["auto", "cpu", "gpu"],
+        "strategy": Literal["auto", "ddp"],
+        "precision": Literal["32-true", "bf16-mixed"],
+        **dict.fromkeys(("devices", "num_nodes"), AtLeast1),
+        **dict.fromkeys(("threads", "max_epochs"), AtLeast1 | None),
+        "checkpoint_seconds": NonNegative,
+    },
+}
 # All groups of an experiment.
 GROUPS = frozenset({*GROUP_CONFIGS, *CHOICES})

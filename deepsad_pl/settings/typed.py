@@ -10,7 +10,7 @@ from deepsad_pl.common.components import problems_of
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import converted, problems
 from deepsad_pl.common.signatures import signature_of
-from deepsad_pl.settings.about import about_problems, declared, of_training, own
+from deepsad_pl.settings.about import about_problems, declared, own
 from deepsad_pl.settings.choices import CHOICES, Choice, NetworkChoice
 
 Settings = Mapping[str, Any]
@@ -45,10 +45,9 @@ def _typed(group: str, node: Settings) -> dict[str, Any]:
 def _kinds(group: str, target: str) -> Mapping[str, Any]:
     """The declared type of each setting of a component."""
     try:
-        signature = signature_of(target)
+        return {**keys_of(group), **_kinds_of_signature(target)}
     except DeepSADError:  # reported when the settings are checked
-        signature = None
-    return {**keys_of(group), **(signature.kinds if signature is not None else {})}
+        return keys_of(group)
 
 
 def kind_of_setting(choice: Choice, name: str) -> Any:
@@ -144,6 +143,6 @@ def component_problems(group: str, node: Settings, key: str | None = None) -> It
         yield f"{key}._target_ is {node.get('_target_')!r}; it must be the dotted path of its class or function"
         return
     supplied = SUPPLIED[group]
-    if group in ("pretrain", "method") and of_training(node).sized_by_network:
+    if group in ("pretrain", "method") and declared(group, node).sized_by_network:
         supplied = (*supplied, "hidden", "latent")
     yield from problems_of(node, key, supplied=supplied, kept=tuple(known))

@@ -44,7 +44,7 @@ def test_a_setting_that_the_package_reads_is_an_argument_too_if_the_function_acc
     node = {"_target_": "scaled_rows.rows", "width": 3, "scaling": "minmax", "batch_size": 8, "network": network}
     found = choice_of(DatasetChoice, {**node, "about": {"inputs": "rows"}})
     assert found.arguments == {"width": 3, "scaling": "minmax"}
-    assert (found.scaling, found.batch_size, found.lies_in_unit_interval) == ("minmax", 8, True)
+    assert (found.scaling, found.batch_size) == ("minmax", 8)
     assert (found.about, found.settings()) == (DatasetAbout(inputs="rows"), node)
 
 
