@@ -171,9 +171,9 @@ def build(plan: Plan, source: Source) -> Parts:
     phases: list[Phase] = []
     if plan.pretrain and not plan.starts_warm:
         pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out)
-        phases.append(_phase("pretrain", plan, source, pretrain_data))
+        phases.append(_phase(plan.pretrain, plan, source, pretrain_data))
     if not plan.about.shallow:
-        phases.append(_phase("fit", plan, source, data))
+        phases.append(_phase(plan.method, plan, source, data))
         if plan.earlier is not None:
             start_from_earlier(plan.earlier, phases[-1].module, source)
     return Parts(phases, data)
@@ -201,7 +201,6 @@ def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
     rows = calibration_rows(drawn_from, kind=threshold.kind, share=threshold.share, seed=plan.seed)
     if conformal:
         rows = rows[semi_y[rows] != -1]
-    if conformal:
         assert threshold.alpha is not None
         require_enough(len(rows), threshold.alpha)
     return rows
@@ -268,9 +267,8 @@ def _none_labeled(scenario: Scenario, ratio: str, kind: str, total: int) -> tupl
     return f"scenario.{ratio}={getattr(scenario, ratio)} labels none of {total} training rows", "raise it"
 
 
-def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
-    choice = plan.pretrain if name == "pretrain" else plan.method
-    assert choice is not None
+def _phase(choice: TrainingChoice, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
+    name = "pretrain" if choice is plan.pretrain else "fit"
     try:
         with _seeded(plan.seed, _INIT):
             module = _module(choice, plan, network_of(plan.dataset, source), data.counts)

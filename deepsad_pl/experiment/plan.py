@@ -28,7 +28,8 @@ from deepsad_pl.detector.query import STRATEGIES
 from deepsad_pl.experiment.identity import data_identity, training_identity
 from deepsad_pl.experiment.warm_start import KEY, Earlier, method_problems, read_earlier, with_earlier
 from deepsad_pl.settings import about
-from deepsad_pl.settings.checks import Settings, class_name_problems, incomplete, setting_problems
+from deepsad_pl.settings.about import Settings
+from deepsad_pl.settings.checks import class_name_problems, incomplete, setting_problems
 from deepsad_pl.settings.choices import DatasetChoice, MethodChoice, NetworkChoice, PretrainChoice, TrainingChoice
 from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
 from deepsad_pl.settings.typed import choice_of, typed

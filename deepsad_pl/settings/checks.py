@@ -5,9 +5,9 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Literal
 
 from deepsad_pl.common.components import load
 from deepsad_pl.common.counting import counted
@@ -17,6 +17,7 @@ from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.settings import about
+from deepsad_pl.settings.about import Settings
 from deepsad_pl.settings.own_metrics import metric_problems
 from deepsad_pl.settings.schema import GROUP_CONFIGS, KINDS
 from deepsad_pl.settings.typed import accepted, component_problems
@@ -24,8 +25,6 @@ from deepsad_pl.tracking.loggers import node_problems, wandb_settings
 from deepsad_pl.tracking.wandb_run import trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
 from deepsad_pl.training.trainer_arguments import argument_problems, has_arguments
-
-Settings = Mapping[str, Any]
 
 
 def incomplete(settings: Settings) -> list[str]:
@@ -72,12 +71,6 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
         *_logger_problems(settings["logger"], multirun),
         *metric_problems(settings["metrics"]),
     ]
-
-
-def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
-    if value not in allowed:
-        choice = f"choose one of {', '.join(map(str, allowed))}" if allowed[1:] else f"it must be {allowed[0]}"
-        yield f"{key} is {value!r}; {choice}"
 
 
 def _value_problems(group: str, values: Settings) -> Iterator[str]:
@@ -282,8 +275,10 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
     own = ("csv", "none") if "csv" in logger else ("none",)
     if (wandb := wandb_settings(logger)) is not None:
         own = ("wandb", "csv") if "csv" in logger else ("wandb",)
-        yield from _one_of("logger.mode", wandb["mode"], ("offline", "online"))
-    yield from _one_of("logger.name", logger["name"], own)
+        yield from problems("logger.mode", wandb["mode"], Literal["offline", "online"])
+    if logger["name"] not in own:
+        choice = f"choose one of {', '.join(own)}" if own[1:] else f"it must be {own[0]}"
+        yield f"logger.name is {logger['name']!r}; {choice}"
     yield from node_problems(logger)
     if multirun and wandb is not None and trial_id() is not None:
         yield (

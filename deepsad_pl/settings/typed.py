@@ -10,10 +10,9 @@ from deepsad_pl.common.components import problems_of
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import converted, problems
 from deepsad_pl.common.signatures import signature_of
-from deepsad_pl.settings.about import about_problems, declared, own
+from deepsad_pl.settings.about import Settings, about_problems, declared, own
 from deepsad_pl.settings.choices import CHOICES, Choice, NetworkChoice
 
-Settings = Mapping[str, Any]
 C = TypeVar("C", bound=Choice)
 
 # The arguments that the package itself passes to a component that accepts them.
