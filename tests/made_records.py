@@ -18,8 +18,8 @@ def made_record(plan: Plan, **changed: Any) -> dict[str, Any]:
     return {
         "auroc": AUROC,
         "average_precision": 0.75,
-        "dataset": plan.dataset["name"],
-        "method": plan.method["name"],
+        "dataset": plan.dataset.name,
+        "method": plan.method.name,
         "seed": plan.seed,
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,

@@ -13,7 +13,6 @@ from deepsad_pl.common.files import as_utf8, write_atomic
 from deepsad_pl.data.label_files import LABEL, ROW
 from deepsad_pl.data.scenario import is_given
 from deepsad_pl.detector.query import CANDIDATES, Strategy, choose, substitute_threshold
-from deepsad_pl.settings.about import of_dataset
 
 if TYPE_CHECKING:
     from deepsad_pl.commands.training_samples import TrainingSamples
@@ -29,9 +28,9 @@ ORDER = {
 
 def query_problems(plan: "Plan") -> list[str]:
     """The reason why a run cannot ask for labels, if any: at most one sentence."""
-    if not of_dataset(plan.dataset).label_files:
+    if not plan.dataset.about.label_files:
         return [
-            f"query: there is no way to feed labels of dataset={plan.dataset['name']} back; train on dataset=table, or "
+            f"query: there is no way to feed labels of dataset={plan.dataset.name} back; train on dataset=table, or "
             "on dataset=image_folder with scenario=given"
         ]
     if not is_given(plan.scenario):
@@ -87,7 +86,8 @@ def ask_labels(
     chosen = among[
         choose(score[among], by=by, count=count, threshold=threshold, features=features, labeled=labeled[among])
     ]
-    column, id = samples.plan.dataset.get("label") or LABEL, samples.plan.dataset.get("id")
+    settings = samples.plan.dataset.settings()
+    column, id = settings.get("label") or LABEL, settings.get("id")
     called = ROW if samples.called == "id" and samples.names is None else samples.called
     # The names of the columns must differ, whatever the table calls its labels.
     names = (id if column == called and id is not None else called, "anomaly_score" if column == "score" else "score")

@@ -90,15 +90,14 @@ def training_samples(run: Path, data_dir: str | None) -> TrainingSamples:
     from deepsad_pl.data.scenario import is_given
     from deepsad_pl.experiment.build import build, load_data
     from deepsad_pl.experiment.plan import root_of
-    from deepsad_pl.settings.about import of_dataset
 
     data = build(plan, load_data(plan)).data
     # Not the loaded source: if calibration samples are kept out, the rows are scaled without them.
     source, drawn = data.source, data.training_set
     called, names = "id", None if source.ids_train is None else source.ids_train.tolist()
     folder = source.folder
-    if of_dataset(plan.dataset).classes_from_folder:
-        folder = root_of(plan.dataset)
+    if plan.dataset.about.classes_from_folder:
+        folder = root_of(plan.dataset.arguments)
         scan = list_labeled if is_given(plan.scenario) else image_folder.scan
         names = [name for group in scan(folder).images["train"] for name in group]
     if folder is not None and names is not None:

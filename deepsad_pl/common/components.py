@@ -120,7 +120,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def problems_of(
-    node: Mapping[str, Any],
+    node: Any,
     key: str,
     *,
     supplied: Collection[str] = (),
@@ -130,32 +130,22 @@ def problems_of(
     """List what is wrong with a node and the nodes nested in its arguments, without importing their targets.
 
     Args:
-        node: has ``_target_``.
+        node: has ``_target_``; what has none is searched for nodes.
         key: the node's key in the configuration, for messages.
         supplied: names of arguments that the package supplies, so the node need not give them.
         kept: names of settings that the package reads itself; they are passed on only if the target takes them.
         given: names of positional arguments passed before the node's own; if any, the target must be a function.
     """
-    return list(_problems(node, key, supplied, kept, given))
-
-
-def _problems(
-    node: Any, key: str, supplied: Collection[str] = (), kept: Collection[str] = (), given: Sequence[str] = ()
-) -> Iterator[str]:
     if isinstance(node, list):
-        for number, value in enumerate(node):
-            yield from _problems(value, f"{key}[{number}]")
+        return [problem for number, value in enumerate(node) for problem in problems_of(value, f"{key}[{number}]")]
     if not isinstance(node, Mapping):
-        return
-    for name, value in node.items():
-        if name not in kept:
-            yield from _problems(value, f"{key}.{name}")
-    if _TARGET not in node:
-        return
+        return []
+    nested = {name: value for name, value in node.items() if name not in kept}
+    found = [problem for name, value in nested.items() for problem in problems_of(value, f"{key}.{name}")]
     try:
-        yield from _problems_of_target(node, key, supplied, kept, given)
+        return found + (list(_problems_of_target(node, key, supplied, kept, given)) if _TARGET in node else [])
     except DeepSADError as error:
-        yield from (f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems)
+        return found + [f"{key}._target_ is {node[_TARGET]}, but {problem}" for problem in error.problems]
 
 
 def _problems_of_target(

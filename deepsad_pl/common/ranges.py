@@ -95,15 +95,13 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        found = list(problems(key, value, arguments[0]))
-        if found and isinstance(limit := arguments[1], Range):
+        found, limit = list(problems(key, value, arguments[0])), arguments[1]
+        if isinstance(limit, Range) and (found or value not in limit):
             yield f"{key} is {value!r}; it must be {limit.what}"
         elif found:
             yield from found
-        elif arguments[1] == NON_EMPTY and not value:
+        elif limit == NON_EMPTY and not value:
             yield f"{key} is []; it must hold {NON_EMPTY}"
-        elif isinstance(limit := arguments[1], Range) and value not in limit:
-            yield f"{key} is {value}; it must be {limit.what}"
     elif origin in (Union, types.UnionType):
         if not any(_fits(value, one) for one in arguments):
             # The most helpful message is that of the first alternative that, like the value, is a list or is none.

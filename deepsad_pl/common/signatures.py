@@ -123,9 +123,7 @@ def kind_of(annotation: ast.expr | None) -> Any:
                 return kind_of(ast.parse(text, mode="eval").body)
             except SyntaxError:
                 return Any
-        case ast.Name(id=name):
-            return NAMES.get(name, Any)
-        case ast.Attribute(attr=name):
+        case ast.Name(id=name) | ast.Attribute(attr=name):
             return NAMES.get(name, Any)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             sides = kind_of(left), kind_of(right)

@@ -27,7 +27,7 @@ from deepsad_pl.compose.strict import (
     with_those_of_the_rest,
 )
 from deepsad_pl.experiment.plan import Plan, make_plan
-from deepsad_pl.settings.schema import KEYS
+from deepsad_pl.settings.choices import CHOICES
 
 Settings = dict[str, Any]
 
@@ -92,7 +92,7 @@ class Composer:
             DeepSADError: if there is no such choice.
         """
         base = self.base(choices)
-        return has_setting(base, key) or (may_have(base, key) and key.partition(".")[0] not in KEYS)
+        return has_setting(base, key) or (may_have(base, key) and key.partition(".")[0] not in CHOICES)
 
     def base(self, choices: Sequence[str]) -> DictConfig:
         """The configuration with these choices and no other overrides; do not modify it.

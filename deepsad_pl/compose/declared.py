@@ -10,11 +10,12 @@ from omegaconf.errors import OmegaConfBaseException
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.settings.about import facts_of, own
-from deepsad_pl.settings.schema import GROUP_CONFIGS, KEYS, LoggerConfig, SweepConfig, TrainConfig
+from deepsad_pl.settings.choices import CHOICES
+from deepsad_pl.settings.schema import GROUP_CONFIGS, LoggerConfig, SweepConfig, TrainConfig
 from deepsad_pl.settings.typed import allowed_settings, expected_settings, typed
 
 # The parts of a configuration that describe a component, with the component's group.
-COMPONENTS = {**{group: group for group in KEYS}, "dataset.network": "network"}
+COMPONENTS = {**{group: group for group in CHOICES}, "dataset.network": "network"}
 _ONLY_SWEEP = {field.name for field in fields(SweepConfig)} - {field.name for field in fields(TrainConfig)}
 
 
@@ -104,7 +105,7 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     if group in _ONLY_SWEEP and group not in names:
         return f"train.py has no setting {key}{said_by}; it belongs to python sweep.py"
     others = [OmegaConf.structured(kind) for kind in GROUP_CONFIGS.get(group, {}).values()]
-    others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in KEYS else []
+    others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in CHOICES else []
     if any(has_setting(other, rest) for other in others if rest):
         chosen = _chosen(cfg, group)
         return f"there is no setting {key} with {chosen}{said_by}; leave it out or choose a {group} that has it"

@@ -144,7 +144,7 @@ def _calibration(plan: Plan, parts: Parts) -> npt.NDArray[Any]:
     # Imported here because it loads scikit-learn and scipy.optimize, which only shallow methods need.
     from deepsad_pl.experiment.fit_shallow import calibration_scores, fit_shallow
 
-    encoder = parts.phases[0].module if plan.method["features"] == "bottleneck" else None
+    encoder = parts.phases[0].module if plan.method.features == "bottleneck" else None
     fitted, _ = fit_shallow(plan, parts.data, encoder, plan.run_dir / CHECKPOINTS)
     scores = calibration_scores(plan, parts.data, encoder, fitted.model)
     assert scores is not None

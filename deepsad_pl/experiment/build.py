@@ -3,7 +3,7 @@
 import copy
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,19 +23,12 @@ from deepsad_pl.data.scenario import Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
-from deepsad_pl.experiment.identity import (
-    code_of,
-    files_digest,
-    hides_labeled_anomalies,
-    holdout_folds,
-    label_files_digest,
-)
+from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds, label_files_digest
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
-from deepsad_pl.settings import about
-from deepsad_pl.settings.checks import lies_in_unit_interval
-from deepsad_pl.settings.typed import accepted, arguments_of
+from deepsad_pl.settings.choices import DatasetChoice, PretrainChoice, TrainingChoice
+from deepsad_pl.settings.typed import accepted
 from deepsad_pl.shallow.selection import anomaly_folds
 
 log = logging.getLogger(__name__)
@@ -83,18 +76,18 @@ def load_data(plan: Plan) -> Source:
     Raises:
         DeepSADError: if the data cannot be obtained or read, or have changed since the run was planned.
     """
-    dataset, facts = plan.dataset, about.of_dataset(plan.dataset)
-    node = {"_target_": dataset["_target_"], **arguments_of("dataset", dataset)}
+    dataset, facts = plan.dataset, plan.dataset.about
     offered = {
         "data_dir": plan.data_dir,
         "seed": plan.seed,
         "digest": plan.identity["dataset"].get("files"),
         "given": is_given(plan.scenario),
     }
-    made = instantiate(node, "dataset", **accepted(node["_target_"], offered))
+    node = {"_target_": dataset.target, **dataset.arguments}
+    made = instantiate(node, "dataset", **accepted(dataset.target, offered))
     try:
-        _require_facts(made, facts, scales="scaling" in node, scaling=dataset.get("scaling"))
-        source = as_source(made, seed=plan.seed, scaling=dataset.get("scaling"))
+        _require_facts(made, dataset)
+        source = as_source(made, seed=plan.seed, scaling=dataset.scaling)
         if not is_given(plan.scenario):
             _require_classes(source, plan.classes)
         if (source.scale is None) != (facts.inputs == "rows"):
@@ -103,40 +96,33 @@ def load_data(plan: Plan) -> Source:
                 f"it returned {found}, but its YAML says about.inputs: {facts.inputs}; write about: {{inputs: {found}}}"
             )
     except DeepSADError as error:
-        said_by = f"dataset={dataset['name']}, {node['_target_']}"
+        said_by = f"dataset={dataset.name}, {dataset.target}"
         raise DeepSADError(*(f"{said_by}: {one}" for one in error.problems)) from None
     known = {key: plan.identity["dataset"].get(key) for key in ("files", "label_files")}
-    files = files_digest("dataset", dataset, facts.files, plan.data_dir) if facts.files else known["files"]
+    files = files_digest(dataset, facts.files, plan.data_dir) if facts.files else known["files"]
     if (files, label_files_digest(dataset, plan.data_dir).get("label_files")) != (known["files"], known["label_files"]):
-        raise DeepSADError(
-            f"the files of dataset={dataset['name']} have changed since the run was planned; run it again"
-        )
-    digest = data_digest(dataset.get("kind", ""), plan.data_dir, dataset.get("table"))
+        raise DeepSADError(f"the files of dataset={dataset.name} have changed since the run was planned; run it again")
+    digest = data_digest(dataset.kind, plan.data_dir, dataset.settings().get("table"))
     if digest != plan.identity["dataset"].get("data_digest"):
         raise DeepSADError(
-            f"the files of {dataset['name']} in {plan.data_dir} have changed since the run was planned, so its "
+            f"the files of {dataset.name} in {plan.data_dir} have changed since the run was planned, so its "
             "result would not be that of the planned data; run it again"
         )
     if digest is not None:
         log.info(
-            "%s in %s is not the published data set, so its runs get separate folders", dataset["name"], plan.data_dir
+            "%s in %s is not the published data set, so its runs get separate folders", dataset.name, plan.data_dir
         )
     return source
 
 
-def _require_facts(made: Any, facts: about.DatasetAbout, *, scales: bool, scaling: str | None) -> None:
-    """Raise an error if what a data set declares contradicts what its function returned.
-
-    Args:
-        made: the returned value.
-        facts: facts about the data set.
-        scales: whether the function itself was given ``scaling``.
-        scaling: the setting.
-    """
-    if facts.own_test_set and isinstance(made, tuple | list) and len(made) == 2:
+def _require_facts(made: Any, dataset: DatasetChoice) -> None:
+    """Raise an error if what a data set declares contradicts what its function returned."""
+    if dataset.about.own_test_set and isinstance(made, tuple | list) and len(made) == 2:
         # A stack would train the experiments of all seeds on the first one's split.
         raise DeepSADError("it returned (x, labels), which the seed splits; remove own_test_set from about in its YAML")
-    if isinstance(made, Source) and made.scale is None and scaling is not None and not scales:
+    # A function that accepts ``scaling`` scales the rows itself.
+    scaling = None if "scaling" in dataset.arguments else dataset.scaling
+    if isinstance(made, Source) and made.scale is None and scaling is not None:
         raise DeepSADError(
             f"it returned a Source, whose rows are used unchanged, but dataset.scaling is {scaling}; return arrays, "
             "or remove scaling from its YAML"
@@ -153,10 +139,10 @@ def _require_classes(source: Source, classes: Sequence[str]) -> None:
         )
 
 
-def network_of(dataset: Mapping[str, Any], source: Source) -> dict[str, Any]:
+def network_of(dataset: DatasetChoice, source: Source) -> dict[str, Any]:
     """The plain description of phi for this data: the data set's network with the shape of a sample."""
-    network = {key: value for key, value in dataset["network"].items() if key != "about"}
-    if not code_of("network", network):
+    network = dataset.network.settings()
+    if not code_of(dataset.network):
         # The package's own components are known by their short names, so checkpoints need no dotted paths.
         del network["_target_"]
     shape = {"in_features": source.shape[0]} if len(source.shape) == 1 else {"in_shape": list(source.shape)}
@@ -186,9 +172,9 @@ def build(plan: Plan, source: Source) -> Parts:
     phases: list[Phase] = []
     if plan.pretrain and not plan.starts_warm:
         pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out)
-        phases.append(_phase("pretrain", plan, source, pretrain_data))
+        phases.append(_phase(plan.pretrain, plan, source, pretrain_data))
     if not plan.about.shallow:
-        phases.append(_phase("fit", plan, source, data))
+        phases.append(_phase(plan.method, plan, source, data))
         if plan.earlier is not None:
             start_from_earlier(plan.earlier, phases[-1].module, source)
     return Parts(phases, data)
@@ -216,22 +202,22 @@ def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
     rows = calibration_rows(drawn_from, kind=threshold.kind, share=threshold.share, seed=plan.seed)
     if conformal:
         rows = rows[semi_y[rows] != -1]
-    if conformal:
         assert threshold.alpha is not None
         require_enough(len(rows), threshold.alpha)
     return rows
 
 
 def _data(
-    plan: Plan, source: Source, settings: Mapping[str, Any], shuffle: int, held_out: npt.NDArray[np.int64]
+    plan: Plan, source: Source, phase: TrainingChoice, shuffle: int, held_out: npt.NDArray[np.int64]
 ) -> AnomalyDataModule:
-    options = {"batch_size": settings["batch_size"]} if "batch_size" in settings else {}
+    options = {} if phase.batch_size is None else {"batch_size": phase.batch_size}
+    leaves_out = isinstance(phase, PretrainChoice) and phase.data == "unlabeled"
     return AnomalyDataModule(
         source,
         plan.scenario,
         classes=plan.classes,
         seed=stream(plan.seed, shuffle),
-        labeled_anomalies=settings.get("data") != "unlabeled" and not hides_labeled_anomalies(plan.method),
+        labeled_anomalies=not leaves_out and not plan.method.hides_labeled_anomalies,
         held_out=held_out,
         **options,
     )
@@ -239,7 +225,7 @@ def _data(
 
 def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
     """Check what depends on the number of training rows, before anything is trained."""
-    method, scenario, counts, facts = plan.method, plan.scenario, data.counts, plan.about
+    method, scenario, counts, facts = plan.method.settings(), plan.scenario, data.counts, plan.about
     if facts.check is not None:
         check = load(facts.check, "method.about.check")
         check(data.semi_y, **accepted(facts.check, method))
@@ -282,22 +268,21 @@ def _none_labeled(scenario: Scenario, ratio: str, kind: str, total: int) -> tupl
     return f"scenario.{ratio}={getattr(scenario, ratio)} labels none of {total} training rows", "raise it"
 
 
-def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
-    settings = plan.pretrain if name == "pretrain" else plan.method
-    assert settings is not None
+def _phase(choice: TrainingChoice, plan: Plan, source: Source, data: AnomalyDataModule) -> Phase:
+    name = "pretrain" if choice is plan.pretrain else "fit"
     try:
         with _seeded(plan.seed, _INIT):
-            module = _module(name, plan, network_of(plan.dataset, source), data.counts)
+            module = _module(choice, plan, network_of(plan.dataset, source), data.counts)
     except DeepSADError as error:
         if isinstance(error.__cause__, ValueError):
             told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
             raise DeepSADError(told) from error
         raise
-    if code_of("pretrain" if name == "pretrain" else "method", settings):
+    if code_of(choice):
         _try_score(module, source)
     determined_by = None
     if (name == "pretrain" or plan.about.is_pretraining) and not plan.starts_warm:
-        training = dict(plan.identity["pretrain" if name == "pretrain" else "method"])
+        training = dict(plan.identity[choice.group])
         # The digest of the rows already covers which labels are seen.
         for key in ("data", "sees_labeled_anomalies"):
             training.pop(key, None)
@@ -329,24 +314,22 @@ def _try_score(module: TrainedMethod, source: Source) -> None:
         require_one_each(one, "score", score, len(x))
 
 
-def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -> TrainedMethod:
-    group, settings = ("pretrain", plan.pretrain) if name == "pretrain" else ("method", plan.method)
-    assert settings is not None
-    unit_interval = lies_in_unit_interval(plan.dataset)
-    sizes = {key: plan.pretrain[key] for key in ("hidden", "latent") if key in plan.pretrain} if plan.pretrain else {}
+def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts: Counts) -> TrainedMethod:
+    unit_interval = plan.dataset.about.lies_in_unit_interval(plan.dataset.scaling)
+    before = plan.pretrain.arguments if plan.pretrain else {}
     offered = {
         "network": network,
         "sigmoid": unit_interval,
         "likelihood": "bernoulli" if unit_interval else "gaussian",
         "labeled_share": 1 - counts.unlabeled / counts.total,
-        "m1": sizes or None,
-        "seed": stream(plan.seed, _NOISE_PRETRAIN if name == "pretrain" else _NOISE_FIT),
+        "m1": {key: before[key] for key in ("hidden", "latent") if key in before} or None,
+        "seed": stream(plan.seed, _NOISE_PRETRAIN if choice is plan.pretrain else _NOISE_FIT),
     }
-    target = settings["_target_"]
-    made = instantiate({"_target_": target, **arguments_of(group, settings)}, group, **accepted(target, offered))
+    target = choice.target
+    made = instantiate({"_target_": target, **choice.arguments}, choice.group, **accepted(target, offered))
     if not isinstance(made, TrainedMethod):
         raise DeepSADError(
-            f"{group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "
+            f"{choice.group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "
             "deepsad_pl.methods.base.TrainedMethod"
         )
     return made

@@ -24,7 +24,6 @@ from deepsad_pl.experiment.build import SHALLOW_STREAM, stream
 from deepsad_pl.experiment.identity import holdout_folds
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.settings.typed import arguments_of
 from deepsad_pl.shallow.models import Model, load_model, save_model
 from deepsad_pl.shallow.task import Fitted, Task
 
@@ -67,7 +66,7 @@ def fit_shallow(
     grid = folder / GRID
     grid.mkdir(parents=True, exist_ok=True)
     # Only the paper's protocol may use the test set before the method is fitted.
-    peeks = plan.method.get("selection") == "test_subset"
+    peeks = plan.method.arguments.get("selection") == "test_subset"
     clock = _Clock(grid / "seconds")
     with _progress("fit") as show:
 
@@ -86,8 +85,8 @@ def fit_shallow(
             grid_dir=grid,
             advance=advance,
         )
-        target = plan.method["_target_"]
-        node = {"_target_": target, **arguments_of("method", plan.method), "_partial_": True}
+        target = plan.method.target
+        node = {"_target_": target, **plan.method.arguments, "_partial_": True}
         fitted = instantiate(node, "method")(task)
         if not isinstance(fitted, Fitted) or not isinstance(fitted.model, Model):
             raise DeepSADError(
@@ -99,14 +98,7 @@ def fit_shallow(
 
 
 def score_shallow(plan: Plan, data: AnomalyDataModule, encoder: TrainedMethod | None, folder: Path) -> Scored:
-    """Fit the plan's shallow method, score the test set, and save the model as ``model.npz``.
-
-    Args:
-        plan: see :func:`fit_shallow`.
-        data: see :func:`fit_shallow`.
-        encoder: see :func:`fit_shallow`.
-        folder: see :func:`fit_shallow`.
-    """
+    """Fit the plan's shallow method as :func:`fit_shallow` does, and score the test set."""
     fitted, fit_seconds = fit_shallow(plan, data, encoder, folder)
     start = time.monotonic()
     result = _result(data, fitted.model.score(features(data.test_dataloader(), encoder)))
@@ -142,7 +134,7 @@ def score_saved(
 
 def of_package(plan: Plan) -> str:
     """The top-level package of a plan's method; only model classes from it may be loaded."""
-    return str(plan.method["_target_"]).partition(".")[0]
+    return plan.method.target.partition(".")[0]
 
 
 def calibration_scores(

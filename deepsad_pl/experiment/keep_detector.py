@@ -25,7 +25,7 @@ def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
         DeepSADError: if a checkpoint is missing.
     """
     shallow = plan.about.shallow
-    raw = shallow and plan.method["features"] == "raw"
+    raw = shallow and plan.method.features == "raw"
     phase = None if raw else parts.phases[0] if shallow else parts.phases[-1]
     kind = type(phase.module) if phase is not None else None
     sources = {} if phase is None else {MODULE: checkpoint_path(plan, phase)}
@@ -37,7 +37,7 @@ def keep_detector(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
         "hash": record["hash"],
         "versions": record["versions"],
         "target": None if kind is None else f"{kind.__module__}.{kind.__qualname__}",
-        "package": str(plan.method["_target_"]).partition(".")[0] if shallow else None,
+        "package": plan.method.target.partition(".")[0] if shallow else None,
         "precision": plan.trainer["precision"],
         "threshold": record.get("threshold"),
     }

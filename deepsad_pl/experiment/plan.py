@@ -4,10 +4,10 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from deepsad_pl.common.components import load
 from deepsad_pl.common.errors import DeepSADError
@@ -26,16 +26,20 @@ from deepsad_pl.data.scenario import (
     resolve_scenario,
 )
 from deepsad_pl.detector.query import STRATEGIES
-from deepsad_pl.experiment.identity import data_identity, hides_labeled_anomalies, training_identity
+from deepsad_pl.experiment.identity import data_identity, training_identity
 from deepsad_pl.experiment.warm_start import KEY, Earlier, method_problems, read_earlier, with_earlier
 from deepsad_pl.settings import about
-from deepsad_pl.settings.checks import Settings, class_name_problems, incomplete, setting_problems
+from deepsad_pl.settings.about import Settings
+from deepsad_pl.settings.checks import class_name_problems, incomplete, setting_problems
+from deepsad_pl.settings.choices import DatasetChoice, MethodChoice, NetworkChoice, PretrainChoice, TrainingChoice
 from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
-from deepsad_pl.settings.typed import typed
+from deepsad_pl.settings.typed import choice_of, typed
 from deepsad_pl.training.trainer_arguments import identity_of
 
 # Increase this when the meaning of a configuration changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
+
+T = TypeVar("T", bound=TrainingChoice)
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class Plan:
     """A checked experiment.
 
     Attributes:
-        dataset: settings of the data set.
+        dataset: the data set.
         classes: class names of the data set.
-        method: settings of the method; its epochs are capped by ``trainer.max_epochs``.
+        method: the method; its epochs are capped by ``trainer.max_epochs``.
         pretrain: likewise for the pre-training; None without one. It is not trained if the run starts from an earlier
             one's weights.
         scenario: classes and shares of normal, labeled and polluting samples.
@@ -64,10 +68,10 @@ class Plan:
             samples this one asks about; None in round 0 and in every other scenario.
     """
 
-    dataset: dict[str, Any]
+    dataset: DatasetChoice
     classes: tuple[str, ...]
-    method: dict[str, Any]
-    pretrain: dict[str, Any] | None
+    method: MethodChoice
+    pretrain: PretrainChoice | None
     scenario: Scenario
     trainer: dict[str, Any]
     logger: dict[str, Any]
@@ -90,12 +94,12 @@ class Plan:
     @property
     def about(self) -> about.MethodAbout:
         """The facts that the method declares about itself."""
-        return about.of_method(self.method)
+        return self.method.about
 
     @property
     def wandb_group(self) -> str:
         """The W&B group of the experiment if the settings name none."""
-        return f"{self.dataset['name']}/{self.method['name']}"
+        return f"{self.dataset.name}/{self.method.name}"
 
     @property
     def ranks(self) -> int:
@@ -120,20 +124,19 @@ def make_plan(
     settings = with_units(with_network(typed(settings)))
     if missing := incomplete(settings):
         raise DeepSADError(*problems, *missing)
-    dataset, method, trainer = settings["dataset"], settings["method"], settings["trainer"]
-    pretrain = settings["pretrain"] if settings["pretrain"].get("_target_") is not None else None
+    trainer = settings["trainer"]
     problems = [*problems, *setting_problems(settings, multirun=multirun, tasks=tasks)]
     classes: tuple[str, ...] = ()
     scenario = earlier = None
     if settings.get(KEY) is not None:
         try:
             earlier = read_earlier(settings[KEY])
-            problems += method_problems(method, earlier)
+            problems += method_problems(settings["method"], earlier)
         except DeepSADError as error:
             problems += error.problems
     given = "given" in settings["scenario"]
     try:
-        classes = GIVEN_CLASSES if given else class_names(dataset)
+        classes = GIVEN_CLASSES if given else class_names(settings["dataset"])
     except DeepSADError as error:
         numbers = {key: settings["scenario"].get(key, 0) for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
         later = ("labels", "unlabeled", "gamma_e", "gamma_en")
@@ -147,34 +150,35 @@ def make_plan(
     if problems or scenario is None:
         raise DeepSADError(*problems)
 
+    dataset = choice_of(DatasetChoice, settings["dataset"])
+    method = _completed(choice_of(MethodChoice, settings["method"]), trainer["max_epochs"], dataset.network)
+    pretrain = None
+    if settings["pretrain"].get("_target_") is not None:
+        pretrain = _completed(choice_of(PretrainChoice, settings["pretrain"]), trainer["max_epochs"], dataset.network)
     threshold = Threshold.of_settings(settings["threshold"])
     # A method that does not see the labeled anomalies is still calibrated on them by threshold=labeled.
-    if hides_labeled_anomalies(method) and threshold.kind != "labeled":
+    if method.hides_labeled_anomalies and threshold.kind != "labeled":
         scenario = scenario.unsupervised() or scenario
-    method, pretrain = (
-        phase and _sized(_capped(phase, trainer["max_epochs"]), dataset["network"]) for phase in (method, pretrain)
-    )
-    assert method is not None
     data_dir = Path(settings["data_dir"] or "data").expanduser()  # the variable may be set but empty
     output_dir = Path(settings["output_dir"]).expanduser()
     identity: dict[str, Any] = {
         "format": IDENTITY_FORMAT,
         "dataset": data_identity(dataset, data_dir, given=given),
         "scenario": scenario.as_dict(),
-        "method": training_identity("method", method, scenario, data_dir),
-        "pretrain": pretrain and training_identity("pretrain", pretrain, scenario, data_dir),
+        "method": training_identity(method, scenario, data_dir),
+        "pretrain": pretrain and training_identity(pretrain, scenario, data_dir),
         "precision": trainer["precision"],
         **identity_of(trainer),
         **({"threshold": threshold.identity} if threshold else {}),
     }
-    if method.get("features") == "raw":
+    if method.features == "raw":
         # A shallow method without pre-training uses no network.
         del identity["dataset"]["network"], identity["precision"]
         identity.pop("trainer", None)
     if earlier is not None:
         identity = with_earlier(identity, earlier.hash)
     found = Plan(
-        dataset=dict(dataset),
+        dataset=dataset,
         classes=classes,
         method=method,
         pretrain=pretrain,
@@ -186,7 +190,7 @@ def make_plan(
         data_dir=data_dir,
         cache_dir=output_dir / "cache" if settings["pretrain"].get("cache", True) else None,
         identity=identity,
-        run_dir=output_dir / dataset["name"] / method["name"],
+        run_dir=output_dir / dataset.name / method.name,
         metrics=own_metrics(settings["metrics"]),
         threshold=threshold,
         earlier=earlier,
@@ -217,9 +221,9 @@ def _resolved(settings: Settings, classes: Sequence[str]) -> Scenario:
     return resolve_scenario(**settings["scenario"], **known)
 
 
-def root_of(dataset: Settings) -> Path:
-    """The root folder of a data set whose classes are its sub-folders."""
-    return Path(dataset["root"]).expanduser()
+def root_of(dataset: Mapping[str, object]) -> Path:
+    """The root folder of a data set whose classes are its sub-folders, from its settings."""
+    return Path(str(dataset["root"])).expanduser()
 
 
 def with_network(settings: Settings) -> dict[str, Any]:
@@ -274,24 +278,19 @@ def training_classes(dataset: Settings) -> tuple[str, ...]:
     return class_names(dataset)
 
 
-def _capped(phase: Settings, max_epochs: int | None) -> dict[str, Any]:
-    if "epochs" not in phase:
-        return dict(phase)
-    epochs: list[int] = []
-    for length in phase["epochs"]:
-        left = length if max_epochs is None else max(max_epochs - sum(epochs), 0)
-        epochs.append(min(length, left))
-    return {**phase, "epochs": epochs}
-
-
-def _sized(phase: dict[str, Any], network: Settings) -> dict[str, Any]:
-    """Replace null sizes of a generative model by the sizes of phi."""
-    if not about.of_training(phase).sized_by_network:
+def _completed(phase: T, max_epochs: int | None, network: NetworkChoice) -> T:
+    """Cap the epochs of a training, and replace null sizes of a generative model by the sizes of phi."""
+    if max_epochs is not None and phase.epochs:
+        starts = [sum(phase.epochs[:i]) for i in range(len(phase.epochs))]
+        capped = [min(length, max(max_epochs - start, 0)) for start, length in zip(starts, phase.epochs, strict=True)]
+        phase = phase.with_arguments(epochs=capped)
+    if not phase.about.sized_by_network:
         return phase
-    units = network.get("units") or network.get("dense") or [phase["latent"]]
-    width = units[-1] if phase["latent"] is None else phase["latent"]
-    by_network = units[:-1] if network.get("units", [])[:-1] else [4 * width, 2 * width]
-    return {**phase, "latent": width, "hidden": by_network if phase["hidden"] is None else phase["hidden"]}
+    units, dense = (cast("list[int]", network.arguments.get(key) or []) for key in ("units", "dense"))
+    latent, hidden = phase.arguments["latent"], phase.arguments["hidden"]
+    width = cast("int", (units or dense)[-1] if latent is None else latent)
+    by_network = units[:-1] or [4 * width, 2 * width]
+    return phase.with_arguments(latent=width, hidden=by_network if hidden is None else hidden)
 
 
 def _slug(scenario: Scenario, classes: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ def scores_again(plan: Plan, parts: Parts) -> tuple[Mapping[str, Tensor], npt.ND
         calibration, _ = score_test_set(plan, module, parts.data, calibration=True)
         return result, calibration["score"].numpy()
     encoder = None
-    if plan.method["features"] == "bottleneck" and (encoder := _trained(plan, parts.phases[0])) is None:
+    if plan.method.features == "bottleneck" and (encoder := _trained(plan, parts.phases[0])) is None:
         return None
     from deepsad_pl.experiment.fit_shallow import score_saved
 

@@ -221,7 +221,7 @@ def _tracked(plan: Plan, parts: Parts, config: Mapping[str, Any], command: str, 
     failed, tracker = True, None
     try:
         log.debug("%s", command)
-        log.info("%s on %s, %s", plan.method["name"], plan.dataset["name"], _describe(plan, parts.data.counts))
+        log.info("%s on %s, %s", plan.method.name, plan.dataset.name, _describe(plan, parts.data.counts))
         for told in parts.data.source.told:
             log.info("%s", told)
         for warned in parts.data.source.warned:
@@ -295,7 +295,7 @@ def score_and_record(
         # Imported here because it loads scikit-learn and scipy.optimize, which only shallow methods need.
         from deepsad_pl.experiment.fit_shallow import score_shallow
 
-        encoder = parts.phases[0].module if plan.method["features"] == "bottleneck" else None
+        encoder = parts.phases[0].module if plan.method.features == "bottleneck" else None
         scored = score_shallow(plan, data, encoder, plan.run_dir / CHECKPOINTS)
         result, calibration, selection = scored.result, scored.calibration, {"selection": scored.selection}
         seconds |= {"fit": scored.fit_seconds, "score": scored.score_seconds}
@@ -362,8 +362,8 @@ def _evaluated(plan: Plan) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        way_out = f"lower method.lr, or correct the scores of {plan.method['_target_']}"
-        raise DeepSADError(f"method={plan.method['name']} cannot be evaluated: {error}; {way_out}") from error
+        way_out = f"lower method.lr, or correct the scores of {plan.method.target}"
+        raise DeepSADError(f"method={plan.method.name} cannot be evaluated: {error}; {way_out}") from error
 
 
 def _score_by_trainer(
@@ -409,8 +409,8 @@ def _labeled_rows(data: AnomalyDataModule) -> dict[str, list[int]]:
 def what_was_done(plan: Plan) -> dict[str, Any]:
     """The part of the record that follows from the plan, and the versions of the packages."""
     return {
-        "dataset": plan.dataset["name"],
-        "method": plan.method["name"],
+        "dataset": plan.dataset.name,
+        "method": plan.method.name,
         "seed": plan.seed,
         "scenario": _scenario(plan),
         "hash": identity_hash(plan.identity),

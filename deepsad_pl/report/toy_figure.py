@@ -124,7 +124,7 @@ def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()
     source = load_data(plans[0])
     if source.shape != (2,):
         raise DeepSADError(
-            f"dataset={plans[0].dataset['name']} has samples of shape {source.shape}, but regions are drawn in the "
+            f"dataset={plans[0].dataset.name} has samples of shape {source.shape}, but regions are drawn in the "
             "plane, (2,); use dataset=toy, or study.figure=auroc"
         )
     shown = max(plans, key=lambda plan: (plan.scenario.label_count or 0, plan.scenario.gamma_l))
@@ -155,7 +155,7 @@ def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArr
         module = _trained(phases[-1].module, folder / "last.ckpt")
         with torch.no_grad():
             return module.score(torch.from_numpy(x)).double().numpy()
-    if plan.method["features"] == "bottleneck":
+    if plan.method.features == "bottleneck":
         module = _trained(phases[0].module, folder / "pretrain.ckpt")
         with torch.no_grad():
             x = module.represent(torch.from_numpy(x)).float().numpy()
@@ -245,7 +245,7 @@ def _count(training: Cloud) -> str:
 def _panel_of(plan: Plan, source: Source, plane: Plane) -> ToyPanel:
     record, facts = _record(plan), plan.about
     informed = ", test-informed" if record.get("selection", {}).get("protocol") == LOOKS_AT_TEST_LABELS else ""
-    kind = f"{_kind_of(facts)}: {facts.title or facts.heading or plan.method['name']}"
+    kind = f"{_kind_of(facts)}: {facts.title or facts.heading or plan.method.name}"
     title = f"{kind}\nAUROC {100 * record['auroc']:.1f}%{informed}"
     scores = score_grid(plan, source, plane.points).reshape(len(plane.vertical), len(plane.horizontal))
     threshold = facts.threshold
@@ -263,7 +263,7 @@ def _kind_of(facts: MethodAbout) -> str:
 
 
 def _what_is_drawn(plan: Plan) -> tuple[object, ...]:
-    return plan.dataset["name"], plan.dataset.get("scaling"), plan.seed, plan.scenario.normal_classes
+    return plan.dataset.name, plan.dataset.scaling, plan.seed, plan.scenario.normal_classes
 
 
 def _kinds(labels: IntArray, plan: Plan) -> IntArray:

@@ -85,6 +85,10 @@ class MethodAbout(TrainingAbout):
     style: Mapping[str, Any] = field(default_factory=dict)
     threshold: float | None = None
 
+    def hides_labeled_anomalies(self, sees_labeled_anomalies: bool) -> bool:
+        """Whether the method is unsupervised and, by the setting of that name, does not see labeled anomalies."""
+        return self.labels == "hidden" and not sees_labeled_anomalies
+
 
 @dataclass(frozen=True)
 class DatasetAbout:
@@ -120,6 +124,10 @@ class DatasetAbout:
     class_names: str | None = None
     content: str | None = None
 
+    def lies_in_unit_interval(self, scaling: object) -> bool:
+        """Whether inputs with that setting lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
+        return self.inputs == "images" or scaling == "minmax"
+
 
 @dataclass(frozen=True)
 class NetworkAbout:
@@ -132,27 +140,15 @@ class NetworkAbout:
     halvings: str | None = None
 
 
-def of_network(network: Settings) -> NetworkAbout:
-    """The facts that a network declares about itself."""
-    facts: NetworkAbout = _made("network", network)
-    return facts
-
-
 def of_method(method: Settings) -> MethodAbout:
     """The facts that a method declares about itself."""
-    facts: MethodAbout = _made("method", method)
+    facts: MethodAbout = declared("method", method)
     return facts
-
-
-def of_training(phase: Settings) -> TrainingAbout:
-    """The facts that a training (a pre-training or a method's own) declares about itself."""
-    facts = phase.get("about") or {}
-    return TrainingAbout(**{one.name: facts[one.name] for one in fields(TrainingAbout) if one.name in facts})
 
 
 def of_dataset(dataset: Settings) -> DatasetAbout:
     """The facts that a data set declares about itself."""
-    facts: DatasetAbout = _made("dataset", dataset)
+    facts: DatasetAbout = declared("dataset", dataset)
     return facts
 
 
@@ -164,7 +160,12 @@ _KINDS: Mapping[str, type[Any]] = {
 }
 
 
-def _made(group: str, node: Settings) -> Any:
+def declared(group: str, node: Settings) -> Any:
+    """The facts that a choice of a group declares about itself.
+
+    Raises:
+        DeepSADError: if a fact is not known.
+    """
     try:
         return _KINDS[group](**(node.get("about") or {}))
     except TypeError:

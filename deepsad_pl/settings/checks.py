@@ -3,14 +3,13 @@
 Works on plain dictionaries and without torch, so that a sweep can check all its jobs before the first one starts.
 """
 
-import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from deepsad_pl.common.components import load
 from deepsad_pl.common.counting import counted
@@ -21,15 +20,14 @@ from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings import about
+from deepsad_pl.settings.about import Settings
 from deepsad_pl.settings.own_metrics import metric_problems
-from deepsad_pl.settings.schema import GROUP_CONFIGS, THRESHOLD_KINDS
+from deepsad_pl.settings.schema import GROUP_CONFIGS, KINDS
 from deepsad_pl.settings.typed import accepted, component_problems
 from deepsad_pl.tracking.loggers import node_problems, wandb_settings
 from deepsad_pl.tracking.wandb_run import trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
 from deepsad_pl.training.trainer_arguments import argument_problems, has_arguments
-
-Settings = Mapping[str, Any]
 
 
 def incomplete(settings: Settings) -> list[str]:
@@ -78,20 +76,10 @@ def setting_problems(settings: Settings, *, multirun: bool = False, tasks: int |
     ]
 
 
-def lies_in_unit_interval(dataset: Settings) -> bool:
-    """Whether the inputs lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
-    return about.of_dataset(dataset).inputs == "images" or dataset.get("scaling") == "minmax"
-
-
-def _one_of(key: str, value: object, allowed: Sequence[object]) -> Iterator[str]:
-    if value not in allowed:
-        choice = f"choose one of {', '.join(map(str, allowed))}" if allowed[1:] else f"it must be {allowed[0]}"
-        yield f"{key} is {value!r}; {choice}"
-
-
-def _at_least(key: str, value: float, least: float) -> Iterator[str]:
-    if not least <= value < math.inf:
-        yield f"{key} is {value}; it must be a number >= {least}"
+def _value_problems(group: str, values: Settings) -> Iterator[str]:
+    for key, kind in KINDS[group].items():
+        if key in values:
+            yield from problems(f"{group}.{key}", values[key], kind)
 
 
 def names_a_folder(key: str, name: str) -> Iterator[str]:
@@ -151,7 +139,7 @@ def _size_problems(dataset: Settings) -> Iterator[str]:
     """Yield a problem if the image size in the settings is too small for the network."""
     size, network = dataset.get("image_size"), dataset["network"]
     sizes = size if isinstance(size, list) else [size, size]
-    halvings = network.get(about.of_network(network).halvings or "")
+    halvings = network.get(about.declared("network", network).halvings or "")
     least = 2 ** len(halvings) if isinstance(halvings, list) else 1
     if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
         yield (
@@ -217,9 +205,9 @@ def _method_problems(settings: Settings) -> Iterator[str]:
         if isinstance(method.get(key), str) and not Path(method[key]).expanduser().is_file():
             yield f"method.{key} is {method[key]}, but there is no such file; give the path of a file"
     for group, phase in phases:
-        facts = about.of_training(phase)
+        facts: about.TrainingAbout = about.declared(group, phase)
         for key, value in facts.needs_unit_interval.items():
-            if phase.get(key) == value and not lies_in_unit_interval(dataset):
+            if phase.get(key) == value and not about.of_dataset(dataset).lies_in_unit_interval(dataset.get("scaling")):
                 yield (
                     f"{group}.{key} is {value}, but the inputs do not lie in [0, 1]; choose another {group}.{key}, "
                     "or use dataset.scaling=minmax"
@@ -270,9 +258,7 @@ def _threshold_problems(settings: Settings) -> Iterator[str]:
             "threshold=<name>, not with threshold.name"
         )
         return
-    for key, kind in THRESHOLD_KINDS.items():
-        if key in threshold:
-            yield from problems(f"threshold.{key}", threshold[key], kind)
+    yield from _value_problems("threshold", threshold)
     # How much is labeled in data that bring their labels is known only once they are read.
     if threshold["name"] == "labeled" and "given" not in scenario and not is_queried(scenario):
         for kind, key in (("normal samples", "gamma_n"), ("anomalies", _amount_key(scenario)), ("anomalies", "k_l")):
@@ -307,8 +293,10 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
     own = ("csv", "none") if "csv" in logger else ("none",)
     if (wandb := wandb_settings(logger)) is not None:
         own = ("wandb", "csv") if "csv" in logger else ("wandb",)
-        yield from _one_of("logger.mode", wandb["mode"], ("offline", "online"))
-    yield from _one_of("logger.name", logger["name"], own)
+        yield from problems("logger.mode", wandb["mode"], Literal["offline", "online"])
+    if logger["name"] not in own:
+        choice = f"choose one of {', '.join(own)}" if own[1:] else f"it must be {own[0]}"
+        yield f"logger.name is {logger['name']!r}; {choice}"
     yield from node_problems(logger)
     if multirun and wandb is not None and trial_id() is not None:
         yield (
@@ -319,13 +307,7 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
 
 def _trainer_problems(settings: Settings, multirun: bool, tasks: int | None) -> Iterator[str]:
     trainer, method = settings["trainer"], settings["method"]["name"]
-    yield from _one_of("trainer.accelerator", trainer["accelerator"], ("auto", "cpu", "gpu"))
-    yield from _one_of("trainer.strategy", trainer["strategy"], ("auto", "ddp"))
-    yield from _one_of("trainer.precision", trainer["precision"], ("32-true", "bf16-mixed"))
-    for key in ("devices", "num_nodes", "threads", "max_epochs"):
-        if trainer[key] is not None:
-            yield from _at_least(f"trainer.{key}", trainer[key], 1)
-    yield from _at_least("trainer.checkpoint_seconds", trainer["checkpoint_seconds"], 0)
+    yield from _value_problems("trainer", trainer)
     if has_arguments(trainer):
         yield from argument_problems(trainer)
     ranks = trainer["devices"] * trainer["num_nodes"]

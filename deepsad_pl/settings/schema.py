@@ -2,20 +2,20 @@
 
 Groups whose options all have the same keys start from a data class here (``schema/<group>: <name>``), which Hydra
 enforces. The options of the other groups (data sets, networks, pre-trainings, methods) name a component by
-``_target_``. Its signature declares its settings; a :class:`typing.TypedDict` here declares the settings that the
-package itself reads.
+``_target_``; see :mod:`deepsad_pl.settings.choices`.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deepsad_pl.common.ranges import AtLeast2, Length, Positive, Share
+from deepsad_pl.common.ranges import AtLeast1, NonNegative, Share
 from deepsad_pl.data.adbench_tables import table_named, units_for
 from deepsad_pl.settings.about import paper_grid
+from deepsad_pl.settings.choices import CHOICES
 
 
 def wandb_env(name: str, default: Any) -> Any:
@@ -52,51 +52,6 @@ def adbench(what: Literal["name", "units", "lr_from_test"], *, _root_: DictConfi
 # Wherever a configuration is composed or resolved, this module has been imported.
 OmegaConf.register_new_resolver("adbench", adbench, replace=True)
 OmegaConf.register_new_resolver("wandb_env", wandb_env, replace=True)
-
-
-class DatasetKeys(TypedDict, total=False):
-    """Settings of every data set, in addition to the arguments of its function."""
-
-    name: str
-    kind: str
-    classes: list[str] | None  # names in the order of their indices
-    network: dict[str, Any]  # recommended
-    scaling: Literal["zscore", "minmax"]  # of rows
-    lr: Sequence[Positive]  # recommended schedule
-    epochs: Sequence[Length]
-    batch_size: AtLeast2
-    lr_from_test: bool  # whether lr was chosen by AUROC on test data, which reports mention
-    about: dict[str, Any]
-
-
-class NetworkKeys(TypedDict, total=False):
-    """Settings of every network, in addition to the arguments of phi."""
-
-    name: str
-    decoder: dict[str, Any] | None  # the decoder for phi in an autoencoder; null: none
-    about: dict[str, Any]
-
-
-class TrainingKeys(TypedDict, total=False):
-    """Settings of every training, in addition to the arguments of its class; batch_size belongs to its data."""
-
-    name: str
-    batch_size: AtLeast2
-    about: dict[str, Any]
-
-
-class PretrainKeys(TrainingKeys, total=False):
-    """Settings of every pre-training; ``none`` has only the last one."""
-
-    data: Literal["all", "unlabeled"]  # unlabeled: without labeled anomalies
-    cache: bool  # store the trained network under <output_dir>/cache, and reuse it from there
-
-
-class MethodKeys(TrainingKeys, total=False):
-    """Settings of every method."""
-
-    features: Literal["raw", "bottleneck"]  # input of a shallow method; bottleneck: from a pre-trained network
-    sees_labeled_anomalies: bool  # for a method that does not see them by default
 
 
 @dataclass
@@ -287,13 +242,6 @@ class SweepConfig(TrainConfig):
     experiments_per_job: int = 1  # experiments per submitted job, trained as one stack where possible
 
 
-# For each group whose options name a component, the keys that the package reads.
-KEYS: Mapping[str, type[Any]] = {
-    "dataset": DatasetKeys,
-    "network": NetworkKeys,
-    "pretrain": PretrainKeys,
-    "method": MethodKeys,
-}
 # For each other group, the types that an option may start from.
 GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
     "scenario": {"base": DrawnConfig, "given": GivenConfig, "queried": QueriedConfig},
@@ -308,7 +256,17 @@ GROUP_CONFIGS: dict[str, Mapping[str, type[Any]]] = {
     "study": {"base": StudyConfig},
     "logger": {"base": LoggerConfig, "wandb": WandbConfig},
 }
-# The range of each setting of a threshold.
-THRESHOLD_KINDS: Mapping[str, Any] = {"share": Share, "alpha": Share, "fpr": Share | None}
+# For settings of these groups, types that are narrower than those that Hydra enforces.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "threshold": {"share": Share, "alpha": Share, "fpr": Share | None},
+    "trainer": {
+        "accelerator": Literal["auto", "cpu", "gpu"],
+        "strategy": Literal["auto", "ddp"],
+        "precision": Literal["32-true", "bf16-mixed"],
+        **dict.fromkeys(("devices", "num_nodes"), AtLeast1),
+        **dict.fromkeys(("threads", "max_epochs"), AtLeast1 | None),
+        "checkpoint_seconds": NonNegative,
+    },
+}
 # All groups of an experiment.
-GROUPS = frozenset({*GROUP_CONFIGS, *KEYS})
+GROUPS = frozenset({*GROUP_CONFIGS, *CHOICES})

@@ -1,17 +1,19 @@
 """Types and checks of the settings of components, the options with a ``_target_``. Does not import torch."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import cache
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, Union, get_args, get_type_hints
 
 from deepsad_pl.common.components import problems_of
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import converted, problems
 from deepsad_pl.common.signatures import signature_of
-from deepsad_pl.settings.about import about_problems, of_training, own
-from deepsad_pl.settings.schema import KEYS
+from deepsad_pl.settings.about import Settings, about_problems, declared, own
+from deepsad_pl.settings.choices import CHOICES, Choice, NetworkChoice
 
-Settings = Mapping[str, Any]
+C = TypeVar("C", bound=Choice)
 
 # The arguments that the package itself passes to a component that accepts them.
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +27,7 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
 def typed(settings: Settings) -> dict[str, Any]:
     """Convert each value to its declared type, such as ``1`` to ``1.0``; a value that does not fit stays unchanged."""
     return {
-        group: _typed(group, node) if group in KEYS and isinstance(node, Mapping) else node
+        group: _typed(group, node) if group in CHOICES and isinstance(node, Mapping) else node
         for group, node in settings.items()
     }
 
@@ -42,21 +44,29 @@ def _typed(group: str, node: Settings) -> dict[str, Any]:
 def _kinds(group: str, target: str) -> Mapping[str, Any]:
     """The declared type of each setting of a component."""
     try:
-        signature = signature_of(target)
+        return {**keys_of(group), **_kinds_of_signature(target)}
     except DeepSADError:  # reported when the settings are checked
-        signature = None
-    return {**keys_of(group), **(signature.kinds if signature is not None else {})}
+        return keys_of(group)
 
 
-def kind_of_setting(group: str, node: Settings, name: str) -> Any:
+def kind_of_setting(choice: Choice, name: str) -> Any:
     """The declared type of a setting; Any if it is not declared."""
-    return _kinds(group, str(node.get("_target_"))).get(name, Any)
+    return _kinds(choice.group, choice.target).get(name, Any)
 
 
 @cache
 def keys_of(group: str) -> Mapping[str, Any]:
     """The settings of a group that the package itself reads, with their types."""
-    return get_type_hints(KEYS[group], include_extras=True)
+    hints = get_type_hints(CHOICES[group], include_extras=True)
+    return {
+        one.name: _not_null(hints[one.name]) if one.default is None and not one.metadata else hints[one.name]
+        for one in fields(CHOICES[group])
+        if one.name not in ("target", "arguments", "given")
+    }
+
+
+def _not_null(kind: Any) -> Any:
+    return Union[tuple(one for one in get_args(kind) if one is not NoneType)]  # noqa: UP007
 
 
 def allowed_settings(group: str, node: Settings) -> frozenset[str] | None:
@@ -86,10 +96,20 @@ def expected_settings(group: str, node: Settings) -> frozenset[str]:
     return frozenset(same[0] if same else ())
 
 
-def arguments_of(group: str, node: Settings) -> dict[str, Any]:
-    """The settings that are arguments of the component; settings of the package only if the component accepts them."""
-    kept = {"_target_", *keys_of(group)} - set(_kinds_of_signature(str(node.get("_target_"))))
-    return {name: value for name, value in node.items() if name not in kept}
+def choice_of(kind: type[C], node: Settings) -> C:
+    """Make a choice from plain settings that have been checked.
+
+    Args:
+        kind: what to make.
+        node: its settings. Those that the package reads are arguments of the component only if it accepts them.
+    """
+    keys, target = keys_of(kind.group), str(node["_target_"])
+    read: dict[str, Any] = {key: node[key] for key in keys if key in node} | {"about": declared(kind.group, node)}
+    if "network" in keys:
+        read["network"] = choice_of(NetworkChoice, node["network"])
+    kept = {"_target_", *keys}.difference(_kinds_of_signature(target))
+    arguments = {name: value for name, value in node.items() if name not in kept}
+    return kind(target=target, arguments=arguments, given=tuple(key for key in node if key != "about"), **read)
 
 
 def accepted(target: str, offered: Settings) -> dict[str, Any]:
@@ -122,6 +142,6 @@ def component_problems(group: str, node: Settings, key: str | None = None) -> It
         yield f"{key}._target_ is {node.get('_target_')!r}; it must be the dotted path of its class or function"
         return
     supplied = SUPPLIED[group]
-    if group in ("pretrain", "method") and of_training(node).sized_by_network:
+    if group in ("pretrain", "method") and declared(group, node).sized_by_network:
         supplied = (*supplied, "hidden", "latent")
     yield from problems_of(node, key, supplied=supplied, kept=tuple(known))

@@ -44,7 +44,6 @@ from deepsad_pl.experiment.run import (
     use_threads,
 )
 from deepsad_pl.experiment.scoring import score_test_set
-from deepsad_pl.settings import about
 from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
 from deepsad_pl.stacked.training import Training, train_stack
@@ -289,9 +288,10 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
 def _source_of(plan: Plan, known: dict[str, Source]) -> Source:
     """The plan's data, loaded once for all experiments that share them."""
     # Without a test set of its own, a data set is split by the seed.
-    seed = None if about.of_dataset(plan.dataset).own_test_set else plan.seed
+    dataset, seed = plan.dataset, None if plan.dataset.about.own_test_set else plan.seed
     content = [plan.identity["dataset"].get(key) for key in ("data_digest", "files", "label_files")]
-    key = json.dumps([plan.dataset, str(plan.data_dir), seed, content, is_given(plan.scenario)], sort_keys=True)
+    settings = [dataset.settings(), dataset.about, plan.data_dir]
+    key = json.dumps([settings, seed, content, is_given(plan.scenario)], sort_keys=True, default=str)
     if key not in known:
         known[key] = load_data(plan)
     return known[key]

@@ -1,14 +1,15 @@
 """Decide which experiments are trained in one stack, and how many."""
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
 from deepsad_pl.common.ranges import may_vary
 from deepsad_pl.experiment.identity import code_of
 from deepsad_pl.experiment.plan import Plan
-from deepsad_pl.settings.typed import arguments_of, kind_of_setting
+from deepsad_pl.settings.choices import MethodChoice, TrainingChoice
+from deepsad_pl.settings.typed import kind_of_setting
 from deepsad_pl.training.trainer_arguments import has_arguments
 
 T = TypeVar("T")
@@ -28,32 +29,28 @@ def stack_key(plan: Plan) -> Hashable | None:
     phase, the trainer, and all settings that are not real numbers; all or none of them start from an earlier run. They
     may differ in classes, gammas, k_l, eta, seed, learning rates, weight decay, batch size and number of samples.
     """
-    method, pretrain = plan.method, plan.pretrain
     if plan.about.shallow or plan.ranks > 1 or plan.trainer["compile"] or has_arguments(plan.trainer):
         return None
     agree: list[Any] = [
-        {key: value for key, value in plan.dataset.items() if key not in _SCHEDULE},
-        [
-            phase and [_kind_of(plan, group, phase), sum(phase.get("epochs") or ())]
-            for group, phase in (("method", method), ("pretrain", pretrain))
-        ],
+        {key: value for key, value in plan.dataset.settings().items() if key not in _SCHEDULE},
+        plan.dataset.about,
+        [phase and [_kind_of(phase), sum(phase.epochs)] for phase in (plan.method, plan.pretrain)],
         plan.trainer,
         plan.starts_warm,
     ]
     return json.dumps(agree, sort_keys=True, default=str)
 
 
-def _kind_of(plan: Plan, group: str, phase: Mapping[str, Any]) -> Any:
+def _kind_of(phase: TrainingChoice) -> Any:
     """The family of a training, or its class with the settings that must be equal within a stack."""
-    if group == "method" and plan.about.stack is not None and not code_of(group, phase):
-        return plan.about.stack
-    settings = arguments_of(group, phase)
+    if isinstance(phase, MethodChoice) and phase.about.stack is not None and not code_of(phase):
+        return phase.about.stack
     agreed = {
         name: value
-        for name, value in settings.items()
-        if name not in _SCHEDULE and not may_vary(kind_of_setting(group, phase, name))
+        for name, value in phase.arguments.items()
+        if name not in _SCHEDULE and not may_vary(kind_of_setting(phase, name))
     }
-    return phase["_target_"], agreed
+    return phase.target, agreed
 
 
 def packs_of(

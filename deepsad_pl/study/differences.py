@@ -147,5 +147,5 @@ def _seeds(asked: Sequence[Asked], own: Study) -> list[str]:
 def _data(asked: Sequence[Asked]) -> list[str]:
     """Data sets whose files are not the published ones."""
     plans = [job.plan for one in asked for job in one.planned.unique]
-    names = dict.fromkeys(plan.dataset["name"] for plan in plans if "data_digest" in plan.identity["dataset"])
+    names = dict.fromkeys(plan.dataset.name for plan in plans if "data_digest" in plan.identity["dataset"])
     return [f"data other than the published {name}" for name in names]

@@ -14,7 +14,6 @@ from deepsad_pl.compose.declared import setting_names
 from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import GIVEN_CLASSES
-from deepsad_pl.experiment.identity import hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
 from deepsad_pl.settings.about import MethodAbout, of_method
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
@@ -147,7 +146,8 @@ class Planner:
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario.get("gamma_n", 0)))
         # With labeled normals, the number of polluting rows depends on gamma_l for every method.
-        sees_labels = not hides_labeled_anomalies(settings["method"]) or gamma_n > 0
+        sees = bool(settings["method"].get("sees_labeled_anomalies", False))
+        sees_labels = not of_method(settings["method"]).hides_labeled_anomalies(sees) or gamma_n > 0
 
         def has(name: str, key: str) -> bool:
             return self._has(dataset, name, self._of(dataset, name), key)

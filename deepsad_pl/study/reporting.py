@@ -125,7 +125,7 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
                 continue
             strategy = dict(zip(study.axes, place.row, strict=True)).get(axis or "", scenario.by)
             point = BudgetPoint(
-                plan.dataset["name"],
+                plan.dataset.name,
                 place.column,
                 str(strategy),
                 scenario.labels,

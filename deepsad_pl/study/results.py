@@ -66,7 +66,7 @@ def results_frame(
             # A metric that was computed outside the study may have the same name as an axis.
             own = {name: value for name, value in values_of(record or {}).items() if name not in study.axes}
             rows[key] = {
-                "dataset": plan.dataset["name"],
+                "dataset": plan.dataset.name,
                 "column": place.column,
                 "variant": place.variant,
                 **dict(zip(study.axes, place.row, strict=True)),
@@ -120,7 +120,7 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
 def _has_lr_from_test(plan: Plan) -> bool:
     """Whether a phase uses the data set's learning rates and these were chosen by test AUROC."""
     phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
-    return bool(plan.dataset.get("lr_from_test")) and any(phase.get("lr") == plan.dataset["lr"] for phase in phases)
+    return plan.dataset.lr_from_test and any(phase.arguments.get("lr") == plan.dataset.lr for phase in phases)
 
 
 def _cell(place: Place) -> tuple[Any, ...]:

@@ -39,7 +39,7 @@ def show_state(name: str, state: State, processes: int | None) -> None:
 
 
 def _key(job: Job) -> tuple[str, str]:
-    return job.plan.dataset["name"], job.plan.method["name"]
+    return job.plan.dataset.name, job.plan.method.name
 
 
 def _time(state: State, processes: int | None) -> str:

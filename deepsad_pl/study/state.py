@@ -137,5 +137,5 @@ def estimate(jobs: Sequence[Job], records: Iterable[Mapping[str, Any]]) -> Estim
     spent: dict[tuple[str, str], list[float]] = {}
     for record in records:
         spent.setdefault((record["dataset"], record["method"]), []).append(sum(record["seconds"].values()))
-    keys = [(job.plan.dataset["name"], job.plan.method["name"]) for job in jobs]
+    keys = [(job.plan.dataset.name, job.plan.method.name) for job in jobs]
     return Estimate(sum(mean(spent[key]) for key in keys if key in spent), sum(key not in spent for key in keys))

@@ -21,7 +21,6 @@ from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import load_data, network_of
 from deepsad_pl.experiment.finished import finished_outcome
 from deepsad_pl.experiment.plan import Plan, make_plan
-from deepsad_pl.settings import about
 from deepsad_pl.stacked.experiments import Result
 from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
 from deepsad_pl.stacked.replica_memory import free_bytes, replica_bytes
@@ -134,7 +133,7 @@ class Stacker:
             except (DeepSADError, ValueError):  # from the data or the network
                 rest += [item.index for _, item in group]
                 continue
-            least = LEAST_OF_ROWS if about.of_dataset(group[0][1].plan.dataset).inputs == "rows" else 1
+            least = LEAST_OF_ROWS if group[0][1].plan.dataset.about.inputs == "rows" else 1
             made = packs_of(group, most=most, workers=self._processes, least=least, together=lambda item: item.cell)
             packs += [(rows * len(pack), pack) for pack in made]
         # Longest first, so that the workers finish at about the same time.
@@ -154,7 +153,7 @@ class Stacker:
         each = replica_bytes(
             network_of(plans[0].dataset, source),
             source.shape,
-            batch_size=max(phase["batch_size"] for phase in phases),
+            batch_size=max(phase.batch_size for phase in phases if phase.batch_size is not None),
             data=rows * source.x_train[0].nbytes,
         )
         in_memory = free_bytes(device) // self._processes // each

@@ -51,18 +51,18 @@ def test_every_table_can_be_planned_and_has_a_folder_of_its_own(tmp_path: Path) 
 
 @pytest.mark.parametrize(("table", "units"), [("http", [32, 16, 2]), ("cardio", [32, 16, 8]), ("mnist", [128, 64, 32])])
 def test_the_widths_follow_the_columns_and_can_be_set(tmp_path: Path, table: str, units: list[int]) -> None:
-    assert plan_on(table, tmp_path).dataset["network"]["units"] == units
-    assert plan_on(table, tmp_path, "dataset.network.units=[9,3]").dataset["network"]["units"] == [9, 3]
+    assert plan_on(table, tmp_path).dataset.network.arguments["units"] == units
+    assert plan_on(table, tmp_path, "dataset.network.units=[9,3]").dataset.network.arguments["units"] == [9, 3]
 
 
 @pytest.mark.parametrize(("table", "chosen_there"), [("cardio", True), ("shuttle", True), ("vowels", False)])
 def test_only_the_papers_tables_have_rates_chosen_on_test_data(tmp_path: Path, table: str, chosen_there: bool) -> None:
     classic = about.own("dataset")["cardio"]
     dataset = plan_on(table, tmp_path).dataset
-    assert {key: dataset[key] for key in ("lr", "epochs", "batch_size", "scaling", "classes")} == {
+    assert {key: getattr(dataset, key) for key in ("lr", "epochs", "batch_size", "scaling", "classes")} == {
         key: classic[key] for key in ("lr", "epochs", "batch_size", "scaling", "classes")
     }
-    assert dataset["lr_from_test"] is chosen_there
+    assert dataset.lr_from_test is chosen_there
 
 
 def test_a_wrong_table_is_reported_with_all_other_problems(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     train = fitting.train
 
     def note(plan: Any, phase: Any, *rest: Any) -> Any:
-        names.append(f"{plan.method['name']}/{phase.name}")
+        names.append(f"{plan.method.name}/{phase.name}")
         return train(plan, phase, *rest)
 
     monkeypatch.setattr(fitting, "train", note)

@@ -114,7 +114,7 @@ def test_a_method_that_sees_no_labels_uses_selection_none(experiment: Experiment
 
 def test_folds_that_cannot_be_solved_are_reported_before_training(experiment: Experiment, tmp_path: Path) -> None:
     words = (*write_table(tmp_path, 2), "method=ssad_hybrid", "method.kappa=4", "threshold=none")
-    assert make_plan(settings_of(*words)).method["kappa"] == 4
+    assert make_plan(settings_of(*words)).method.arguments["kappa"] == 4
     with pytest.raises(DeepSADError, match=r"without the rows of fold 1 of method.selection=holdout: SSAD has no"):
         experiment(*words)
     assert not (tmp_path / "runs").exists()

@@ -48,7 +48,7 @@ def test_labels_and_threshold_are_those_of_given_data(planned: Callable[..., Pla
     plan = planned()
     assert plan.identity["scenario"] == {"given": True, "seed": 0}
     assert plan.identity["threshold"] == {"kind": "conformal", "share": 0.2}
-    assert planned("method=ocsvm_raw", "pretrain=none").method["selection"] == "holdout"
+    assert planned("method=ocsvm_raw", "pretrain=none").method.arguments["selection"] == "holdout"
     assert plan.run_dir.parts[-3:-1] == ("mvtec-bottle", "deep_sad")
     assert planned("dataset.category=grid").run_dir.parts[-3] == "mvtec-grid"
 

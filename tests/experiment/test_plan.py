@@ -278,7 +278,7 @@ def test_a_cap_above_the_number_of_epochs_changes_nothing() -> None:
 def test_max_epochs_caps_each_training(cap: int, epochs: list[int]) -> None:
     plan = plan_of(f"trainer.max_epochs={cap}")
     assert plan.pretrain is not None
-    assert (plan.method["epochs"], plan.pretrain["epochs"]) == (epochs, epochs)
+    assert (plan.method.epochs, plan.pretrain.epochs) == (epochs, epochs)
 
 
 @pytest.mark.parametrize("nothing_labeled", ["scenario.gamma_l=0", "scenario.k_l=0"])
@@ -339,7 +339,7 @@ def test_paper_recipe_is_the_printed_schedule(dataset: str) -> None:
     plan = plan_of(f"dataset={dataset}", "recipe=paper")
     for phase in (plan.method, plan.pretrain):
         assert phase is not None
-        assert (phase["lr"], phase["epochs"], phase["batch_size"]) == ([1e-4, 1e-5], [50, 100], 200)
+        assert (phase.arguments["lr"], phase.epochs, phase.batch_size) == ([1e-4, 1e-5], [50, 100], 200)
 
 
 @pytest.mark.parametrize("dataset", ["digits", "cardio", "mnist"])
@@ -348,14 +348,15 @@ def test_default_recipe_is_what_the_data_set_recommends(dataset: str) -> None:
     for phase in (plan.method, plan.pretrain):
         assert phase is not None
         for key in ("lr", "epochs", "batch_size"):
-            assert phase[key] == plan.dataset[key]
+            assert phase.settings()[key] == getattr(plan.dataset, key)
 
 
 @pytest.mark.parametrize(("changed", "other"), [("method", "pretrain"), ("pretrain", "method")])
 def test_the_schedule_of_one_phase_can_be_changed_alone(changed: str, other: str) -> None:
     plan = plan_of(f"{changed}.lr=[0.5]", f"{changed}.epochs=[7]", f"{changed}.batch_size=9")
+    assert plan.pretrain is not None
     phases = {"method": plan.method, "pretrain": plan.pretrain}
-    assert [phases[changed][key] for key in ("lr", "epochs", "batch_size")] == [[0.5], [7], 9]
+    assert [phases[changed].settings()[key] for key in ("lr", "epochs", "batch_size")] == [[0.5], [7], 9]
     assert phases[other] == {"method": plan_of().method, "pretrain": plan_of().pretrain}[other]
 
 
@@ -371,7 +372,7 @@ def test_the_schedule_of_one_phase_can_be_changed_alone(changed: str, other: str
 def test_run_folder_is_dataset_method_slug_and_hash(overrides: tuple[str, ...]) -> None:
     plan = plan_of(*overrides, "output_dir=out")
     top, dataset, method, name = plan.run_dir.parts
-    assert (top, dataset, method) == ("out", plan.dataset["name"], "deep_sad")
+    assert (top, dataset, method) == ("out", plan.dataset.name, "deep_sad")
     assert re.fullmatch(r"[\w.+-]+-[0-9a-f]{8}", name)
 
 

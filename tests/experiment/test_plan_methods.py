@@ -63,7 +63,7 @@ def test_a_method_declares_what_it_can_start_from(method: str, pretrain: str, al
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_a_plan_and_its_own_folder(method: str) -> None:
     plan = plan_of(f"method={method}")
-    assert plan.method["name"] == plan.run_dir.parent.name == method
+    assert plan.method.name == plan.run_dir.parent.name == method
 
 
 def test_every_method_is_an_option() -> None:
@@ -160,11 +160,11 @@ def test_a_shallow_method_runs_in_one_process() -> None:
 
 
 def test_sizes_of_a_generative_model_follow_the_network() -> None:
-    assert plan_of("method=ss_dgm_m2").method["hidden"] == [128, 64]
-    assert plan_of("method=ss_dgm_m2", "dataset=cardio").method["hidden"] == [32, 16]
-    assert plan_of("method=ss_dgm_m2", "dataset=cardio").method["latent"] == 8
+    assert plan_of("method=ss_dgm_m2").method.arguments["hidden"] == [128, 64]
+    assert plan_of("method=ss_dgm_m2", "dataset=cardio").method.arguments["hidden"] == [32, 16]
+    assert plan_of("method=ss_dgm_m2", "dataset=cardio").method.arguments["latent"] == 8
     given = plan_of("method=ss_dgm_m1m2", "method.latent=5", "method.hidden=[7]", "pretrain.latent=6")
-    assert (given.method["latent"], given.method["hidden"]) == (5, [7])
+    assert (given.method.arguments["latent"], given.method.arguments["hidden"]) == (5, [7])
     assert given.pretrain is not None
-    assert (given.pretrain["latent"], given.pretrain["hidden"]) == (6, [24, 12])
+    assert (given.pretrain.arguments["latent"], given.pretrain.arguments["hidden"]) == (6, [24, 12])
     assert plan_of("method=ss_dgm_m2").run_dir == plan_of("method=ss_dgm_m2", "method.hidden=[128,64]").run_dir

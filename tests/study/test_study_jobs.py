@@ -91,7 +91,7 @@ def test_overrides_work_for_train_and_make_the_same_plan() -> None:
 
 def test_a_setting_of_one_method_goes_to_that_method() -> None:
     planned = plan("method.eta=2", "method.kappa=0.5")
-    of = {job.plan.method["name"]: " ".join(job.overrides) for job in planned.unique}
+    of = {job.plan.method.name: " ".join(job.overrides) for job in planned.unique}
     assert "method.eta=2" in of["deep_sad"]
     assert "method.kappa" not in of["deep_sad"]
     assert "method.kappa=0.5" in of["ssad_raw"]
@@ -220,7 +220,7 @@ def finish(job: Job, auroc: float, seconds: float = 1.0, **more: Any) -> None:
 def test_state_and_time_estimate_are_correct(tmp_path: Path) -> None:
     jobs = plan(f"output_dir={tmp_path}").unique
     failures = Failures(tmp_path / "failures")
-    deep = [job for job in jobs if job.plan.method["name"] == "deep_sad"]
+    deep = [job for job in jobs if job.plan.method.name == "deep_sad"]
     shallow = [job for job in jobs if job not in deep]
     finish(deep[0], 0.9, 3.0)
     finish(deep[1], 0.8, 5.0)
@@ -287,7 +287,7 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
         own_cells = made.cells(study)
     for number, job in enumerate(asked.unique):
         if "known_2" not in job.plan.run_dir.name:
-            selection = {"selection": {"protocol": "test_subset"}} if "nus" in job.plan.method else {}
+            selection = {"selection": {"protocol": "test_subset"}} if "nus" in job.plan.method.arguments else {}
             finish(job, number / 1000, **selection)
     records = state_of(asked.unique, Failures(tmp_path / "none")).records
     frame = results_frame([asked, asked], records, study, own_cells)
@@ -330,4 +330,4 @@ def test_an_image_folder_is_listed_once_for_all_experiments(tmp_path: Path, monk
         assert len(walks) == 1
         (root / "train" / "zebra" / "000.png").unlink()
         assert {job.plan.run_dir for job in made.plan(study, {}).unique}.isdisjoint(job.plan.run_dir for job in jobs)
-    assert {job.plan.dataset["name"] for job in jobs} == {"photos"}
+    assert {job.plan.dataset.name for job in jobs} == {"photos"}
