@@ -30,7 +30,7 @@ def test_methods_that_see_labels_are_run_for_each_share_and_the_other_once() -> 
     found = planned("label_noise", methods=methods)
     runs: dict[str, set[Path]] = {}
     for job in found.unique:
-        runs.setdefault(job.plan.method["name"], set()).add(job.plan.run_dir)
+        runs.setdefault(job.plan.method.name, set()).add(job.plan.run_dir)
     assert {method: len(runs[method]) for method in methods} == {"knn_ratio_raw": 10, "classifier": 10, "deep_svdd": 1}
     assert {*methods} <= {*study_of("label_noise").methods}
 
@@ -54,7 +54,7 @@ def test_a_number_of_labels_can_be_an_axis() -> None:
     }
     # Without labels there is one experiment for all known classes, and none for a method that needs labels.
     assert in_rows == {"deep_sad": [1, 2, 2], "classifier": [0, 2, 2], "deep_svdd": [1, 1, 1]}
-    scenarios = [job.plan.scenario for job in found.unique if job.plan.method["name"] == "deep_sad"]
+    scenarios = [job.plan.scenario for job in found.unique if job.plan.method.name == "deep_sad"]
     assert sorted(one.label_count or 0 for one in scenarios) == [0, 1, 1, 5, 5]
 
 
