@@ -103,6 +103,8 @@ class DatasetAbout:
         content: dotted path of a function ``(settings, cache_dir)`` that returns, as values for JSON, what else
             determines the data, for a run's identity, such as a hash of their files. The entry ``files`` is passed to
             the data set's own function as ``digest``.
+        entry: the setting that says which of several tables it is. An entry of ``study.datasets`` may give it after a
+            slash, such as ``adbench/cardio``. None: the choice is one data set.
     """
 
     inputs: Literal["images", "rows"] = "rows"
@@ -115,6 +117,7 @@ class DatasetAbout:
     columns: str | None = None
     class_names: str | None = None
     content: str | None = None
+    entry: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner, by_round
 from deepsad_pl.study.requests import Memory, Request, alike
-from deepsad_pl.study.show_state import show_state
-from deepsad_pl.study.state import State, is_finished, put_back, set_aside, state_of, throw_away
+from deepsad_pl.study.show_state import show_blank, show_state
+from deepsad_pl.study.state import State, is_blank, is_finished, put_back, set_aside, state_of, throw_away
 from deepsad_pl.study.study_progress import StudyProgress
 from deepsad_pl.sweep.failures import STOPPED, Failures
 from deepsad_pl.sweep.job import noted
@@ -153,7 +153,9 @@ class StudyRun:
             except DeepSADError:
                 put_back([job for job, news in self._failures.news(aside, before) if news is None])
                 raise
+            told_before = {job.plan.run_dir for job, _ in state.blank}
             state = state_of(planned.unique, self._failures)
+            show_blank([(job, reason) for job, reason in state.blank if job.plan.run_dir not in told_before])
         throw_away(aside)
         if state.records or any(map(_lacks_metrics, state.missing)):
             self._report()
@@ -186,7 +188,8 @@ class StudyRun:
                     if isinstance(value, BaseException) and self._failures.error(job.overrides) in (None, STOPPED):
                         self._failures.note(job.overrides, first_line(value))
                 return
-            left = self._failures.news([job for job in jobs if not is_finished(job)], before)
+            unfinished = [job for job in jobs if not (is_finished(job) or is_blank(job, self._failures))]
+            left = self._failures.news(unfinished, before)
             begun = [job for job, news in left if news == STOPPED]
             if len(left) == len(jobs) and not any(news for _, news in left):
                 raise DeepSADError(f"the launcher cannot run the experiments ({crash}); choose another hydra/launcher")

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import BlankCellError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import CommandLineError, first_line
 from deepsad_pl.common.records import auroc_of
@@ -61,6 +62,9 @@ def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
         yield
     except BusyError:
         # Another process is running the experiment; the note belongs to that process.
+        raise
+    except BlankCellError as error:
+        notes.note(overrides, first_line(error), blank=error.experiment)
         raise
     except Exception as error:
         notes.note(overrides, first_line(error), traceback.format_exc())
