@@ -9,6 +9,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.override_text import override_text, quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.data.queried_labels import is_queried
+from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
 
@@ -24,7 +25,7 @@ GIVEN = "given"
 DECLARED = "declared"
 # In place of the known classes: all classes but the normal ones, together.
 TOGETHER = "together"
-FIGURES = ("auroc", "regions", "budget")
+FIGURES = ("auroc", "regions", "budget", "ranks")
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
 
 
@@ -235,7 +236,7 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
     given, queried = "given" in subject.scenario, is_queried(dict(subject.scenario))
-    labeled = given or queried or (_asks_for_labels(scenario) and scenario["k_l"] != 0)
+    labeled = given or queried or labels_anomalies(scenario)
     if not labeled and kind.labels == "needed":
         return
     method, sees_labels = subject.method, subject.sees_labels
@@ -282,12 +283,6 @@ def _variants(study: Study, method: str, chosen: Mapping[str, Any]) -> Iterator[
     tried = {key: values for key, values in study.variants.get(method, {}).items() if key not in chosen}
     for values in itertools.product(*tried.values()):
         yield dict(zip(tried, values, strict=True))
-
-
-def _asks_for_labels(scenario: Mapping[str, Any]) -> bool:
-    """Whether anomalies are labeled: a number of them or, without one, a share."""
-    labels = scenario.get("labels")
-    return bool((scenario["gamma_l"] if labels is None else labels) != 0)
 
 
 def _normal_classes(study: Study, subject: Subject) -> list[Classes]:

@@ -16,9 +16,12 @@ from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import GIVEN_CLASSES
 from deepsad_pl.experiment.identity import hides_labeled_anomalies
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
-from deepsad_pl.settings.about import MethodAbout, of_method
+from deepsad_pl.settings.about import MethodAbout, of_method, own
 from deepsad_pl.study.dataset_entries import normal_classes, overrides_of, same_name_problems
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
+
+# Groups whose choices in a study may differ in their settings.
+_VARYING = ("dataset", "method")
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,10 @@ class Planner:
         variants = {key: (method,) for method in study.methods for key in study.variants.get(method, ())}
         for key, methods in {**dict.fromkeys((*fixed, *study.keys.values()), study.methods), **variants}.items():
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
+                group, _, name = key.partition(".")
+                if key in study.fixed and group in _VARYING and any(name in choice for choice in own(group).values()):
+                    # The study was narrowed to choices that lack it.
+                    continue
                 if "scenario.given" in names and key.startswith("scenario."):
                     problems[_nothing_is_drawn(study, key)] = None
                     continue

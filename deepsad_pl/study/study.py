@@ -276,7 +276,11 @@ class StudyRun:
 
     def _logger_of(self, request: Request) -> Mapping[str, Any]:
         """The logger settings of the experiments."""
-        logger: Mapping[str, Any] = self._composer.settings([*filter(_is_about_logging, request.passed_on)])["logger"]
+        words = [*filter(_is_about_logging, request.passed_on)]
+        choice = self._study(request).choices.get("logger")
+        if choice is not None and not any(word.startswith("logger=") for word in words):
+            words.insert(0, f"logger={choice}")
+        logger: Mapping[str, Any] = self._composer.settings(words)["logger"]
         return logger
 
     def _everything(self, studies: Sequence[Study]) -> Study:

@@ -63,11 +63,13 @@ def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
     except BusyError:
         # Another process is running the experiment; the note belongs to that process.
         raise
-    except BlankCellError as error:
-        notes.note(overrides, first_line(error), blank=error.experiment)
-        raise
     except Exception as error:
-        notes.note(overrides, first_line(error), traceback.format_exc())
+        # The command line replaces an error that the user can fix by its message.
+        cause = error if isinstance(error, BlankCellError) else error.__context__
+        if isinstance(cause, BlankCellError):
+            notes.note(overrides, first_line(cause), blank=cause.experiment)
+        else:
+            notes.note(overrides, first_line(error), traceback.format_exc())
         raise
     notes.forget(overrides)
 
