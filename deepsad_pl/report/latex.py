@@ -45,16 +45,16 @@ def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequenc
         if number:
             body.append(r"\midrule" if row.dataset else r"\addlinespace")
         lines = [
-            [_escaped(row.dataset), *map(_escaped, row.values), *map(_ours, row.cells)],
+            [escaped(row.dataset), *map(escaped, row.values), *map(_ours, row.cells)],
             [*[""] * (1 + len(axes)), *(_small(small, _paper(cell)) for cell in row.cells)],
             [*[""] * (1 + len(axes)), *(_small(small, count(cell) if cell else "") for cell in row.cells)],
         ]
         body += [_line(line) for line in lines if any(line)]
     # A heading of two words is split into two lines.
-    words = [_escaped(heading(column)).split(" ", 1) for column in columns]
+    words = [escaped(heading(column)).split(" ", 1) for column in columns]
     heads = [["", *[""] * len(axes), *(first if rest else "" for first, *rest in words)]] if cells else []
-    heads.append(["data set", *(_SYMBOLS.get(axis, _escaped(axis)) for axis in axes), *(word[-1] for word in words)])
-    caption = " ".join([f"{_escaped(title)}.", *map(_escaped, notes)])
+    heads.append(["data set", *(_SYMBOLS.get(axis, escaped(axis)) for axis in axes), *(word[-1] for word in words)])
+    caption = " ".join([f"{escaped(title)}.", *map(escaped, notes)])
     lines_of_table = [
         *([_WIDE] if len(columns) > _PAGE else []),
         r"\begin{table}",
@@ -81,18 +81,19 @@ def _line(cells: Sequence[str]) -> str:
 def _ours(cell: Cell | None) -> str:
     if cell is None or not cell.n:
         return "" if cell is None else "--"
-    ours = _escaped(plus_minus(cell.mean, cell.std))
+    ours = escaped(plus_minus(cell.mean, cell.std))
     raised = marks(cell).replace("†", r"\dagger")
     return (rf"\textbf{{{ours}}}" if cell.best else ours) + (rf"\rlap{{$^{{{raised}}}$}}" if raised else "")
 
 
 def _paper(cell: Cell | None) -> str:
-    return f"({_escaped(plus_minus(*cell.paper))})" if cell is not None and cell.paper else ""
+    return f"({escaped(plus_minus(*cell.paper))})" if cell is not None and cell.paper else ""
 
 
 def _small(size: str, text: str) -> str:
     return f"{{{size} {text}}}" if text else ""
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text for LaTeX."""
     return "".join(_SPECIAL.get(letter, re.sub(r"[&%$#_{}]", r"\\\g<0>", letter)) for letter in text)

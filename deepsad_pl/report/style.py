@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.settings.about import own_columns
+from deepsad_pl.settings.about import column_of, of_method, own, own_columns
 
 # Okabe and Ito's palette, with a darker yellow, since theirs is too light for a line on white.
 _COLORS = {
@@ -83,6 +84,22 @@ def style_of(column: str) -> Style:
         return _OTHERS[sum(map(ord, column)) % len(_OTHERS)]
     declared = own_columns()[column].style
     return Style(_COLORS[declared["color"]], _LINES[declared["line"]], declared["marker"], declared.get("front", False))
+
+
+def styles_of(methods: Sequence[str]) -> dict[str, Style]:
+    """The style of each method: its column's, or a generic one if another method has that already.
+
+    Args:
+        methods: names of methods.
+    """
+    found: dict[str, Style] = {}
+    for method in methods:
+        node = own("method").get(method)
+        style = style_of(column_of(method, of_method(node)) if node else method)
+        if style in found.values():
+            style = next((other for other in _OTHERS if other not in found.values()), style)
+        found[method] = style
+    return found
 
 
 def new_figure(width: float, height: float) -> Figure:

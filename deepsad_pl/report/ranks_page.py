@@ -1,0 +1,79 @@
+"""The page of a benchmark of many tables: ranks, tests, tables and figures, all from one ``results.csv``."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.report.benchmark_results import OVERALL, budgets_of, check_results, headings, metric_name
+from deepsad_pl.report.critical_difference import cd_diagram
+from deepsad_pl.report.label_curves import label_curves
+from deepsad_pl.report.rank_files import cells_of_datasets_csv, pairs_csv, ranks_csv
+from deepsad_pl.report.rank_statistics import rank_statistics
+from deepsad_pl.report.ranks_latex import ranks_latex
+from deepsad_pl.report.ranks_markdown import ranks_markdown
+from deepsad_pl.report.style import rendered
+
+
+def write_ranks(
+    results: pd.DataFrame, folder: Path, metric: str = "auroc", title: str = "Benchmark of many tables"
+) -> list[Path]:
+    """Write the ranks of a benchmark: by number of labeled anomalies, and overall if there are several.
+
+    The files are ``ranks.md`` (the page), ``ranks.tex``, ``ranks.csv`` (a row per number of labels and method),
+    ``rank_pairs.csv`` (a row per number of labels and pair of methods), ``rank_cells.csv`` (a row per number of labels,
+    data set and method), ``critical_difference_<labels>`` where a Friedman test is possible, and ``label_curves`` if
+    there are several numbers of labels; figures are written as .png and .svg.
+
+    Args:
+        results: one row per experiment, with the columns ``dataset``, ``method``, ``labels`` (number of labeled
+            anomalies; blank counts for every number), ``seed`` and the metric (blank where there is none). A column
+            ``heading`` names methods that are not the package's. Further columns are ignored. Read a committed file by
+            :func:`deepsad_pl.report.benchmark_results.read_results`.
+        folder: folder for the files; created if missing.
+        metric: column of a metric in [0, 1] of which more is better.
+        title: title of the page, the tables and the figures.
+
+    Returns:
+        The files.
+
+    Raises:
+        DeepSADError: if no ranks can be made of the results, or the folder cannot be written.
+    """
+    check_results(results, metric)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    name, names = metric_name(metric), headings(results)
+    budgets = budgets_of(results, metric)
+    found = [rank_statistics(budget) for budget in budgets]
+    contents: dict[str, str | bytes] = {}
+    figures: dict[str, str] = {}
+    for one in found:
+        if one.friedman:
+            file = f"critical_difference_{one.budget.name}"
+            figures[one.budget.name] = f"{file}.png"
+            contents |= rendered(cd_diagram(title, one, name, names), file)
+    curves = label_curves(title, [budget for budget in budgets if budget.name != OVERALL], name, names)
+    if curves:
+        contents |= rendered(curves, "label_curves")
+    contents = {
+        "ranks.md": ranks_markdown(title, found, name, names, figures, "label_curves.png" if curves else None),
+        "ranks.tex": ranks_latex(title, found, name, names),
+        "ranks.csv": ranks_csv(found, metric, names),
+        "rank_pairs.csv": pairs_csv(found, metric),
+        "rank_cells.csv": cells_of_datasets_csv(found, metric),
+        **contents,
+    }
+    try:
+        for file, content in contents.items():
+            write_atomic(folder / file, content)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return [folder / file for file in contents]
+
+
+def _unwritable(folder: Path, error: OSError) -> DeepSADError:
+    return DeepSADError(f"the ranks cannot be written into {folder} ({error}); give a writable folder")
