@@ -290,7 +290,9 @@ class StudyConfig:
     anomaly_classes: Any = "all"
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False  # whether the paper reports results for it
-    figure: str = "auroc"  # or regions: Figure 1; or budget: AUROC over the number of labels
+    # or regions: Figure 1; or budget: AUROC over the number of labels; or ranks of the methods over many data sets
+    figure: str = "auroc"
+    results: str | None = None  # with figure=ranks: report this results.csv with action=report, without any run folder
     choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
 
 

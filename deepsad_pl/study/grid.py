@@ -27,6 +27,7 @@ DECLARED = "declared"
 TOGETHER = "together"
 FIGURES = ("auroc", "regions", "budget", "ranks")
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
+_LABELS = "scenario.labels"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Study:
         figure: ``auroc``; ``regions`` for the decision regions of the paper's Figure 1; ``budget`` for AUROC over the
             number of labels; or ``ranks`` for the ranks of the methods over many data sets.
         choices: the option that all experiments choose of a group, such as a scenario.
+        results: with ``figure=ranks``, the results.csv to report without any run folder; None: report the experiments.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Study:
     paper: bool = False
     figure: str = "auroc"
     choices: Mapping[str, str] = field(default_factory=dict)
+    results: str | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,22 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
             problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
     if study.figure not in FIGURES:
         problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
+    problems += _problems_of_ranks(study)
     return problems
+
+
+def _problems_of_ranks(study: Study) -> Iterator[str]:
+    if study.figure != "ranks":
+        if study.results is not None:
+            yield f"study.results is {study.results}, but only study.figure=ranks is made of a file; leave it out"
+        return
+    for axis in study.axes:
+        if study.keys.get(axis, _LABELS) != _LABELS:
+            yield (
+                f"study.axes.{axis} varies {study.keys[axis]}, but study.figure=ranks compares methods for each number "
+                f"of labeled anomalies, {_LABELS}, only; choose study.figure=auroc or give the axis one value in "
+                "study.fixed"
+            )
 
 
 def places(study: Study, subject: Subject) -> list[Place]:

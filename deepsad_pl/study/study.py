@@ -32,7 +32,7 @@ from deepsad_pl.tracking.loggers import wandb_settings
 ACTIONS = ("run", "status", "report", "dashboard", "forget")
 T = TypeVar("T")
 # Fields of a study that neither select nor define experiments.
-_NAMING = ("name", "title", "figure", "paper")
+_NAMING = ("name", "title", "figure", "paper", "results")
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
 
 
@@ -84,11 +84,16 @@ class StudyRun:
         """
         if action not in ACTIONS:
             raise DeepSADError(f"action is {action!r}; give one of {', '.join(ACTIONS)}")
+        if action != "report" and (results := self._named["results"]) is not None:
+            raise DeepSADError(f"study.results={results} is reported without experiments; add action=report")
         if action == "run":
             self._run(dry_run)
             return
         if action == "forget":
             self._forget(dry_run)
+            return
+        if action == "report" and self._named["results"] is not None:
+            self._report_results()
             return
         self._recall()
         if action == "status":
@@ -270,6 +275,13 @@ class StudyRun:
             logger=self._logger_of(self._request),
             overrides=self._request.passed_on,
         )
+
+    def _report_results(self) -> None:
+        from deepsad_pl.study.reporting import report_results
+
+        study = self._study(self._request)
+        self._check(study)
+        report_results(Path(str(study.results)).expanduser(), study.title)
 
     def _records(self, planned: Planned) -> Mapping[Path, dict[str, Any]]:
         return state_of(planned.unique, self._failures, with_scores=False).records
