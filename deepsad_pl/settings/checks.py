@@ -242,7 +242,7 @@ def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str
 
 def _amount_key(scenario: Settings) -> str:
     """The setting that says how many anomalies are labeled."""
-    return "gamma_l" if scenario["labels"] is None else "labels"
+    return "gamma_l" if scenario.get("labels") is None else "labels"
 
 
 def _threshold_problems(settings: Settings) -> Iterator[str]:

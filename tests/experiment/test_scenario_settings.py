@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planned import plan_of, problems_of
+from planned import plan_of, problems_of, settings_of
 from tiny_data import write_adbench
 
+from deepsad_pl import load_data
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.scenario import TooFewAnomaliesError
-from deepsad_pl.experiment.build import build, load_data
+from deepsad_pl.experiment.build import build
+from deepsad_pl.experiment.build import load_data as source_of
+from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.experiment.run import what_was_done
 
 
@@ -109,7 +113,7 @@ def test_a_table_with_too_few_anomalies_is_refused_before_training(tmp_path: Pat
     write_adbench(tmp_path, "vowels", rows=60, outliers=6)
     words = ("dataset=adbench", "dataset.table=vowels", f"data_dir={tmp_path}", "dataset.test_share=0.3")
     plan = plan_of(*words, "scenario.unlabeled=all", "scenario.labels=4")
-    assert build(plan, load_data(plan)).data.counts.as_dict() == {
+    assert build(plan, source_of(plan)).data.counts.as_dict() == {
         "labeled_anomalies": 4,
         "labeled_normals": 0,
         "unlabeled_normals": 38,
@@ -117,4 +121,32 @@ def test_a_table_with_too_few_anomalies_is_refused_before_training(tmp_path: Pat
     }
     plan = plan_of(*words, "scenario.unlabeled=all", "scenario.labels=5")
     with pytest.raises(TooFewAnomaliesError, match=r"scenario.labels=5 asks for 5 labeled anomalies .* hold 4; lower"):
-        build(plan, load_data(plan))
+        build(plan, source_of(plan))
+
+
+def test_the_configuration_of_an_older_run_is_still_that_run() -> None:
+    """It has none of the newer settings."""
+    settings = settings_of("dataset=cardio")
+    older = {
+        **settings,
+        "scenario": {
+            key: value
+            for key, value in settings["scenario"].items()
+            if key not in ("labels", "unlabeled", "gamma_e", "gamma_en")
+        },
+        "dataset": {key: value for key, value in settings["dataset"].items() if key != "test_share"},
+    }
+    assert make_plan(older).run_dir == make_plan(settings).run_dir
+    with pytest.raises(DeepSADError, match=r"scenario.gamma_l=0 and scenario.k_l=1 leave none"):
+        unlabeled = {**older["scenario"], "gamma_l": 0}
+        make_plan({**older, "scenario": unlabeled, "method": settings_of("method=classifier")["method"]})
+
+
+def test_python_passes_the_settings_by_name() -> None:
+    with pytest.raises(DeepSADError) as caught:
+        load_data("cardio", labels=-1, unlabeled="some", test_share=0)
+    assert [problem.split(" is ")[0] for problem in caught.value.problems] == [
+        "dataset.test_share",
+        "scenario.labels",
+        "scenario.unlabeled",
+    ]
