@@ -20,7 +20,7 @@ def show_ranks(title: str, folder: Path) -> None:
     ranks = pd.read_csv(folder / "ranks.csv", dtype={"labels": str})
     heads = []
     for labels, found in ranks.groupby("labels", sort=False):
-        name = counted(int(labels), "label") if str(labels).isdecimal() else str(labels)
+        name = counted(int(str(labels)), "label") if str(labels).isdecimal() else str(labels)
         heads.append((str(labels), f"{name}\n{counted(int(found['datasets'].iloc[0]), 'data set')}"))
     wide = ranks.pivot(index="heading", columns="labels", values="rank")
     wide = wide.loc[list(dict.fromkeys(ranks["heading"]))].sort_values(heads[-1][0], kind="stable")
