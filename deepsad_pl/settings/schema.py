@@ -269,6 +269,7 @@ class StudyConfig:
     anomaly_classes: Any = "all"  # all: each class but the normal one in turn; or a list; or null: drawn by the seed
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False  # whether the paper reports results for it
+    metric: str = "auroc"  # of tables, tests, figures: auroc_known, auroc_novel, ..., or the name in metrics.<name>
     figure: str = "auroc"  # or regions: Figure 1; or budget: AUROC over the number of labels
     choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
@@ -41,8 +41,9 @@ class Study:
         anomaly_classes: the known classes in turn, skipping the normal one; ``all``; or None to draw them by the seed.
         seeds: the seeds in turn.
         paper: whether the paper reports results for it.
-        figure: ``auroc``; ``regions`` for the decision regions of the paper's Figure 1; or ``budget`` for AUROC over
-            the number of labels.
+        metric: the metric of its tables, tests and figures: one of the package's, or a user-defined one.
+        figure: ``auroc`` for the metric over the axis; ``regions`` for the decision regions of the paper's Figure 1; or
+            ``budget`` for the metric over the number of labels.
         choices: the option that all experiments choose of a group, such as a scenario.
     """
 
@@ -59,6 +60,7 @@ class Study:
     anomaly_classes: str | Sequence[str | int] | None
     seeds: Sequence[int]
     paper: bool = False
+    metric: str = "auroc"
     figure: str = "auroc"
     choices: Mapping[str, str] = field(default_factory=dict)
 
@@ -126,6 +128,9 @@ class Place:
         anomaly_class: name of the known class; None if the experiment does not depend on it or the seed draws it.
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
+        stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
+            of the cell that would, so that known and novel anomalies are told apart alike for all methods.
+        k_l: the ``scenario.k_l`` of these.
     """
 
     experiment: Experiment
@@ -136,6 +141,8 @@ class Place:
     anomaly_class: str | None
     seed: int
     borrowed: str | None
+    stands_for: tuple[str | None, ...] = ()
+    k_l: int = 0
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
@@ -241,7 +248,18 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
                 settings = {**shared, **classes, _SEED: seed}
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
                 experiment = Experiment(subject.dataset, method, kept, quote)
-                yield Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)
+                place = Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)
+                if given or queried or (sees_labels and labeled):
+                    yield place
+                else:
+                    yield replace(place, stands_for=_known_in_cell(study, subject, normal), k_l=scenario["k_l"])
+
+
+def _known_in_cell(study: Study, subject: Subject, normal: str) -> tuple[str | None, ...]:
+    """The known classes of a cell, as the settings of the experiments that see labels have them."""
+    if study.anomaly_classes is None:
+        return (None,)
+    return tuple(c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal)
 
 
 def _scenario_part(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.report import write_report
 from deepsad_pl.report.budget import BudgetPoint, write_budget
+from deepsad_pl.report.known_novel import NAME
+from deepsad_pl.report.measure import AUROC, measure_of
 from deepsad_pl.report.show_report import show_report
 from deepsad_pl.study.differences import Differences
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
-from deepsad_pl.study.results import exact_auroc, results_frame
-from deepsad_pl.tracking.dashboard import Dashboard, upload_dashboard, write_dashboard
+from deepsad_pl.study.results import exact_auroc, result_frames
+from deepsad_pl.tracking.dashboard import PICTURES, Dashboard, upload_dashboard, write_dashboard
 from deepsad_pl.tracking.loggers import logger_names, wandb_settings
 from deepsad_pl.tracking.wandb_report import log_report
 from deepsad_pl.tracking.wandb_run import destination_of
@@ -48,19 +50,22 @@ def report_study(
         DeepSADError: if nothing is finished.
     """
     axes = list(study.axes)
+    results, by_known = result_frames(planned, records, study, own_cells)
     report = write_report(
         folder,
-        results_frame(planned, records, study, own_cells),
+        results,
         name=study.name,
         title=study.title,
         axes=axes,
         run_with=differences.settings,
         with_paper=study.paper and differences.comparable,
         with_figure=study.figure == "auroc",
+        metric=study.metric,
+        by_known=by_known,
     )
     files = report.files
     if study.figure == "budget":
-        files = [*files, *write_budget(folder, study.title, _budget(study, planned, records), differences.settings)]
+        files = [*files, *_write_budget(folder, study, planned, records, differences.settings)]
     if study.figure == "regions":
         # Imported here because it loads torch: the trained models score every point of the plane.
         from deepsad_pl.report.toy_figure import draw_study
@@ -101,6 +106,8 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
         group=wandb["group"] or study.name,
         axes=[study.keys[axis] for axis in study.axes],
         datasets=list(study.datasets),
+        metric=study.metric,
+        pictures=[*PICTURES, *([NAME] if (folder / f"{NAME}.png").exists() else [])],
     )
     path = write_dashboard(folder, dashboard)
     console.print(f"dashboard: {path}", markup=False, soft_wrap=True)
@@ -113,8 +120,19 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
     console.print(told, markup=False, soft_wrap=True)
 
 
+def _write_budget(
+    folder: Path,
+    study: Study,
+    planned: Sequence[Planned],
+    records: Mapping[Path, Mapping[str, Any]],
+    settings: Sequence[str],
+) -> list[Path]:
+    points = _budget(study, planned, records)
+    return write_budget(folder, study.title, points, settings, measure_of(study.metric))
+
+
 def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]]) -> list[BudgetPoint]:
-    """The finished experiments in which labels are asked for; round 0 counts for each strategy."""
+    """The finished experiments in which labels are asked for and that have the metric, round 0 for each strategy."""
     axis = next((axis for axis, key in study.keys.items() if key == "scenario.query_by"), None)
     points: dict[BudgetPoint, None] = {}
     for part in planned:
@@ -122,6 +140,9 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
             plan = part.jobs[place.experiment].plan
             record, scenario = records.get(plan.run_dir), plan.scenario
             if record is None or not isinstance(scenario, QueriedLabels):
+                continue
+            value = exact_auroc(plan.run_dir, record) if study.metric == AUROC.name else record.get(study.metric)
+            if value is None:
                 continue
             strategy = dict(zip(study.axes, place.row, strict=True)).get(axis or "", scenario.by)
             point = BudgetPoint(
@@ -131,7 +152,7 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
                 scenario.labels,
                 place.seed,
                 place.normal_class,
-                exact_auroc(plan.run_dir, record),
+                value,
                 record["counts"]["labeled_anomalies"],
             )
             points[point] = None
