@@ -290,6 +290,7 @@ class StudyConfig:
     anomaly_classes: Any = "all"
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False  # whether the paper reports results for it
+    metric: str = "auroc"  # of tables, tests, figures: auroc_known, auroc_novel, ..., or the name in metrics.<name>
     # or regions: Figure 1; or budget: AUROC over the number of labels; or ranks of the methods over many data sets
     figure: str = "auroc"
     results: str | None = None  # with figure=ranks: report this results.csv with action=report, without any run folder

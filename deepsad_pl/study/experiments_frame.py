@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from deepsad_pl.common.records import METRICS
+from deepsad_pl.common.records import APART, METRICS
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.about import own
 from deepsad_pl.settings.own_metrics import values_of
 from deepsad_pl.study.grid import Place
 from deepsad_pl.study.jobs import Planned
-from deepsad_pl.study.results import exact_auroc
+from deepsad_pl.study.results import by_known, exact_auroc
 
 _FIRST, _LAST = ("dataset", "method", "labels", "seed"), ("seconds", "hash")
 
@@ -52,6 +52,9 @@ def experiments_frame(
 
 def _row(place: Place, plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: record[name] for name in METRICS if record.get(name) is not None}
+    if place.stands_for:
+        apart = pd.DataFrame(list(by_known(place, plan, record)), columns=list(APART)).mean()
+        known |= {str(name): value for name, value in apart.items() if pd.notna(value)}
     return {
         "dataset": plan.dataset["name"],
         "method": place.variant,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
@@ -51,8 +51,9 @@ class Study:
             once; or None to draw them by the seed.
         seeds: the seeds in turn.
         paper: whether the paper reports results for it.
-        figure: ``auroc``; ``regions`` for the decision regions of the paper's Figure 1; ``budget`` for AUROC over the
-            number of labels; or ``ranks`` for the ranks of the methods over many data sets.
+        metric: the metric of its tables, tests and figures: one of the package's, or a user-defined one.
+        figure: ``auroc`` for the metric over the axis; ``regions`` for the decision regions of the paper's Figure 1;
+            ``budget`` for the metric over the number of labels; or ``ranks`` of the methods over many data sets.
         choices: the option that all experiments choose of a group, such as a scenario.
         results: with ``figure=ranks``, the results.csv to report without any run folder; None: report the experiments.
     """
@@ -70,6 +71,7 @@ class Study:
     anomaly_classes: str | Sequence[str | int] | None
     seeds: Sequence[int]
     paper: bool = False
+    metric: str = "auroc"
     figure: str = "auroc"
     choices: Mapping[str, str] = field(default_factory=dict)
     results: str | None = None
@@ -151,6 +153,9 @@ class Place:
         anomaly_class: name of the known class; None if the experiment does not depend on it or the seed draws it.
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
+        stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
+            of the cell that would, so that known and novel anomalies are told apart alike for all methods.
+        k_l: the ``scenario.k_l`` of these.
     """
 
     experiment: Experiment
@@ -161,6 +166,8 @@ class Place:
     anomaly_class: str | None
     seed: int
     borrowed: str | None
+    stands_for: tuple[Classes | None, ...] = ()
+    k_l: int = 0
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
@@ -284,7 +291,18 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
                 experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
                 names = [None if one is None else _joined(one) for one in (normal, anomaly)]
-                yield Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
+                place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
+                if given or queried or (sees_labels and labeled):
+                    yield place
+                else:
+                    yield replace(place, stands_for=_known_in_cell(study, subject, normal), k_l=scenario["k_l"])
+
+
+def _known_in_cell(study: Study, subject: Subject, normal: Classes) -> tuple[Classes | None, ...]:
+    """The known classes of a cell, as the settings of the experiments that see labels have them."""
+    if study.anomaly_classes is None:
+        return (None,)
+    return tuple(_known_classes(study.anomaly_classes, subject, normal))
 
 
 def _scenario_part(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from deepsad_pl.common.records import RECORD, scores_problem
+from deepsad_pl.experiment.class_metrics import lacks_metrics
 from deepsad_pl.experiment.finished import record_of
 from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.jobs import Job
@@ -86,8 +87,9 @@ def _finished(job: Job, with_scores: bool) -> dict[str, Any] | None:
     record = record_of(job.plan)
     if record is None or not with_scores:
         return record
-    lost = lacking(job.plan.metrics, record) or scores_problem(job.plan.run_dir, record, contents=False)
-    return None if lost else record
+    if lacks_metrics(record) or lacking(job.plan.metrics, record):
+        return None
+    return None if scores_problem(job.plan.run_dir, record, contents=False) else record
 
 
 _BEFORE = f"{RECORD}.before"
