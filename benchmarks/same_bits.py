@@ -6,6 +6,7 @@ are any, the exit code is 1.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -45,9 +46,15 @@ def run(checkout: Path, *words: str) -> None:
         raise SystemExit(f"{checkout}: train.py {' '.join(words)} failed:\n{told}")
 
 
+def _columns(path: Path) -> list[tuple[str, ...]]:
+    """The columns of scores, without the class of each sample, which older code did not write."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [column for column in zip(*csv.reader(file), strict=True) if column[0] != "class"]
+
+
 def differences(old: Path, new: Path) -> list[str]:
     """List the differences between the scores in two output folders."""
-    scores = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob(SCORES)} for folder in (old, new)]
+    scores = [{path.relative_to(folder): _columns(path) for path in folder.rglob(SCORES)} for folder in (old, new)]
     told = [f"{name} is in one of them only" for name in sorted(scores[0].keys() ^ scores[1].keys())]
     both = scores[0].keys() & scores[1].keys()
     told += [f"{name} differs" for name in sorted(both) if scores[0][name] != scores[1][name]]

@@ -57,7 +57,8 @@ def rows(path: Path) -> list[list[str]]:
 
 
 def scores(run_dir: Path) -> list[float]:
-    return [float(row[-1]) for row in rows(run_dir / "scores.csv")[1:]]
+    header, *found = rows(run_dir / "scores.csv")
+    return [float(row[header.index("score")]) for row in found]
 
 
 def losses(run_dir: Path) -> tuple[list[list[str]], list[float]]:

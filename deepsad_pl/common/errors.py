@@ -19,3 +19,15 @@ class DeepSADError(Exception):
         if len(self.problems) == 1:
             return self.problems[0]
         return "\n".join([f"{len(self.problems)} problems:", *(f"  - {problem}" for problem in self.problems)])
+
+
+class BlankCellError(DeepSADError):
+    """The data hold too few anomalies for an experiment, so its cell in a study stays blank; trying again is no use.
+
+    Attributes:
+        experiment: the hash of the experiment's identity, which includes the data.
+    """
+
+    def __init__(self, *problems: str, experiment: str = "") -> None:
+        super().__init__(*problems)
+        self.experiment = experiment

@@ -23,7 +23,17 @@ log = logging.getLogger(__name__)
 RECORD = "metrics.json"
 SCORES = "scores.csv"
 
-METRICS = ("auroc", "average_precision")
+# The metrics of a test set, in the order of a record.
+METRICS = (
+    *("auroc", "auroc_known", "auroc_novel", "average_precision"),
+    *("auroc_fpr_10", "recall_fpr_1", "recall_fpr_5"),
+)
+# Those of the first release, which every record has.
+_FIRST_METRICS = ("auroc", "average_precision")
+# Metrics for which the anomaly classes count apart; they are blank where no class is known, or all are.
+APART = ("auroc_known", "auroc_novel")
+# In a record: AUROC and number of test samples of each anomaly class.
+CLASSES = "classes"
 _COUNTS = (
     *("train", "unlabeled", "pollution", "labeled_normals", "labeled_anomalies"),
     *("test", "test_normal", "test_anomalous"),
@@ -37,7 +47,7 @@ TAKEN_NAMES = frozenset(
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
-        *("lr_from_test", "roc", "scores_normal", "scores_anomalous"),
+        *("lr_from_test", "finished", "known", CLASSES, "roc", "scores_normal", "scores_anomalous"),
     )
 )
 
@@ -107,9 +117,14 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
     counts = record.get("counts")
     blank = _is_given(record) and _has_no_metrics(counts)
     for key in METRICS:
-        value = record.get(key, "missing")
-        if value is not None if blank else not (_is_number(value) and value <= 1):
+        value: Any = record.get(key, "missing" if key in _FIRST_METRICS else None)
+        if value is None and (blank or key not in _FIRST_METRICS):
+            continue
+        # A metric of the user's own may have had this name before the package had it.
+        if blank or not (key in _own(record) or (_is_number(value) and value <= 1)):
             yield f"its {key} is {record.get(key)!r}, which is not a number in [0, 1]"
+    if not _are_classes(record.get(CLASSES, {})):
+        yield f"its {CLASSES} are {record[CLASSES]!r}, which are not an AUROC and a number of samples each"
     for key in ("dataset", "method"):
         if not isinstance(record.get(key), str):
             yield f"its {key} is {record.get(key)!r}, which is not a name"
@@ -141,6 +156,18 @@ def _record_problems(record: Any, expected_hash: str) -> Iterator[str]:
         yield f"its scores are {scores!r}, which are not the bytes and sha256 of {SCORES}"
 
 
+def _own(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    own = record.get("metrics", {})
+    return own if isinstance(own, dict) else {}
+
+
+def _are_classes(classes: Any) -> bool:
+    return isinstance(classes, dict) and all(
+        isinstance(one, dict) and _is_count(one.get("test")) and _is_number(one.get("auroc")) and one["auroc"] <= 1
+        for one in classes.values()
+    )
+
+
 def _is_given(record: Mapping[str, Any]) -> bool:
     """Whether the labels came with the data, so that the truth of test samples need not be known."""
     scenario = record.get("scenario")
@@ -165,9 +192,14 @@ def _is_count(value: Any) -> bool:
 
 
 def write_scores(
-    run_dir: Path, idx: npt.ArrayLike, y: npt.ArrayLike, score: npt.ArrayLike, ids: npt.ArrayLike | None = None
+    run_dir: Path,
+    idx: npt.ArrayLike,
+    y: npt.ArrayLike,
+    score: npt.ArrayLike,
+    ids: npt.ArrayLike | None = None,
+    classes: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """Write ``scores.csv``: position in the test set, ground truth and anomaly score of every test sample.
+    """Write ``scores.csv``: position in the test set, ground truth, anomaly score and class of every test sample.
 
     Args:
         run_dir: the run folder.
@@ -175,19 +207,25 @@ def write_scores(
         y: its ground truth: 0 normal, 1 anomaly, -1 not known, which leaves the cell empty, shape (n,).
         score: its anomaly score, shape (n,).
         ids: names of all test samples, by position, for a column ``id``; None: no such column.
+        classes: names of the classes of all test samples, by position; None: they are not known, so the cells of the
+            column ``class`` are empty.
 
     Returns:
         The ``bytes`` and ``sha256`` of the file, for the record.
     """
     text, names = io.StringIO(), None if ids is None else np.asarray(ids)
+    of_class = None if classes is None else np.asarray(classes)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("index", "y", "score", *(("id",) if names is not None else ())))
+    writer.writerow(("index", "y", "score", "class", *(("id",) if names is not None else ())))
     scores = np.asarray(score)
     # With this many digits a number is read back bit for bit.
     digits = 9 if scores.dtype == np.float32 else 17
     rows = zip(np.asarray(idx).tolist(), np.asarray(y).tolist(), scores, strict=True)
     writer.writerows(
-        (i, "" if label < 0 else label, f"{value:.{digits}g}", *((names[i],) if names is not None else ()))
+        (
+            *(i, "" if label < 0 else label, f"{value:.{digits}g}", "" if of_class is None else of_class[i]),
+            *((names[i],) if names is not None else ()),
+        )
         for i, label, value in rows
     )
     content = text.getvalue().encode()
@@ -204,8 +242,17 @@ def read_scores(run_dir: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.fl
         OSError: if the file does not exist or cannot be read.
         ValueError: if it is damaged.
     """
-    _, y, score = _parsed((run_dir / SCORES).read_bytes())
-    return y, score
+    return read_indexed_scores(run_dir)[1:]
+
+
+def read_indexed_scores(run_dir: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """As :func:`read_scores`, preceded by the position of every sample in the test set, shape (n,).
+
+    Raises:
+        OSError: if the file does not exist or cannot be read.
+        ValueError: if it is damaged.
+    """
+    return _parsed((run_dir / SCORES).read_bytes())
 
 
 def scores_problem(run_dir: Path, record: Mapping[str, Any], *, contents: bool = True) -> str | None:

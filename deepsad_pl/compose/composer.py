@@ -32,7 +32,12 @@ from deepsad_pl.settings.choices import CHOICES
 Settings = dict[str, Any]
 
 # Settings that vary in nearly every experiment of a study; the schema never converts their values.
-_PLAIN = {"seed": int, "scenario.normal_class": object, "scenario.anomaly_class": object}
+_PLAIN = {
+    "seed": int,
+    "scenario.normal_class": object,
+    "scenario.anomaly_class": object,
+    "scenario.labels": int,
+}
 
 
 class Composer:
@@ -156,7 +161,7 @@ class Composer:
         if lines not in self._settings:
             cfg = copy.deepcopy(self._base(tuple(self.choices(overrides))))
             ConfigLoaderImpl._apply_overrides_to_config([o for o in overrides if not self.is_choice(o)], cfg)
-            refers = re.search(r"\$\{[^}]*\b(seed|normal_class|anomaly_class)\b", OmegaConf.to_yaml(cfg))
+            refers = re.search(r"\$\{[^}]*\b(seed|normal_class|anomaly_class|labels)\b", OmegaConf.to_yaml(cfg))
             self._settings[lines] = to_settings(cfg), refers is not None
         return self._settings[lines]
 
@@ -172,7 +177,8 @@ class Composer:
 
 def _is_plain(override: Override) -> bool:
     """Whether the override's value is final, that is, contains no interpolation."""
-    fits = isinstance(override.value(), _PLAIN[override.key_or_group])
+    value, kind = override.value(), _PLAIN[override.key_or_group]
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     return fits and "$" not in str(override.input_line)
 
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import torch
 
 from deepsad_pl.common.components import instantiate, load
-from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.errors import BlankCellError, DeepSADError
+from deepsad_pl.common.records import identity_hash
 from deepsad_pl.common.thresholds import require_enough
 from deepsad_pl.data.calibration import calibration_rows
 from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.queried_labels import QueriedLabels
-from deepsad_pl.data.scenario import Scenario, is_given
+from deepsad_pl.data.scenario import Scenario, TooFewAnomaliesError, is_given
 from deepsad_pl.data.sources import Source, as_source
 from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
@@ -153,8 +154,18 @@ def build(plan: Plan, source: Source) -> Parts:
     """Build the data and the trainings of a plan.
 
     Raises:
+        BlankCellError: if the data hold fewer anomalies than ``scenario.labels``.
         DeepSADError: if the data do not allow the scenario, or the network does not fit the data.
     """
+    try:
+        return _build(plan, source)
+    except TooFewAnomaliesError as error:
+        if plan.scenario.label_count is None:
+            raise
+        raise BlankCellError(*error.problems, experiment=identity_hash(plan.identity)) from error
+
+
+def _build(plan: Plan, source: Source) -> Parts:
     source = with_answers(plan, source)
     # A method that also serves as a pre-training must shuffle as the pre-training does, to give the same result.
     shuffle = _SHUFFLE_PRETRAIN if plan.about.is_pretraining else _SHUFFLE_FIT

@@ -22,6 +22,7 @@ from deepsad_pl.common.records import (
 )
 from deepsad_pl.detector.detector_folder import DETECTOR, keep_threshold
 from deepsad_pl.experiment.calibrated import has_threshold, threshold_metrics, with_threshold
+from deepsad_pl.experiment.class_metrics import lacks_metrics, with_all_metrics
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.own_metrics import lacking, values_of, with_metrics
 from deepsad_pl.tracking.loggers import wandb_settings
@@ -87,7 +88,8 @@ def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]
 def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wait: bool = True) -> Outcome | None:
     """As :func:`finished_outcome`, with all requested metrics and the threshold; also tells a W&B agent's trial.
 
-    Metrics missing from the record, and a threshold with another alpha, are computed from the scores and added to it.
+    Metrics missing from the record, and a threshold with another alpha, are computed from the scores and added to it;
+    so are the metrics that an earlier release did not have.
 
     Args:
         plan: plan of the experiment.
@@ -115,7 +117,7 @@ def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wai
 
 
 def _is_outdated(plan: Plan, record: Mapping[str, Any]) -> bool:
-    return bool(lacking(plan.metrics, record)) or not has_threshold(record, plan.threshold)
+    return lacks_metrics(record) or bool(lacking(plan.metrics, record)) or not has_threshold(record, plan.threshold)
 
 
 def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
@@ -124,7 +126,7 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
     Raises:
         DeepSADError: about the metrics that cannot be computed, or an alpha that is too small.
     """
-    record = with_threshold(plan.run_dir, outcome.record, plan.threshold)
+    record = with_threshold(plan.run_dir, with_all_metrics(plan, outcome.record), plan.threshold)
     moved = record.get("threshold") != outcome.record.get("threshold")
     record, error = with_metrics(plan.run_dir, record, plan.metrics)
     if moved:
@@ -142,6 +144,9 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
 def _changes(plan: Plan, before: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """What was computed for a record, one phrase each."""
     told = []
+    if lacks_metrics(before):
+        new = [name for name in METRICS if name not in before and record[name] is not None]
+        told += [f"{', '.join(new)} computed from its scores"] if new else []
     if record.get("threshold") != before.get("threshold"):
         level = ", ".join(f"{key} {value}" for key, value in plan.threshold.described.items() if key != "share")
         told.append(f"the threshold is now {record['threshold']['value']:g} ({level})")

@@ -23,10 +23,11 @@ from deepsad_pl.common.calibration_scores import CALIBRATION, write_calibration
 from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
+from deepsad_pl.common.metrics import metrics_where_known
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import (
     AUROC_TOLERANCE,
+    CLASSES,
     RECORD,
     SCORES,
     auroc_of,
@@ -43,6 +44,7 @@ from deepsad_pl.detector.detector_folder import DETECTOR, keep_threshold
 from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
+from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
 from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
@@ -140,7 +142,7 @@ def _restore_scores(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> bool
         _forget(plan.run_dir)
         return False
     arrays = {key: tensor.numpy() for key, tensor in result.items()}
-    written = write_scores(plan.run_dir, **arrays, ids=parts.data.source.ids_test)
+    written = _write_scores(plan, parts.data, arrays)
     restored = {**record, "scores": written}
     if calibration is not None:
         restored["threshold"] = _calibrated(plan, parts.data, calibration, arrays)
@@ -308,13 +310,16 @@ def score_and_record(
             calibration = calibrated["score"].numpy()
     if len(result["idx"]) != data.test_counts["test"]:
         raise RuntimeError(f"{len(result['idx'])} of {data.test_counts['test']} test samples were scored")
+    labels = None if is_given(plan.scenario) else data.source.labels_test[result["idx"].numpy()]
     with _evaluated(plan):
-        metrics = (metrics_where_known if is_given(plan.scenario) else detection_metrics)(result["score"], result["y"])
+        metrics = metrics_of(result["score"], result["y"], labels, plan.classes, _known_classes(plan, data))
+    by_class = metrics.pop(CLASSES, None)
 
     record = {
         **metrics,
         **what_was_done(plan),
         "counts": _counts(data, plan.threshold),
+        **({} if by_class is None else {CLASSES: by_class}),
         **_known_anomalies(data),
         **_labeled_rows(data),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -333,7 +338,7 @@ def score_and_record(
     }
     if is_main_process(plan.ranks):
         arrays = {key: tensor.numpy() for key, tensor in result.items()}
-        record["scores"] = write_scores(plan.run_dir, **arrays, ids=data.source.ids_test)
+        record["scores"] = _write_scores(plan, data, arrays)
         if calibration is not None:
             with _evaluated(plan):
                 record["threshold"] = _calibrated(plan, data, calibration, arrays)
@@ -345,6 +350,17 @@ def score_and_record(
         if error is not None:
             raise error
     return record
+
+
+def _write_scores(plan: Plan, data: AnomalyDataModule, result: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Write ``scores.csv``; with given labels, no more is known of a sample's class than its ground truth."""
+    source = data.source
+    classes = None if is_given(plan.scenario) else names_of(plan.classes, source.labels_test)
+    return write_scores(plan.run_dir, **result, ids=source.ids_test, classes=classes)
+
+
+def _known_classes(plan: Plan, data: AnomalyDataModule) -> list[str]:
+    return known_classes(plan, data.source.labels_train, _labeled_rows(data).get(LABELED_ROWS, ()))
 
 
 def _calibrated(

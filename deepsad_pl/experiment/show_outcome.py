@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from deepsad_pl.experiment.finished import Outcome
 
 
+_AT_LOW_RATES = {
+    "auroc_fpr_10": "AUROC FPR <= 10 %",
+    "recall_fpr_1": "recall FPR <= 1 %",
+    "recall_fpr_5": "recall FPR <= 5 %",
+}
+
+
 def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
-    """Print AUROC, average precision, own metrics, sample counts, seconds of each phase and the run folder.
+    """Print all metrics, sample counts, seconds of each phase and the run folder.
 
     Args:
         outcome: outcome of the run.
@@ -27,7 +34,9 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     if outcome.was_finished:
         console.print("this run had already finished, so nothing was trained (force=true trains it again)")
     if compact:
-        metrics = f"AUROC {_shown(record['auroc'])}, average precision {_shown(record['average_precision'])}"
+        apart = [f"{kind} {value:.4f}" for kind, value in _apart(record).items()]
+        told = f" ({', '.join(apart)})" if apart else ""
+        metrics = f"AUROC {_shown(record['auroc'])}{told}, average precision {_shown(record['average_precision'])}"
         metrics += "".join(f", {name} {value:.4g}" for name, value in values_of(record).items())
         if selected := _selected(record):
             metrics += f", selected {selected}"
@@ -36,7 +45,12 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     counts = record["counts"]
     table = Table(show_header=False, box=None)
     table.add_row("AUROC", f"[bold]{_shown(record['auroc'])}[/]")
+    for kind, value in _apart(record).items():
+        table.add_row(f"AUROC {kind}", f"{value:.4f}")
     table.add_row("average precision", _shown(record["average_precision"]))
+    for name, what in _AT_LOW_RATES.items():
+        if record.get(name) is not None:
+            table.add_row(what, f"{record[name]:.4f}")
     for name, value in values_of(record).items():
         table.add_row(name, f"{value:.4g}")
     train = [
@@ -62,6 +76,12 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+
+
+def _apart(record: Mapping[str, Any]) -> dict[str, float]:
+    """The AUROC of known and of novel anomalies; empty unless the test set has both."""
+    found = {kind: record.get(f"auroc_{kind}") for kind in ("known", "novel")}
+    return {kind: value for kind, value in found.items() if value is not None} if None not in found.values() else {}
 
 
 def _threshold(threshold: Mapping[str, Any]) -> str:

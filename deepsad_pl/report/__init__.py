@@ -8,11 +8,22 @@ import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.records import APART, METRICS
 from deepsad_pl.report.cells import Cell, Ranking, make_cells
 from deepsad_pl.report.figures import auroc_figure
+from deepsad_pl.report.known_novel import (
+    NAME,
+    KnownNovel,
+    known_novel_csv,
+    known_novel_figure,
+    known_novel_latex,
+    known_novel_markdown,
+    known_novel_of,
+)
 from deepsad_pl.report.latex import latex
 from deepsad_pl.report.layout import cells_csv, tests_csv
 from deepsad_pl.report.markdown import markdown
+from deepsad_pl.report.measure import AUROC
 from deepsad_pl.report.notes import notes_of
 from deepsad_pl.report.reference import paper_cell
 from deepsad_pl.report.scatter import scatter_figure
@@ -31,6 +42,7 @@ class Report:
         rankings: best against second-best column, at most one per row of the table.
         notes: sentences beneath the table.
         files: all files of the report.
+        known_novel: the cells of the table "known | novel"; None if there is none.
     """
 
     folder: Path
@@ -40,10 +52,13 @@ class Report:
     rankings: list[Ranking]
     notes: list[str]
     files: list[Path]
+    known_novel: KnownNovel | None = None
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """``table`` and ``tests`` as data frames, with the content of their CSV files."""
+        """``table``, ``tests`` and ``known_novel_table`` as data frames, with the content of their CSV files."""
         paths = {name: self.folder / f"{name}.csv" for name in ("table", "tests")}
+        if self.known_novel is not None:
+            paths[f"{NAME}_table"] = self.folder / f"{NAME}.csv"
         return {name: pd.read_csv(path, float_precision="round_trip") for name, path in paths.items()}
 
 
@@ -57,10 +72,13 @@ def write_report(
     run_with: Sequence[str] = (),
     with_paper: bool = True,
     with_figure: bool = True,
+    metric: str = "auroc",
+    by_known: pd.DataFrame | None = None,
 ) -> Report:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
 
-    The two figures are written as .png and .svg.
+    Where known and novel anomalies are told apart, ``known_novel.md``, ``.csv``, ``.tex`` and a figure of that name are
+    written as well. The figures are written as .png and .svg.
 
     Args:
         folder: folder for the files; created if missing.
@@ -68,23 +86,39 @@ def write_report(
             ``normal_class``, ``anomaly_class`` (None if it has no effect), ``seed``, ``experiment`` (its identity),
             ``auroc`` in [0, 1] (NaN until it is finished), ``borrowed``, ``protocol``, ``paper_n`` (number of
             experiments of the study behind the paper's value) and ``lr_from_test`` (whether it uses the data set's
-            learning rates and these were chosen by test AUROC). Other columns are only written into ``results.csv``.
+            learning rates and these were chosen by test AUROC); if present, ``finished`` tells finished experiments
+            in which a metric is blank from others. Other columns are only written into ``results.csv``.
         name: name of the study.
         title: title of tables and figures.
         axes: names of the axes, of which the figure shows the first; may be empty.
         run_with: settings of the experiments that differ from the study's own, as on the command line.
         with_paper: whether to show the paper's results beside ours.
         with_figure: whether to draw ``figure``.
+        metric: the column of ``results`` that tables, tests and figures show; without AUROC, no paper's results.
+        by_known: as ``results``, but with a row for each known class that an experiment stands for, and with the
+            columns ``known`` (names of these classes), ``auroc_known`` and ``auroc_novel``, which are shown from here.
 
     Raises:
-        DeepSADError: if no experiment is finished, or the folder cannot be written.
+        DeepSADError: if no experiment is finished, none has the metric, or the folder cannot be written.
     """
-    if not results["auroc"].notna().any():
-        raise DeepSADError(f"no experiment of the study {name} is finished; run it first: python sweep.py study={name}")
-    cells, rankings = make_cells(results, axes, with_paper=with_paper)
-    left_out = not with_paper and any(paper_cell(cell.dataset, cell.row, cell.column) for cell in cells)
+    shown = by_known if metric in APART and by_known is not None else results
+    if metric not in shown or not shown[metric].notna().any():
+        raise _nothing(name, metric, results)
+    is_auroc = metric == AUROC.name
+    cells, rankings = make_cells(shown, axes, with_paper=with_paper and is_auroc, metric=metric)
+    in_paper = any(paper_cell(cell.dataset, cell.row, cell.column) for cell in cells)
     settings = " ".join(run_with)
-    notes = notes_of(cells, rankings, axes, run_with=settings, paper_left_out=left_out)
+    notes = notes_of(
+        cells,
+        rankings,
+        axes,
+        run_with=settings,
+        paper_left_out=not with_paper and is_auroc and in_paper,
+        paper_has_another=not is_auroc and in_paper,
+    )
+    apart = None
+    if by_known is not None:
+        apart = known_novel_of(by_known, axes, {cell.place: cell.variant for cell in cells})
     contents: dict[str, str | bytes] = {
         "table.md": markdown(title, cells, axes, notes),
         "table.csv": cells_csv(cells, axes, settings),
@@ -96,6 +130,13 @@ def write_report(
         contents |= rendered(auroc_figure(title, cells, axes, settings), "figure")
     scatter = scatter_figure(f"{title}: best against second best", cells, rankings, axes, settings)
     contents |= rendered(scatter, "scatter")
+    if apart is not None:
+        contents |= {
+            f"{NAME}.md": known_novel_markdown(title, apart, axes, settings),
+            f"{NAME}.csv": known_novel_csv(apart, axes, settings),
+            f"{NAME}.tex": known_novel_latex(title, apart, axes, settings),
+            **rendered(known_novel_figure(title, apart, axes, settings), NAME),
+        }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in contents.items():
@@ -104,7 +145,20 @@ def write_report(
         raise DeepSADError(
             f"the report cannot be written into {folder} ({error}); set output_dir to a writable folder"
         ) from error
-    return Report(folder, title, tuple(axes), cells, rankings, notes, [folder / file for file in contents])
+    return Report(folder, title, tuple(axes), cells, rankings, notes, [folder / file for file in contents], apart)
+
+
+def _nothing(name: str, metric: str, results: pd.DataFrame) -> DeepSADError:
+    """Why there is nothing to report."""
+    finished = results["finished"] if "finished" in results else results[AUROC.name].notna()
+    if not finished.any():
+        return DeepSADError(
+            f"no experiment of the study {name} is finished; run it first: python sweep.py study={name}"
+        )
+    return DeepSADError(
+        f"study.metric is {metric}, but all {int(finished.sum())} finished experiments of the study {name} leave it "
+        f"blank; choose another of {', '.join(METRICS)}, or a metric of your own that they have"
+    )
 
 
 __all__ = ["Cell", "Ranking", "Report", "write_report"]

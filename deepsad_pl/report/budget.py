@@ -1,4 +1,4 @@
-"""Report what more labels gain: AUROC and labeled anomalies by number of labels, for each query strategy."""
+"""Report what more labels gain: a metric and labeled anomalies by number of labels, for each query strategy."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import plus_minus
+from deepsad_pl.report.measure import AUROC, Measure
 from deepsad_pl.report.style import PAGE, look, new_figure, rendered, set_title
 
 _COLORS = {"random": "#6E6E6E", "anomalous": "#D55E00", "uncertain": "#0072B2", "diverse": "#009E73"}
@@ -32,7 +32,7 @@ class BudgetPoint:
         labels: number of labeled samples.
         seed: seed of the loop.
         normal_class: name of the normal class.
-        auroc: AUROC on the test set, in [0, 1].
+        value: the metric of the test set, such as AUROC in [0, 1].
         anomalies: number of labeled samples that are anomalies.
     """
 
@@ -42,35 +42,37 @@ class BudgetPoint:
     labels: int
     seed: int
     normal_class: str
-    auroc: float
+    value: float
     anomalies: int
 
 
-def budget_frame(points: Sequence[BudgetPoint]) -> pd.DataFrame:
+def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.DataFrame:
     """Average the loops over their seeds, after averaging over the normal classes of each seed.
 
     Args:
         points: the finished experiments, in the order of the table.
+        measure: the metric of the points.
 
     Returns:
-        One row for each data set, column, strategy and number of labels. ``auroc`` (in percent) and ``anomalies`` are
-        means over ``seeds`` seeds, with the standard errors ``auroc_se`` and ``anomalies_se``. ``gain`` is the mean
-        difference of AUROC to the previous round, in percentage points and paired by seed, over ``gain_seeds`` seeds;
-        ``gain_se`` is its standard error. A standard error of fewer than two seeds is NaN, and so is a gain without a
-        round before.
+        One row for each data set, column, strategy and number of labels. The metric, in a column of its name and in
+        percent if it is one of the package's, and ``anomalies`` are means over ``seeds`` seeds, with standard errors
+        in ``<name>_se`` and ``anomalies_se``. ``gain`` is the mean difference of the metric to the previous round,
+        paired by seed, over ``gain_seeds`` seeds; ``gain_se`` is its standard error. A standard error of fewer than
+        two seeds is NaN, and so is a gain without a round before.
     """
     found = pd.DataFrame([vars(point) for point in points])
-    found["auroc"] *= 100
+    name = measure.name
+    found[name] = found.pop("value") * measure.factor
     order = {column: list(dict.fromkeys(found[column])) for column in ("dataset", "column", "strategy")}
-    each = found.groupby([*_PLACE, "seed"], sort=False)[["auroc", "anomalies"]].mean().reset_index()
+    each = found.groupby([*_PLACE, "seed"], sort=False)[[name, "anomalies"]].mean().reset_index()
     each = each.sort_values("labels", kind="stable")
     # Only seeds that have finished both rounds are compared.
-    each["gain"] = each.groupby(["dataset", "column", "strategy", "seed"], sort=False)["auroc"].diff()
+    each["gain"] = each.groupby(["dataset", "column", "strategy", "seed"], sort=False)[name].diff()
     rows = [
         {
             **dict(zip(_PLACE, place, strict=True)),
             "seeds": len(of_place),
-            **_mean_and_error(of_place, "auroc"),
+            **_mean_and_error(of_place, name),
             **_mean_and_error(of_place, "anomalies"),
             "gain_seeds": int(of_place["gain"].notna().sum()),
             **_mean_and_error(of_place, "gain"),
@@ -87,21 +89,33 @@ def _mean_and_error(found: pd.DataFrame, name: str) -> dict[str, float]:
     return {name: float(values.mean()), f"{name}_se": error}
 
 
-def budget_markdown(title: str, frame: pd.DataFrame, run_with: str) -> str:
+def budget_markdown(title: str, frame: pd.DataFrame, run_with: str, measure: Measure = AUROC) -> str:
     """The table as Markdown: a row for each number of labels, a column for each strategy.
 
     Args:
         title: title of the study.
         frame: see :func:`budget_frame`.
         run_with: settings that differ from the study's own; may be empty.
+        measure: the metric of the frame.
     """
     told = _seeds(frame)
+
+    def found(row: "pd.Series[Any]") -> str:
+        return f"{measure.plus_minus(row[measure.name], row[f'{measure.name}_se'])} ({row['anomalies']:.1f})"
+
+    def bought(row: "pd.Series[Any]") -> str:
+        return ("+" if row["gain"] >= 0 else "") + measure.plus_minus(row["gain"], row["gain_se"])
+
+    in_percent, points = (" in percent", ", in percentage points") if measure.in_percent else ("", "")
     gains = frame[frame["gain_seeds"] > 0]
-    lines = [f"# {title}", "", *_table(frame, _found)]
+    lines = [f"# {title}", "", *_table(frame, found)]
     if len(gains):
-        lines += ["", "Gain in AUROC over the row before, in percentage points:", ""]
-        lines += _table(gains, _bought)
-    lines += ["", f"- AUROC in percent: mean ± standard error over {told}; in brackets the labeled anomalies."]
+        lines += ["", f"Gain in {measure.label} over the row before{points}:", ""]
+        lines += _table(gains, bought)
+    lines += [
+        "",
+        f"- {measure.label}{in_percent}: mean ± standard error over {told}; in brackets the labeled anomalies.",
+    ]
     if len(gains):
         lines[-1] += " Differences are paired by seed."
     if run_with:
@@ -119,26 +133,19 @@ def _table(frame: pd.DataFrame, cell: Callable[["pd.Series[Any]"], str]) -> list
     return lines
 
 
-def _found(row: "pd.Series[Any]") -> str:
-    return f"{plus_minus(row['auroc'], row['auroc_se'])} ({row['anomalies']:.1f})"
-
-
-def _bought(row: "pd.Series[Any]") -> str:
-    return ("+" if row["gain"] >= 0 else "") + plus_minus(row["gain"], row["gain_se"])
-
-
 def _seeds(frame: pd.DataFrame) -> str:
     least, most = frame["seeds"].min(), frame["seeds"].max()
     return f"{least} seed{'' if least == 1 else 's'}" if least == most else f"{least} to {most} seeds"
 
 
-def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
-    """Draw a panel of AUROC, and below it one of the labeled anomalies, for each data set and method.
+def budget_figure(title: str, frame: pd.DataFrame, run_with: str, measure: Measure = AUROC) -> Figure:
+    """Draw a panel of the metric, and below it one of the labeled anomalies, for each data set and method.
 
     Args:
         title: title of the study.
         frame: see :func:`budget_frame`.
         run_with: settings that differ from the study's own; may be empty.
+        measure: the metric of the frame.
     """
     panels = list(frame.groupby(["dataset", "column"], sort=False))
     several = frame["column"].nunique() > 1
@@ -154,7 +161,7 @@ def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
             for number, (strategy, line) in enumerate(lines):
                 x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
                 shape = {"color": _COLORS.get(str(strategy), "#CC79A7"), "marker": _MARKERS.get(str(strategy), "v")}
-                for panel, name in ((above, "auroc"), (below, "anomalies")):
+                for panel, name in ((above, measure.name), (below, "anomalies")):
                     error = line[f"{name}_se"].fillna(0.0)
                     panel.errorbar(
                         *(x, line[name], error),
@@ -170,7 +177,7 @@ def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
             below.set_xticks(sorted(found["labels"].unique()))
             below.set_ylim(bottom=0)
             below.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        grid[0, 0].set_ylabel("AUROC in %")
+        grid[0, 0].set_ylabel(measure.unit)
         grid[1, 0].set_ylabel("labeled anomalies")
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
@@ -179,7 +186,13 @@ def budget_figure(title: str, frame: pd.DataFrame, run_with: str) -> Figure:
         return figure
 
 
-def write_budget(folder: Path, title: str, points: Sequence[BudgetPoint], run_with: Sequence[str] = ()) -> list[Path]:
+def write_budget(
+    folder: Path,
+    title: str,
+    points: Sequence[BudgetPoint],
+    run_with: Sequence[str] = (),
+    measure: Measure = AUROC,
+) -> list[Path]:
     """Write ``budget.md``, ``budget.csv``, ``figure.png`` and ``figure.svg``.
 
     Args:
@@ -187,17 +200,18 @@ def write_budget(folder: Path, title: str, points: Sequence[BudgetPoint], run_wi
         title: title of the study.
         points: the finished experiments; without any, nothing is written.
         run_with: settings that differ from the study's own.
+        measure: the metric of the points.
 
     Returns:
         The files.
     """
     if not points:
         return []
-    frame, told = budget_frame(points), " ".join(run_with)
+    frame, told = budget_frame(points, measure), " ".join(run_with)
     contents: dict[str, str | bytes] = {
-        "budget.md": budget_markdown(title, frame, told),
+        "budget.md": budget_markdown(title, frame, told, measure),
         "budget.csv": frame.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
-        **rendered(budget_figure(title, frame, told), "figure"),
+        **rendered(budget_figure(title, frame, told, measure), "figure"),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():

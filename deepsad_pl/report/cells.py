@@ -1,5 +1,6 @@
 """Aggregate experiments into the cells of a table: means, best variants, best columns and their tests."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from deepsad_pl.report.columns import in_order
+from deepsad_pl.report.measure import AUROC, Measure, measure_of
 from deepsad_pl.report.reference import paper_cell
 from deepsad_pl.report.significance import ALPHA, Comparison, compare, holm, lowest_p
 
@@ -16,6 +18,10 @@ DDOF = 1
 BEST_VARIANT, SELECTION, LEARNING_RATE = "best_variant", "selection", "learning_rate"
 # The selection protocol that uses test labels.
 LOOKS_AT_TEST_LABELS = "test_subset"
+# The column of the metric that a table shows.
+_VALUE = "value"
+# Data set, values of the axes and column of a cell.
+Place = tuple[str, tuple[Any, ...], str]
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,10 @@ class Cell:
         row: the value of each axis.
         column: column of the table.
         variant: the variant of the method; the best one if the column has several.
-        mean: mean AUROC in percent; NaN if nothing is finished.
-        std: standard deviation with ddof 1, in percent; NaN with fewer than two experiments.
-        n: number of finished experiments.
-        expected: number of requested experiments.
+        mean: mean of the metric, in percent if it is one of the package's; NaN if nothing is finished.
+        std: standard deviation with ddof 1, likewise; NaN with fewer than two experiments.
+        n: number of finished experiments that have the metric.
+        expected: number of requested experiments, without finished ones in which the metric is blank.
         best: whether no other column of the row has a higher mean.
         significant: whether it is significantly better than the second-best column.
         paper: the paper's mean and std in percent, or None.
@@ -40,6 +46,7 @@ class Cell:
         tried: the variants from which the best was chosen, each with its numbers of finished and expected experiments.
         test_informed: the choices behind the mean that used test labels: :data:`BEST_VARIANT`, the variant with the
             highest mean; :data:`SELECTION`, the hyper-parameters; :data:`LEARNING_RATE`, the data set's learning rate.
+        measure: the metric.
     """
 
     dataset: str
@@ -58,6 +65,17 @@ class Cell:
     protocol: str | None
     tried: Mapping[str, tuple[int, int]]
     test_informed: tuple[str, ...]
+    measure: Measure = AUROC
+
+    @property
+    def text(self) -> str:
+        """Mean and standard deviation, as a table shows them."""
+        return self.measure.plus_minus(self.mean, self.std)
+
+    @property
+    def place(self) -> Place:
+        """Data set, values of the axes and column."""
+        return self.dataset, tuple(self.row.values()), self.column
 
 
 @dataclass(frozen=True)
@@ -88,15 +106,27 @@ class Ranking:
         return self.comparison is not None and self.comparison.median_difference > 0 and self.p_holm < ALPHA
 
 
-def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) -> tuple[list[Cell], list[Ranking]]:
+def make_cells(
+    results: pd.DataFrame,
+    axes: Sequence[str],
+    *,
+    with_paper: bool,
+    metric: str = "auroc",
+    variants: Mapping[Place, str] | None = None,
+) -> tuple[list[Cell], list[Ranking]]:
     """Make all cells, row by row in the table's order, and the ranking of each row's two best columns.
 
     Args:
         results: see :func:`deepsad_pl.report.write_report`.
         axes: names of the axes.
         with_paper: whether to show the paper's results beside ours.
+        metric: the column of ``results`` that the cells show; more is better.
+        variants: the variant that each cell shows; None: the one with the highest mean.
     """
-    rows = list(_rows(results, axes))
+    results = results.assign(**{_VALUE: results[metric].astype(float)})
+    if "finished" not in results:
+        results["finished"] = results[_VALUE].notna()
+    rows, measure = list(_rows(results, axes, variants or {})), measure_of(metric)
     rankings = _adjusted(filter(None, map(_rank, rows)))
     significant = [(r.dataset, r.row, r.best) for r in rankings if r.significant]
     cells: list[Cell] = []
@@ -104,7 +134,7 @@ def make_cells(results: pd.DataFrame, axes: Sequence[str], *, with_paper: bool) 
         leader = _leader(row.columns)
         for column in row.columns:
             star = (row.dataset, row.values, column) in significant
-            cells.append(_cell(row, column, with_paper, best=column == leader, significant=star))
+            cells.append(_cell(row, column, measure, with_paper, best=column == leader, significant=star))
     return cells, rankings
 
 
@@ -118,7 +148,7 @@ class _Row:
     columns: Mapping[str, pd.DataFrame]
 
 
-def _rows(results: pd.DataFrame, axes: Sequence[str]) -> Iterator[_Row]:
+def _rows(results: pd.DataFrame, axes: Sequence[str], shown: Mapping[Place, str]) -> Iterator[_Row]:
     order = in_order(results["column"])
     for dataset in dict.fromkeys(results["dataset"]):
         of_dataset = results[results["dataset"] == dataset]
@@ -129,7 +159,10 @@ def _rows(results: pd.DataFrame, axes: Sequence[str]) -> Iterator[_Row]:
             of_row = of_dataset.iloc[places[values]]
             found = {column: of_row[of_row["column"] == column] for column in order}
             tried = {column: _variants(cell) for column, cell in found.items() if len(cell)}
-            columns = {column: _best(variants) for column, variants in tried.items()}
+            columns = {
+                column: variants.get(shown.get((dataset, values, column), ""), _best(variants))
+                for column, variants in tried.items()
+            }
             yield _Row(dataset, dict(zip(axes, values, strict=True)), tried, columns)
 
 
@@ -156,17 +189,19 @@ def _in_rising_order(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def _variants(cell: pd.DataFrame) -> dict[str, pd.DataFrame]:
     names = dict.fromkeys(cell["variant"])
-    return {str(name): cell[cell["variant"] == name].drop_duplicates("experiment") for name in names}
+    # An experiment that stands for several known classes counts once for each of them.
+    same = [key for key in ("experiment", "known") if key in cell]
+    return {str(name): cell[cell["variant"] == name].drop_duplicates(same) for name in names}
 
 
 def _mean(experiments: pd.DataFrame) -> float:
-    """The mean AUROC of the finished experiments, rounded so that means equal up to rounding errors are equal."""
-    return round(float(experiments["auroc"].mean()), 12)
+    """The mean of the finished experiments, rounded so that means equal up to rounding errors are equal."""
+    return round(float(experiments[_VALUE].mean()), 12)
 
 
 def _best(variants: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The variant with the highest mean; the first one if no variant has a mean."""
-    return max(variants.values(), key=lambda found: _mean(found) if found["auroc"].notna().any() else -1.0)
+    return max(variants.values(), key=lambda found: _mean(found) if found[_VALUE].notna().any() else -math.inf)
 
 
 def _competing(columns: Mapping[str, pd.DataFrame]) -> dict[str, float]:
@@ -174,7 +209,7 @@ def _competing(columns: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     means: dict[str, float] = {}
     for column, cell in columns.items():
         lender = cell["borrowed"].iloc[0]
-        if cell["auroc"].notna().any() and not (isinstance(lender, str) and lender in columns):
+        if cell[_VALUE].notna().any() and not (isinstance(lender, str) and lender in columns):
             means[column] = _mean(cell)
     return means
 
@@ -189,7 +224,7 @@ def _rank(row: _Row) -> Ranking | None:
     if len(means) < 2:
         return None
     best, second, *_ = sorted(means, key=lambda column: -means[column])
-    return Ranking(row.dataset, row.values, best, second, compare(row.columns[best], row.columns[second]))
+    return Ranking(row.dataset, row.values, best, second, compare(row.columns[best], row.columns[second], _VALUE))
 
 
 def _adjusted(rankings: Iterable[Ranking]) -> list[Ranking]:
@@ -206,9 +241,9 @@ def _adjusted(rankings: Iterable[Ranking]) -> list[Ranking]:
     return made
 
 
-def _cell(row: _Row, column: str, with_paper: bool, *, best: bool, significant: bool) -> Cell:
+def _cell(row: _Row, column: str, measure: Measure, with_paper: bool, *, best: bool, significant: bool) -> Cell:
     found, tried = row.columns[column], row.tried[column]
-    percent = 100 * found["auroc"].dropna()
+    shown = measure.factor * found[_VALUE].dropna()
     protocols = found["protocol"].dropna()
     lender = found["borrowed"].iloc[0]
     return Cell(
@@ -216,25 +251,31 @@ def _cell(row: _Row, column: str, with_paper: bool, *, best: bool, significant: 
         row=row.values,
         column=column,
         variant=str(found["variant"].iloc[0]),
-        mean=float(percent.mean()),
-        std=float(percent.std(ddof=DDOF)),
-        n=len(percent),
-        expected=len(found),
+        mean=float(shown.mean()),
+        std=float(shown.std(ddof=DDOF)),
+        n=len(shown),
+        expected=_expected(found),
         best=best,
         significant=significant,
         paper=paper_cell(row.dataset, row.values, column) if with_paper else None,
         paper_n=int(found["paper_n"].iloc[0]),
         borrowed=lender if isinstance(lender, str) else None,
         protocol=", ".join(sorted(set(protocols))) or None,
-        tried={name: (int(runs["auroc"].notna().sum()), len(runs)) for name, runs in tried.items()},
+        tried={name: (int(runs[_VALUE].notna().sum()), _expected(runs)) for name, runs in tried.items()},
         test_informed=_test_informed(found, tried),
+        measure=measure,
     )
 
 
+def _expected(runs: pd.DataFrame) -> int:
+    """The number of experiments that have the metric or are not finished."""
+    return int((runs[_VALUE].notna() | ~runs["finished"].astype(bool)).sum())
+
+
 def _test_informed(found: pd.DataFrame, tried: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
-    finished = found[found["auroc"].notna()]
+    finished = found[found[_VALUE].notna()]
     reasons = {
-        BEST_VARIANT: sum(runs["auroc"].notna().any() for runs in tried.values()) > 1,
+        BEST_VARIANT: sum(runs[_VALUE].notna().any() for runs in tried.values()) > 1,
         SELECTION: (finished["protocol"] == LOOKS_AT_TEST_LABELS).any(),
         LEARNING_RATE: finished["lr_from_test"].any(),
     }

@@ -1,4 +1,4 @@
-"""The figure of a study: AUROC over the axis (Figures 2 to 5), or for each row of the table if there is no axis."""
+"""The figure of a study: its metric over the axis (Figures 2 to 5), or by row of the table if there is no axis."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import describe, heading, in_order, value_text
 from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
-_NAMES = {
+AXIS_NAMES = {
     "gamma_l": r"ratio of labeled anomalies $\gamma_l$",
     "gamma_p": r"ratio of pollution $\gamma_p$",
     "gamma_e": r"share of labeled anomalies that are normal $\gamma_e$",
@@ -22,14 +22,13 @@ _NAMES = {
     "k_l": r"number of known anomaly classes $k_l$",
     "eta": r"hyper-parameter $\eta$",
 }
-_UNIT = "AUROC in %"
 _PANELS = 3  # panels per row
 _ENTRY = 1.7  # width of a legend entry, in inches
-_DOTS = 54  # dots per row
+DOTS = 54  # dots per row
 
 
 def auroc_figure(title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> Figure:
-    """Draw the AUROC of each column: lines over the first axis, or dots if that axis has a single value.
+    """Draw the metric of each column: lines over the first axis, or dots if that axis has a single value.
 
     Args:
         title: title of the study.
@@ -53,22 +52,23 @@ def _over_axis(cells: Sequence[Cell], axes: Sequence[str]) -> Figure:
     wide = min(len(panels), _PANELS)
     high = math.ceil(len(panels) / wide)
     width, height = (PAGE, 2.7) if wide > 1 else (5.2, 3.1)
-    figure = new_figure(width, height * high + _legend_height(cells, columns, width))
+    figure = new_figure(width, height * high + legend_height(cells, columns, width))
     grid = figure.subplots(high, wide, squeeze=False)
     for place, ((dataset, others), found) in zip(grid.flat, panels.items(), strict=False):
-        _panel(place, found, columns, axes[0])
+        panel(place, found, columns, axes[0])
         place.set_title(", ".join(filter(None, (dataset, others))))
     for unused in list(grid.flat)[len(panels) :]:
         unused.set_axis_off()
     for place in grid[:, 0]:
-        place.set_ylabel(_UNIT)
+        place.set_ylabel(cells[0].measure.unit)
     for place in grid.flat[max(0, len(panels) - wide) : len(panels)]:
-        place.set_xlabel(_NAMES.get(axes[0], axes[0]))
-    _legend(figure, cells, columns, lines=True)
+        place.set_xlabel(AXIS_NAMES.get(axes[0], axes[0]))
+    legend(figure, cells, columns, lines=True)
     return figure
 
 
-def _panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str) -> None:
+def panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str) -> None:
+    """Draw a line for each column, over an axis."""
     # The values are spaced evenly, as in the paper, although they form no regular scale.
     at = {value: number for number, value in enumerate(dict.fromkeys(cell.row[axis] for cell in cells))}
     for column in columns:
@@ -83,7 +83,7 @@ def _panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str
         place.fill_between(
             x,
             [cell.mean - _or_0(cell.std) for cell in line],
-            [min(cell.mean + _or_0(cell.std), 100.0) for cell in line],
+            [min(cell.mean + _or_0(cell.std), cell.measure.highest) for cell in line],
             color=style.color,
             alpha=min(0.12, 0.4 / len(columns)),
             linewidth=0,
@@ -97,7 +97,7 @@ def _panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str
             _star(place, at[cell.row[axis]], cell.mean)
     place.set_xticks(list(at.values()), [value_text(value) for value in at])
     place.set_xlim(-0.25, len(at) - 0.75)
-    place.set_ylim(top=min(place.get_ylim()[1], 103))
+    place.set_ylim(top=min(place.get_ylim()[1], 1.03 * cells[0].measure.highest))
     place.yaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
 
 
@@ -121,19 +121,20 @@ def _dots(cells: Sequence[Cell]) -> Figure:
         groups.setdefault("\n".join(filter(None, (cell.dataset, describe(cell.row)))), []).append(cell)
     columns = in_order(cell.column for cell in cells if cell.n)
     # Place as many groups side by side as fit, with the same number in each panel.
-    high = math.ceil(len(groups) / max(1, _DOTS // len(columns)))
+    high = math.ceil(len(groups) / max(1, DOTS // len(columns)))
     wide = math.ceil(len(groups) / high)
     width = min(PAGE, max(5.2, 1.0 + 0.11 * (len(columns) + 2) * wide))
-    figure = new_figure(width, 2.7 * high + _legend_height(cells, columns, width))
+    figure = new_figure(width, 2.7 * high + legend_height(cells, columns, width))
     for number, place in enumerate(figure.subplots(high, 1, squeeze=False)[:, 0]):
         shown = list(groups)[number * wide : (number + 1) * wide]
-        _dot_panel(place, {name: groups[name] for name in shown}, columns)
+        dot_panel(place, {name: groups[name] for name in shown}, columns)
         place.set_xlim(-0.5, wide - 0.5)
-    _legend(figure, cells, columns, lines=False)
+    legend(figure, cells, columns, lines=False)
     return figure
 
 
-def _dot_panel(place: Axes, groups: dict[str, list[Cell]], columns: Sequence[str]) -> None:
+def dot_panel(place: Axes, groups: dict[str, list[Cell]], columns: Sequence[str]) -> None:
+    """Draw a dot for each column, in groups of cells by name."""
     step = 0.86 / len(columns)
     for number, cells in enumerate(groups.values()):
         if number % 2:
@@ -141,7 +142,7 @@ def _dot_panel(place: Axes, groups: dict[str, list[Cell]], columns: Sequence[str
         for cell in cells:
             x = number + (columns.index(cell.column) - (len(columns) - 1) / 2) * step if cell.n else 0.0
             shape: dict[str, Any] = {"color": style_of(cell.column).color, "marker": style_of(cell.column).marker}
-            up, down = min(_or_0(cell.std), 100 - cell.mean), _or_0(cell.std)
+            up, down = min(_or_0(cell.std), cell.measure.highest - cell.mean), _or_0(cell.std)
             if cell.n:
                 place.errorbar(
                     [x],
@@ -161,7 +162,7 @@ def _dot_panel(place: Axes, groups: dict[str, list[Cell]], columns: Sequence[str
     place.set_xticks(range(len(groups)), list(groups))
     place.tick_params(axis="x", length=0)
     place.grid(axis="x", visible=False)
-    place.set_ylabel(_UNIT)
+    place.set_ylabel(next(iter(groups.values()))[0].measure.unit)
 
 
 def _or_0(value: float) -> float:
@@ -182,12 +183,13 @@ def _extras(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], str]]:
     return extras
 
 
-def _legend_height(cells: Sequence[Cell], columns: Sequence[str], width: float) -> float:
+def legend_height(cells: Sequence[Cell], columns: Sequence[str], width: float) -> float:
     """Height of the legend with its title, in inches."""
     return 0.4 + 0.17 * math.ceil((len(columns) + len(_extras(cells))) / int(width / _ENTRY))
 
 
-def _legend(figure: Figure, cells: Sequence[Cell], columns: Sequence[str], *, lines: bool) -> None:
+def legend(figure: Figure, cells: Sequence[Cell], columns: Sequence[str], *, lines: bool) -> None:
+    """Add the legend of the columns, drawn as lines or as dots."""
     entries: list[tuple[dict[str, Any], str]] = []
     informed = {cell.column for cell in cells if cell.test_informed and cell.n}
     for column in columns:

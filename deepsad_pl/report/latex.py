@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import count, marks, plus_minus, table_rows
+from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
 
 # Font sizes of our results and of the lines beneath them, by the maximum number of columns.
 _SIZES = ((4, r"\small", r"\scriptsize"), (6, r"\footnotesize", r"\scriptsize"), (8, r"\scriptsize", r"\tiny"))
@@ -46,27 +46,63 @@ def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequenc
         notes: sentences for the caption.
     """
     columns, rows = table_rows(cells)
-    size, small = next(((size, small) for most, size, small in _SIZES if len(columns) <= most), _SMALLEST)
+    small = small_size(len(columns))
+    body = [
+        (
+            row,
+            [
+                [_ours(cell) for cell in row.cells],
+                [_small(small, _paper(cell)) for cell in row.cells],
+                [_small(small, count(cell) if cell else "") for cell in row.cells],
+            ],
+        )
+        for row in rows
+    ]
+    return latex_table(title, columns, axes, body, notes)
+
+
+def small_size(columns: int) -> str:
+    """The font size of the lines beneath the results, in a table of so many columns."""
+    return _sizes(columns)[1]
+
+
+def _sizes(columns: int) -> tuple[str, str]:
+    return next(((size, small) for most, size, small in _SIZES if columns <= most), _SMALLEST)
+
+
+def latex_table(
+    title: str,
+    columns: Sequence[str],
+    axes: Sequence[str],
+    rows: Sequence[tuple[TableRow, Sequence[Sequence[str]]]],
+    notes: Sequence[str],
+) -> str:
+    r"""A table for ``\usepackage{booktabs}``.
+
+    Args:
+        title: title of the table.
+        columns: the columns, by name.
+        axes: names of the axes.
+        rows: the rows, each with its lines of cells as LaTeX; lines without any text are left out.
+        notes: sentences for the caption.
+    """
     body: list[str] = []
-    for number, row in enumerate(rows):
+    for number, (row, lines) in enumerate(rows):
         if number:
             body.append(r"\midrule" if row.dataset else r"\addlinespace")
-        lines = [
-            [escaped(row.dataset), *map(escaped, row.values), *map(_ours, row.cells)],
-            [*[""] * (1 + len(axes)), *(_small(small, _paper(cell)) for cell in row.cells)],
-            [*[""] * (1 + len(axes)), *(_small(small, count(cell) if cell else "") for cell in row.cells)],
-        ]
-        body += [_line(line) for line in lines if any(line)]
+        head, below = [escaped(row.dataset), *map(escaped, row.values)], [""] * (1 + len(axes))
+        whole = [[*(below if place else head), *line] for place, line in enumerate(lines)]
+        body += [_line(line) for line in whole if any(line)]
     # A heading of two words is split into two lines.
     words = [escaped(heading(column)).split(" ", 1) for column in columns]
-    heads = [["", *[""] * len(axes), *(first if rest else "" for first, *rest in words)]] if cells else []
+    heads = [["", *[""] * len(axes), *(first if rest else "" for first, *rest in words)]] if columns else []
     heads.append(["data set", *(_SYMBOLS.get(axis, escaped(axis)) for axis in axes), *(word[-1] for word in words)])
     caption = " ".join([f"{escaped(title)}.", *map(escaped, notes)])
     lines_of_table = [
         *([_WIDE] if len(columns) > _PAGE else []),
         r"\begin{table}",
         r"\centering",
-        size,
+        _sizes(len(columns))[0],
         r"\setlength{\tabcolsep}{2pt}",
         rf"\begin{{tabular}}{{l{'r' * len(axes)}{'c' * len(columns)}}}",
         r"\toprule",
@@ -87,8 +123,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def _ours(cell: Cell | None) -> str:
     if cell is None or not cell.n:
-        return "" if cell is None else "--"
-    ours = escaped(plus_minus(cell.mean, cell.std))
+        return "" if cell is None or not cell.expected else "--"
+    ours = escaped(cell.text)
     raised = marks(cell).replace("†", r"\dagger")
     return (rf"\textbf{{{ours}}}" if cell.best else ours) + (rf"\rlap{{$^{{{raised}}}$}}" if raised else "")
 

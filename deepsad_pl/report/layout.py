@@ -10,6 +10,7 @@ from typing import Any
 from deepsad_pl.common.counting import counted
 from deepsad_pl.report.cells import Cell, Ranking
 from deepsad_pl.report.columns import in_order, value_text
+from deepsad_pl.report.measure import AUROC, Measure
 from deepsad_pl.report.significance import NORMAL_CLASS, Comparison
 
 Grid = dict[tuple[str, tuple[Any, ...]], dict[str, Cell]]
@@ -76,7 +77,12 @@ def plus_minus(mean: float, std: float) -> str:
 
 
 def count(cell: Cell) -> str:
-    """``n 90``; ``n 7 of 10`` if three are not finished; ``n 27, paper 90`` if the paper's value has another n."""
+    """``n 90``; ``n 7 of 10`` if three are not finished; ``n 27, paper 90`` if the paper's value has another n.
+
+    Empty if the metric is blank in all experiments.
+    """
+    if not cell.expected:
+        return ""
     ours = f"n {cell.n}" if cell.n == cell.expected else f"n {cell.n} of {cell.expected}"
     return f"{ours}, paper {cell.paper_n}" if has_another_n(cell) else ours
 
@@ -110,42 +116,50 @@ def table_rows(cells: Sequence[Cell]) -> tuple[list[str], list[TableRow]]:
 
 
 def cells_csv(cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
-    """The cells as CSV, one line per cell; means and standard deviations in percent."""
+    """The cells as CSV, one line per cell; means and standard deviations in percent, unless the metric is one's own."""
 
     def line(cell: Cell) -> list[Any]:
         paper = [*cell.paper, cell.paper_n] if cell.paper else [""] * 3
-        ours = [_number(cell.mean), _number(cell.std), cell.n, cell.expected, cell.best, cell.significant]
+        ours = [number(cell.mean), number(cell.std), cell.n, cell.expected, cell.best, cell.significant]
         rest = [*paper, cell.borrowed or "", cell.protocol or "", ", ".join(cell.test_informed), run_with]
         return [cell.dataset, *cell.row.values(), cell.column, cell.variant, *ours, *rest]
 
-    return _as_csv(["dataset", *axes, *_CELL_COLUMNS], map(line, cells))
+    return _as_csv(["dataset", *axes, *_CELL_COLUMNS], map(line, cells), _measure(cells))
 
 
 def tests_csv(rankings: Sequence[Ranking], cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
     """The tests as CSV, one line per row of the table: its two best columns; means and differences in percent."""
     grid = grid_of(cells)
+    measure = _measure(cells)
 
     def line(ranking: Ranking) -> list[Any]:
         found = grid[ranking.dataset, tuple(ranking.row.values())]
-        means = [_number(found[column].mean) for column in (ranking.best, ranking.second)]
+        means = [number(found[column].mean) for column in (ranking.best, ranking.second)]
         test = ranking.comparison
         outcome: list[Any] = ["", 0, "", "", "", ""]
         if test is not None:
             chances = [f"{p:.6g}" for p in (test.p, ranking.p_holm, test.p_paper)]
-            outcome = [test.unit, test.n, *chances, _number(100 * test.median_difference)]
+            outcome = [test.unit, test.n, *chances, number(measure.factor * test.median_difference)]
         names = [ranking.dataset, *ranking.row.values(), ranking.best, ranking.second]
         return [*names, *means, *outcome, ranking.significant, run_with]
 
-    return _as_csv(["dataset", *axes, *_TEST_COLUMNS], map(line, rankings))
+    return _as_csv(["dataset", *axes, *_TEST_COLUMNS], map(line, rankings), measure)
 
 
-def _number(value: float) -> str:
+def _measure(cells: Sequence[Cell]) -> Measure:
+    return cells[0].measure if cells else AUROC
+
+
+def number(value: float) -> str:
+    """A number of a CSV file; empty for NaN."""
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
-def _as_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _as_csv(head: Sequence[str], rows: Iterable[Sequence[Any]], measure: Measure) -> str:
+    """As CSV; every metric but AUROC is named in a last column."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    named = measure != AUROC
+    writer.writerow([*head, "metric"] if named else head)
+    writer.writerows([*row, measure.name] if named else row for row in rows)
     return text.getvalue()

@@ -26,23 +26,30 @@ def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequ
         lines = [line for line in lines if any(line)] + [["" if cell is None else count(cell) for cell in row.cells]]
         heads = [[row.dataset, *row.values], *[[""] * (1 + len(axes))] * (len(lines) - 1)]
         table += [[*head, *line] for head, line in zip(heads, lines, strict=True)]
-    table = [[_escaped(text) for text in line] for line in table]
-    widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join([f"# {title}", "", *aligned(table), "", *listed(notes), ""])
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, padded so that columns are aligned; the first row is the head."""
+    escaped = [[_escaped(text) for text in line] for line in table]
+    widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
     ruler = ["-" * width for width in widths]
-    body = [
+    return [
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |"
-        for line in (table[0], ruler, *table[1:])
+        for line in (escaped[0], ruler, *escaped[1:])
     ]
+
+
+def listed(notes: Sequence[str]) -> list[str]:
+    """The notes as a Markdown list."""
     # An asterisk would start a list.
-    listed = ["- " + re.sub(r"^\*", r"\\*", note).replace("_", r"\_") for note in notes]
-    return "\n".join([f"# {title}", "", *body, "", *listed, ""])
+    return ["- " + re.sub(r"^\*", r"\\*", note).replace("_", r"\_") for note in notes]
 
 
 def _ours(cell: Cell | None) -> str:
     if cell is None or not cell.n:
-        return "" if cell is None else "-"
-    ours = plus_minus(cell.mean, cell.std)
-    return (f"**{ours}**" if cell.best else ours) + marks(cell).replace("*", r"\*")
+        return "" if cell is None or not cell.expected else "-"
+    return (f"**{cell.text}**" if cell.best else cell.text) + marks(cell).replace("*", r"\*")
 
 
 def _paper(cell: Cell | None) -> str:

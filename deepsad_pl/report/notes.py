@@ -3,11 +3,20 @@
 from collections.abc import Sequence
 
 from deepsad_pl.common.counting import are, counted
+from deepsad_pl.common.records import APART
 from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import has_another_n, units
+from deepsad_pl.report.measure import AUROC
 from deepsad_pl.report.significance import ALPHA, NORMAL_CLASS, SEED
 from deepsad_pl.settings.about import own_columns
+
+# What known and novel mean, for a reader of the table.
+KNOWN_NOVEL = (
+    "Known anomalies are of the classes of which some are labeled in training, novel ones of all others; each against "
+    "all normal test samples.",
+    "An experiment without labels counts once for every known class that the row has for the other methods.",
+)
 
 _PROTOCOLS = {
     "test_subset": "were selected on 10 % of the test set (nu on all of it): the paper's protocol, which looks at test "
@@ -25,6 +34,7 @@ def notes_of(
     *,
     run_with: str = "",
     paper_left_out: bool = False,
+    paper_has_another: bool = False,
 ) -> list[str]:
     """Write the notes beneath the table.
 
@@ -34,14 +44,22 @@ def notes_of(
         axes: names of the axes.
         run_with: settings of the experiments that differ from the study's own.
         paper_left_out: whether the paper's results are not shown because of these settings.
+        paper_has_another: whether they are not shown because they are AUROCs, and the table has another metric.
     """
+    measure = cells[0].measure if cells else AUROC
     notes = []
     if run_with:
         consequence = ", so the paper's figures are left out" if paper_left_out else ""
         notes.append(f"The experiments were run with {run_with}, unlike the study's own settings{consequence}.")
+    shown = f"{measure.label} in percent" if measure.in_percent else measure.label
     notes.append(
-        f"AUROC in percent: mean ± standard deviation (ddof {DDOF}) over n experiments; the best of each row is bold."
+        f"{shown[0].upper()}{shown[1:]}: mean ± standard deviation (ddof {DDOF}) over n experiments; the best of each "
+        f"row is bold{'' if measure.in_percent else ', where more is better'}."
     )
+    if measure.name in APART:
+        notes += list(KNOWN_NOVEL)
+    if paper_has_another:
+        notes.append("The paper reports AUROC only, so none of its figures are shown.")
     if any(cell.paper for cell in cells):
         other = any(map(has_another_n, cells))
         counted = "; n also shows their number of experiments where it differs from ours" if other else ""
@@ -108,7 +126,7 @@ def _test_informed(cells: Sequence[Cell]) -> list[str]:
 
     told = []
     if best := those(BEST_VARIANT):
-        told.append(f"{_columns(best)} shows the variant with the best test AUROC")
+        told.append(f"{_columns(best)} shows the variant with the best test {best[0].measure.label}")
     if selected := those(SELECTION):
         told.append(f"the hyper-parameters of {_columns(selected)} were selected with test labels")
     if rated := those(LEARNING_RATE):

@@ -19,6 +19,7 @@ def ranks_markdown(
     headings: Mapping[str, str],
     figures: Mapping[str, str],
     curves: str | None,
+    run_with: str = "",
 ) -> str:
     """The page: an overview, and for each label budget ranks, tests, diagram and the table of data sets.
 
@@ -29,6 +30,7 @@ def ranks_markdown(
         headings: the name of each method.
         figures: the file of the critical-difference diagram by the name of the budget, for those that have one.
         curves: the file of the figure over the numbers of labels, if there is one.
+        run_with: settings by which the experiments differ from the benchmark's own, if there are any.
     """
     lines = [
         f"# {title}",
@@ -39,6 +41,8 @@ def ranks_markdown(
         f"sets. Tests are over data sets, at the level of {100 * ALPHA:.0f} %.",
         "",
     ]
+    if run_with:
+        lines += [f"The experiments differ from the benchmark's own: {run_with}.", ""]
     if len(found) > 1:
         lines += ["## Overview", "", *_overview(found, metric, headings), ""]
     if curves:

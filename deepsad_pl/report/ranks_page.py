@@ -29,7 +29,8 @@ def write_ranks(
     Args:
         results: one row per experiment, with the columns ``dataset``, ``method``, ``labels`` (number of labeled
             anomalies; blank counts for every number), ``seed`` and the metric (blank where there is none). A column
-            ``heading`` names methods that are not the package's. Further columns are ignored. Read a committed file by
+            ``heading`` names methods that are not the package's, and a column ``run_with`` the settings that differ
+            from the benchmark's own, which the page tells. Further columns are ignored. Read a committed file by
             :func:`deepsad_pl.report.benchmark_results.read_results`.
         folder: folder for the files; created if missing.
         metric: column of a metric in [0, 1] of which more is better.
@@ -60,7 +61,9 @@ def write_ranks(
     if curves:
         contents |= rendered(curves, "label_curves")
     contents = {
-        "ranks.md": ranks_markdown(title, found, name, names, figures, "label_curves.png" if curves else None),
+        "ranks.md": ranks_markdown(
+            title, found, name, names, figures, "label_curves.png" if curves else None, _run_with(results)
+        ),
         "ranks.tex": ranks_latex(title, found, name, names),
         "ranks.csv": ranks_csv(found, metric, names),
         "rank_pairs.csv": pairs_csv(found, metric),
@@ -73,6 +76,11 @@ def write_ranks(
     except OSError as error:
         raise _unwritable(folder, error) from error
     return [folder / file for file in contents]
+
+
+def _run_with(results: pd.DataFrame) -> str:
+    found = results["run_with"].dropna() if "run_with" in results else pd.Series(dtype=str)
+    return "; ".join(dict.fromkeys(map(str, found)))
 
 
 def _unwritable(folder: Path, error: OSError) -> DeepSADError:

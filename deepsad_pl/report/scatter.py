@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from deepsad_pl.report.cells import Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import grid_of, units
+from deepsad_pl.report.measure import AUROC, Measure
 from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
 _PANELS = 5  # panels per line
@@ -41,6 +42,7 @@ def scatter_figure(
         axes: names of the axes.
         run_with: settings that differ from the study's own, shown on a separate line; may be empty.
     """
+    measure = cells[0].measure if cells else AUROC
     informed = {(cell.dataset, tuple(cell.row.values()), cell.column) for cell in cells if cell.test_informed}
     ranked = {(ranking.dataset, tuple(ranking.row.values())): ranking for ranking in rankings}
     rows = list(grid_of(cells))
@@ -60,14 +62,16 @@ def scatter_figure(
                 scaled = [
                     ranked[other] for other in (rows if axes else [row]) if other[0] == row[0] and other in ranked
                 ]
-                _panel(place, _head(row, axes), ranked.get(row), _low(scaled), informed)
+                limits = _limits(scaled, measure)
+                _panel(place, _head(row, axes), ranked.get(row), limits, informed, measure.factor)
                 if axes and place is not places[0]:
                     place.tick_params(labelleft=False)
             for unused in places[len(line) :]:
                 unused.set_axis_off()
         shown = {(*row, column) for row, found in ranked.items() for column in (found.best, found.second)}
         legend = _LEGEND + ("; †\u00a0test-informed" if informed & shown else "")
-        set_title(figure, title, f"run with {run_with}" if run_with else "", legend)
+        shows = "" if measure == AUROC else measure.unit
+        set_title(figure, title, shows, f"run with {run_with}" if run_with else "", legend)
         return figure
 
 
@@ -96,15 +100,25 @@ def _head(row: Place, axes: Sequence[str]) -> str:
     return ", ".join([row[0], *(f"{_SYMBOLS.get(axis, axis)} = {value_text(value)}" for axis, value in values)])
 
 
-def _low(rankings: Sequence[Ranking]) -> float:
-    """The lower limit of the scale, in percent."""
+def _limits(rankings: Sequence[Ranking], measure: Measure) -> tuple[float, float]:
+    """The limits of the scale."""
     tests = [ranking.comparison for ranking in rankings if ranking.comparison is not None]
-    lowest = min((min(test.best.min(), test.second.min()) for test in tests), default=0.5)
-    return max(0.0, math.floor(100 * lowest) - 1.0)
+    values = [value for test in tests for part in (test.best, test.second) for value in (part.min(), part.max())]
+    lowest, highest = min(values, default=0.5), max(values, default=1.0)
+    if not measure.in_percent:
+        margin = 0.05 * (highest - lowest) or 1.0
+        return lowest - margin, highest + margin
+    low = max(0.0, math.floor(100 * lowest) - 1.0)
+    return low, 100.0 + 0.02 * (100.0 - low)
 
 
 def _panel(
-    place: Axes, head: str, ranking: Ranking | None, low: float, informed: Set[tuple[str, tuple[Any, ...], str]]
+    place: Axes,
+    head: str,
+    ranking: Ranking | None,
+    limits: tuple[float, float],
+    informed: Set[tuple[str, tuple[Any, ...], str]],
+    factor: float,
 ) -> None:
     place.set_aspect("equal")
     if ranking is None or ranking.comparison is None:
@@ -119,12 +133,11 @@ def _panel(
     place.set_xlabel(_label(ranking.second, "2nd", (*row, ranking.second) in informed))
     place.set_ylabel(_label(ranking.best, "1st", (*row, ranking.best) in informed))
     place.set_title(f"{head}\n{_p(ranking.p_holm)}{'*' if ranking.significant else ''}, {units(test)}")
-    high = 100.0 + 0.02 * (100.0 - low)
-    place.plot([low, high], [low, high], color="#555555", linewidth=0.8, zorder=1.5)
+    place.plot(limits, limits, color="#555555", linewidth=0.8, zorder=1.5)
     color = style_of(ranking.best).color
-    place.scatter(100 * test.second, 100 * test.best, s=8, color=color, alpha=0.6, edgecolors="none", zorder=2)
-    place.set_xlim(low, high)
-    place.set_ylim(low, high)
+    place.scatter(factor * test.second, factor * test.best, s=8, color=color, alpha=0.6, edgecolors="none", zorder=2)
+    place.set_xlim(*limits)
+    place.set_ylim(*limits)
     for axis in (place.xaxis, place.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 

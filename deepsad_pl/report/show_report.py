@@ -11,6 +11,7 @@ from deepsad_pl.common.console import console
 from deepsad_pl.report import Report
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
+from deepsad_pl.report.known_novel import KnownNovel, means
 from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
 
 _GAP = 3  # width that rich adds between two columns
@@ -26,6 +27,18 @@ def show_report(report: Report) -> None:
     columns, rows = table_rows(report.cells)
     names = [fill(heading(column), _HEADING) for column in columns]
     texts = [[_text(row.cells[number]) for row in rows] for number in range(len(columns))]
+    _print_parts(report, report.title, names, texts, rows)
+    for note in report.notes:
+        console.print(note, style="dim", markup=False, soft_wrap=True)
+    if report.known_novel is not None:
+        _show_known_novel(report, report.known_novel)
+    console.print(f"report: {report.folder}", markup=False, soft_wrap=True)
+
+
+def _print_parts(
+    report: Report, title: str, names: Sequence[str], texts: Sequence[Sequence[str]], rows: Sequence[TableRow]
+) -> None:
+    """Print a table with a column of texts for each name; columns that do not fit follow in another table."""
     widths = [
         _width([name, *(Text.from_markup(cell).plain for cell in text)])
         for name, text in zip(names, texts, strict=True)
@@ -34,15 +47,23 @@ def show_report(report: Report) -> None:
     heads += [[axis, *(row.values[number] for row in rows)] for number, axis in enumerate(report.axes)]
     room = console.width - 1 - sum(_width(head) + _GAP for head in heads)
     for part in _parts(widths, room):
-        table = Table("data set", *report.axes, *(escape(names[number]) for number in part), title=report.title)
+        table = Table("data set", *report.axes, *(escape(names[number]) for number in part), title=title)
         for number, row in enumerate(rows):
             if number and row.dataset:
                 table.add_section()
             table.add_row(*_head(row), *(texts[column][number] for column in part))
         console.print(table)
-    for note in report.notes:
-        console.print(note, style="dim", markup=False, soft_wrap=True)
-    console.print(f"report: {report.folder}", markup=False, soft_wrap=True)
+
+
+def _show_known_novel(report: Report, found: KnownNovel) -> None:
+    """Print the means of known and novel anomalies, in the layout of the table."""
+    columns, rows = table_rows(found.known)
+    names = [fill(heading(column), _HEADING) for column in columns]
+    texts = [
+        ["" if (cell := row.cells[number]) is None else means(*found.pair(cell), ("[bold]", "[/]")) for row in rows]
+        for number in range(len(columns))
+    ]
+    _print_parts(report, f"{report.title}: AUROC, known | novel", names, texts, rows)
 
 
 def _head(row: TableRow) -> list[str]:
@@ -51,8 +72,8 @@ def _head(row: TableRow) -> list[str]:
 
 def _text(cell: Cell | None) -> str:
     if cell is None or not cell.n:
-        return "" if cell is None else "-"
-    text = plus_minus(cell.mean, cell.std) + marks(cell)
+        return "" if cell is None or not cell.expected else "-"
+    text = cell.text + marks(cell)
     lines = [f"[bold]{text}[/]" if cell.best else text]
     lines += [f"[dim]({plus_minus(*cell.paper)})[/]"] if cell.paper else []
     return "\n".join([*lines, *([] if count(cell) == f"n {cell.n}" else [count(cell)])])

@@ -22,8 +22,8 @@ class Comparison:
     """Comparison of two columns on their common experiments.
 
     Attributes:
-        best: AUROC of the column with the higher mean, one value per pair of experiments.
-        second: AUROC of the other column, likewise.
+        best: metric of the column with the higher mean, one value per pair of experiments.
+        second: metric of the other column, likewise.
         unit: what counts as one observation: :data:`NORMAL_CLASS`, or :data:`SEED` if the row has a single class.
         n: number of units.
         p: two-sided p-value over the units.
@@ -40,29 +40,30 @@ class Comparison:
     median_difference: float
 
 
-def paired(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+def paired(one: pd.DataFrame, other: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
     """Pair the experiments of two methods, as in the paper.
 
     They are paired by normal class, known anomaly class and seed. If a method does not depend on the known class, its
     value is repeated for each known class.
 
     Args:
-        one: rows with ``normal_class``, ``anomaly_class``, ``seed`` and ``auroc``; unfinished experiments are skipped.
+        one: rows with ``normal_class``, ``anomaly_class``, ``seed`` and the metric; unfinished experiments are skipped.
         other: the other method's rows, likewise.
+        metric: the column that is compared.
 
     Returns:
         The columns used for pairing, and the values in the columns ``one`` and ``other``.
     """
-    one, other = one.dropna(subset=["auroc"]), other.dropna(subset=["auroc"])
+    one, other = one.dropna(subset=[metric]), other.dropna(subset=[metric])
     keys = [NORMAL_CLASS, SEED]
     if one["anomaly_class"].notna().all() and other["anomaly_class"].notna().all():
         keys.append("anomaly_class")
-    left = one[[*keys, "auroc"]].rename(columns={"auroc": "one"})
-    right = other[[*keys, "auroc"]].rename(columns={"auroc": "other"})
+    left = one[[*keys, metric]].rename(columns={metric: "one"})
+    right = other[[*keys, metric]].rename(columns={metric: "other"})
     return left.merge(right, on=keys)
 
 
-def compare(best: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
+def compare(best: pd.DataFrame, second: pd.DataFrame, metric: str = "auroc") -> Comparison | None:
     """Test two columns of a row; return None if there is no pair.
 
     Pairs with the same normal class share its training data, and an unsupervised method repeats one value for every
@@ -72,8 +73,9 @@ def compare(best: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
     Args:
         best: rows of the better column as for :func:`paired`, including unfinished ones.
         second: rows of the other column, likewise.
+        metric: the column that is compared.
     """
-    pairs = paired(best, second)
+    pairs = paired(best, second, metric)
     if pairs.empty:
         return None
     unit = NORMAL_CLASS if pd.concat([best, second])[NORMAL_CLASS].nunique() > 1 else SEED

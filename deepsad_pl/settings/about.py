@@ -111,6 +111,8 @@ class DatasetAbout:
         content: dotted path of a function ``(settings, cache_dir)`` that returns, as values for JSON, what else
             determines the data, for a run's identity, such as a hash of their files. The entry ``files`` is passed to
             the data set's own function as ``digest``.
+        entry: the setting that says which of several tables it is. An entry of ``study.datasets`` may give it after a
+            slash, such as ``adbench/cardio``. None: the choice is one data set.
     """
 
     inputs: Literal["images", "rows"] = "rows"
@@ -123,6 +125,7 @@ class DatasetAbout:
     columns: str | None = None
     class_names: str | None = None
     content: str | None = None
+    entry: str | None = None
 
     def lies_in_unit_interval(self, scaling: object) -> bool:
         """Whether inputs with that setting lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""

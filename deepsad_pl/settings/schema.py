@@ -8,12 +8,13 @@ enforces. The options of the other groups (data sets, networks, pre-trainings, m
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from deepsad_pl.common.ranges import AtLeast1, NonNegative, Share
-from deepsad_pl.data.adbench_tables import table_named, units_for
+from deepsad_pl.data.adbench_tables import ADBENCH_FOLDER, adbench_tables, table_named, units_for
 from deepsad_pl.settings.about import paper_grid
 from deepsad_pl.settings.choices import CHOICES
 
@@ -49,8 +50,21 @@ def adbench(what: Literal["name", "units", "lr_from_test"], *, _root_: DictConfi
     return f"adbench-{table.name}" if table is not None else "adbench"
 
 
+def adbench_entries(most_rows: int, which: Literal["all", "at_hand"] = "all", *, _root_: DictConfig) -> list[str]:
+    """The tables of ADBench up to a size as entries of ``study.datasets``, such as ``adbench/cardio``.
+
+    Args:
+        most_rows: number of rows that a table has at most.
+        which: ``at_hand`` for those whose file lies in ``data_dir``; the others would be downloaded.
+    """
+    folder = Path(OmegaConf.select(_root_, "data_dir") or "data").expanduser() / ADBENCH_FOLDER
+    tables = [table for table in adbench_tables().values() if table.rows <= most_rows]
+    return [f"adbench/{table.name}" for table in tables if which != "at_hand" or (folder / table.file).is_file()]
+
+
 # Wherever a configuration is composed or resolved, this module has been imported.
 OmegaConf.register_new_resolver("adbench", adbench, replace=True)
+OmegaConf.register_new_resolver("adbench_tables", adbench_entries, replace=True)
 OmegaConf.register_new_resolver("wandb_env", wandb_env, replace=True)
 
 
@@ -216,6 +230,7 @@ class StudyConfig:
 
     name: str = MISSING
     title: str = MISSING
+    # choices of dataset, or tables such as adbench/cardio or table/parts.csv
     datasets: list[str] = field(default_factory=lambda: paper_grid()["datasets"])
     methods: list[str] = field(default_factory=lambda: paper_grid()["methods"])
     axes: dict[str, list[Any]] = field(default_factory=dict)  # values of each axis; the rows of the table
@@ -224,11 +239,16 @@ class StudyConfig:
     fixed: dict[str, Any] = field(default_factory=dict)  # settings of all experiments
     # For a method, alternative settings; the column shows the best (appendix C).
     variants: dict[str, dict[str, list[Any]]] = field(default_factory=lambda: paper_grid()["variants"])
-    normal_classes: Any = "all"  # all: each in turn; or a list
-    anomaly_classes: Any = "all"  # all: each class but the normal one in turn; or a list; or null: drawn by the seed
+    # all: each in turn; declared: those that the data set itself calls normal, together; or a list
+    normal_classes: Any = "all"
+    # all: each class but the normal one in turn; together: all of them at once; or a list; or null: drawn by the seed
+    anomaly_classes: Any = "all"
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False  # whether the paper reports results for it
-    figure: str = "auroc"  # or regions: Figure 1; or budget: AUROC over the number of labels
+    metric: str = "auroc"  # of tables, tests, figures: auroc_known, auroc_novel, ..., or the name in metrics.<name>
+    # or regions: Figure 1; or budget: AUROC over the number of labels; or ranks of the methods over many data sets
+    figure: str = "auroc"
+    results: str | None = None  # with figure=ranks: report this results.csv with action=report, without any run folder
     choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
 
 

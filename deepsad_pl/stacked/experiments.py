@@ -111,8 +111,35 @@ class _Member:
             _close(self.work, result if isinstance(result, Exception) else None)
 
 
+def run_in_turn(assignments: Sequence[Assignment], *, around: Around = lambda _: nullcontext()) -> list[Result]:
+    """Run experiments one after the other, loading data that several of them share only once.
+
+    Args:
+        assignments: the experiments; adjacent ones should share their data, since only the last data are kept.
+        around: see :func:`run_together`.
+
+    Returns:
+        The outcome or error of each experiment, in their order.
+    """
+
+    def around_only(index: int) -> Around:
+        return lambda _: around(index)
+
+    results: list[Result] = []
+    sources: dict[str, Source] = {}
+    for index, assignment in enumerate(assignments):
+        results += run_together([assignment], around=around_only(index), sources=sources)
+        while len(sources) > 1:
+            del sources[next(iter(sources))]
+    return results
+
+
 def run_together(
-    assignments: Sequence[Assignment], *, watch: Path | None = None, around: Around = lambda _: nullcontext()
+    assignments: Sequence[Assignment],
+    *,
+    watch: Path | None = None,
+    around: Around = lambda _: nullcontext(),
+    sources: dict[str, Source] | None = None,
 ) -> list[Result]:
     """Run experiments with the same trainer configuration; trainings of one kind are stacked.
 
@@ -124,12 +151,13 @@ def run_together(
         assignments: the experiments.
         watch: folder for this process's progress file; None: write no progress file.
         around: makes a context, given an experiment's position in the list, in which the experiment is run.
+        sources: data that were loaded before; those that are loaded are added.
 
     Returns:
         The outcome or error of each experiment, in their order.
     """
     results: dict[int, Result] = _failed_before(assignments, watch)
-    sources: dict[str, Source] = {}
+    sources = {} if sources is None else sources
     todo = [index for index in range(len(assignments)) if index not in results]
     while todo:
         members, busy = _begin_all(todo, assignments, around, sources, results)

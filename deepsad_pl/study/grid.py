@@ -2,11 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.compose.override_text import quoted
+from deepsad_pl.compose.override_text import override_text, quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import labels_anomalies
@@ -14,13 +14,20 @@ from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
 
 Value = str | int | float | None
+# One class, or several together.
+Classes = str | tuple[str, ...]
 
 # Which methods an axis affects, if the study does not list them.
 ALL, SEEING_LABELS = "all", "seeing_labels"
 # In place of the normal class, where the labels come with the data.
 GIVEN = "given"
-FIGURES = ("auroc", "regions", "budget")
+# In place of the normal classes: those that each data set itself calls normal, together.
+DECLARED = "declared"
+# In place of the known classes: all classes but the normal ones, together.
+TOGETHER = "together"
+FIGURES = ("auroc", "regions", "budget", "ranks")
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
+_LABELS = "scenario.labels"
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Study:
     Attributes:
         name: name of the study, its YAML file and its folder.
         title: title in words.
-        datasets: choices of ``dataset``.
+        datasets: choices of ``dataset``, or their tables (:mod:`deepsad_pl.study.dataset_entries`).
         methods: choices of ``method``.
         axes: the values of each axis; the rows of the table are their product.
         keys: the setting that each axis varies.
@@ -38,13 +45,17 @@ class Study:
             run once and shown in every row.
         fixed: settings that all experiments share.
         variants: for a method, alternative settings; its column shows the best.
-        normal_classes: the normal classes in turn, names or indices; ``all`` for each class of the training data.
-        anomaly_classes: the known classes in turn, skipping the normal one; ``all``; or None to draw them by the seed.
+        normal_classes: the normal classes in turn, names or indices; ``all`` for each class of the training data; or
+            ``declared`` for those that the data set itself calls normal, together.
+        anomaly_classes: the known classes in turn, skipping the normal one; ``all``; ``together`` for all of them at
+            once; or None to draw them by the seed.
         seeds: the seeds in turn.
         paper: whether the paper reports results for it.
-        figure: ``auroc``; ``regions`` for the decision regions of the paper's Figure 1; or ``budget`` for AUROC over
-            the number of labels.
+        metric: the metric of its tables, tests and figures: one of the package's, or a user-defined one.
+        figure: ``auroc`` for the metric over the axis; ``regions`` for the decision regions of the paper's Figure 1;
+            ``budget`` for the metric over the number of labels; or ``ranks`` of the methods over many data sets.
         choices: the option that all experiments choose of a group, such as a scenario.
+        results: with ``figure=ranks``, the results.csv to report without any run folder; None: report the experiments.
     """
 
     name: str
@@ -60,8 +71,10 @@ class Study:
     anomaly_classes: str | Sequence[str | int] | None
     seeds: Sequence[int]
     paper: bool = False
+    metric: str = "auroc"
     figure: str = "auroc"
     choices: Mapping[str, str] = field(default_factory=dict)
+    results: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Subject:
     """A method on a data set, with the facts that the grid needs.
 
     Attributes:
-        dataset: choice of ``dataset``.
+        dataset: entry of ``study.datasets``.
         method: choice of ``method``.
         classes: names of the data set's classes.
         sees_labels: whether labeled anomalies affect the method.
@@ -78,6 +91,8 @@ class Subject:
         has: function that tells whether a method has a setting; the study sets no others.
         about: the facts about a method.
         in_training: names of the classes in the training data; None if it has all classes.
+        normal: the classes that the data set itself calls normal.
+        chosen_by: the overrides that choose the data set; None: ``dataset=<dataset>``.
     """
 
     dataset: str
@@ -89,6 +104,8 @@ class Subject:
     has: Callable[[str, str], bool]
     about: Callable[[str], MethodAbout]
     in_training: Sequence[str] | None = None
+    normal: Sequence[str] = ()
+    chosen_by: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,22 +113,31 @@ class Experiment:
     """One experiment, described by the settings that the study sets.
 
     Attributes:
-        dataset: choice of ``dataset``.
+        dataset: entry of ``study.datasets``.
         method: choice of ``method``.
         settings: keys and values, in the order of the command line.
         quote: whether to quote class names that are numbers, since Hydra parses different ones as the same number.
+        chosen_by: the overrides that choose the data set; None: ``dataset=<dataset>``.
     """
 
     dataset: str
     method: str
-    settings: tuple[tuple[str, Value], ...]
+    settings: tuple[tuple[str, Value | Classes], ...]
     quote: bool = False
+    chosen_by: tuple[str, ...] | None = None
 
-    def overrides(self) -> list[str]:
-        """The overrides after ``python train.py``."""
+    def overrides(self, shared: Sequence[str] = ()) -> list[str]:
+        """The overrides after ``python train.py``.
+
+        Args:
+            shared: overrides of all experiments, which these settings come after.
+        """
         names = (_NORMAL_CLASS, _KNOWN_CLASS) if self.quote else ()
-        settings = [f"{key}={quoted(value, number=key in names)}" for key, value in self.settings]
-        return [f"dataset={self.dataset}", f"method={self.method}", *settings]
+        settings = [
+            f"{key}={override_text(value) if isinstance(value, tuple) else quoted(value, number=key in names)}"
+            for key, value in self.settings
+        ]
+        return [*(self.chosen_by or [f"dataset={self.dataset}"]), f"method={self.method}", *shared, *settings]
 
 
 @dataclass(frozen=True)
@@ -123,10 +149,13 @@ class Place:
         column: column of the table.
         variant: variant of the method, if the column shows the best of several.
         row: the value of each axis.
-        normal_class: name of the normal class; :data:`GIVEN` if the labels come with the data.
+        normal_class: name of the normal class, or of several with +; :data:`GIVEN` if the labels come with the data.
         anomaly_class: name of the known class; None if the experiment does not depend on it or the seed draws it.
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
+        stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
+            of the cell that would, so that known and novel anomalies are told apart alike for all methods.
+        k_l: the ``scenario.k_l`` of these.
     """
 
     experiment: Experiment
@@ -137,6 +166,8 @@ class Place:
     anomaly_class: str | None
     seed: int
     borrowed: str | None
+    stands_for: tuple[Classes | None, ...] = ()
+    k_l: int = 0
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
@@ -174,8 +205,10 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
         requested = getattr(study, name)
         if requested is None and name == "anomaly_classes":
             continue
-        if requested != ALL and not (isinstance(requested, list | tuple) and requested):
-            problems.append(f"study.{name} is {requested!r}; it must be all or a list of classes, such as [0]")
+        words = (ALL, DECLARED if name == "normal_classes" else TOGETHER)
+        if requested not in words and not (isinstance(requested, list | tuple) and requested):
+            told = ", ".join(words)
+            problems.append(f"study.{name} is {requested!r}; it must be {told} or a list of classes, such as [0]")
         elif isinstance(requested, list | tuple) and (
             lists := [one for one in requested if isinstance(one, list | tuple)]
         ):
@@ -189,7 +222,22 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
             problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
     if study.figure not in FIGURES:
         problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
+    problems += _problems_of_ranks(study)
     return problems
+
+
+def _problems_of_ranks(study: Study) -> Iterator[str]:
+    if study.figure != "ranks":
+        if study.results is not None:
+            yield f"study.results is {study.results}, but only study.figure=ranks is made of a file; leave it out"
+        return
+    for axis in study.axes:
+        if study.keys.get(axis, _LABELS) != _LABELS:
+            yield (
+                f"study.axes.{axis} varies {study.keys[axis]}, but study.figure=ranks compares methods for each number "
+                f"of labeled anomalies, {_LABELS}, only; choose study.figure=auroc or give the axis one value in "
+                "study.fixed"
+            )
 
 
 def places(study: Study, subject: Subject) -> list[Place]:
@@ -232,17 +280,29 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
         shared = {**set_by_study, **variant}
         normals = [GIVEN] if given else _normal_classes(study, subject)
         for normal, seed in itertools.product(normals, study.seeds):
-            known: Sequence[str | None] = (None,)
+            known: Sequence[Classes | None] = (None,)
             if not (given or queried) and sees_labels and labeled and study.anomaly_classes is not None:
-                known = [c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal]
+                known = _known_classes(study.anomaly_classes, subject, normal)
             for anomaly in known:
-                classes: dict[str, Value] = {} if given else {_NORMAL_CLASS: normal}
+                classes: dict[str, Value | Classes] = {} if given else {_NORMAL_CLASS: normal}
                 # Where labels are asked for, an anomaly of any class may be found.
                 classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
                 settings = {**shared, **classes, _SEED: seed}
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
-                experiment = Experiment(subject.dataset, method, kept, quote)
-                yield Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)
+                experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
+                names = [None if one is None else _joined(one) for one in (normal, anomaly)]
+                place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
+                if given or queried or (sees_labels and labeled):
+                    yield place
+                else:
+                    yield replace(place, stands_for=_known_in_cell(study, subject, normal), k_l=scenario["k_l"])
+
+
+def _known_in_cell(study: Study, subject: Subject, normal: Classes) -> tuple[Classes | None, ...]:
+    """The known classes of a cell, as the settings of the experiments that see labels have them."""
+    if study.anomaly_classes is None:
+        return (None,)
+    return tuple(_known_classes(study.anomaly_classes, subject, normal))
 
 
 def _scenario_part(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,8 +321,32 @@ def _variants(study: Study, method: str, chosen: Mapping[str, Any]) -> Iterator[
         yield dict(zip(tried, values, strict=True))
 
 
-def _normal_classes(study: Study, subject: Subject) -> list[str]:
-    return _classes(study.normal_classes, subject, "normal_classes")
+def _normal_classes(study: Study, subject: Subject) -> list[Classes]:
+    if study.normal_classes != DECLARED:
+        return [*_classes(study.normal_classes, subject, "normal_classes")]
+    if not subject.normal:
+        raise DeepSADError(
+            f"study.normal_classes on dataset={subject.dataset}: it does not say which of its classes "
+            f"{', '.join(subject.classes)} is normal; set dataset.normal=[...] if it has that setting, or "
+            "study.normal_classes=[...]"
+        )
+    return [_together(_classes([*subject.normal], subject, "normal_classes"))]
+
+
+def _known_classes(requested: str | Sequence[str | int], subject: Subject, normal: Classes) -> list[Classes]:
+    """The known classes in turn, without the normal ones; with :data:`TOGETHER` all of them at once."""
+    normals = normal if isinstance(normal, tuple) else (normal,)
+    wanted = ALL if requested == TOGETHER else requested
+    found = [name for name in _classes(wanted, subject, "anomaly_classes") if name not in normals]
+    return [_together(found)] if requested == TOGETHER and found else [*found]
+
+
+def _together(names: Sequence[str]) -> Classes:
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def _joined(names: Classes) -> str:
+    return names if isinstance(names, str) else "+".join(names)
 
 
 def _classes(requested: str | Sequence[str | int], subject: Subject, key: str) -> list[str]:

@@ -15,8 +15,12 @@ from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import GIVEN_CLASSES
 from deepsad_pl.experiment.plan import Plan, class_names, training_classes
-from deepsad_pl.settings.about import MethodAbout, of_method
+from deepsad_pl.settings.about import MethodAbout, of_method, own
+from deepsad_pl.study.dataset_entries import normal_classes, overrides_of, same_name_problems
 from deepsad_pl.study.grid import Experiment, Place, Study, Subject, places
+
+# Groups whose choices in a study may differ in their settings.
+_VARYING = ("dataset", "method")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Planner:
         self._composer, self._words = composer, tuple(passed_on)
         self._passed_on = composer.parse(passed_on)
         self._accepted: dict[tuple[str, str], list[Override]] = {}
+        self._entries: dict[str, tuple[str, ...]] = {}
 
     def _with_choices(self, study: Study) -> "Planner":
         """The planner that passes on the study's choices, too, except where the command line chooses otherwise."""
@@ -81,12 +86,15 @@ class Planner:
         self._check_settings(study)
         found: list[Place] = []
         problems: dict[str, None] = {}
+        names: dict[str, str] = {}
         for dataset in study.datasets:
             for method in study.methods:
                 try:
-                    found += places(study, self._subject(study, dataset, method))
+                    subject, names[dataset] = self._subject(study, dataset, method)
+                    found += places(study, subject)
                 except DeepSADError as error:
                     problems |= dict.fromkeys(error.problems)
+        problems |= dict.fromkeys(same_name_problems(names))
         if problems:
             raise DeepSADError(*problems)
         return found
@@ -114,9 +122,7 @@ class Planner:
             accepted = self._of(experiment.dataset, experiment.method)
             given = {override.key_or_group for override in accepted}
             overrides = [
-                *experiment.overrides()[:2],
-                *_lines(accepted),
-                *experiment.overrides()[2:],
+                *experiment.overrides(_lines(accepted)),
                 *(f"{key}={value}" for key, value in extra.items() if key not in given),
             ]
             try:
@@ -134,15 +140,16 @@ class Planner:
             )
         return Planned(found, jobs)
 
-    def _subject(self, study: Study, dataset: str, method: str) -> Subject:
-        """Describe a method on a data set."""
+    def _subject(self, study: Study, dataset: str, method: str) -> tuple[Subject, str]:
+        """Describe a method on a data set; return the name of the latter, too."""
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
         # An axis may give what a data set cannot do without, such as one of several tables.
         keys = {study.keys[axis]: values[0] for axis, values in study.axes.items()}
         first = [f"{key}={quoted(value)}" for key, value in keys.items() if key.startswith("dataset.")]
         lines = [*_lines(accepted), *(one for one in first if self._has(dataset, method, accepted, one.split("=")[0]))]
-        settings = self._composer.settings([f"dataset={dataset}", f"method={method}", *lines])
+        chosen_by = tuple(line for line in self._chosen_by(dataset) if line.split("=")[0] not in chosen)
+        settings = self._composer.settings([*chosen_by, f"method={method}", *lines])
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario.get("gamma_n", 0)))
         # With labeled normals, the number of polluting rows depends on gamma_l for every method.
@@ -152,17 +159,27 @@ class Planner:
         def has(name: str, key: str) -> bool:
             return self._has(dataset, name, self._of(dataset, name), key)
 
-        return Subject(
+        classes = GIVEN_CLASSES if "given" in scenario else class_names(settings["dataset"])
+        subject = Subject(
             dataset,
             method,
-            GIVEN_CLASSES if "given" in scenario else class_names(settings["dataset"]),
+            classes,
             sees_labels,
             scenario,
             chosen,
             has,
             lambda name: self.about(dataset, name),
             None if "given" in scenario else training_classes(settings["dataset"]),
+            normal_classes(settings["dataset"], classes),
+            chosen_by,
         )
+        return subject, str(settings["dataset"]["name"])
+
+    def _chosen_by(self, dataset: str) -> tuple[str, ...]:
+        """The overrides that choose the data set of an entry of ``study.datasets``."""
+        if dataset not in self._entries:
+            self._entries[dataset] = overrides_of(dataset, self._composer)
+        return self._entries[dataset]
 
     def about(self, dataset: str, method: str) -> MethodAbout:
         """The facts that a method declares about itself."""
@@ -183,7 +200,7 @@ class Planner:
         return self._composer.has_key(self._choices(dataset, method, overrides), key)
 
     def _choices(self, dataset: str, method: str, overrides: Sequence[Override]) -> list[str]:
-        return [f"dataset={dataset}", f"method={method}", *self._composer.choices(overrides)]
+        return [self._chosen_by(dataset)[0], f"method={method}", *self._composer.choices(overrides)]
 
     def check_settings(self, study: Study) -> None:
         """Reject settings that none of a study's experiments has.
@@ -218,6 +235,10 @@ class Planner:
         variants = {key: (method,) for method in study.methods for key in study.variants.get(method, ())}
         for key, methods in {**dict.fromkeys((*fixed, *study.keys.values()), study.methods), **variants}.items():
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
+                group, _, name = key.partition(".")
+                if key in study.fixed and group in _VARYING and any(name in choice for choice in own(group).values()):
+                    # The study was narrowed to choices that lack it.
+                    continue
                 if "scenario.given" in names and key.startswith("scenario."):
                     problems[_nothing_is_drawn(study, key)] = None
                     continue

@@ -2,23 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.report import write_report
 from deepsad_pl.report.budget import BudgetPoint, write_budget
+from deepsad_pl.report.known_novel import NAME
+from deepsad_pl.report.measure import AUROC, measure_of
+from deepsad_pl.report.show_ranks import show_ranks
 from deepsad_pl.report.show_report import show_report
 from deepsad_pl.study.differences import Differences
+from deepsad_pl.study.experiments_frame import experiments_frame
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Planned
-from deepsad_pl.study.results import exact_auroc, results_frame
-from deepsad_pl.tracking.dashboard import Dashboard, upload_dashboard, write_dashboard
+from deepsad_pl.study.results import exact_auroc, result_frames
+from deepsad_pl.tracking.dashboard import PICTURES, Dashboard, upload_dashboard, write_dashboard
 from deepsad_pl.tracking.loggers import logger_names, wandb_settings
 from deepsad_pl.tracking.wandb_report import log_report
 from deepsad_pl.tracking.wandb_run import destination_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def report_study(
@@ -47,36 +55,105 @@ def report_study(
     Raises:
         DeepSADError: if nothing is finished.
     """
+    if study.figure == "ranks":
+        _report_ranks(folder, study, planned, records, differences.settings, logger, overrides)
+        return
     axes = list(study.axes)
+    results, by_known = result_frames(planned, records, study, own_cells)
     report = write_report(
         folder,
-        results_frame(planned, records, study, own_cells),
+        results,
         name=study.name,
         title=study.title,
         axes=axes,
         run_with=differences.settings,
         with_paper=study.paper and differences.comparable,
         with_figure=study.figure == "auroc",
+        metric=study.metric,
+        by_known=by_known,
     )
     files = report.files
     if study.figure == "budget":
-        files = [*files, *write_budget(folder, study.title, _budget(study, planned, records), differences.settings)]
+        files = [*files, *_write_budget(folder, study, planned, records, differences.settings)]
     if study.figure == "regions":
         # Imported here because it loads torch: the trained models score every point of the plane.
         from deepsad_pl.report.toy_figure import draw_study
 
         files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings)]
     show_report(report)
+    _log(folder, study, report.frames(), files, differences.settings, logger, overrides)
+
+
+def report_results(path: Path, title: str, metric: str = "auroc") -> None:
+    """Report a benchmark from its ``results.csv`` alone, into the file's folder.
+
+    Args:
+        path: a ``results.csv`` that a study has written.
+        title: title of the report.
+        metric: the metric of its ranks.
+
+    Raises:
+        DeepSADError: if the file cannot be read, or no ranks can be made of it.
+    """
+    from deepsad_pl.report.benchmark_results import read_results
+    from deepsad_pl.report.ranks_page import write_ranks
+
+    write_ranks(read_results(path), path.parent, metric, title)
+    show_ranks(title, path.parent)
+
+
+def _report_ranks(
+    folder: Path,
+    study: Study,
+    planned: Sequence[Planned],
+    records: Mapping[Path, dict[str, Any]],
+    run_with: Sequence[str],
+    logger: Mapping[str, Any],
+    overrides: Sequence[str],
+) -> None:
+    # Imported here because it loads statistical libraries, which take seconds.
+    from deepsad_pl.report.benchmark_results import read_results
+    from deepsad_pl.report.ranks_page import write_ranks
+
+    if not records:
+        raise DeepSADError(
+            f"no experiment of the study {study.name} is finished; run it first: python sweep.py study={study.name}"
+        )
+    # A row says which seed it is.
+    differing = [setting for setting in run_with if not setting.startswith("seed=")]
+    path, frame = folder / "results.csv", experiments_frame(planned, records, differing)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, frame.to_csv(index=False, lineterminator="\n"))
+    except OSError as error:
+        raise DeepSADError(f"{path} cannot be written ({error}); set output_dir to a writable folder") from error
+    # The file alone makes the report, so that it can be made again where there are no run folders.
+    results = read_results(path)
+    files = [path, *write_ranks(results, folder, study.metric, study.title)]
+    show_ranks(study.title, folder)
+    _log(folder, study, {"results": results}, files, run_with, logger, overrides)
+
+
+def _log(
+    folder: Path,
+    study: Study,
+    tables: Mapping[str, "pd.DataFrame"],
+    files: Sequence[Path],
+    run_with: Sequence[str],
+    logger: Mapping[str, Any],
+    overrides: Sequence[str],
+) -> None:
+    """Log a report to W&B if the experiments were logged there."""
     if (wandb := wandb_settings(logger)) is not None:
         log_report(
             folder,
             destination_of(wandb, group=study.name),
-            tables=report.frames(),
+            tables=tables,
             files=files,
             config={
                 "study.name": study.name,
                 "study.overrides": list(overrides),
-                "study.run_with": list(differences.settings),
+                "study.run_with": list(run_with),
             },
         )
 
@@ -101,6 +178,8 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
         group=wandb["group"] or study.name,
         axes=[study.keys[axis] for axis in study.axes],
         datasets=list(study.datasets),
+        metric=study.metric,
+        pictures=[*PICTURES, *([NAME] if (folder / f"{NAME}.png").exists() else [])],
     )
     path = write_dashboard(folder, dashboard)
     console.print(f"dashboard: {path}", markup=False, soft_wrap=True)
@@ -113,8 +192,19 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
     console.print(told, markup=False, soft_wrap=True)
 
 
+def _write_budget(
+    folder: Path,
+    study: Study,
+    planned: Sequence[Planned],
+    records: Mapping[Path, Mapping[str, Any]],
+    settings: Sequence[str],
+) -> list[Path]:
+    points = _budget(study, planned, records)
+    return write_budget(folder, study.title, points, settings, measure_of(study.metric))
+
+
 def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]]) -> list[BudgetPoint]:
-    """The finished experiments in which labels are asked for; round 0 counts for each strategy."""
+    """The finished experiments in which labels are asked for and that have the metric, round 0 for each strategy."""
     axis = next((axis for axis, key in study.keys.items() if key == "scenario.query_by"), None)
     points: dict[BudgetPoint, None] = {}
     for part in planned:
@@ -122,6 +212,9 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
             plan = part.jobs[place.experiment].plan
             record, scenario = records.get(plan.run_dir), plan.scenario
             if record is None or not isinstance(scenario, QueriedLabels):
+                continue
+            value = exact_auroc(plan.run_dir, record) if study.metric == AUROC.name else record.get(study.metric)
+            if value is None:
                 continue
             strategy = dict(zip(study.axes, place.row, strict=True)).get(axis or "", scenario.by)
             point = BudgetPoint(
@@ -131,7 +224,7 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
                 scenario.labels,
                 place.seed,
                 place.normal_class,
-                exact_auroc(plan.run_dir, record),
+                value,
                 record["counts"]["labeled_anomalies"],
             )
             points[point] = None

@@ -2,17 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.metrics import auroc
-from deepsad_pl.common.records import auroc_of, read_scores
-from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.common.records import APART, CLASSES, METRICS, auroc_of, read_scores
+from deepsad_pl.data import image_folder
+from deepsad_pl.data.scenario import is_given, resolve_scenario
+from deepsad_pl.experiment.class_metrics import known_and_novel
+from deepsad_pl.experiment.plan import Plan, root_of
 from deepsad_pl.settings.own_metrics import values_of
-from deepsad_pl.study.grid import Place, Study
+from deepsad_pl.study.grid import Classes, Place, Study
 from deepsad_pl.study.jobs import Planned
 
 COLUMNS = (
@@ -28,8 +32,9 @@ COLUMNS = (
     "protocol",
     "paper_n",
     "lr_from_test",
+    "finished",
+    *(name for name in METRICS if name != "auroc"),
 )
-
 
 # The maximum error of records in single precision.
 _NOISE = 1e-6
@@ -51,10 +56,31 @@ def results_frame(
 
     Returns:
         The frame with the columns :data:`COLUMNS`, one column per axis and one per user-defined metric in any record.
-        Missing values of ``auroc`` and of these metrics are NaN.
+        Missing values of metrics are NaN. ``auroc_known`` and ``auroc_novel`` of an experiment that knows no class are
+        means over the known classes that it stands for.
+    """
+    return result_frames(planned, records, study, own_cells)[0]
+
+
+def result_frames(
+    planned: Iterable[Planned],
+    records: Mapping[Path, Mapping[str, Any]],
+    study: Study,
+    own_cells: Iterable[Place],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make :func:`results_frame`, and a second frame with a row for each known class that an experiment stands for.
+
+    In the second frame, an experiment that sees labeled anomalies has one row. One that does not is trained once for
+    all known classes; it has a row for each known class of its cell, with its AUROC on anomalies of this class and of
+    all others. If the seed draws the known classes, they are those that it draws for the methods that see labels.
+
+    Returns:
+        The two frames; the second one has the additional column ``known``, the names of the known classes, and no rows
+        of experiments whose anomaly classes are not known.
     """
     counted = Counter(map(_cell, own_cells))
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    apart: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     metrics: dict[str, None] = {}
     for part in planned:
         for place in part.places:
@@ -63,8 +89,9 @@ def results_frame(
                 continue
             plan = part.jobs[place.experiment].plan
             record = records.get(plan.run_dir)
-            # A metric that was computed outside the study may have the same name as an axis.
-            own = {name: value for name, value in values_of(record or {}).items() if name not in study.axes}
+            # A metric that was computed outside the study, or by an earlier release, may have the name of a column.
+            taken = {*study.axes, *METRICS}
+            own = {name: value for name, value in values_of(record or {}).items() if name not in taken}
             rows[key] = {
                 "dataset": plan.dataset.name,
                 "column": place.column,
@@ -79,12 +106,76 @@ def results_frame(
                 "protocol": None if record is None else record.get("selection", {}).get("protocol"),
                 "paper_n": counted[_cell(place)],
                 "lr_from_test": _has_lr_from_test(plan),
+                "finished": record is not None,
+                **{name: _value(record, name) for name in METRICS if name != "auroc"},
                 **own,
             }
+            apart[key] = [{**rows[key], **one} for one in by_known(place, plan, record)]
+            if place.stands_for:
+                found = pd.DataFrame(apart[key], columns=list(APART))
+                rows[key] |= {name: found[name].mean() for name in APART}
             metrics |= dict.fromkeys(own)
     order = [*study.datasets, *(key[0] for key in rows)]
     by_dataset = sorted(rows, key=lambda key: order.index(key[0]))
-    return pd.DataFrame([rows[key] for key in by_dataset], columns=[*COLUMNS, *study.axes, *metrics])
+    columns = [*COLUMNS, *study.axes, *metrics]
+    return (
+        pd.DataFrame([rows[key] for key in by_dataset], columns=columns),
+        pd.DataFrame([row for key in by_dataset for row in apart[key]], columns=[*columns, "known"]),
+    )
+
+
+def _value(record: Mapping[str, Any] | None, name: str) -> float:
+    value = None if record is None else record.get(name)
+    return math.nan if value is None else float(value)
+
+
+def by_known(place: Place, plan: Plan, record: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """AUROC on known and on novel anomalies, for each known class that an experiment stands for."""
+    if not place.stands_for:
+        known = ", ".join(plan.classes[c] for c in plan.scenario.known_classes)
+        if not is_given(plan.scenario):
+            yield {"known": known, **{name: _value(record, name) for name in APART}}
+        return
+    for name in place.stands_for:
+        try:
+            names = _known_names(plan, name, place.k_l)
+        except DeepSADError:
+            # Not an experiment of the cell, such as one whose known class is also normal.
+            continue
+        found: Mapping[str, float | None] = dict.fromkeys(APART)
+        if record is not None and CLASSES in record:
+            found = known_and_novel(record[CLASSES], names, record["counts"]["test_normal"])
+        values = {key: math.nan if value is None else value for key, value in found.items()}
+        anomaly_class = None if name is None else ", ".join(names)
+        yield {"known": ", ".join(names), "anomaly_class": anomaly_class, **values}
+
+
+def _known_names(plan: Plan, anomaly_class: Classes | None, k_l: int) -> list[str]:
+    """The names of the known classes that the plan would have if its method saw labels.
+
+    Raises:
+        DeepSADError: if it could not be had.
+    """
+    dataset = plan.dataset.name, str(plan.dataset.arguments.get("root"))
+    if dataset not in _in_training:
+        from_folder = plan.dataset.about.classes_from_folder
+        there = image_folder.training_classes(root_of(plan.dataset.arguments)) if from_folder else plan.classes
+        _in_training[dataset] = tuple(there)
+    scenario = resolve_scenario(
+        normal_class=[plan.classes[c] for c in plan.scenario.normal_classes],
+        anomaly_class=anomaly_class,
+        gamma_l=0.5,  # any ratio above 0: it does not decide which classes are known
+        gamma_p=0.0,
+        k_l=k_l,
+        gamma_n=0.0,
+        seed=plan.seed,
+        classes=plan.classes,
+        in_training=_in_training[dataset],
+    )
+    return [plan.classes[c] for c in scenario.known_classes]
+
+
+_in_training: dict[tuple[str, str], tuple[str, ...]] = {}
 
 
 def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:

@@ -1,6 +1,7 @@
 """Print the state of a study on the console."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -8,6 +9,9 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.state import State, estimate
+
+# A table of data sets and methods with more rows has one row for each data set.
+_MOST_ROWS = 100
 
 
 def show_state(name: str, state: State, processes: int | None) -> None:
@@ -18,14 +22,19 @@ def show_state(name: str, state: State, processes: int | None) -> None:
         state: state of its experiments.
         processes: number of experiments that run in parallel; None if unknown.
     """
-    groups = {
+    groups: dict[str, Counter[tuple[str, ...]]] = {
         "finished": Counter((record["dataset"], record["method"]) for record in state.records.values()),
         "running": Counter(map(_key, state.working)),
         "failed": Counter(_key(job) for job, _ in state.failed),
         "waiting": Counter(map(_key, state.waiting)),
+        "blank": Counter(_key(job) for job, _ in state.blank),
     }
+    heads = ["data set", "method"]
+    if len({key for counts in groups.values() for key in counts}) > _MOST_ROWS:
+        # Of many data sets, one row each.
+        heads, groups = heads[:1], {what: _by_dataset(counts) for what, counts in groups.items()}
     shown = {what: counts for what, counts in groups.items() if counts or what in ("finished", "waiting")}
-    table = Table("data set", "method", *shown)
+    table = Table(*heads, *shown)
     keys = list(dict.fromkeys(key for counts in groups.values() for key in counts))
     for key in sorted(keys):
         table.add_row(*key, *(str(counts[key] or "") for counts in shown.values()))
@@ -33,12 +42,32 @@ def show_state(name: str, state: State, processes: int | None) -> None:
     for job, error in state.failed:
         line = f"failed before: {' '.join(job.overrides)}: {error}"
         console.print(line, style="yellow", markup=False, soft_wrap=True)
-    total = len(state.records) + len(state.missing)
+    show_blank(state.blank)
+    total = len(state.records) + len(state.missing) + len(state.blank)
     line = f"study {name}: {counted(total, 'experiment')}, {len(state.records)} finished, {len(state.missing)} to do"
+    line += f", {len(state.blank)} blank" if state.blank else ""
     console.print(line + _time(state, processes), markup=False, soft_wrap=True)
 
 
-def _key(job: Job) -> tuple[str, str]:
+def show_blank(blank: Sequence[tuple[Job, str]]) -> None:
+    """Print why cells stay blank: one line for each data set and reason.
+
+    Args:
+        blank: experiments that the data cannot have, each with the reason.
+    """
+    for (dataset, reason), count in Counter((job.plan.dataset.name, reason) for job, reason in blank).items():
+        line = f"blank: {counted(count, 'experiment')} on {dataset}: {reason}"
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def _by_dataset(counts: Counter[tuple[str, ...]]) -> Counter[tuple[str, ...]]:
+    found: Counter[tuple[str, ...]] = Counter()
+    for key, count in counts.items():
+        found[key[:1]] += count
+    return found
+
+
+def _key(job: Job) -> tuple[str, ...]:
     return job.plan.dataset.name, job.plan.method.name
 
 

@@ -1,7 +1,7 @@
 """The state of a study's experiments (finished, failed, running or waiting), and an estimate of the remaining time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from deepsad_pl.common.records import RECORD, scores_problem
+from deepsad_pl.experiment.class_metrics import lacks_metrics
 from deepsad_pl.experiment.finished import record_of
 from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.jobs import Job
@@ -24,16 +25,18 @@ class State:
         working: experiments that a process is running.
         failed: experiments that ended without a record, each with the first line of its error.
         waiting: experiments that have not started.
+        blank: experiments that the data cannot have, each with the reason.
     """
 
     records: Mapping[Path, dict[str, Any]]
     working: list[Job]
     failed: list[tuple[Job, str]]
     waiting: list[Job]
+    blank: list[tuple[Job, str]] = field(default_factory=list)
 
     @property
     def missing(self) -> list[Job]:
-        """All unfinished experiments."""
+        """All unfinished experiments, except those that the data cannot have."""
         return [*self.working, *(job for job, _ in self.failed), *self.waiting]
 
 
@@ -53,16 +56,25 @@ def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = Tru
     working: list[Job] = []
     failed: list[tuple[Job, str]] = []
     waiting: list[Job] = []
+    blank: list[tuple[Job, str]] = []
     for job in jobs:
         if (record := _finished(job, with_scores)) is not None:
             records[job.plan.run_dir] = record
         elif _is_locked(job.plan.run_dir):
             working.append(job)
+        elif not job.plan.force and is_blank(job, failures):
+            blank.append((job, failures.error(job.overrides) or ""))
         elif (error := failures.error(job.overrides)) is not None:
             failed.append((job, error))
         else:
             waiting.append(job)
-    return State(records, working, failed, waiting)
+    return State(records, working, failed, waiting, blank)
+
+
+def is_blank(job: Job, failures: Failures) -> bool:
+    """Whether the data of an experiment were found to have too few anomalies for it."""
+    # The folder's name ends with the hash; computing it again for thousands of jobs takes long.
+    return failures.is_blank(job.overrides, job.plan.run_dir.name.rpartition("-")[2])
 
 
 def is_finished(job: Job) -> bool:
@@ -75,8 +87,9 @@ def _finished(job: Job, with_scores: bool) -> dict[str, Any] | None:
     record = record_of(job.plan)
     if record is None or not with_scores:
         return record
-    lost = lacking(job.plan.metrics, record) or scores_problem(job.plan.run_dir, record, contents=False)
-    return None if lost else record
+    if lacks_metrics(record) or lacking(job.plan.metrics, record):
+        return None
+    return None if scores_problem(job.plan.run_dir, record, contents=False) else record
 
 
 _BEFORE = f"{RECORD}.before"

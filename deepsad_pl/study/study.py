@@ -12,18 +12,20 @@ from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import first_line
+from deepsad_pl.common.records import METRICS
 from deepsad_pl.common.signals import sigterm_exits
 from deepsad_pl.compose.composer import Composer
+from deepsad_pl.experiment.class_metrics import lacks_metrics
 from deepsad_pl.experiment.finished import answer, record_of
 from deepsad_pl.settings.checks import output_dir_problems
-from deepsad_pl.settings.own_metrics import lacking
+from deepsad_pl.settings.own_metrics import lacking, values_of
 from deepsad_pl.study.command_line import sort_overrides
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner, by_round
 from deepsad_pl.study.requests import Memory, Request, alike
-from deepsad_pl.study.show_state import show_state
-from deepsad_pl.study.state import State, is_finished, put_back, set_aside, state_of, throw_away
+from deepsad_pl.study.show_state import show_blank, show_state
+from deepsad_pl.study.state import State, is_blank, is_finished, put_back, set_aside, state_of, throw_away
 from deepsad_pl.study.study_progress import StudyProgress
 from deepsad_pl.sweep.failures import STOPPED, Failures
 from deepsad_pl.sweep.job import noted
@@ -32,7 +34,7 @@ from deepsad_pl.tracking.loggers import wandb_settings
 ACTIONS = ("run", "status", "report", "dashboard", "forget")
 T = TypeVar("T")
 # Fields of a study that neither select nor define experiments.
-_NAMING = ("name", "title", "figure", "paper")
+_NAMING = ("name", "title", "metric", "figure", "paper", "results")
 Launch = Callable[[Sequence[Sequence[str]]], Sequence[Any]]
 
 
@@ -84,11 +86,16 @@ class StudyRun:
         """
         if action not in ACTIONS:
             raise DeepSADError(f"action is {action!r}; give one of {', '.join(ACTIONS)}")
+        if action != "report" and (results := self._named["results"]) is not None:
+            raise DeepSADError(f"study.results={results} is reported without experiments; add action=report")
         if action == "run":
             self._run(dry_run)
             return
         if action == "forget":
             self._forget(dry_run)
+            return
+        if action == "report" and self._named["results"] is not None:
+            self._report_results()
             return
         self._recall()
         if action == "status":
@@ -153,7 +160,9 @@ class StudyRun:
             except DeepSADError:
                 put_back([job for job, news in self._failures.news(aside, before) if news is None])
                 raise
+            told_before = {job.plan.run_dir for job, _ in state.blank}
             state = state_of(planned.unique, self._failures)
+            show_blank([(job, reason) for job, reason in state.blank if job.plan.run_dir not in told_before])
         throw_away(aside)
         if state.records or any(map(_lacks_metrics, state.missing)):
             self._report()
@@ -186,7 +195,8 @@ class StudyRun:
                     if isinstance(value, BaseException) and self._failures.error(job.overrides) in (None, STOPPED):
                         self._failures.note(job.overrides, first_line(value))
                 return
-            left = self._failures.news([job for job in jobs if not is_finished(job)], before)
+            unfinished = [job for job in jobs if not (is_finished(job) or is_blank(job, self._failures))]
+            left = self._failures.news(unfinished, before)
             begun = [job for job, news in left if news == STOPPED]
             if len(left) == len(jobs) and not any(news for _, news in left):
                 raise DeepSADError(f"the launcher cannot run the experiments ({crash}); choose another hydra/launcher")
@@ -225,6 +235,7 @@ class StudyRun:
         if clashing := sorted({name for job in planned.unique for name in job.plan.metrics}.intersection(study.axes)):
             told = ", ".join(f"metrics.{name}" for name in clashing)
             raise DeepSADError(f"{told}: study={study.name} has an axis of that name; give the metric another one")
+        _require_metric(study.metric, planned)
         return planned
 
     def _show(self, planned: Planned) -> State:
@@ -251,6 +262,8 @@ class StudyRun:
                 asked_for = ", ".join(f"{field}={value}" for field, value in request.narrowed.items())
                 told = f"an earlier request ({asked_for}) is left out of the report: {error}"
                 console.print(told, style="yellow", markup=False, soft_wrap=True)
+        for one in asked:
+            _add_new_metrics(one.planned.unique)
         own, shown = Study(**{**self._whole, **self._named}), self._everything([one.study for one in asked])
         try:
             own_cells = self._planner().cells(shown)
@@ -268,12 +281,23 @@ class StudyRun:
             overrides=self._request.passed_on,
         )
 
+    def _report_results(self) -> None:
+        from deepsad_pl.study.reporting import report_results
+
+        study = self._study(self._request)
+        self._check(study)
+        report_results(Path(str(study.results)).expanduser(), study.title, study.metric)
+
     def _records(self, planned: Planned) -> Mapping[Path, dict[str, Any]]:
         return state_of(planned.unique, self._failures, with_scores=False).records
 
     def _logger_of(self, request: Request) -> Mapping[str, Any]:
         """The logger settings of the experiments."""
-        logger: Mapping[str, Any] = self._composer.settings([*filter(_is_about_logging, request.passed_on)])["logger"]
+        words = [*filter(_is_about_logging, request.passed_on)]
+        choice = self._study(request).choices.get("logger")
+        if choice is not None and not any(word.startswith("logger=") for word in words):
+            words.insert(0, f"logger={choice}")
+        logger: Mapping[str, Any] = self._composer.settings(words)["logger"]
         return logger
 
     def _everything(self, studies: Sequence[Study]) -> Study:
@@ -327,10 +351,31 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
     )
 
 
+def _add_new_metrics(jobs: Sequence[Job]) -> None:
+    """Add the metrics that records of earlier releases lack, as far as their files allow; a report needs no more."""
+    for job in jobs:
+        record = record_of(job.plan)
+        if record is not None and lacks_metrics(record):
+            with suppress(DeepSADError, BusyError):
+                answer(replace(job.plan, metrics={}, force=False), {}, wait=False)
+
+
+def _require_metric(metric: str, planned: Planned) -> None:
+    """Raise an error unless the experiments have a metric, by their settings or from an earlier command."""
+    if metric in METRICS or any(metric in job.plan.metrics for job in planned.unique):
+        return
+    records = (record_of(job.plan) for job in planned.unique)
+    if not any(metric in values_of(record) for record in records if record is not None):
+        raise DeepSADError(
+            f"study.metric is {metric}, which none of the experiments has; choose {', '.join(METRICS)}, or a metric of "
+            f"your own, which +metrics.{metric}._target_=<function> adds"
+        )
+
+
 def _lacks_metrics(job: Job) -> bool:
-    """Whether an experiment is finished except for user-defined metrics."""
+    """Whether an experiment is finished except for metrics, of the user's own or newer than its record."""
     record = None if job.plan.force else record_of(job.plan)
-    return record is not None and bool(lacking(job.plan.metrics, record))
+    return record is not None and (lacks_metrics(record) or bool(lacking(job.plan.metrics, record)))
 
 
 def _is_like(one: Request, other: Request) -> bool:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepsad_pl.stacked.stack_notes import forget_stacks, stacks_folder, stacks_in_training
 from deepsad_pl.study.jobs import Job
-from deepsad_pl.study.state import is_finished
+from deepsad_pl.study.state import is_blank, is_finished
 from deepsad_pl.sweep.failures import STOPPED, Failures
 
 
@@ -69,13 +69,13 @@ class StudyProgress:
             self._look()
 
     def _look(self) -> None:
-        still = [job for job in self._open if not is_finished(job)]
+        still = [job for job in self._open if not (is_finished(job) or is_blank(job, self._failures))]
         done, self._open = len(self._open) - len(still), still
         for name, version in self._failures.versions().items():
             job = self._by_note.get(name)
             error = None if job is None or self._seen.get(name) == version else self._failures.error(job.overrides)
             self._seen[name] = version
-            if job is None or error in (None, STOPPED):
+            if job is None or error in (None, STOPPED) or is_blank(job, self._failures):
                 continue
             line = f"failed: {' '.join(job.overrides)}: {error}"
             self._progress.console.print(line, style="red", markup=False, soft_wrap=True)

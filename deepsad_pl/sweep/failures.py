@@ -59,15 +59,36 @@ class Failures:
     def _path(self, overrides: Iterable[str]) -> Path:
         return self.folder / self.name_of(overrides)
 
-    def note(self, overrides: Sequence[str], error: str, traceback: str = "") -> None:
-        """Write a note with the error."""
+    def note(self, overrides: Sequence[str], error: str, traceback: str = "", *, blank: str | None = None) -> None:
+        """Write a note with the error.
+
+        Args:
+            overrides: overrides of the experiment.
+            error: first line of the error.
+            traceback: where it was raised.
+            blank: the hash of the experiment, if its data cannot have it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         note = {"error": error, "overrides": list(overrides), "traceback": traceback}
+        note |= {} if blank is None else {"blank": blank}
         write_atomic(self._path(overrides), json.dumps(note, indent=2) + "\n")
 
     def forget(self, overrides: Sequence[str]) -> None:
         """Remove the note, if there is one."""
         self._path(overrides).unlink(missing_ok=True)
+
+    def is_blank(self, overrides: Sequence[str], experiment: str) -> bool:
+        """Whether the note says that the data cannot have the experiment.
+
+        Args:
+            overrides: overrides of the experiment.
+            experiment: its hash; with other data it has another one.
+        """
+        try:
+            note = read_json(self._path(overrides))
+        except (OSError, ValueError):
+            return False
+        return isinstance(note, dict) and note.get("blank") == experiment
 
     def error(self, overrides: Sequence[str]) -> str | None:
         """The error in the note, or None if there is no note."""

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.errors import BlankCellError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import CommandLineError, first_line
 from deepsad_pl.common.records import auroc_of
@@ -63,7 +64,12 @@ def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
         # Another process is running the experiment; the note belongs to that process.
         raise
     except Exception as error:
-        notes.note(overrides, first_line(error), traceback.format_exc())
+        # The command line replaces an error that the user can fix by its message.
+        cause = error if isinstance(error, BlankCellError) else error.__context__
+        if isinstance(cause, BlankCellError):
+            notes.note(overrides, first_line(cause), blank=cause.experiment)
+        else:
+            notes.note(overrides, first_line(error), traceback.format_exc())
         raise
     notes.forget(overrides)
 

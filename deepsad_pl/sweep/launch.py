@@ -32,6 +32,9 @@ from deepsad_pl.sweep.worker import PackedJob, Sweep, run_pack, workers_are_told
 from deepsad_pl.training.device import device_of
 from deepsad_pl.training.trainer_arguments import has_arguments
 
+# The most jobs that one process runs before it takes the next ones.
+_MOST_IN_TURN = 16
+
 
 @dataclass(frozen=True)
 class Stackable:
@@ -82,6 +85,7 @@ class Stacker:
         self._failures = failures_of(task)
         self._most, self._processes = max_replicas, processes
         self.shallow: set[int] = set()
+        self._in_turn: list[Stackable] = []
 
     @property
     def of_study(self) -> bool:
@@ -103,6 +107,7 @@ class Stacker:
         rest: list[int] = []
         added = 0
         self.shallow.clear()
+        self._in_turn.clear()
         for index, overrides in enumerate(jobs):
             settings = self._composer.settings(overrides)
             try:
@@ -110,14 +115,16 @@ class Stacker:
             except DeepSADError:
                 rest.append(index)
                 continue
-            if (key := stack_key(plan)) is None:
+            key = stack_key(plan)
+            item = Stackable(index, PackedJob(overrides, settings, repeat_command(overrides, self._hydra)), plan)
+            if key is None:
                 rest.append(index)
                 if plan.about.shallow:
                     self.shallow.add(index)
+                    self._in_turn += [item] if _is_short(plan) else []
                 elif has_arguments(plan.trainer):
                     added += 1
                 continue
-            item = Stackable(index, PackedJob(overrides, settings, repeat_command(overrides, self._hydra)), plan)
             if finished_outcome(plan) is not None:
                 finished.append(item)
             else:
@@ -144,6 +151,21 @@ class Stacker:
             console.print(told, markup=False, soft_wrap=True)
         return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
 
+    def in_turn(self, processes: int) -> list[list[Stackable]]:
+        """Packs of short jobs of the last call of :meth:`plan`, each to be run one after the other in one process.
+
+        A job in a process of its own composes its configuration and reads its data again, which for a table takes
+        several times as long as a shallow method. The jobs of a pack share their data.
+
+        Args:
+            processes: number of processes that run packs in parallel.
+        """
+        most = max(1, min(_MOST_IN_TURN, -(-len(self._in_turn) // processes)))
+        by_data: dict[str, list[Stackable]] = {}
+        for item in self._in_turn:
+            by_data.setdefault(json.dumps([item.plan.dataset, item.plan.seed], sort_keys=True), []).append(item)
+        return [items[at : at + most] for items in by_data.values() for at in range(0, len(items), most)]
+
     def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
         """The maximum size of a stack of such plans, and the maximum number of training rows of a plan."""
         device = device_of(plans[0].trainer).type
@@ -159,8 +181,15 @@ class Stacker:
         in_memory = free_bytes(device) // self._processes // each
         return max(1, min(in_memory, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
 
-    def run(self, packs: Sequence[Sequence[Stackable]]) -> dict[int, Result]:
+    def run(
+        self, packs: Sequence[Sequence[Stackable]], *, processes: int | None = None, in_turn: bool = False
+    ) -> dict[int, Result]:
         """Run the stacks and show the outcomes, unless a study shows them.
+
+        Args:
+            packs: the stacks.
+            processes: number of processes that run them in parallel; None: as for all stacks.
+            in_turn: whether the experiments of a pack are run one after the other, not as a stack.
 
         Returns:
             The result of each job, by its position.
@@ -168,11 +197,12 @@ class Stacker:
         import joblib
 
         # In a study, an experiment may kill its process, so it must not run in this one.
-        alone = self._processes == 1 or (len(packs) < 2 and self._failures is None)
-        threads = None if len(packs) < 2 else max(1, joblib.cpu_count() // self._processes)
+        processes = processes or self._processes
+        alone = processes == 1 or (len(packs) < 2 and self._failures is None)
+        threads = None if len(packs) < 2 else max(1, joblib.cpu_count() // processes)
         show = alone and self._failures is None
         results: dict[int, Result] = {}
-        parallel = joblib.Parallel(n_jobs=1 if alone else self._processes, return_as="generator", batch_size=1)
+        parallel = joblib.Parallel(n_jobs=1 if alone else processes, return_as="generator", batch_size=1)
         with ExitStack() as open_:
             sweep, watch, bar = None, None, None
             if not alone:
@@ -191,6 +221,7 @@ class Stacker:
                     threads=threads,
                     show=show,
                     sweep=sweep,
+                    in_turn=in_turn,
                 )
                 for pack in packs
             )
@@ -204,6 +235,12 @@ class Stacker:
                     if bar is not None:
                         bar.advance()
         return results
+
+
+def _is_short(plan: Plan) -> bool:
+    """Whether a shallow method on a table's own columns, which takes seconds at most for small tables."""
+    rows = plan.dataset.about.inputs == "rows"
+    return rows and plan.pretrain is None and plan.ranks == 1
 
 
 def _training_rows(plan: Plan, source: Source) -> int:

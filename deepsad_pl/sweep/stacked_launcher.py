@@ -114,9 +114,10 @@ class StackedLauncher(Launcher):
         )
         packs, rest = stacker.plan([list(job) for job in job_overrides])
         done = stacker.run(packs)
+        done |= stacker.run(stacker.in_turn(self._on_cpu), processes=self._on_cpu, in_turn=True)
         returns = {index: job_return(job_overrides[index], result) for index, result in done.items()}
         # Shallow methods do not use a GPU.
-        on_cpu = [index for index in rest if index in stacker.shallow]
+        on_cpu = [index for index in rest if index in stacker.shallow and index not in done]
         others = [index for index in rest if index not in stacker.shallow]
         for indices, processes in ((on_cpu, self._on_cpu), (others, self.processes)):
             jobs = {index: job_overrides[index] for index in indices}

@@ -90,6 +90,7 @@ def run_pack(
     threads: int | None,
     show: bool,
     sweep: Sweep | None = None,
+    in_turn: bool = False,
 ) -> "list[Result] | None":
     """Run the experiments together.
 
@@ -100,6 +101,7 @@ def run_pack(
         threads: number of CPU threads if the settings leave it open.
         show: whether this process may write to the terminal.
         sweep: the sweep whose worker this is; None in the sweep's own process.
+        in_turn: whether to run them one after the other.
 
     Returns:
         The result of each experiment, with picklable exceptions; None if the sweep is ending.
@@ -114,13 +116,17 @@ def run_pack(
     _allow_many_files()
     # In a joblib worker, nothing has imported Lightning yet.
     import_lightning()
-    from deepsad_pl.stacked.experiments import run_together
+    from deepsad_pl.stacked.experiments import run_in_turn, run_together
 
     set_up_logging(main=True)
     quiet, console.quiet = console.quiet, not show
     try:
         with sigterm_exits(), _ended_by(sweep):
-            results = run_together(_assignments(jobs, threads), watch=watch, around=partial(_noted, jobs, failures))
+            assignments, around = _assignments(jobs, threads), partial(_noted, jobs, failures)
+            if in_turn:
+                results = run_in_turn(assignments, around=around)
+            else:
+                results = run_together(assignments, watch=watch, around=around)
     except SystemExit as stop:
         # Lightning exits without a code at SIGTERM, which would look like success.
         code = stop.code or 128 + signal.SIGTERM

@@ -31,6 +31,7 @@ METHOD = "method.name"
 DATASET = "dataset.name"
 PICTURES = ("figure", "scatter")
 TABLE = "table"
+_TITLES = {"auroc": "AUROC", "auroc_known": "AUROC (known)", "auroc_novel": "AUROC (novel)"}
 # Settings whose values lie orders of magnitude apart.
 _LOG_AXES = ("method.eta",)
 # Placeholder for the group's name: the library would parse "=" and quotes in the real one as its own syntax.
@@ -50,6 +51,8 @@ class Dashboard:
         group: group of the study's runs; no others are shown.
         axes: configuration keys of the settings that the study varies, such as ``scenario.gamma_l``; may be empty.
         datasets: names of the study's data sets.
+        metric: the metric of the panels, as in a record.
+        pictures: names of the report's pictures.
     """
 
     name: str
@@ -58,6 +61,18 @@ class Dashboard:
     group: str
     axes: Sequence[str]
     datasets: Sequence[str]
+    metric: str = "auroc"
+    pictures: Sequence[str] = PICTURES
+
+    @property
+    def key(self) -> str:
+        """The key of the metric in a run's summary."""
+        return f"{TEST}/{self.metric}"
+
+    @property
+    def title(self) -> str:
+        """The metric in words."""
+        return _TITLES.get(self.metric, self.metric)
 
 
 def workspace_spec(dashboard: Dashboard) -> dict[str, Any]:
@@ -157,8 +172,8 @@ def _workspace(dashboard: Dashboard) -> Any:
         project=dashboard.project,
         name=dashboard.name,
         sections=[
-            ws.Section(name="AUROC", is_open=True, pinned=True, panels=_auroc_panels(axes, datasets)),
-            ws.Section(name="Report", is_open=True, panels=_report_panels()),
+            ws.Section(name=dashboard.title, is_open=True, pinned=True, panels=_metric_panels(dashboard)),
+            ws.Section(name="Report", is_open=True, panels=_report_panels(dashboard.pictures)),
             ws.Section(name="Scores (show one run)", is_open=True, panels=_score_panels()),
             ws.Section(name="Runs", is_open=True, panels=_run_panels()),
         ],
@@ -171,28 +186,29 @@ def _workspace(dashboard: Dashboard) -> Any:
             pinned_columns=[
                 "run:displayName",
                 *(f"config:{_stored(key)}" for key in dict.fromkeys([DATASET, *keys])),
-                f"summary:{AUROC}",
+                f"summary:{dashboard.key}",
             ],
         ),
     )
 
 
-def _auroc_panels(axes: Sequence[str], datasets: Sequence[str]) -> list[Any]:
+def _metric_panels(dashboard: Dashboard) -> list[Any]:
     _, wr = _library()
-    auroc = wr.SummaryMetric(AUROC)
+    axes, datasets = dashboard.axes, dashboard.datasets
+    metric = wr.SummaryMetric(dashboard.key)
     over = [
         wr.ScatterPlot(
-            title=f"AUROC over {axis.split('.')[-1]}, mean of each method",
+            title=f"{dashboard.title} over {axis.split('.')[-1]}, mean of each method",
             x=wr.Config(axis),
-            y=auroc,
+            y=metric,
             log_x=axis in _LOG_AXES,
         )
         for axis in axes
     ]
     by = [
         wr.BarPlot(
-            title=f"AUROC by {key.split('.')[0]}",
-            metrics=[AUROC],
+            title=f"{dashboard.title} by {key.split('.')[0]}",
+            metrics=[dashboard.key],
             orientation="v",
             groupby=wr.Config(_stored(key)),
             groupby_aggfunc="mean",
@@ -204,17 +220,16 @@ def _auroc_panels(axes: Sequence[str], datasets: Sequence[str]) -> list[Any]:
     ]
     columns = [wr.ParallelCoordinatesPlotColumn(wr.Config(key)) for key in (DATASET, METHOD, *axes)]
     lines = wr.ParallelCoordinatesPlot(
-        title="AUROC by data set, method and axis",
-        columns=[*columns, wr.ParallelCoordinatesPlotColumn(auroc)],
+        title=f"{dashboard.title} by data set, method and axis",
+        columns=[*columns, wr.ParallelCoordinatesPlotColumn(metric)],
     )
     return [*over, *by, lines]
 
 
-def _report_panels() -> list[Any]:
+def _report_panels(names: Sequence[str]) -> list[Any]:
     _, wr = _library()
     pictures = [
-        wr.MediaBrowser(title=name, num_columns=1, media_keys=[report_key(name)], gallery_axis="run")
-        for name in PICTURES
+        wr.MediaBrowser(title=name, num_columns=1, media_keys=[report_key(name)], gallery_axis="run") for name in names
     ]
     return [*pictures, wr.WeavePanelSummaryTable(table_name=report_key(TABLE))]
 

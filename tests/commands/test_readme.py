@@ -21,8 +21,9 @@ from deepsad_pl.commands.score import score
 from deepsad_pl.data.odds import ODDS_FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RESULTS, COMPONENTS, RECIPES = (
-    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("results", "components", "recipes")
+RESULTS, COMPONENTS, RECIPES, METRICS = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("results", "components", "recipes", "metrics")
 )
 
 
@@ -35,7 +36,10 @@ def cut(command: str) -> str:
     return re.sub(r"\b(dataset|seed)=([^,\s]+),\S+", r"\1=\2", command)
 
 
-COMMANDS = [*commands_of(README), *map(cut, commands_of(RESULTS)), *commands_of(COMPONENTS), *commands_of(RECIPES)]
+COMMANDS = [
+    *(command for page in (README, COMPONENTS, RECIPES, METRICS) for command in commands_of(page)),
+    *map(cut, commands_of(RESULTS)),
+]
 SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep, "score.py": score}
 # The class "scratched" is only in the test data, so the seed must not draw it.
 IMAGES = {"train": {"good": 8, "torn": 6}, "test": {"good": 8, "scratched": 6, "torn": 6}}

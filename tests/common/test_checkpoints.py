@@ -347,7 +347,7 @@ def test_a_loaded_module_scores_rows_one_by_one_and_together_as_the_run_did(
     path = outcome.run_dir / "checkpoints" / "last.ckpt"
     module = type(parts.phases[-1].module).load_from_checkpoint(path, weights_only=True)
     assert not any(part.training for part in module.modules())
-    expected = np.loadtxt(outcome.run_dir / "scores.csv", delimiter=",", skiprows=1)[:, 2]
+    expected = np.loadtxt(outcome.run_dir / "scores.csv", delimiter=",", skiprows=1, usecols=2)
     rows = torch.from_numpy(load_data(plan).x_test)
     with torch.no_grad():
         np.testing.assert_allclose(module.score(rows), expected, rtol=1e-5, atol=1e-6)

@@ -86,6 +86,8 @@ def test_an_invalid_record_counts_as_unfinished(
     [
         *(({"auroc": value}, "its auroc is") for value in (True, "0.9", None, float("nan"), 1.5, -0.1, float("inf"))),
         ({"average_precision": 2}, "its average_precision is 2"),
+        *(({name: value}, f"its {name} is") for name in ("auroc_known", "recall_fpr_5") for value in (1.5, "0.9", -1)),
+        *(({"classes": value}, "its classes are") for value in ([], {"a": 1}, {"a": {"test": 1, "auroc": 2}})),
         ({"hash": "00000000"}, "its hash is '00000000'"),
         ({"dataset": None}, "its dataset is None"),
         ({"method": 3}, "its method is 3"),

@@ -1,5 +1,6 @@
 """The record of an experiment: identity, atomic writes, exact scores."""
 
+import csv
 import json
 import os
 import stat
@@ -17,6 +18,7 @@ from deepsad_pl.common.records import (
     SCORES,
     identity_hash,
     read_record,
+    read_scores,
     write_atomic,
     write_record,
     write_scores,
@@ -101,11 +103,22 @@ def test_written_scores_read_back_to_the_bit(tmp_path: Path) -> None:
     write_scores(tmp_path, np.arange(len(score)), y, score)
 
     header, *rows = (tmp_path / SCORES).read_text().splitlines()
-    assert header == "index,y,score"
+    assert header == "index,y,score,class"
     columns = list(zip(*(row.split(",") for row in rows), strict=True))
     assert [int(i) for i in columns[0]] == list(range(len(score)))
     assert [int(label) for label in columns[1]] == y.tolist()
     assert np.array_equal(np.array(columns[2], dtype=np.float32).view(np.uint32), score.view(np.uint32))
+
+
+def test_class_names_of_any_text_read_back(tmp_path: Path) -> None:
+    names = ["a,b", 'say "so"', "007", "two\nlines", ""]
+    write_scores(tmp_path, [4, 2, 0, 1, 3], [0, 1, 0, 1, -1], np.float32([1, 2, 3, 4, 5]), classes=names, ids=range(5))
+    with (tmp_path / SCORES).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == [names[i] for i in (4, 2, 0, 1, 3)]
+    assert [row["id"] for row in rows] == list("42013")
+    y, score = read_scores(tmp_path)
+    assert (y.tolist(), score.tolist()) == ([0, 1, 0, 1, -1], [1, 2, 3, 4, 5])
 
 
 def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:

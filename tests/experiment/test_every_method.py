@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_data import write_odds
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import METRICS
 from deepsad_pl.experiment.build import build, load_data
 from deepsad_pl.experiment.fit_shallow import features
 from deepsad_pl.experiment.run import Outcome
@@ -26,8 +27,8 @@ Experiment = Callable[..., Outcome]
 SHORT = "trainer.max_epochs=2"
 SHALLOW = [method for method in METHODS if is_shallow(method)]
 KEYS = {
-    "auroc",
-    "average_precision",
+    *METRICS,
+    "classes",
     "dataset",
     "method",
     "seed",

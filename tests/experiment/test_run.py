@@ -74,7 +74,7 @@ def test_the_log_has_the_counts(finished: Outcome) -> None:
 def test_scores_cover_the_test_set_once(finished: Outcome) -> None:
     header = score_bytes(finished).decode().splitlines()[0]
     scores, counts = scores_of(finished), finished.record["counts"]
-    assert header == "index,y,score"
+    assert header == "index,y,score,class"
     assert scores["index"].tolist() == list(range(719))
     assert (counts["test"], counts["test_normal"], counts["test_anomalous"]) == (719, 71, 648)
     assert scores["y"].sum() == 648

@@ -129,6 +129,17 @@ def test_the_report_is_shown() -> None:
     assert "report/table" in set(strings(panels(spec, "Weave")))
 
 
+def test_another_metric_and_further_pictures_are_shown() -> None:
+    spec = spec_of(metric="auroc_novel", pictures=["figure", "known_novel"])
+    assert all(bar["metrics"] == ["test/auroc_novel"] for bar in panels(spec, "Bar Chart"))
+    assert [panel["mediaKeys"] for panel in panels(spec, "Media Browser")] == [
+        ["report/figure"],
+        ["report/known_novel"],
+    ]
+    assert runset(spec)["runFeed"]["columnOrder"][-1] == "summary:test/auroc_novel"
+    assert "test/auroc" not in set(strings(spec))
+
+
 def test_the_table_of_runs_is_shown() -> None:
     spec = spec_of()
     assert len(panels(spec, "Run Comparer")) == 1

@@ -17,6 +17,7 @@ from planned import settings_of
 from pytorch_lightning import Trainer
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.records import METRICS
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.methods.deep_sad import DeepSADModule
@@ -66,7 +67,8 @@ def losses_of(path: Path) -> list[dict[str, str]]:
 def test_metrics_can_be_read_from_the_run_file(outcome: Outcome, tracked: wandb_file.OfflineRun) -> None:
     assert not any("threshold" in key for key in tracked.summary)
     assert tracked.summary["test/auroc"] == outcome.record["auroc"]
-    assert tracked.summary["test/average_precision"] == outcome.record["average_precision"]
+    for name in METRICS:
+        assert tracked.summary[f"test/{name}"] == outcome.record[name]
 
 
 def test_project_group_job_type_and_tags_are_set(tracked: wandb_file.OfflineRun) -> None:
