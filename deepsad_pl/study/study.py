@@ -212,7 +212,7 @@ class StudyRun:
         return Study(**{**self._whole, **request.narrowed, **self._named})
 
     def _planner(self) -> Planner:
-        return Planner(self._composer, self._request.passed_on)
+        return Planner(self._composer, self._request.passed_on, [*self._whole["fixed"]])
 
     def _check(self, study: Study) -> None:
         if problems := [
