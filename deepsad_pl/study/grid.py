@@ -129,7 +129,7 @@ class Place:
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
         stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
-            of the cell that would, so that known and novel anomalies are told apart alike for all methods.
+            of the cell that would, so that known and novel anomalies are told apart alike for all methods; else None.
         k_l: the ``scenario.k_l`` of these.
     """
 
@@ -141,7 +141,7 @@ class Place:
     anomaly_class: str | None
     seed: int
     borrowed: str | None
-    stands_for: tuple[str | None, ...] = ()
+    stands_for: tuple[str | None, ...] | None = None
     k_l: int = 0
 
 
