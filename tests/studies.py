@@ -1,6 +1,6 @@
 """Studies as in their YAML, and planners, without a command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -40,9 +40,9 @@ def composer() -> Composer:
 
 
 @contextmanager
-def planner(*passed_on: str) -> Iterator[Planner]:
+def planner(*passed_on: str, may_lack: Sequence[str] = ()) -> Iterator[Planner]:
     for name in STUDIES:
         fields_of(name)  # Hydra does not allow nested compositions.
     shared = composer()
     with initialize_config_dir(CONF, version_base="1.3"):
-        yield Planner(shared, passed_on)
+        yield Planner(shared, passed_on, may_lack)

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -42,7 +43,11 @@ class KnownNovel:
 
     def pair(self, cell: Cell) -> tuple[Cell, Cell]:
         """The known and the novel cell at the place of a known one."""
-        return cell, next(other for other in self.novel if other.place == cell.place)
+        return cell, self._novel[cell.place]
+
+    @cached_property
+    def _novel(self) -> dict[Place, Cell]:
+        return {cell.place: cell for cell in self.novel}
 
 
 def known_novel_of(by_known: pd.DataFrame, axes: Sequence[str], variants: Mapping[Place, str]) -> KnownNovel | None:

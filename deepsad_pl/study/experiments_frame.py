@@ -52,8 +52,8 @@ def experiments_frame(
 
 def _row(place: Place, plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: record[name] for name in METRICS if record.get(name) is not None}
-    if place.stands_for:
-        apart = pd.DataFrame(list(by_known(place, plan, record)), columns=list(APART)).mean()
+    if place.stands_for is not None:
+        apart = pd.DataFrame(list(by_known(place.stands_for, place.k_l, plan, record)), columns=list(APART)).mean()
         known |= {str(name): value for name, value in apart.items() if pd.notna(value)}
     return {
         "dataset": plan.dataset.name,

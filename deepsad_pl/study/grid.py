@@ -154,7 +154,7 @@ class Place:
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
         stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
-            of the cell that would, so that known and novel anomalies are told apart alike for all methods.
+            of the cell that would, so that known and novel anomalies are told apart alike for all methods; else None.
         k_l: the ``scenario.k_l`` of these.
     """
 
@@ -166,7 +166,7 @@ class Place:
     anomaly_class: str | None
     seed: int
     borrowed: str | None
-    stands_for: tuple[Classes | None, ...] = ()
+    stands_for: tuple[Classes | None, ...] | None = None
     k_l: int = 0
 
 
@@ -290,7 +290,7 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
                 settings = {**shared, **classes, _SEED: seed}
                 kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
                 experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
-                names = [None if one is None else _joined(one) for one in (normal, anomaly)]
+                names = [None if one is None else joined(one) for one in (normal, anomaly)]
                 place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
                 if given or queried or (sees_labels and labeled):
                     yield place
@@ -345,7 +345,8 @@ def _together(names: Sequence[str]) -> Classes:
     return names[0] if len(names) == 1 else tuple(names)
 
 
-def _joined(names: Classes) -> str:
+def joined(names: Classes) -> str:
+    """The name of a class, or of several together, as tables have it."""
     return names if isinstance(names, str) else "+".join(names)
 
 

@@ -1,6 +1,6 @@
 """Plan the experiments of a study, each with its overrides of train.py."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +60,12 @@ class Planner:
     Args:
         composer: composes settings from overrides.
         passed_on: overrides of the command line; each applies to all experiments that have its setting.
+        may_lack: settings of data sets and methods that the study's YAML fixes; a command may narrow the study to
+            choices without them.
     """
 
-    def __init__(self, composer: Composer, passed_on: Sequence[str]) -> None:
-        self._composer, self._words = composer, tuple(passed_on)
+    def __init__(self, composer: Composer, passed_on: Sequence[str], may_lack: Collection[str] = ()) -> None:
+        self._composer, self._words, self._may_lack = composer, tuple(passed_on), may_lack
         self._passed_on = composer.parse(passed_on)
         self._accepted: dict[tuple[str, str], list[Override]] = {}
         self._entries: dict[str, tuple[str, ...]] = {}
@@ -72,7 +74,7 @@ class Planner:
         """The planner that passes on the study's choices, too, except where the command line chooses otherwise."""
         chosen = {override.key_or_group for override in self._passed_on}
         added = [f"{group}={option}" for group, option in study.choices.items() if group not in chosen]
-        return Planner(self._composer, [*added, *self._words]) if added else self
+        return Planner(self._composer, [*added, *self._words], self._may_lack) if added else self
 
     def cells(self, study: Study) -> list[Place]:
         """The cells of a study, without planning its experiments.
@@ -236,8 +238,7 @@ class Planner:
         for key, methods in {**dict.fromkeys((*fixed, *study.keys.values()), study.methods), **variants}.items():
             if not any(self._has(d, m, self._of(d, m), key) for d in study.datasets for m in methods):
                 group, _, name = key.partition(".")
-                if key in study.fixed and group in _VARYING and any(name in choice for choice in own(group).values()):
-                    # The study was narrowed to choices that lack it.
+                if key in self._may_lack and group in _VARYING and any(name in one for one in own(group).values()):
                     continue
                 if "scenario.given" in names and key.startswith("scenario."):
                     problems[_nothing_is_drawn(study, key)] = None

@@ -16,7 +16,7 @@ from deepsad_pl.data.scenario import is_given, resolve_scenario
 from deepsad_pl.experiment.class_metrics import known_and_novel
 from deepsad_pl.experiment.plan import Plan, root_of
 from deepsad_pl.settings.own_metrics import values_of
-from deepsad_pl.study.grid import Classes, Place, Study
+from deepsad_pl.study.grid import Classes, Place, Study, joined
 from deepsad_pl.study.jobs import Planned
 
 COLUMNS = (
@@ -82,9 +82,11 @@ def result_frames(
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     apart: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     metrics: dict[str, None] = {}
+    planned = list(planned)
+    stands_for = _stands_for(planned)
     for part in planned:
         for place in part.places:
-            key = (*_cell(place), place.normal_class, place.anomaly_class, place.seed)
+            key = _key(place)
             if key in rows:
                 continue
             plan = part.jobs[place.experiment].plan
@@ -110,8 +112,8 @@ def result_frames(
                 **{name: _value(record, name) for name in METRICS if name != "auroc"},
                 **own,
             }
-            apart[key] = [{**rows[key], **one} for one in by_known(place, plan, record)]
-            if place.stands_for:
+            apart[key] = [{**rows[key], **one} for one in by_known(stands_for.get(key), place.k_l, plan, record)]
+            if key in stands_for:
                 found = pd.DataFrame(apart[key], columns=list(APART))
                 rows[key] |= {name: found[name].mean() for name in APART}
             metrics |= dict.fromkeys(own)
@@ -129,16 +131,32 @@ def _value(record: Mapping[str, Any] | None, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def by_known(place: Place, plan: Plan, record: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _key(place: Place) -> tuple[Any, ...]:
+    return (*_cell(place), place.normal_class, place.anomaly_class, place.seed)
+
+
+def _stands_for(planned: Iterable[Planned]) -> dict[tuple[Any, ...], list[Classes | None]]:
+    """The known classes that each experiment without any stands for, of all requests that the report covers."""
+    found: dict[tuple[Any, ...], dict[Classes | None, None]] = {}
+    for part in planned:
+        for place in part.places:
+            if place.stands_for is not None:
+                found.setdefault(_key(place), {}).update(dict.fromkeys(place.stands_for))
+    return {key: list(names) for key, names in found.items()}
+
+
+def by_known(
+    stands_for: Iterable[Classes | None] | None, k_l: int, plan: Plan, record: Mapping[str, Any] | None
+) -> Iterator[dict[str, Any]]:
     """AUROC on known and on novel anomalies, for each known class that an experiment stands for."""
-    if not place.stands_for:
+    if stands_for is None:
         known = ", ".join(plan.classes[c] for c in plan.scenario.known_classes)
         if not is_given(plan.scenario):
             yield {"known": known, **{name: _value(record, name) for name in APART}}
         return
-    for name in place.stands_for:
+    for name in stands_for:
         try:
-            names = _known_names(plan, name, place.k_l)
+            names = _known_names(plan, name, k_l)
         except DeepSADError:
             # Not an experiment of the cell, such as one whose known class is also normal.
             continue
@@ -146,8 +164,7 @@ def by_known(place: Place, plan: Plan, record: Mapping[str, Any] | None) -> Iter
         if record is not None and CLASSES in record:
             found = known_and_novel(record[CLASSES], names, record["counts"]["test_normal"])
         values = {key: math.nan if value is None else value for key, value in found.items()}
-        anomaly_class = None if name is None else ", ".join(names)
-        yield {"known": ", ".join(names), "anomaly_class": anomaly_class, **values}
+        yield {"known": ", ".join(names), "anomaly_class": None if name is None else joined(name), **values}
 
 
 def _known_names(plan: Plan, anomaly_class: Classes | None, k_l: int) -> list[str]:

@@ -174,10 +174,11 @@ class StudyRun:
 
         An experiment for which this fails gets a note, and is launched with the missing experiments.
         """
-        for job in jobs:
-            if _lacks_metrics(job):
-                with suppress(DeepSADError, BusyError), noted(self._failures.folder, job.overrides):
-                    answer(job.plan, {}, wait=False)
+        incomplete = [job for job in jobs if _lacks_metrics(job)]
+        _tell_new_metrics(sum(map(_is_of_earlier_release, incomplete)))
+        for job in incomplete:
+            with suppress(DeepSADError, BusyError), noted(self._failures.folder, job.overrides):
+                answer(job.plan, {}, wait=False)
 
     def _launch_all(self, jobs: Sequence[Job]) -> None:
         """Launch the jobs; if the launcher gives up, launch the remaining ones again."""
@@ -212,7 +213,7 @@ class StudyRun:
         return Study(**{**self._whole, **request.narrowed, **self._named})
 
     def _planner(self) -> Planner:
-        return Planner(self._composer, self._request.passed_on)
+        return Planner(self._composer, self._request.passed_on, [*self._whole["fixed"]])
 
     def _check(self, study: Study) -> None:
         if problems := [
@@ -353,11 +354,17 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
 
 def _add_new_metrics(jobs: Sequence[Job]) -> None:
     """Add the metrics that records of earlier releases lack, as far as their files allow; a report needs no more."""
-    for job in jobs:
-        record = record_of(job.plan)
-        if record is not None and lacks_metrics(record):
-            with suppress(DeepSADError, BusyError):
-                answer(replace(job.plan, metrics={}, force=False), {}, wait=False)
+    old = list(filter(_is_of_earlier_release, jobs))
+    _tell_new_metrics(len(old))
+    for job in old:
+        with suppress(DeepSADError, BusyError):
+            answer(replace(job.plan, metrics={}, force=False), {}, wait=False)
+
+
+def _tell_new_metrics(number: int) -> None:
+    if number:
+        told = counted(number, "finished experiment gets its", "finished experiments get their")
+        console.print(f"{told} newer metrics from scores.csv, without training")
 
 
 def _require_metric(metric: str, planned: Planned) -> None:
@@ -370,6 +377,11 @@ def _require_metric(metric: str, planned: Planned) -> None:
             f"study.metric is {metric}, which none of the experiments has; choose {', '.join(METRICS)}, or a metric of "
             f"your own, which +metrics.{metric}._target_=<function> adds"
         )
+
+
+def _is_of_earlier_release(job: Job) -> bool:
+    record = record_of(job.plan)
+    return record is not None and lacks_metrics(record)
 
 
 def _lacks_metrics(job: Job) -> bool:

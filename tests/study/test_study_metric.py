@@ -73,6 +73,21 @@ def test_an_experiment_without_labels_stands_for_every_known_class(tmp_path: Pat
     assert first["auroc_known"] == pytest.approx(knn[knn["experiment"] == first["experiment"]]["auroc_known"].mean())
 
 
+def test_a_report_of_several_commands_has_the_known_classes_of_all(tmp_path: Path) -> None:
+    parts = []
+    for classes in ([1], [3, 5]):
+        study = small(normal_classes=[8], anomaly_classes=classes, axes={"gamma_l": [0.05]})
+        with planner(f"output_dir={tmp_path}") as made:
+            parts.append(made.plan(study, {}))
+    _, by_known = result_frames(parts, {}, study, ())
+    for name in ("knn_raw", "knn_ratio_raw"):
+        assert by_known[by_known["column"] == name]["anomaly_class"].tolist() == ["1", "3", "5"]
+    # A cell without any known class is in no comparison.
+    with planner(f"output_dir={tmp_path}") as made:
+        planned = made.plan(small(normal_classes=[8], anomaly_classes=[8], methods=["knn_raw"]), {})
+    assert result_frames([planned], {}, study, ())[1].empty
+
+
 def test_known_classes_drawn_by_the_seed_are_the_same_for_all_methods(tmp_path: Path) -> None:
     axes = {"k_l": [0, 2]}
     study = small("anomaly_classes", anomaly_classes=None, axes=axes, normal_classes=[8], seeds=[0, 1])

@@ -17,7 +17,7 @@ from wandb_file import OfflineRun, read, run_files
 
 from deepsad_pl.commands.main import CONF
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.records import scores_problem
+from deepsad_pl.common.records import METRICS, scores_problem
 from deepsad_pl.experiment.run import Outcome
 from deepsad_pl.sweep.launch import Stacker
 from deepsad_pl.sweep.outcomes import job_return
@@ -84,7 +84,7 @@ def test_a_stacked_sweep_leaves_the_records_of_single_runs(sweeps: dict[str, tup
         count = 1 if single["method"] == "ocsvm_raw" else 8 if single["method"] != "classifier" else 4
         assert replica["trainer"] == {**single["trainer"], "replicas": count}
         assert scores_problem(stacked / path.parent.relative_to(basic), replica) is None
-        noisy = {"auroc", "average_precision", "spread", "seconds", "reused", "trainer", "scores"}
+        noisy = {*METRICS, "classes", "spread", "seconds", "reused", "trainer", "scores"}
         assert {key: replica[key] for key in replica.keys() - noisy} == {
             key: single[key] for key in replica.keys() - noisy
         }
