@@ -71,8 +71,11 @@ def test_a_stacked_sweep_leaves_the_records_of_single_runs(sweeps: dict[str, tup
         single = json.loads(path.read_text())
         replica = json.loads((stacked / path.relative_to(basic)).read_text())
         assert replica.keys() == single.keys()
-        for metric in ("auroc", "average_precision"):
-            assert replica[metric] == pytest.approx(single[metric], abs=1e-3)
+        for metric in METRICS:
+            # At a threshold, a rounding error can move all anomalies between two normal samples.
+            tolerance = 1e-3 if metric in ("auroc", "average_precision") else 2e-2
+            assert replica[metric] == pytest.approx(single[metric], abs=tolerance)
+        assert replica["classes"].keys() == single["classes"].keys()
         assert replica["spread"].keys() == single["spread"].keys()
         for phase, spread in single["spread"].items():
             assert replica["spread"][phase] == pytest.approx(spread, rel=1e-3)
