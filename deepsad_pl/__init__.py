@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
     from deepsad_pl.estimators.deep_estimators import (
+        HSC,
         SSDGM,
         Autoencoder,
         Classifier,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.classifier import ClassifierModule
     from deepsad_pl.methods.deep_sad import DeepSADModule
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+    from deepsad_pl.methods.hsc import HSCModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -44,7 +46,8 @@ _WHERE = {
     "Scenario": "data.scenario",
     "Source": "data.sources",
     **dict.fromkeys(
-        ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
+        ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "HSC", "SSDGM", "SoftBoundarySVDD"),
+        "estimators.deep_estimators",
     ),
     **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
@@ -53,11 +56,13 @@ _WHERE = {
     "ClassifierModule": "methods.classifier",
     "DeepSADModule": "methods.deep_sad",
     **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
+    "HSCModule": "methods.hsc",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
 
 __all__ = [
+    "HSC",
     "KDE",
     "KNN",
     "OCSVM",
@@ -73,6 +78,7 @@ __all__ = [
     "DeepSADModule",
     "DeepSVDD",
     "DeepSVDDModule",
+    "HSCModule",
     "IsolationForest",
     "KNNRatio",
     "Result",

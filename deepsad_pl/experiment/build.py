@@ -338,6 +338,7 @@ def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -
         "sigmoid": unit_interval,
         "likelihood": "bernoulli" if unit_interval else "gaussian",
         "labeled_share": 1 - counts.unlabeled / counts.total,
+        "anomaly_share": counts.labeled_anomalies / counts.total,
         "m1": sizes or None,
         "seed": stream(plan.seed, _NOISE_PRETRAIN if name == "pretrain" else _NOISE_FIT),
     }

@@ -17,8 +17,8 @@ Settings = Mapping[str, Any]
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "dataset": ("data_dir", "seed", "digest", "given"),
     "network": ("in_shape", "in_features"),
-    "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed"),
-    "method": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed", "task"),
+    "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "anomaly_share", "m1", "seed"),
+    "method": ("network", "sigmoid", "likelihood", "labeled_share", "anomaly_share", "m1", "seed", "task"),
 }
 
 
