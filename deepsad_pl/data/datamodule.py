@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
 from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.queried_labels import QueriedLabels, pool_of, queried_training_set
-from deepsad_pl.data.scenario import Counts, Scenario, TrainingSet, draw_training_set, given_training_set, is_given
+from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
+from deepsad_pl.data.training_counts import counts_of_rows
 
 # Samples in a scoring batch, fewer for large images: the activations of more would not fit into a CPU's caches.
 _EVAL_SAMPLES = 200
@@ -76,8 +77,10 @@ class AnomalyDataModule(LightningDataModule):
         self._held_out = np.sort(np.asarray(held_out, dtype=np.int64))
         keep[self._held_out] = False
         self._rows = self.training_set.index[keep]
-        drawn = self.training_set.counts if not len(self._held_out) else _counts(self.training_set, keep)
-        self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0)
+        drawn = self.training_set.counts
+        if len(self._held_out):
+            drawn = counts_of_rows(self.training_set.semi_y[keep], self.training_set.y[keep])
+        self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0, wrong_anomalies=0)
         self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
         self._y = torch.from_numpy(self.training_set.y[keep])
         self._test_y = torch.from_numpy(_test_truth(source, scenario))
@@ -115,7 +118,7 @@ class AnomalyDataModule(LightningDataModule):
 
     def __str__(self) -> str:
         """The number of training and test samples of each kind."""
-        return f"{type(self).__name__}: training {asdict(self.counts)}, test {self.test_counts}"
+        return f"{type(self).__name__}: training {self.counts.as_dict()}, test {self.test_counts}"
 
     @property
     def test_counts(self) -> dict[str, int]:
@@ -250,13 +253,6 @@ def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...]
             f"{counted(len(classes), 'class name')}; name every class"
         )
     return draw_training_set(source.labels_train, scenario, classes)
-
-
-def _counts(drawn: TrainingSet, keep: npt.NDArray[np.bool_]) -> Counts:
-    semi_y, y = drawn.semi_y[keep], drawn.y[keep]
-    unlabeled = semi_y == 0
-    numbers = (semi_y == -1, semi_y == 1, unlabeled & (y == 0), unlabeled & (y == 1))
-    return Counts(*(int(kind.sum()) for kind in numbers))
 
 
 def _test_truth(source: Source, scenario: Scenario) -> npt.NDArray[np.int64]:

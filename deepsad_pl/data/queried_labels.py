@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.data.scenario import Counts, Scenario, TrainingSet, draw_training_set, resolve_scenario
+from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, resolve_scenario
+from deepsad_pl.data.training_counts import counts_of_rows
 
 IntArray = npt.NDArray[np.int64]
 
@@ -189,6 +190,4 @@ def queried_training_set(pool: TrainingSet, answers: npt.ArrayLike) -> TrainingS
         answers: the answers to all questions so far, see :func:`oracle`, shape (N,).
     """
     semi_y: IntArray = np.asarray(answers, dtype=np.int64)[pool.index]
-    unlabeled = semi_y == 0
-    kinds = (semi_y == -1, semi_y == 1, unlabeled & (pool.y == 0), unlabeled & (pool.y == 1))
-    return TrainingSet(pool.index, semi_y, pool.y, Counts(*(int(kind.sum()) for kind in kinds)))
+    return TrainingSet(pool.index, semi_y, pool.y, counts_of_rows(semi_y, pool.y))

@@ -4,10 +4,9 @@ Pure numpy. There are two steps, so that wrong settings are reported before any 
 :func:`resolve_scenario` needs only the class names, :func:`draw_training_set` needs the labels as well.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from fractions import Fraction
-from math import floor
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +14,19 @@ import numpy.typing as npt
 from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import resolve_class
+from deepsad_pl.data.training_counts import Counts, count_rows
 
 IntArray = npt.NDArray[np.int64]
 
 # Independent random streams, so that draws from one never change the draws from another.
 _KNOWN_CLASSES, _POLLUTION, _LABELED_ANOMALIES, _LABELED_NORMALS = range(4)
+
+# What the unlabeled training rows are, apart from pollution: normal ones, or with them all anomalies without a label.
+NORMAL, ALL = "normal", "all"
+
+
+class TooFewAnomaliesError(DeepSADError):
+    """The training data hold fewer anomalies of the known classes than are to be labeled; nothing else is wrong."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Scenario:
         gamma_p: ratio of pollution to unlabeled training rows, in [0, 1).
         gamma_n: ratio of labeled normals to all training rows, in [0, 1).
         seed: determines every draw.
+        label_count: number of labeled anomalies (``scenario.labels``); gamma_l is then 0. None: by gamma_l.
+        unlabeled: ``normal``, or ``all`` if all anomalies that are not labeled stay in the training data; gamma_p is
+            then 0.
+        gamma_e: share of the labeled anomalies that are in truth normal, in [0, 1).
+        gamma_en: share of the labeled normals that are in truth anomalies, in [0, 1).
     """
 
     normal_classes: tuple[int, ...]
@@ -41,20 +53,37 @@ class Scenario:
     gamma_p: float
     gamma_n: float
     seed: int
+    label_count: int | None = field(default=None, kw_only=True)
+    unlabeled: str = field(default=NORMAL, kw_only=True)
+    gamma_e: float = field(default=0.0, kw_only=True)
+    gamma_en: float = field(default=0.0, kw_only=True)
 
     def unsupervised(self) -> "Scenario | None":
-        """The scenario without labels that has the same rows except the labeled anomalies; None if there is none.
+        """The scenario of a method that does not see labels; None if its rows depend on what is labeled.
 
-        It has the same normals and the same pollution. If gamma_n and gamma_p are both positive, there is none, because
-        the amount of pollution then depends on gamma_l.
+        It has the same normals and the same pollution, and no labeled anomalies. With ``unlabeled=all`` it has all
+        rows. A normal row that is wrongly labeled as an anomaly is one of the normals. If gamma_n is positive, there is
+        none if gamma_p or gamma_en is positive too, because the anomalies among its rows then depend on gamma_l.
         """
-        if self.gamma_n and self.gamma_p:
+        if self.unlabeled == ALL:
+            return Scenario(self.normal_classes, (), 0.0, 0.0, 0.0, self.seed, unlabeled=ALL)
+        if self.gamma_n and (self.gamma_p or self.gamma_en):
             return None
         return Scenario(self.normal_classes, (), 0.0, self.gamma_p, 0.0, self.seed)
 
     def as_dict(self) -> dict[str, object]:
-        """The scenario as plain lists and numbers, for records."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """The scenario as plain lists and numbers, for identities; what was added later only if it is set."""
+        later = {"unlabeled": self.unlabeled, "gamma_e": self.gamma_e, "gamma_en": self.gamma_en}
+        by_ratio = self.label_count is None
+        return {
+            "normal_classes": list(self.normal_classes),
+            "known_classes": list(self.known_classes),
+            **({"gamma_l": self.gamma_l} if by_ratio else {"labels": self.label_count}),
+            "gamma_p": self.gamma_p,
+            "gamma_n": self.gamma_n,
+            "seed": self.seed,
+            **{name: value for name, value in later.items() if value not in (NORMAL, 0.0)},
+        }
 
 
 @dataclass(frozen=True)
@@ -96,26 +125,6 @@ def given_labels(seed: int) -> GivenLabels:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """The number of training rows of each kind; ``total`` is the paper's n + m."""
-
-    labeled_anomalies: int
-    labeled_normals: int
-    unlabeled_normals: int
-    pollution: int
-
-    @property
-    def unlabeled(self) -> int:
-        """The paper's n."""
-        return self.unlabeled_normals + self.pollution
-
-    @property
-    def total(self) -> int:
-        """T, the number of all training rows."""
-        return self.unlabeled + self.labeled_anomalies + self.labeled_normals
-
-
-@dataclass(frozen=True)
 class TrainingSet:
     """The rows of a scenario's training set.
 
@@ -132,17 +141,46 @@ class TrainingSet:
     counts: Counts
 
 
-def number_problems(*, gamma_l: float, gamma_p: float, k_l: int, gamma_n: float, seed: int) -> list[str]:
+def labels_anomalies(settings: Mapping[str, Any]) -> bool:
+    """Whether a drawn scenario's settings label any anomalies."""
+    labels = settings.get("labels")
+    return bool((settings["gamma_l"] if labels is None else labels) != 0 and settings["k_l"] != 0)
+
+
+def number_problems(
+    *,
+    gamma_l: float,
+    gamma_p: float,
+    k_l: int,
+    gamma_n: float,
+    seed: int,
+    labels: int | None = None,
+    unlabeled: str = NORMAL,
+    gamma_e: float = 0.0,
+    gamma_en: float = 0.0,
+) -> list[str]:
     """The errors in a scenario's numbers, without looking at its classes; arguments as in :func:`resolve_scenario`."""
+    ratios = {"gamma_l": gamma_l, "gamma_p": gamma_p, "gamma_n": gamma_n, "gamma_e": gamma_e, "gamma_en": gamma_en}
     problems = [
         f"scenario.{name} is {gamma}, but it is a ratio; it must be in [0, 1)"
-        for name, gamma in (("gamma_l", gamma_l), ("gamma_p", gamma_p), ("gamma_n", gamma_n))
+        for name, gamma in ratios.items()
         if not 0 <= gamma < 1
     ]
-    if not problems and gamma_l + gamma_n >= 1:
+    if not problems and labels is None and gamma_l + gamma_n >= 1:
         problems.append(
             f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
             "they must add up to less than 1"
+        )
+    if labels is not None and labels < 0:
+        problems.append(
+            f"scenario.labels is {labels}; it must be a number of labeled anomalies >= 0, or null to use gamma_l"
+        )
+    if unlabeled not in (NORMAL, ALL):
+        problems.append(f"scenario.unlabeled is {unlabeled!r}; choose {NORMAL} or {ALL}")
+    elif unlabeled == ALL and gamma_p != 0:
+        problems.append(
+            f"scenario.gamma_p is {gamma_p}, but scenario.unlabeled=all keeps every anomaly that is not labeled; use "
+            "scenario.gamma_p=0 or scenario.unlabeled=normal"
         )
     if k_l < 0:
         problems.append(f"scenario.k_l is {k_l}; it must be a number of classes >= 0")
@@ -162,15 +200,19 @@ def resolve_scenario(
     seed: int,
     classes: Sequence[str],
     in_training: Collection[str] | None = None,
+    labels: int | None = None,
+    unlabeled: str = NORMAL,
+    gamma_e: float = 0.0,
+    gamma_en: float = 0.0,
 ) -> Scenario:
     """Check the settings of a scenario as far as the class names allow, and resolve its classes to indices.
 
     Args:
         normal_class: index or name of the normal class, or a list of them.
         anomaly_class: index or name of one known anomaly class (the other k_l - 1 are drawn), or None to draw all k_l,
-            or a list of all known classes (k_l must then be 1 or the length of the list). It is ignored if gamma_l is
-            0; if k_l is 0, only a list is used.
-        gamma_l: ratio of labeled anomalies to all training rows.
+            or a list of all known classes (k_l must then be 1 or the length of the list). It is ignored if no anomaly
+            is to be labeled; if k_l is 0, only a list is used.
+        gamma_l: ratio of labeled anomalies to all training rows; without effect if ``labels`` is set.
         gamma_p: ratio of pollution to unlabeled training rows.
         k_l: number of anomaly classes among the labeled anomalies.
         gamma_n: ratio of labeled normals to all training rows.
@@ -178,11 +220,26 @@ def resolve_scenario(
         classes: the names of all classes.
         in_training: the names of the classes that have training rows; None if all have. The other classes are novel:
             they can be neither normal nor known.
+        labels: number of labeled anomalies, >= 0; None: by gamma_l.
+        unlabeled: ``normal``; or ``all`` to keep all anomalies that are not labeled, of every class, as unlabeled rows
+            (gamma_p must then be 0).
+        gamma_e: share of the labeled anomalies that are in truth normal; without effect if none is labeled.
+        gamma_en: share of the labeled normals that are in truth anomalies; without effect if gamma_n is 0.
 
     Raises:
         DeepSADError: with every problem found.
     """
-    problems = number_problems(gamma_l=gamma_l, gamma_p=gamma_p, k_l=k_l, gamma_n=gamma_n, seed=seed)
+    problems = number_problems(
+        gamma_l=gamma_l,
+        gamma_p=gamma_p,
+        k_l=k_l,
+        gamma_n=gamma_n,
+        seed=seed,
+        labels=labels,
+        unlabeled=unlabeled,
+        gamma_e=gamma_e,
+        gamma_en=gamma_en,
+    )
     trained = [i for i, name in enumerate(classes) if in_training is None or name in in_training]
 
     requested = list(normal_class) if isinstance(normal_class, list | tuple) else [normal_class]
@@ -195,12 +252,13 @@ def resolve_scenario(
 
     known: tuple[int, ...] = ()
     several = isinstance(anomaly_class, list | tuple)
-    if gamma_l != 0 and (k_l > 0 or several):
+    key, amount = ("gamma_l", gamma_l) if labels is None else ("labels", labels)
+    if amount != 0 and (k_l > 0 or several):
         available = [i for i in trained if i not in normal]
         if normal and anomalous and not available:
             problems.append(
-                f"scenario.gamma_l is {gamma_l}, but the training data have no anomaly class, so nothing can be "
-                "labeled; use scenario.gamma_l=0"
+                f"scenario.{key} is {amount}, but the training data have no anomaly class, so nothing can be "
+                f"labeled; use scenario.{key}=0"
             )
         elif isinstance(anomaly_class, list | tuple):
             known = tuple(sorted(_resolve("anomaly_class", anomaly_class, classes, trained, problems)))
@@ -222,31 +280,17 @@ def resolve_scenario(
         ]
     if problems:
         raise DeepSADError(*problems)
-    return Scenario(tuple(normal), known, float(gamma_l) if known else 0.0, float(gamma_p), float(gamma_n), seed)
-
-
-def count_rows(normals: int, gamma_l: float, gamma_p: float, gamma_n: float) -> Counts:
-    """Compute the number of training rows of each kind if all training normals are used.
-
-    The total T follows from T (1 - gamma_l - gamma_p (1 - gamma_l - gamma_n)) = normals. Of these rows, gamma_l T are
-    labeled anomalies, gamma_n T labeled normals and gamma_p (1 - gamma_l - gamma_n) T pollution, each rounded down. The
-    arithmetic is exact (rational), so that .05 of 6000 is 300 and not 299.
-
-    Args:
-        normals: number of training rows of the normal classes.
-        gamma_l: ratio of labeled anomalies to all training rows.
-        gamma_p: ratio of pollution to unlabeled training rows.
-        gamma_n: ratio of labeled normals to all training rows.
-    """
-    l, p, n = (Fraction(repr(float(gamma))) for gamma in (gamma_l, gamma_p, gamma_n))  # noqa: E741
-    unlabeled_share = 1 - l - n
-    total = Fraction(normals) / (1 - l - p * unlabeled_share)
-    labeled_normals = floor(n * total)
-    return Counts(
-        labeled_anomalies=floor(l * total),
-        labeled_normals=labeled_normals,
-        unlabeled_normals=normals - labeled_normals,
-        pollution=floor(p * unlabeled_share * total),
+    return Scenario(
+        normal_classes=tuple(normal),
+        known_classes=known,
+        gamma_l=float(gamma_l) if known and labels is None else 0.0,
+        gamma_p=float(gamma_p),
+        gamma_n=float(gamma_n),
+        seed=seed,
+        label_count=labels if known else None,
+        unlabeled=unlabeled,
+        gamma_e=float(gamma_e) if known else 0.0,
+        gamma_en=float(gamma_en) if gamma_n else 0.0,
     )
 
 
@@ -254,7 +298,12 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     """Draw the training set: all normals, then the pollution, then labeled anomalies from the remaining rows.
 
     The pollution comes from all anomaly classes. Its order depends only on the seed and the normal classes, so a higher
-    gamma_p adds rows to those of a lower one. Labeled anomalies and pollution never overlap.
+    gamma_p adds rows to those of a lower one. Labeled anomalies and pollution never overlap. With
+    ``unlabeled=all``, the pollution is all anomalies that are not labeled.
+
+    Rows with a wrong label come from the other end of the same orders: anomalies labeled as normal from the end of the
+    order of pollution, normals labeled as anomalies from the end of the order of labeled normals. So they overlap with
+    neither, a higher gamma_e or gamma_en adds rows to those of a lower one, and without them every draw is the same.
 
     Args:
         labels: class index of every row of the source's training data, shape (N,).
@@ -262,12 +311,24 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
         classes: class names, for error messages.
 
     Raises:
-        DeepSADError: with every problem found: no normal rows, or fewer anomalies than the scenario needs.
+        TooFewAnomaliesError: if the only problem is that there are fewer anomalies of the known classes than are to be
+            labeled.
+        DeepSADError: with every problem found: no normal rows, or fewer rows of a kind than the scenario needs.
     """
     labels = np.asarray(labels, dtype=np.int64)
     normal = np.isin(labels, scenario.normal_classes)
     normals, anomalies = np.flatnonzero(normal), np.flatnonzero(~normal)
-    counts = count_rows(len(normals), scenario.gamma_l, scenario.gamma_p, scenario.gamma_n)
+    keeps_all = scenario.unlabeled == ALL
+    counts = count_rows(
+        len(normals),
+        scenario.gamma_l,
+        scenario.gamma_p,
+        scenario.gamma_n,
+        labels=scenario.label_count,
+        gamma_e=scenario.gamma_e,
+        gamma_en=scenario.gamma_en,
+        anomalies=len(anomalies) if keeps_all else None,
+    )
 
     def named(indices: Sequence[int]) -> str:
         return classes_named([str(classes[i]) if i < len(classes) else str(i) for i in indices])
@@ -275,33 +336,56 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     problems: list[str] = []
     if len(normals) == 0:
         problems.append(f"the training data hold no row of the normal {named(scenario.normal_classes)}")
-    pool = _generator(scenario.seed, _POLLUTION, scenario.normal_classes).permutation(anomalies)
-    if counts.pollution > len(pool):
+    elif counts.unlabeled_normals < 0:
+        of_normals = len(normals) - counts.unlabeled_normals
         problems.append(
-            f"scenario.gamma_p={scenario.gamma_p} asks for {counted(counts.pollution, 'row')} of pollution, but the "
-            f"training data hold only {counted(len(pool), 'anomaly', 'anomalies')}; lower it"
+            f"scenario.gamma_n={scenario.gamma_n} and scenario.gamma_e={scenario.gamma_e} ask for "
+            f"{counted(of_normals, 'labeled normal row')}, but the training data hold only {len(normals)}; lower them"
         )
-    pollution, left = np.sort(pool[: counts.pollution]), np.sort(pool[counts.pollution :])
-    candidates = left[np.isin(labels[left], scenario.known_classes)]
-    if counts.labeled_anomalies > len(candidates):
+    there = counted(len(anomalies), "anomaly", "anomalies")
+    apart = "" if keeps_all else " apart from the pollution"
+    pool = _generator(scenario.seed, _POLLUTION, scenario.normal_classes).permutation(anomalies)
+    drawn = 0 if keeps_all else counts.pollution
+    if drawn > len(pool):
         problems.append(
-            f"scenario.gamma_l={scenario.gamma_l} asks for "
-            f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')} of "
-            f"{named(scenario.known_classes)}, but the training data hold {len(candidates)} apart from the "
-            "pollution; lower it or raise scenario.k_l"
+            f"scenario.gamma_p={scenario.gamma_p} asks for {counted(drawn, 'row')} of pollution, but the "
+            f"training data hold only {there}; lower it"
+        )
+    elif drawn + counts.wrong_normals > len(pool):
+        problems.append(
+            f"scenario.gamma_en={scenario.gamma_en} asks for {counted(counts.wrong_normals, 'anomaly', 'anomalies')} "
+            f"labeled as normal, but the training data hold only {there}{apart}; lower it"
+        )
+    pollution, left = np.sort(pool[:drawn]), np.sort(pool[drawn:])
+    wrong_normals = pool[len(pool) - counts.wrong_normals :] if counts.wrong_normals else pool[:0]
+    rng = _generator(scenario.seed, _LABELED_ANOMALIES, scenario.normal_classes)
+    order = rng.permutation(left[np.isin(labels[left], scenario.known_classes)])
+    order = order[~np.isin(order, wrong_normals)]
+    needed = counts.labeled_anomalies - counts.wrong_anomalies
+    too_few = needed > len(order)
+    if too_few:
+        by_ratio = scenario.label_count is None
+        asked = f"gamma_l={scenario.gamma_l}" if by_ratio else f"labels={scenario.label_count}"
+        apart += f"{' and' if apart else ' apart from'} those labeled as normal" if counts.wrong_normals else ""
+        problems.append(
+            f"scenario.{asked} asks for {counted(needed, 'labeled anomaly', 'labeled anomalies')} of "
+            f"{named(scenario.known_classes)}, but the training data hold {len(order)}{apart}; lower it or raise "
+            "scenario.k_l"
         )
     if problems:
-        raise DeepSADError(*problems)
+        raise (TooFewAnomaliesError if too_few and len(problems) == 1 else DeepSADError)(*problems)
 
-    rng = _generator(scenario.seed, _LABELED_ANOMALIES, scenario.normal_classes)
-    labeled_anomalies = rng.permutation(candidates)[: counts.labeled_anomalies]
-    rng = _generator(scenario.seed, _LABELED_NORMALS, scenario.normal_classes)
-    labeled_normals = rng.permutation(normals)[: counts.labeled_normals]
+    right_anomalies = order[:needed]
+    if keeps_all:
+        pollution = np.setdiff1d(anomalies, np.concatenate([right_anomalies, wrong_normals]))
+    order = _generator(scenario.seed, _LABELED_NORMALS, scenario.normal_classes).permutation(normals)
+    right_normals = order[: counts.labeled_normals - counts.wrong_normals]
+    wrong_anomalies = order[len(order) - counts.wrong_anomalies :]
 
-    index = np.sort(np.concatenate([normals, pollution, labeled_anomalies]))
+    index = np.sort(np.concatenate([normals, pollution, right_anomalies, wrong_normals]))
     semi_y = np.zeros(len(index), dtype=np.int64)
-    semi_y[np.isin(index, labeled_normals)] = 1
-    semi_y[np.isin(index, labeled_anomalies)] = -1
+    semi_y[np.isin(index, right_normals) | np.isin(index, wrong_normals)] = 1
+    semi_y[np.isin(index, right_anomalies) | np.isin(index, wrong_anomalies)] = -1
     return TrainingSet(index, semi_y, (~normal[index]).astype(np.int64), counts)
 
 

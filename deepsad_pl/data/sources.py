@@ -17,6 +17,7 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8
+from deepsad_pl.common.ranges import Share
 from deepsad_pl.data.adbench import load_adbench
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 TRAIN_SHARE = 0.6
+# Share of a table that is test data; any other value becomes part of a run's identity.
+TEST_SHARE = 0.4
 
 
 class Preparation(Protocol):
@@ -120,6 +123,36 @@ def split_rows(labels: Array, seed: int, train_share: float = TRAIN_SHARE) -> tu
     return np.sort(train), np.sort(test)
 
 
+def split_test(labels: Array, seed: int, test_share: float) -> tuple[Array, Array]:
+    """Split the rows, stratified by class, into training data and ceil(test_share * N) rows of test data.
+
+    It is the split of scikit-learn's ``train_test_split(test_size=test_share, stratify=labels, random_state=seed)``,
+    which ADBench uses with .3.
+
+    Args:
+        labels: class of every row, shape (N,).
+        seed: determines the split.
+        test_share: share of the test part, in (0, 1).
+
+    Returns:
+        Row indices of the training part and of the test part, each ascending.
+
+    Raises:
+        DeepSADError: if a class has fewer than two rows, or a part would have fewer rows than there are classes.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        parts = train_test_split(np.arange(len(labels)), test_size=test_share, stratify=labels, random_state=seed)
+    except ValueError as error:
+        raise DeepSADError(
+            f"{counted(len(labels), 'row')} cannot be split by class with dataset.test_share={test_share:g}: {error}; "
+            "choose another share"
+        ) from error
+    train, test = map(np.sort, parts)
+    return train, test
+
+
 def standardize(x_train: Array, x_test: Array, scaling: str) -> tuple[Array, Array]:
     """Scale each column by statistics of its training rows; a column that is constant there is only shifted to 0.
 
@@ -175,9 +208,9 @@ def _scaled_source(
     return Source(train, labels_train, test, labels_test, None, columns=columns, preparation=fitted, refit=refit)
 
 
-def table_source(x: Array, labels: Array, seed: int, scaling: str) -> Source:
-    """Split a table 60:40 and scale its columns."""
-    train, test = split_rows(labels, seed)
+def table_source(x: Array, labels: Array, seed: int, scaling: str, test_share: float = TEST_SHARE) -> Source:
+    """Split a table, by default 60:40, and scale its columns."""
+    train, test = split_rows(labels, seed) if test_share == TEST_SHARE else split_test(labels, seed, test_share)
     return _scaled_source(x[train], labels[train], x[test], labels[test], scaling)
 
 
@@ -191,10 +224,10 @@ def digits_source(seed: int) -> Source:
     return Source(x[train], labels[train], x[test], labels[test], scale=16.0)
 
 
-def odds_source(name: str, data_dir: Path, seed: int, scaling: str) -> Source:
+def odds_source(name: str, data_dir: Path, seed: int, scaling: str, test_share: float = TEST_SHARE) -> Source:
     """Load one of the six benchmark sets of the paper's Table 1, with classes 0 (normal) and 1 (outlier)."""
     x, labels = load_odds(name, data_dir)
-    return table_source(x, labels, seed, scaling)
+    return table_source(x, labels, seed, scaling, test_share)
 
 
 @dataclass(frozen=True)
@@ -318,6 +351,7 @@ def table_set(
     data_dir: Path,
     seed: int,
     scaling: Literal["zscore", "minmax"] = "zscore",
+    test_share: Share = TEST_SHARE,
 ) -> Source:
     """Load one of the tables of the paper's Table 1, or the toy data of its Figure 1.
 
@@ -326,13 +360,14 @@ def table_set(
         data_dir: folder of the data files and downloads.
         seed: determines the split and, for ``toy``, the data themselves.
         scaling: see :func:`standardize`.
+        test_share: share of the rows that are test data, stratified by class.
 
     Raises:
         DeepSADError: if the data cannot be downloaded or read.
     """
     if kind in ODDS_FILES:
-        return odds_source(kind, data_dir, seed, scaling)
-    return table_source(*toy_table(seed), seed, scaling)
+        return odds_source(kind, data_dir, seed, scaling, test_share)
+    return table_source(*toy_table(seed), seed, scaling, test_share)
 
 
 def adbench_source(
@@ -342,6 +377,7 @@ def adbench_source(
     data_dir: Path,
     seed: int,
     scaling: Literal["zscore", "minmax"] = "zscore",
+    test_share: Share = TEST_SHARE,
 ) -> Source:
     """Rows of one of ADBench's tables; classes 0 (normal) and 1 (anomaly).
 
@@ -351,12 +387,13 @@ def adbench_source(
         data_dir: where data lie and downloads go.
         seed: of the split.
         scaling: see :func:`standardize`.
+        test_share: share of the rows that are test data, stratified by class; ADBench's own split has .3.
 
     Raises:
         DeepSADError: if there is no such table, or its file cannot be had or read.
     """
     x, labels = load_adbench(table, data_dir)
-    return table_source(x, labels, seed, scaling)
+    return table_source(x, labels, seed, scaling, test_share)
 
 
 def image_folder_source(

@@ -19,8 +19,9 @@ from deepsad_pl.data.calibration import calibration_rows
 from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.queried_labels import QueriedLabels
-from deepsad_pl.data.scenario import Counts, Scenario, is_given
+from deepsad_pl.data.scenario import Scenario, is_given
 from deepsad_pl.data.sources import Source, as_source
+from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
 from deepsad_pl.experiment.identity import (
     code_of,

@@ -13,6 +13,7 @@ from deepsad_pl.data.digests import file_digests
 from deepsad_pl.data.labeled_images import labeled_identity
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, is_given
+from deepsad_pl.data.sources import TEST_SHARE
 from deepsad_pl.settings import about
 from deepsad_pl.settings.typed import arguments_of
 from deepsad_pl.shallow.selection import MOST_FOLDS
@@ -78,6 +79,8 @@ def data_identity(dataset: Settings, data_dir: Path, *, given: bool = False) -> 
     chosen = {key: dataset[key] for key in keys if key in dataset and key not in facts.label_files} | foreign
     if not foreign and (table := table_named(dataset.get("table"))) is not None:
         chosen["table"] = table.name  # with or without its number, it is the same
+    if not foreign and (share := dataset.get("test_share", TEST_SHARE)) != TEST_SHARE:
+        chosen["test_share"] = share
     chosen["network"] = network | code_of("network", dataset["network"])
     if facts.files:
         paths = {*facts.files, *facts.label_files}

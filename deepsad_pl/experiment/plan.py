@@ -17,6 +17,7 @@ from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.queried_labels import QueriedLabels, is_queried, queried_labels
 from deepsad_pl.data.scenario import (
+    ALL,
     GIVEN_CLASSES,
     Scenario,
     given_labels,
@@ -135,6 +136,8 @@ def make_plan(
         classes = GIVEN_CLASSES if given else class_names(dataset)
     except DeepSADError as error:
         numbers = {key: settings["scenario"].get(key, 0) for key in ("gamma_l", "gamma_p", "k_l", "gamma_n")}
+        later = ("labels", "unlabeled", "gamma_e", "gamma_en")
+        numbers |= {key: settings["scenario"][key] for key in later if key in settings["scenario"]}
         problems += [*error.problems, *number_problems(**numbers, seed=settings["seed"])]
     else:
         try:
@@ -300,7 +303,10 @@ def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
 
     parts = [f"normal_{named(scenario.normal_classes)}"]
     if scenario.known_classes and not is_queried(scenario):
-        parts += [f"known_{named(scenario.known_classes)}", f"gamma_l_{scenario.gamma_l:g}"]
+        amount = f"gamma_l_{scenario.gamma_l:g}" if scenario.label_count is None else f"labels_{scenario.label_count}"
+        parts += [f"known_{named(scenario.known_classes)}", amount]
+    if scenario.unlabeled == ALL:
+        parts.append("unlabeled_all")
     if scenario.gamma_p:
         parts.append(f"gamma_p_{scenario.gamma_p:g}")
     if isinstance(scenario, QueriedLabels):
@@ -308,4 +314,8 @@ def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
         parts += [f"{scenario.by}_{scenario.rounds}x{scenario.count}"] if scenario.rounds else []
     if scenario.gamma_n:
         parts.append(f"gamma_n_{scenario.gamma_n:g}")
+    if scenario.gamma_e:
+        parts.append(f"gamma_e_{scenario.gamma_e:g}")
+    if scenario.gamma_en:
+        parts.append(f"gamma_en_{scenario.gamma_en:g}")
     return "-".join([*parts, f"seed_{scenario.seed}"])

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +37,8 @@ from deepsad_pl.common.records import (
 from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data.datamodule import AnomalyDataModule
 from deepsad_pl.data.queried_labels import is_queried
-from deepsad_pl.data.scenario import Counts, is_given
+from deepsad_pl.data.scenario import is_given
+from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.detector.detector_folder import DETECTOR, keep_threshold
 from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
@@ -381,7 +381,7 @@ def _score_by_trainer(
 
 def _counts(data: AnomalyDataModule, threshold: Threshold) -> dict[str, int]:
     counts = data.counts
-    found = {"train": counts.total, "unlabeled": counts.unlabeled, **asdict(counts), **data.test_counts}
+    found = {"train": counts.total, "unlabeled": counts.unlabeled, **counts.as_dict(), **data.test_counts}
     if threshold:
         found["calibration"] = data.held_out_count
     if is_given(data.scenario):
@@ -419,6 +419,10 @@ def what_was_done(plan: Plan) -> dict[str, Any]:
     }
 
 
+# Values of a scenario that its record has elsewhere, or by name.
+_NOT_OF_THE_RECORD = ("normal_classes", "known_classes", "seed")
+
+
 def _scenario(plan: Plan) -> dict[str, Any]:
     scenario = plan.scenario
     if is_given(scenario):
@@ -429,9 +433,7 @@ def _scenario(plan: Plan) -> dict[str, Any]:
     return {
         "normal_class": normal,
         "anomaly_class": [plan.classes[i] for i in scenario.known_classes],
-        "gamma_l": scenario.gamma_l,
-        "gamma_p": scenario.gamma_p,
-        "gamma_n": scenario.gamma_n,
+        **{key: value for key, value in scenario.as_dict().items() if key not in _NOT_OF_THE_RECORD},
         "k_l": len(scenario.known_classes),
     }
 
@@ -456,8 +458,10 @@ def _describe(plan: Plan, counts: Counts) -> str:
     )
     parts = [f"{counts.unlabeled} unlabeled" + (f" ({counts.pollution} of them pollution)" if counts.pollution else "")]
     if counts.labeled_normals:
-        parts.append(counted(counts.labeled_normals, "labeled normal"))
+        wrong = f" ({counts.wrong_normals} of them wrongly)" if counts.wrong_normals else ""
+        parts.append(counted(counts.labeled_normals, "labeled normal") + wrong)
     if counts.labeled_anomalies:
         of_class = "" if is_queried(plan.scenario) else f" of {known}"
-        parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')}{of_class}")
+        wrong = f" ({counts.wrong_anomalies} of them wrongly)" if counts.wrong_anomalies else ""
+        parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')}{of_class}{wrong}")
     return f"normal {normal}: {', '.join(parts)}"

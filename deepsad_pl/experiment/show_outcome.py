@@ -45,6 +45,8 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
         (counts["labeled_anomalies"], "labeled anomaly", "labeled anomalies"),
     ]
     table.add_row("training samples", _sum(counts["train"], train))
+    if wrong := [counts[key] for key in ("wrong_anomalies", "wrong_normals") if key in counts]:
+        table.add_row("wrong labels", str(sum(wrong)))
     test = [
         (counts["test_normal"], "normal", "normal"),
         (counts["test_anomalous"], "anomalous", "anomalous"),

@@ -16,6 +16,9 @@ from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 _NAMES = {
     "gamma_l": r"ratio of labeled anomalies $\gamma_l$",
     "gamma_p": r"ratio of pollution $\gamma_p$",
+    "gamma_e": r"share of labeled anomalies that are normal $\gamma_e$",
+    "gamma_en": r"share of labeled normals that are anomalies $\gamma_{en}$",
+    "labels": "number of labeled anomalies",
     "k_l": r"number of known anomaly classes $k_l$",
     "eta": r"hyper-parameter $\eta$",
 }

@@ -24,7 +24,14 @@ _SPECIAL = {
     ">": "$>$",
     "|": "$|$",
 }
-_SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", "eta": r"$\eta$"}
+_SYMBOLS = {
+    "gamma_l": r"$\gamma_l$",
+    "gamma_p": r"$\gamma_p$",
+    "gamma_e": r"$\gamma_e$",
+    "gamma_en": r"$\gamma_{en}$",
+    "k_l": "$k_l$",
+    "eta": r"$\eta$",
+}
 
 
 def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:

@@ -16,7 +16,14 @@ from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
 
 _PANELS = 5  # panels per line
 _DATASETS = 3
-_SYMBOLS = {"gamma_l": r"$\gamma_l$", "gamma_p": r"$\gamma_p$", "k_l": "$k_l$", "eta": r"$\eta$"}
+_SYMBOLS = {
+    "gamma_l": r"$\gamma_l$",
+    "gamma_p": r"$\gamma_p$",
+    "gamma_e": r"$\gamma_e$",
+    "gamma_en": r"$\gamma_{en}$",
+    "k_l": "$k_l$",
+    "eta": r"$\eta$",
+}
 _LEGEND = "points: experiments; p: over classes or seeds, Holm-adjusted"
 
 Place = tuple[str, tuple[Any, ...]]

@@ -127,7 +127,7 @@ def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()
             f"dataset={plans[0].dataset['name']} has samples of shape {source.shape}, but regions are drawn in the "
             "plane, (2,); use dataset=toy, or study.figure=auroc"
         )
-    shown = max(plans, key=lambda plan: plan.scenario.gamma_l)
+    shown = max(plans, key=lambda plan: (plan.scenario.label_count or 0, plan.scenario.gamma_l))
     test = Cloud(source.x_test, _kinds(source.labels_test, shown))
     plane = plane_around(np.concatenate([source.x_train, source.x_test]))
     panels = [_panel_of(plan, source, plane) for plan in plans]

@@ -17,6 +17,7 @@ from deepsad_pl.common.ranges import problems
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.queried_labels import is_queried
+from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings import about
 from deepsad_pl.settings.own_metrics import metric_problems
 from deepsad_pl.settings.schema import GROUP_CONFIGS, THRESHOLD_KINDS
@@ -231,11 +232,17 @@ def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str
                 f"method.{key} is {value}, but scenario.gamma_n is 0, so no normal sample is labeled; raise "
                 f"scenario.gamma_n or choose another method.{key}"
             )
-    if kind.labels == "needed" and (scenario["gamma_l"] == 0 or scenario["k_l"] == 0):
+    if kind.labels == "needed" and not labels_anomalies(scenario):
+        key = _amount_key(scenario)
         yield (
-            f"method={method['name']} learns from labeled anomalies, but scenario.gamma_l={scenario['gamma_l']} and "
+            f"method={method['name']} learns from labeled anomalies, but scenario.{key}={scenario[key]} and "
             f"scenario.k_l={scenario['k_l']} leave none; raise both above 0 or choose an unsupervised method"
         )
+
+
+def _amount_key(scenario: Settings) -> str:
+    """The setting that says how many anomalies are labeled."""
+    return "gamma_l" if scenario.get("labels") is None else "labels"
 
 
 def _threshold_problems(settings: Settings) -> Iterator[str]:
@@ -257,7 +264,7 @@ def _threshold_problems(settings: Settings) -> Iterator[str]:
             yield from problems(f"threshold.{key}", threshold[key], kind)
     # How much is labeled in data that bring their labels is known only once they are read.
     if threshold["name"] == "labeled" and "given" not in scenario and not is_queried(scenario):
-        for kind, key in (("normal samples", "gamma_n"), ("anomalies", "gamma_l"), ("anomalies", "k_l")):
+        for kind, key in (("normal samples", "gamma_n"), ("anomalies", _amount_key(scenario)), ("anomalies", "k_l")):
             if scenario[key] == 0:
                 yield (
                     f"threshold=labeled needs labeled {kind}, but scenario.{key} is 0; raise it or choose "

@@ -122,6 +122,10 @@ class DrawnConfig(ScenarioConfig):
     gamma_p: float = MISSING  # pollution / unlabeled training rows
     k_l: int = MISSING  # number of labeled anomaly classes; if anomaly_class is a list, 1 or its length
     gamma_n: float = MISSING  # labeled normals / all training rows
+    labels: int | None = None  # number of labeled anomalies; null: by gamma_l
+    unlabeled: str = "normal"  # or all: every anomaly of the training data that is not labeled stays in it
+    gamma_e: float = 0.0  # share of the labeled anomalies that are in truth normal
+    gamma_en: float = 0.0  # share of the labeled normals that are in truth anomalies
 
 
 @dataclass

@@ -9,6 +9,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.data.queried_labels import is_queried
+from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
 
@@ -212,7 +213,7 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
     given, queried = "given" in subject.scenario, is_queried(dict(subject.scenario))
-    labeled = given or queried or (scenario["gamma_l"] != 0 and scenario["k_l"] != 0)
+    labeled = given or queried or labels_anomalies(scenario)
     if not labeled and kind.labels == "needed":
         return
     method, sees_labels = subject.method, subject.sees_labels

@@ -16,6 +16,7 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.composer import composer_of
 from deepsad_pl.compose.configured import repeat_command
+from deepsad_pl.data.scenario import ALL
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import load_data, network_of
 from deepsad_pl.experiment.finished import finished_outcome
@@ -211,5 +212,8 @@ def _training_rows(plan: Plan, source: Source) -> int:
     scenario = plan.identity["scenario"]
     if "given" in scenario:
         return len(source.x_train)
+    if scenario.get("unlabeled") == ALL:
+        return len(source.x_train)
     normal = int(np.isin(source.labels_train, scenario["normal_classes"]).sum())
-    return int(normal / max(1e-3, (1 - scenario.get("gamma_l", 0)) * (1 - scenario["gamma_p"])))
+    by_ratio = normal / max(1e-3, (1 - scenario.get("gamma_l", 0)) * (1 - scenario["gamma_p"]))
+    return int(by_ratio + scenario.get("labels", 0))

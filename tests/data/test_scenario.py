@@ -15,10 +15,10 @@ from deepsad_pl.data.class_names import resolve_class
 from deepsad_pl.data.scenario import (
     Scenario,
     TrainingSet,
-    count_rows,
     draw_training_set,
     resolve_scenario,
 )
+from deepsad_pl.data.training_counts import count_rows
 
 NAMES = ("airplane", "automobile", "bird", "cat", "Ankle boot")
 # 60 rows of each of five classes, in random order.
