@@ -155,15 +155,15 @@ def training_identity(group: str, phase: Settings, scenario: Scenario) -> dict[s
             chosen["holdout_folds"] = folds
         chosen.pop(_SEES, None)
         # Without labels, it does not matter whether the method sees them.
-        if scenario.known_classes and hides_labeled_anomalies(phase):
+        if scenario.has_known_anomalies and hides_labeled_anomalies(phase):
             chosen[_SEES] = False
-        if not scenario.known_classes:
+        if not scenario.has_known_anomalies:
             for setting, same in facts.same_without_anomalies.items():
                 if chosen.get(setting) in same:
                     chosen[setting] = same[chosen[setting]]
             for key in facts.unused_without_labels if not scenario.gamma_n else ():
                 chosen.pop(key, None)
-    elif not scenario.known_classes:
+    elif not scenario.has_known_anomalies:
         chosen.pop("data", None)
     if "lr" in phase and "epochs" in phase:
         chosen["schedule"] = _merged(chosen.pop("lr"), chosen.pop("epochs"))

@@ -115,7 +115,8 @@ class HSCModule(TrainedMethod):
     detection, arXiv 2006.00339, 2020, and the authors' code, Classification-AD.
 
     How it is trained. The center is the origin, so there is none to compute, and by default nothing is pre-trained.
-    Without any known anomaly phi = 0 would be the best solution, so at least one is needed.
+    Without any known anomaly phi = 0 would be the best solution, so at least one is needed, be it labeled or of a
+    second data set (``scenario.exposure``).
 
     Balance. In the authors' code, half of each batch is normal and half anomalous, however few anomalies there are;
     these are drawn again and again. With ``balance=true`` the weights w give both kinds the same total weight, which is
