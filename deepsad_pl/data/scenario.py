@@ -344,42 +344,24 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     def named(indices: Sequence[int]) -> str:
         return classes_named([str(classes[i]) if i < len(classes) else str(i) for i in indices])
 
-    problems: list[str] = []
-    if len(normals) == 0:
-        problems.append(f"the training data hold no row of the normal {named(scenario.normal_classes)}")
-    elif counts.unlabeled_normals < 0:
-        of_normals = len(normals) - counts.unlabeled_normals
-        problems.append(
-            f"scenario.gamma_n={scenario.gamma_n} and scenario.gamma_e={scenario.gamma_e} ask for "
-            f"{counted(of_normals, 'labeled normal row')}, but the training data hold only {len(normals)}; lower them"
-        )
-    there = counted(len(anomalies), "anomaly", "anomalies")
-    apart = "" if keeps_all else " apart from the pollution"
+    problems = list(_shortages(scenario, counts, len(normals), len(anomalies), named(scenario.normal_classes)))
     pool = _generator(scenario.seed, _POLLUTION, scenario.normal_classes).permutation(anomalies)
     drawn = 0 if keeps_all else counts.pollution
-    if drawn > len(pool):
-        problems.append(
-            f"scenario.gamma_p={scenario.gamma_p} asks for {counted(drawn, 'row')} of pollution, but the "
-            f"training data hold only {there}; lower it"
-        )
-    elif drawn + counts.wrong_normals > len(pool):
-        problems.append(
-            f"scenario.gamma_en={scenario.gamma_en} asks for {counted(counts.wrong_normals, 'anomaly', 'anomalies')} "
-            f"labeled as normal, but the training data hold only {there}{apart}; lower it"
-        )
     pollution, left = np.sort(pool[:drawn]), np.sort(pool[drawn:])
-    wrong_normals = pool[len(pool) - counts.wrong_normals :] if counts.wrong_normals else pool[:0]
+    wrong_normals = pool[max(0, len(pool) - counts.wrong_normals) :]
     rng = _generator(scenario.seed, _LABELED_ANOMALIES, scenario.normal_classes)
     order = rng.permutation(left[np.isin(labels[left], scenario.known_classes)])
     order = order[~np.isin(order, wrong_normals)]
     needed = counts.labeled_anomalies - counts.wrong_anomalies
-    too_few = needed > len(order)
-    if too_few:
+    if too_few := needed > len(order):
         by_ratio = scenario.label_count is None
         asked = f"gamma_l={scenario.gamma_l}" if by_ratio else f"labels={scenario.label_count}"
-        apart += f"{' and' if apart else ' apart from'} those labeled as normal" if counts.wrong_normals else ""
+        right = "rightly " if counts.wrong_anomalies else ""
+        others = [] if keeps_all else ["the pollution"]
+        others += ["those labeled as normal"] if counts.wrong_normals else []
+        apart = f" apart from {' and '.join(others)}" if others else ""
         problems.append(
-            f"scenario.{asked} asks for {counted(needed, 'labeled anomaly', 'labeled anomalies')} of "
+            f"scenario.{asked} asks for {counted(needed, f'{right}labeled anomaly', f'{right}labeled anomalies')} of "
             f"{named(scenario.known_classes)}, but the training data hold {len(order)}{apart}; lower it or raise "
             "scenario.k_l"
         )
@@ -398,6 +380,38 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
     semi_y[np.isin(index, right_normals) | np.isin(index, wrong_normals)] = 1
     semi_y[np.isin(index, right_anomalies) | np.isin(index, wrong_anomalies)] = -1
     return TrainingSet(index, semi_y, (~normal[index]).astype(np.int64), counts)
+
+
+def _shortages(scenario: Scenario, counts: Counts, normals: int, anomalies: int, normal_class: str) -> Iterator[str]:
+    """Yield what the data have too few rows for, except labeled anomalies, which depend on the draw of the others.
+
+    Args:
+        scenario: the scenario.
+        counts: the rows that it asks for.
+        normals: number of normal rows in the training data.
+        anomalies: number of anomalies in the training data.
+        normal_class: the normal classes in words.
+    """
+    if normals == 0:
+        yield f"the training data hold no row of the normal {normal_class}"
+    elif counts.unlabeled_normals < 0:
+        asked = counted(normals - counts.unlabeled_normals, "labeled normal row")
+        yield (
+            f"scenario.gamma_n={scenario.gamma_n} and scenario.gamma_e={scenario.gamma_e} ask for {asked}, but the "
+            f"training data hold only {normals}; lower them"
+        )
+    drawn = 0 if scenario.unlabeled == ALL else counts.pollution
+    if drawn > anomalies:
+        yield (
+            f"scenario.gamma_p={scenario.gamma_p} asks for {counted(drawn, 'row')} of pollution, but the "
+            f"training data hold only {counted(anomalies, 'anomaly', 'anomalies')}; lower it"
+        )
+    elif drawn + counts.wrong_normals > anomalies:
+        apart = " apart from the pollution" if drawn else ""
+        yield (
+            f"scenario.gamma_en={scenario.gamma_en} asks for {counted(counts.wrong_normals, 'anomaly', 'anomalies')} "
+            f"labeled as normal, but the training data hold only {anomalies - drawn}{apart}; lower it"
+        )
 
 
 def given_training_set(semi_y: npt.ArrayLike) -> TrainingSet:

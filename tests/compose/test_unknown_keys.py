@@ -356,8 +356,8 @@ def test_a_study_names_only_settings_that_exist() -> None:
         variants={"ssad_raw": {"method.kapa": [1]}, "ocsvm_raw": {"method.nonsense": [1]}},
     ) == [
         "study=labeled_anomalies sets scenario.gama_p, which none of its methods has; did you mean scenario.gamma_p?",
-        "study=labeled_anomalies sets scenario.gamma_x, which none of its methods has; did you mean scenario.gamma_l, "
-        "scenario.gamma_n or scenario.gamma_p?",
+        "study=labeled_anomalies sets scenario.gamma_x, which none of its methods has; did you mean scenario.gamma_e, "
+        "scenario.gamma_l, scenario.gamma_n or scenario.gamma_p?",
         "study=labeled_anomalies sets method.kapa, which none of its methods has; did you mean method.kappa?",
     ]
 

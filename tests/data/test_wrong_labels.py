@@ -187,4 +187,12 @@ def test_more_anomalies_labeled_as_normal_than_the_pollution_leaves_are_refused(
         draw(gamma_p=0.6, gamma_n=0.7, gamma_en=0.9)
     (problem,) = caught.value.problems
     assert problem.startswith("scenario.gamma_en=0.9 asks for 198 anomalies labeled as normal")
-    assert "240 anomalies apart from the pollution; lower it" in problem
+    assert problem.endswith("but the training data hold only 184 apart from the pollution; lower it")
+
+
+def test_a_message_about_too_few_anomalies_names_what_else_needs_them() -> None:
+    with pytest.raises(DeepSADError) as caught:
+        draw(gamma_p=0.1, labels=70, gamma_e=0.1, gamma_n=0.2, gamma_en=0.5)
+    (problem,) = caught.value.problems
+    assert "scenario.labels=70 asks for 63 rightly labeled anomalies of class automobile" in problem
+    assert "apart from the pollution and those labeled as normal; lower it or raise scenario.k_l" in problem
