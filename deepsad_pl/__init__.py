@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
     from deepsad_pl.estimators.deep_estimators import (
+        HSC,
         SSDGM,
         Autoencoder,
         Classifier,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.classifier import ClassifierModule
     from deepsad_pl.methods.deep_sad import DeepSADModule
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+    from deepsad_pl.methods.hsc import HSCModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -54,7 +56,8 @@ _WHERE = {
     "Scenario": "data.scenario",
     "Source": "data.sources",
     **dict.fromkeys(
-        ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
+        ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "HSC", "SSDGM", "SoftBoundarySVDD"),
+        "estimators.deep_estimators",
     ),
     **dict.fromkeys(
         ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD", "TabICL", "XGBOD"),
@@ -66,11 +69,13 @@ _WHERE = {
     "ClassifierModule": "methods.classifier",
     "DeepSADModule": "methods.deep_sad",
     **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
+    "HSCModule": "methods.hsc",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
 
 __all__ = [
+    "HSC",
     "KDE",
     "KNN",
     "OCSVM",
@@ -88,6 +93,7 @@ __all__ = [
     "DeepSVDD",
     "DeepSVDDModule",
     "ExtraTrees",
+    "HSCModule",
     "IsolationForest",
     "KNNRatio",
     "Result",

@@ -46,6 +46,8 @@ class AnomalyDataModule(LightningDataModule):
         labeled_anomalies: whether labeled anomalies are part of the training data.
         held_out: positions in the training set of the samples that are kept out of the training data, to calibrate a
             threshold, shape (n,).
+        exposure: images of a second data set, which are known anomalies as well, shape (M, C, H, W); None: there are
+            none.
 
     Attributes:
         training_set: the rows drawn for the scenario; always includes the labeled anomalies.
@@ -66,6 +68,7 @@ class AnomalyDataModule(LightningDataModule):
         seed: int = 0,
         labeled_anomalies: bool = True,
         held_out: npt.ArrayLike = (),
+        exposure: npt.NDArray[Any] | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -81,8 +84,13 @@ class AnomalyDataModule(LightningDataModule):
         if len(self._held_out):
             drawn = counts_of_rows(self.training_set.semi_y[keep], self.training_set.y[keep])
         self.counts = drawn if labeled_anomalies else replace(drawn, labeled_anomalies=0, wrong_anomalies=0)
-        self._semi_y = torch.from_numpy(self.training_set.semi_y[keep])
-        self._y = torch.from_numpy(self.training_set.y[keep])
+        semi_y, y = self.training_set.semi_y[keep], self.training_set.y[keep]
+        self._exposure = exposure if labeled_anomalies else None
+        if self._exposure is not None:
+            added = len(self._exposure)
+            self.counts = replace(self.counts, exposure=added)
+            semi_y, y = np.append(semi_y, np.full(added, -1)), np.append(y, np.ones(added, np.int64))
+        self._semi_y, self._y = torch.from_numpy(semi_y), torch.from_numpy(y)
         self._test_y = torch.from_numpy(_test_truth(source, scenario))
         self._check()
 
@@ -93,10 +101,11 @@ class AnomalyDataModule(LightningDataModule):
                 f"the test data hold {normals} normal and {anomalies} anomalous samples, but AUROC needs both; choose "
                 "another scenario.normal_class"
             )
-        smallest = len(self._rows) // max(1, self.batches)
+        size = len(self._semi_y)
+        smallest = size // max(1, self.batches)
         if smallest < 2:
             raise DeepSADError(
-                f"{len(self._rows)} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
+                f"{size} training rows in batches of {self.batch_size} leave a batch of {smallest} sample, "
                 "but batch normalization needs 2; change the batch_size or use more data"
             )
 
@@ -130,7 +139,7 @@ class AnomalyDataModule(LightningDataModule):
     @property
     def batches(self) -> int:
         """The number of batches in a training epoch."""
-        return -(-len(self._rows) // self.batch_size)
+        return -(-len(self._semi_y) // self.batch_size)
 
     def digest(self) -> str:
         """A hash of the training rows: their positions and values, without labels."""
@@ -183,7 +192,7 @@ class AnomalyDataModule(LightningDataModule):
 
         All of them, in their order, if there are fewer.
         """
-        rows = self._rows[self.semi_y != -1]
+        rows = self._rows[self.semi_y[: len(self._rows)] != -1]
         if len(rows) > count:
             drawn = np.random.default_rng([self.seed, _REFERENCE_STREAM]).choice(len(rows), count, replace=False)
             rows = rows[np.sort(drawn)]
@@ -192,7 +201,7 @@ class AnomalyDataModule(LightningDataModule):
 
     def _x_train(self) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self.source.x_train[self._rows]
-        return rows
+        return rows if self._exposure is None else np.concatenate([rows, self._exposure])
 
     @property
     def _eval_batch_size(self) -> int:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.class_names import resolve_class
+from deepsad_pl.data.exposure import Exposure
 from deepsad_pl.data.training_counts import Counts, count_rows
 
 IntArray = npt.NDArray[np.int64]
@@ -45,6 +46,7 @@ class Scenario:
             then 0.
         gamma_e: share of the labeled anomalies that are in truth normal, in [0, 1).
         gamma_en: share of the labeled normals that are in truth anomalies, in [0, 1).
+        exposure: a second data set whose training images are known anomalies; None: there is none.
     """
 
     normal_classes: tuple[int, ...]
@@ -57,6 +59,12 @@ class Scenario:
     unlabeled: str = field(default=NORMAL, kw_only=True)
     gamma_e: float = field(default=0.0, kw_only=True)
     gamma_en: float = field(default=0.0, kw_only=True)
+    exposure: Exposure | None = field(default=None, kw_only=True)
+
+    @property
+    def has_known_anomalies(self) -> bool:
+        """Whether anomalies are known to a method that sees labels: of known classes, or of another data set."""
+        return bool(self.known_classes) or self.exposure is not None
 
     def unsupervised(self) -> "Scenario | None":
         """The scenario of a method that does not see labels; None if its rows depend on what is labeled.
@@ -83,6 +91,7 @@ class Scenario:
             "gamma_n": self.gamma_n,
             "seed": self.seed,
             **{name: value for name, value in later.items() if value not in (NORMAL, 0.0)},
+            **({} if self.exposure is None else {"exposure": self.exposure.as_dict()}),
         }
 
 
@@ -142,7 +151,9 @@ class TrainingSet:
 
 
 def labels_anomalies(settings: Mapping[str, Any]) -> bool:
-    """Whether a drawn scenario's settings label any anomalies."""
+    """Whether a drawn scenario's settings give a method any known anomalies."""
+    if settings.get("exposure") is not None:
+        return True
     labels = settings.get("labels")
     return bool((settings["gamma_l"] if labels is None else labels) != 0 and settings["k_l"] != 0)
 

@@ -19,6 +19,7 @@ class Counts:
         pollution: anomalies without a label.
         wrong_anomalies: how many of ``labeled_anomalies`` are in truth normal.
         wrong_normals: how many of ``labeled_normals`` are in truth anomalies.
+        exposure: images of a second data set, which are known anomalies as well.
     """
 
     labeled_anomalies: int
@@ -27,6 +28,12 @@ class Counts:
     pollution: int
     wrong_anomalies: int = 0
     wrong_normals: int = 0
+    exposure: int = 0
+
+    @property
+    def known_anomalies(self) -> int:
+        """The number of all samples that a method sees as known anomalies."""
+        return self.labeled_anomalies + self.exposure
 
     @property
     def unlabeled(self) -> int:
@@ -36,17 +43,21 @@ class Counts:
     @property
     def total(self) -> int:
         """T, the number of all training rows."""
-        return self.unlabeled + self.labeled_anomalies + self.labeled_normals
+        return self.unlabeled + self.known_anomalies + self.labeled_normals
 
     def as_dict(self) -> dict[str, int]:
-        """The numbers by name; those of wrong labels only if there are any."""
-        wrong = {"wrong_anomalies": self.wrong_anomalies, "wrong_normals": self.wrong_normals}
+        """The numbers by name; those of wrong labels and of exposure only if there are any."""
+        others = {
+            "wrong_anomalies": self.wrong_anomalies,
+            "wrong_normals": self.wrong_normals,
+            "exposure": self.exposure,
+        }
         return {
             "labeled_anomalies": self.labeled_anomalies,
             "labeled_normals": self.labeled_normals,
             "unlabeled_normals": self.unlabeled_normals,
             "pollution": self.pollution,
-            **{name: number for name, number in wrong.items() if number},
+            **{name: number for name, number in others.items() if number},
         }
 
 

@@ -235,6 +235,60 @@ class Classifier(Estimator):
         return "classifier"
 
 
+class HSC(Estimator):
+    """Hypersphere classifier, which needs known anomalies; unlabeled samples count as normal.
+
+    Args:
+        loss: ``hsc``, or its supervised counterparts ``bce`` (binary cross-entropy) and ``focal``.
+        focal_gamma: exponent of the focal loss, >= 0.
+        balance: whether known anomalies together weigh as much as all other samples.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: str = "hsc",
+        focal_gamma: float = 2.0,
+        balance: bool = True,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "none",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.loss = loss
+        self.focal_gamma = focal_gamma
+        self.balance = balance
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "hsc"
+
+
 class SSDGM(Estimator):
     """Semi-supervised deep generative model (Kingma et al. 2014), which needs known anomalies.
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,11 @@ from deepsad_pl.common.records import identity_hash
 from deepsad_pl.common.thresholds import require_enough
 from deepsad_pl.data.calibration import calibration_rows
 from deepsad_pl.data.datamodule import AnomalyDataModule, training_set_of
+from deepsad_pl.data.exposure import exposed_images
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.data.scenario import Scenario, TooFewAnomaliesError, is_given
-from deepsad_pl.data.sources import Source, as_source
+from deepsad_pl.data.sources import Source, as_source, image_source
 from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
 from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds, label_files_digest
@@ -178,11 +181,12 @@ def _build(plan: Plan, source: Source) -> Parts:
         source = replace(source, refit=None)
         if (arrow := sys.modules.get("pyarrow")) is not None:
             arrow.default_memory_pool().release_unused()
-    data = _data(plan, source, plan.method, shuffle, held_out)
+    exposure = _exposure(plan, source, len(held_out))
+    data = _data(plan, source, plan.method, shuffle, held_out, exposure)
     _check_rows(plan, data)
     phases: list[Phase] = []
     if plan.pretrain and not plan.starts_warm:
-        pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out)
+        pretrain_data = _data(plan, source, plan.pretrain, _SHUFFLE_PRETRAIN, held_out, exposure)
         phases.append(_phase(plan.pretrain, plan, source, pretrain_data))
     if not plan.about.shallow:
         phases.append(_phase(plan.method, plan, source, data))
@@ -218,8 +222,43 @@ def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
     return rows
 
 
+def _exposure(plan: Plan, source: Source, held_out: int) -> npt.NDArray[Any] | None:
+    """The images of a second data set that are known anomalies; None if the scenario has none.
+
+    Raises:
+        DeepSADError: if they cannot be obtained, have another shape, or have changed since the run was planned.
+    """
+    exposure = plan.scenario.exposure
+    if exposure is None:
+        return None
+    count = len(training_set_of(source, plan.scenario, plan.classes).index) - held_out
+    second = _second_set(exposure.kind, plan.data_dir, exposure.data_digest)
+    if second.scale != source.scale:
+        raise DeepSADError(
+            f"scenario.exposure={exposure.kind} has pixels that are divided by {second.scale}, but those of the data "
+            f"set are divided by {source.scale}; let its source have scale={second.scale}, or use null"
+        )
+    return exposed_images(second.x_train, exposure, source.shape, count, seed=plan.seed)
+
+
+@lru_cache(maxsize=1)
+def _second_set(kind: Any, data_dir: Path, digest: str | None) -> Source:
+    """A published data set; kept, because the experiments of a stack may share it."""
+    found = image_source(kind, data_dir=data_dir, seed=0)
+    if data_digest(kind, data_dir) != digest:
+        raise DeepSADError(
+            f"the files of scenario.exposure={kind} have changed since the run was planned; run it again"
+        )
+    return found
+
+
 def _data(
-    plan: Plan, source: Source, phase: TrainingChoice, shuffle: int, held_out: npt.NDArray[np.int64]
+    plan: Plan,
+    source: Source,
+    phase: TrainingChoice,
+    shuffle: int,
+    held_out: npt.NDArray[np.int64],
+    exposure: npt.NDArray[Any] | None,
 ) -> AnomalyDataModule:
     options = {} if phase.batch_size is None else {"batch_size": phase.batch_size}
     leaves_out = isinstance(phase, PretrainChoice) and phase.data == "unlabeled"
@@ -230,6 +269,7 @@ def _data(
         seed=stream(plan.seed, shuffle),
         labeled_anomalies=not leaves_out and not plan.method.hides_labeled_anomalies,
         held_out=held_out,
+        exposure=exposure,
         **options,
     )
 
@@ -250,7 +290,7 @@ def _check_rows(plan: Plan, data: AnomalyDataModule) -> None:
         if method.get(key) == value and not counts.labeled_normals:
             because, way_out = _none_labeled(scenario, "gamma_n", "normal", counts.total)
             raise DeepSADError(f"method.{key} is {value}, but {because}; {way_out} or choose another method.{key}")
-    if facts.labels == "needed" and not counts.labeled_anomalies:
+    if facts.labels == "needed" and not counts.known_anomalies:
         because, way_out = _none_labeled(scenario, "gamma_l", "anomaly", counts.total)
         raise DeepSADError(f"method={method['name']} learns from labeled anomalies, but {because}; {way_out}")
 
@@ -333,6 +373,7 @@ def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts:
         "sigmoid": unit_interval,
         "likelihood": "bernoulli" if unit_interval else "gaussian",
         "labeled_share": 1 - counts.unlabeled / counts.total,
+        "anomaly_share": counts.known_anomalies / counts.total,
         "m1": {key: before[key] for key in ("hidden", "latent") if key in before} or None,
         "seed": stream(plan.seed, _NOISE_PRETRAIN if choice is plan.pretrain else _NOISE_FIT),
     }

@@ -149,15 +149,15 @@ def training_identity(phase: TrainingChoice, scenario: Scenario, data_dir: Path)
             chosen["files"] = files_digest(phase, facts.files, data_dir)
         chosen.pop(_SEES, None)
         # Without labels, it does not matter whether the method sees them.
-        if scenario.known_classes and phase.hides_labeled_anomalies:
+        if scenario.has_known_anomalies and phase.hides_labeled_anomalies:
             chosen[_SEES] = False
-        if not scenario.known_classes:
+        if not scenario.has_known_anomalies:
             for setting, same in facts.same_without_anomalies.items():
                 if chosen.get(setting) in same:
                     chosen[setting] = same[chosen[setting]]
             for key in facts.unused_without_labels if not scenario.gamma_n else ():
                 chosen.pop(key, None)
-    elif not scenario.known_classes:
+    elif not scenario.has_known_anomalies:
         chosen.pop("data", None)
     if "lr" in settings and "epochs" in settings:
         chosen["schedule"] = _merged(chosen.pop("lr"), chosen.pop("epochs"))

@@ -15,6 +15,8 @@ from deepsad_pl.common.records import identity_hash
 from deepsad_pl.common.thresholds import Threshold
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.exposure import EXPOSURES, Exposure
+from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.queried_labels import QueriedLabels, is_queried, queried_labels
 from deepsad_pl.data.scenario import (
     ALL,
@@ -159,7 +161,9 @@ def make_plan(
     # A method that does not see the labeled anomalies is still calibrated on them by threshold=labeled.
     if method.hides_labeled_anomalies and threshold.kind != "labeled":
         scenario = scenario.unsupervised() or scenario
-    data_dir = Path(settings["data_dir"] or "data").expanduser()  # the variable may be set but empty
+    if method.hides_labeled_anomalies:
+        scenario = replace(scenario, exposure=None)
+    data_dir = data_dir_of(settings)
     output_dir = Path(settings["output_dir"]).expanduser()
     identity: dict[str, Any] = {
         "format": IDENTITY_FORMAT,
@@ -218,7 +222,17 @@ def _resolved(settings: Settings, classes: Sequence[str]) -> Scenario:
     known = {"seed": settings["seed"], "classes": classes, "in_training": training_classes(settings["dataset"])}
     if is_queried(settings["scenario"]):
         return queried_labels(**settings["scenario"], **known, strategies=STRATEGIES)
-    return resolve_scenario(**settings["scenario"], **known)
+    drawn = dict(settings["scenario"])
+    exposure = drawn.pop("exposure", None)
+    scenario = resolve_scenario(**drawn, **known)
+    if exposure is None or exposure not in EXPOSURES:  # the latter is reported with the other settings
+        return scenario
+    return replace(scenario, exposure=Exposure(exposure, data_digest(exposure, data_dir_of(settings))))
+
+
+def data_dir_of(settings: Settings) -> Path:
+    """The folder of the data."""
+    return Path(settings["data_dir"] or "data").expanduser()  # the variable may be set but empty
 
 
 def root_of(dataset: Mapping[str, object]) -> Path:
@@ -317,4 +331,6 @@ def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
         parts.append(f"gamma_e_{scenario.gamma_e:g}")
     if scenario.gamma_en:
         parts.append(f"gamma_en_{scenario.gamma_en:g}")
+    if scenario.exposure is not None:
+        parts.append(f"exposure_{scenario.exposure.kind}")
     return "-".join([*parts, f"seed_{scenario.seed}"])

@@ -480,4 +480,6 @@ def _describe(plan: Plan, counts: Counts) -> str:
         of_class = "" if is_queried(plan.scenario) else f" of {known}"
         wrong = f" ({counts.wrong_anomalies} of them wrongly)" if counts.wrong_anomalies else ""
         parts.append(f"{counted(counts.labeled_anomalies, 'labeled anomaly', 'labeled anomalies')}{of_class}{wrong}")
+    if counts.exposure and plan.scenario.exposure is not None:
+        parts.append(f"{counted(counts.exposure, 'image')} of {plan.scenario.exposure.kind} as known anomalies")
     return f"normal {normal}: {', '.join(parts)}"

@@ -57,6 +57,7 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
         (counts["unlabeled"], "unlabeled", "unlabeled"),
         (counts["labeled_normals"], "labeled normal", "labeled normals"),
         (counts["labeled_anomalies"], "labeled anomaly", "labeled anomalies"),
+        (counts.get("exposure", 0), "anomaly of another data set", "anomalies of another data set"),
     ]
     table.add_row("training samples", _sum(counts["train"], train))
     if wrong := [counts[key] for key in ("wrong_anomalies", "wrong_normals") if key in counts]:

@@ -17,6 +17,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.ranges import problems
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.class_names import composed
+from deepsad_pl.data.exposure import exposure_problems
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings import about
@@ -225,6 +226,9 @@ def _label_problems(settings: Settings, kind: about.MethodAbout) -> Iterator[str
     if "given" in scenario or is_queried(scenario):
         # How much is labeled is known only once the data are read.
         return
+    if (exposure := scenario.get("exposure")) is not None:
+        are_images = about.of_dataset(settings["dataset"]).inputs == "images"
+        yield from exposure_problems(exposure, settings["dataset"], are_images=are_images)
     for key, value in kind.needs_labeled_normals.items():
         if method.get(key) == value and scenario["gamma_n"] == 0:
             yield (

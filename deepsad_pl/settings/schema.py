@@ -95,6 +95,7 @@ class DrawnConfig(ScenarioConfig):
     unlabeled: str = "normal"  # or all: every anomaly of the training data that is not labeled stays in it
     gamma_e: float = 0.0  # share of the labeled anomalies that are in truth normal
     gamma_en: float = 0.0  # share of the labeled normals that are in truth anomalies
+    exposure: str | None = None  # data set whose training images are known anomalies as well: mnist, fmnist or cifar10
 
 
 @dataclass

@@ -19,8 +19,8 @@ C = TypeVar("C", bound=Choice)
 SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "dataset": ("data_dir", "seed", "digest", "given"),
     "network": ("in_shape", "in_features"),
-    "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed"),
-    "method": ("network", "sigmoid", "likelihood", "labeled_share", "m1", "seed", "task"),
+    "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "anomaly_share", "m1", "seed"),
+    "method": ("network", "sigmoid", "likelihood", "labeled_share", "anomaly_share", "m1", "seed", "task"),
 }
 
 

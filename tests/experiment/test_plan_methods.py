@@ -32,6 +32,9 @@ WRONG_METHODS = [
     ("method=ss_dgm_m1m2", "pretrain.lr=[0,1]", "pretrain.lr", "0"),
     ("method=classifier", "scenario.gamma_l=0", "scenario.gamma_l", "0.0"),
     ("method=classifier", "scenario.k_l=0", "scenario.k_l", "0"),
+    ("method=hsc", "scenario.gamma_l=0", "scenario.gamma_l", "0.0"),
+    ("method=hsc", "method.loss=hinge", "method.loss", "'hinge'"),
+    ("method=hsc", "method.focal_gamma=-1", "method.focal_gamma", "-1.0"),
     ("method=ss_dgm_m2", "scenario.gamma_l=0", "scenario.gamma_l", "0.0"),
     ("method=ss_dgm_m1m2", "scenario.gamma_l=0", "scenario.gamma_l", "0.0"),
 ]

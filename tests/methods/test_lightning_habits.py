@@ -31,6 +31,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.methods.hsc import HSCModule
 from deepsad_pl.methods.hypersphere import away_from_zero
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
@@ -49,6 +50,7 @@ UNSUPERVISED: dict[str, Callable[[], TrainedMethod]] = {
 SEMI_SUPERVISED: dict[str, Callable[[], TrainedMethod]] = {
     "deep_sad": lambda: DeepSADModule(NETWORK, **SCHEDULE),
     "classifier": lambda: ClassifierModule(NETWORK, **SCHEDULE),
+    "hsc": lambda: HSCModule(NETWORK, **SCHEDULE),
     "ss_dgm": lambda: SSDGMModule(NETWORK, labeled_share=0.2, **GENERATIVE, **SCHEDULE),
 }
 

@@ -20,6 +20,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.methods.hsc import HSCModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
@@ -43,6 +44,8 @@ METHODS: dict[str, tuple[type[TrainedMethod], dict[str, Any]]] = {
     "soft_boundary_svdd": (SoftBoundarySVDDModule, {}),
     "autoencoder": (AutoencoderModule, {"sigmoid": False}),
     "classifier": (ClassifierModule, {}),
+    "hsc": (HSCModule, {"anomaly_share": 0.1}),
+    "hsc_focal": (HSCModule, {"anomaly_share": 0.1, "loss": "focal"}),
     "vae": (VAEModule, SIZES),
     "ss_dgm_m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1}),
     "ss_dgm_m1m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1, "m1": {"hidden": [4], "latent": 2}}),
