@@ -24,12 +24,14 @@ if TYPE_CHECKING:
         SoftBoundarySVDD,
     )
     from deepsad_pl.estimators.labeled_auroc import labeled_auroc
+    from deepsad_pl.estimators.labeled_estimators import DevNet
     from deepsad_pl.estimators.shallow_estimators import KDE, KNN, OCSVM, SSAD, IsolationForest, KNNRatio
     from deepsad_pl.methods.autoencoder import AutoencoderModule
     from deepsad_pl.methods.base import TrainedMethod
     from deepsad_pl.methods.classifier import ClassifierModule
     from deepsad_pl.methods.deep_sad import DeepSADModule
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+    from deepsad_pl.methods.devnet import DevNetModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -46,6 +48,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
+    "DevNet": "estimators.labeled_estimators",
     **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
@@ -53,6 +56,7 @@ _WHERE = {
     "ClassifierModule": "methods.classifier",
     "DeepSADModule": "methods.deep_sad",
     **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
+    "DevNetModule": "methods.devnet",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
@@ -73,6 +77,8 @@ __all__ = [
     "DeepSADModule",
     "DeepSVDD",
     "DeepSVDDModule",
+    "DevNet",
+    "DevNetModule",
     "IsolationForest",
     "KNNRatio",
     "Result",

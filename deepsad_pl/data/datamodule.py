@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
+from deepsad_pl.data.balanced_loader import BalancedLoader, require_both_kinds
 from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.queried_labels import QueriedLabels, pool_of, queried_training_set
 from deepsad_pl.data.scenario import Counts, Scenario, TrainingSet, draw_training_set, given_training_set, is_given
@@ -23,6 +24,9 @@ _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 # The random stream of the references, independent of all other draws.
 _REFERENCE_STREAM = 120
+# How training batches are drawn.
+Sampling = Literal["shuffled", "balanced"]
+_LOADERS: dict[str, type[BatchLoader]] = {"shuffled": BatchLoader, "balanced": BalancedLoader}
 
 
 def scoring_batch_size(shape: tuple[int, ...]) -> int:
@@ -45,6 +49,8 @@ class AnomalyDataModule(LightningDataModule):
         labeled_anomalies: whether labeled anomalies are part of the training data.
         held_out: positions in the training set of the samples that are kept out of the training data, to calibrate a
             threshold, shape (n,).
+        sampling: how training batches are drawn: ``shuffled``, each sample once in an epoch, or ``balanced``, half of
+            them labeled anomalies (:class:`~deepsad_pl.data.balanced_loader.BalancedLoader`).
 
     Attributes:
         training_set: the rows drawn for the scenario; always includes the labeled anomalies.
@@ -65,6 +71,7 @@ class AnomalyDataModule(LightningDataModule):
         seed: int = 0,
         labeled_anomalies: bool = True,
         held_out: npt.ArrayLike = (),
+        sampling: Sampling = "shuffled",
     ) -> None:
         super().__init__()
         self.source = source
@@ -82,6 +89,7 @@ class AnomalyDataModule(LightningDataModule):
         self._y = torch.from_numpy(self.training_set.y[keep])
         self._test_y = torch.from_numpy(_test_truth(source, scenario))
         self._check()
+        self.sample(sampling)
 
     def _check(self) -> None:
         normals, anomalies = (int((self._test_y == label).sum()) for label in (0, 1))
@@ -195,10 +203,23 @@ class AnomalyDataModule(LightningDataModule):
     def _eval_batch_size(self) -> int:
         return scoring_batch_size(self.source.shape)
 
+    def sample(self, sampling: Sampling) -> None:
+        """Set how training batches are drawn.
+
+        Raises:
+            DeepSADError: if there is no such way, or the training data do not allow it.
+        """
+        if sampling not in _LOADERS:
+            raise DeepSADError(f"sampling is {sampling!r}; choose one of {', '.join(_LOADERS)}")
+        if sampling != "shuffled":
+            require_both_kinds(self._semi_y)
+        self.sampling: Sampling = sampling
+
     def train_dataloader(self) -> BatchLoader:
-        """The training set, shuffled anew each epoch."""
+        """The training set, in batches that are drawn anew each epoch."""
+        kind = _LOADERS[self.sampling]
         x = torch.from_numpy(self._x_train())
-        return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
+        return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed, kind=kind)
 
     def test_dataloader(self) -> BatchLoader:
         """The whole test set in its original order."""
@@ -212,13 +233,15 @@ class AnomalyDataModule(LightningDataModule):
         """The whole test set in its original order."""
         return self.test_dataloader()
 
-    def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
+    def _loader(
+        self, x: Tensor, semi_y: Tensor, y: Tensor, kind: type[BatchLoader] = BatchLoader, **kwargs: Any
+    ) -> BatchLoader:
         device, rank, world_size = torch.device("cpu"), 0, 1
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         tensors = (tensor.to(device) for tensor in (x, semi_y, y))
-        return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
+        return kind(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
 
 
 def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...] = ()) -> TrainingSet:

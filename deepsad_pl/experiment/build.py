@@ -292,6 +292,7 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
             told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
             raise DeepSADError(told) from error
         raise
+    data.sample(module.sampling)
     if code_of("pretrain" if name == "pretrain" else "method", settings):
         _try_score(module, source)
     determined_by = None

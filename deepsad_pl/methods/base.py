@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import torch
 import torch.distributed as dist
@@ -84,6 +84,8 @@ class TrainedMethod(LightningModule, ABC):
     needs_truth = True
     # Whether terms() depends on the semi-labels, so that training batches must contain them.
     uses_semi_labels = True
+    # How training batches are drawn: "shuffled", each sample once in an epoch, or "balanced", half labeled anomalies.
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     # Name of the method that torch.compile compiles: terms, or the part of it that runs after the noise is drawn.
     graph = "terms"
 

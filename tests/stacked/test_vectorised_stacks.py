@@ -20,6 +20,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.methods.devnet import DevNetModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
@@ -43,6 +44,7 @@ METHODS: dict[str, tuple[type[TrainedMethod], dict[str, Any]]] = {
     "soft_boundary_svdd": (SoftBoundarySVDDModule, {}),
     "autoencoder": (AutoencoderModule, {"sigmoid": False}),
     "classifier": (ClassifierModule, {}),
+    "devnet": (DevNetModule, {}),
     "vae": (VAEModule, SIZES),
     "ss_dgm_m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1}),
     "ss_dgm_m1m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1, "m1": {"hidden": [4], "latent": 2}}),
@@ -131,6 +133,7 @@ def phases_of(
         if double:
             module.double()
             data.source = dataclasses.replace(data.source, x_train=data.source.x_train.astype(np.float64))
+        data.sample(module.sampling)
         phases.append(Phase("fit", module, data, None))
     return plan, phases
 
