@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
+    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet
     from deepsad_pl.estimators.deep_estimators import (
         SSDGM,
         Autoencoder,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         SoftBoundarySVDD,
     )
     from deepsad_pl.estimators.labeled_auroc import labeled_auroc
-    from deepsad_pl.estimators.labeled_estimators import DevNet
     from deepsad_pl.estimators.shallow_estimators import KDE, KNN, OCSVM, SSAD, IsolationForest, KNNRatio
     from deepsad_pl.methods.autoencoder import AutoencoderModule
     from deepsad_pl.methods.base import TrainedMethod
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.deep_sad import DeepSADModule
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
     from deepsad_pl.methods.devnet import DevNetModule
+    from deepsad_pl.methods.loe import LOEModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -48,7 +49,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
-    "DevNet": "estimators.labeled_estimators",
+    **dict.fromkeys(("DevNet", "LOE"), "estimators.baseline_estimators"),
     **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
@@ -57,6 +58,7 @@ _WHERE = {
     "DeepSADModule": "methods.deep_sad",
     **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
     "DevNetModule": "methods.devnet",
+    "LOEModule": "methods.loe",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
@@ -64,6 +66,7 @@ _WHERE = {
 __all__ = [
     "KDE",
     "KNN",
+    "LOE",
     "OCSVM",
     "SSAD",
     "SSDGM",
@@ -81,6 +84,7 @@ __all__ = [
     "DevNetModule",
     "IsolationForest",
     "KNNRatio",
+    "LOEModule",
     "Result",
     "SSDGMModule",
     "Scenario",

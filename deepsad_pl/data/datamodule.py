@@ -18,15 +18,23 @@ from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.queried_labels import QueriedLabels, pool_of, queried_training_set
 from deepsad_pl.data.scenario import Counts, Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
+from deepsad_pl.data.tuple_loader import PairLoader, TripletLoader
 
 # Samples in a scoring batch, fewer for large images: the activations of more would not fit into a CPU's caches.
 _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 # The random stream of the references, independent of all other draws.
 _REFERENCE_STREAM = 120
+# The random stream of the partners.
+_PARTNER_STREAM = 122
 # How training batches are drawn.
-Sampling = Literal["shuffled", "balanced"]
-_LOADERS: dict[str, type[BatchLoader]] = {"shuffled": BatchLoader, "balanced": BalancedLoader}
+Sampling = Literal["shuffled", "balanced", "pairs", "triplets"]
+_LOADERS: dict[str, type[BatchLoader]] = {
+    "shuffled": BatchLoader,
+    "balanced": BalancedLoader,
+    "pairs": PairLoader,
+    "triplets": TripletLoader,
+}
 
 
 def scoring_batch_size(shape: tuple[int, ...]) -> int:
@@ -49,8 +57,9 @@ class AnomalyDataModule(LightningDataModule):
         labeled_anomalies: whether labeled anomalies are part of the training data.
         held_out: positions in the training set of the samples that are kept out of the training data, to calibrate a
             threshold, shape (n,).
-        sampling: how training batches are drawn: ``shuffled``, each sample once in an epoch, or ``balanced``, half of
-            them labeled anomalies (:class:`~deepsad_pl.data.balanced_loader.BalancedLoader`).
+        sampling: how training batches are drawn: ``shuffled``, each sample once in an epoch; ``balanced``, half of
+            them labeled anomalies (:class:`~deepsad_pl.data.balanced_loader.BalancedLoader`); ``pairs`` or ``triplets``
+            of samples (:mod:`~deepsad_pl.data.tuple_loader`).
 
     Attributes:
         training_set: the rows drawn for the scenario; always includes the labeled anomalies.
@@ -194,6 +203,25 @@ class AnomalyDataModule(LightningDataModule):
             rows = rows[np.sort(drawn)]
         found: npt.NDArray[np.float32] = self.source.x_train[rows].astype(np.float32)
         return found if self.source.scale is None else found / np.float32(self.source.scale)
+
+    def partners(self, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Training samples, as a network sees them, with which the samples to score can be paired.
+
+        Drawn by the seed, with replacement.
+
+        Args:
+            count: number of samples of each kind.
+
+        Returns:
+            Samples that are no labeled anomalies, and labeled anomalies: (count, ...) each.
+        """
+        generator = np.random.default_rng([self.seed, _PARTNER_STREAM])
+        found: list[npt.NDArray[np.float32]] = []
+        for kind in (self.semi_y != -1, self.semi_y == -1):
+            rows = self._rows[kind]
+            samples = self.source.x_train[rows[generator.integers(len(rows), size=count)]].astype(np.float32)
+            found.append(samples if self.source.scale is None else samples / np.float32(self.source.scale))
+        return found[0], found[1]
 
     def _x_train(self) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self.source.x_train[self._rows]

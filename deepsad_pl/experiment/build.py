@@ -293,6 +293,8 @@ def _phase(name: str, plan: Plan, source: Source, data: AnomalyDataModule) -> Ph
             raise DeepSADError(told) from error
         raise
     data.sample(module.sampling)
+    if module.partners:
+        module.set_partners(*map(torch.from_numpy, data.partners(module.partners)))
     if code_of("pretrain" if name == "pretrain" else "method", settings):
         _try_score(module, source)
     determined_by = None
@@ -339,6 +341,7 @@ def _module(name: str, plan: Plan, network: Mapping[str, Any], counts: Counts) -
         "sigmoid": unit_interval,
         "likelihood": "bernoulli" if unit_interval else "gaussian",
         "labeled_share": 1 - counts.unlabeled / counts.total,
+        "polluted_share": plan.scenario.gamma_p * counts.unlabeled / counts.total,
         "m1": sizes or None,
         "seed": stream(plan.seed, _NOISE_PRETRAIN if name == "pretrain" else _NOISE_FIT),
     }

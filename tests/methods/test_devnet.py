@@ -104,7 +104,7 @@ def test_labeled_anomalies_alone_are_refused_before_training() -> None:
 
 
 def test_an_unknown_sampling_is_refused() -> None:
-    with pytest.raises(DeepSADError, match="sampling is 'paired'; choose one of shuffled, balanced"):
+    with pytest.raises(DeepSADError, match="sampling is 'paired'; choose one of shuffled, balanced, pairs, triplets"):
         made_data().sample("paired")  # type: ignore[arg-type]
 
 

@@ -23,6 +23,7 @@ from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.devnet import DevNetModule
+from deepsad_pl.methods.loe import LOEModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.networks import description as networks
@@ -40,6 +41,7 @@ DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
     "soft_boundary_svdd": ((SoftBoundarySVDDModule,), "pretrain=none"),
     "classifier": ((ClassifierModule,), "pretrain=none"),
     "devnet": ((DevNetModule,), "pretrain=none"),
+    "loe": ((LOEModule,), "pretrain=none"),
     "autoencoder": ((AutoencoderModule,), "pretrain=none"),
     "ss_dgm_m2": ((SSDGMModule,), "pretrain=none"),
     "ss_dgm_m1m2": ((VAEModule, SSDGMModule), "pretrain=vae"),
