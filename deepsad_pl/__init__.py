@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
-    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet
+    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet, PReNet
     from deepsad_pl.estimators.deep_estimators import (
         SSDGM,
         Autoencoder,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
     from deepsad_pl.methods.devnet import DevNetModule
     from deepsad_pl.methods.loe import LOEModule
+    from deepsad_pl.methods.prenet import PReNetModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -49,7 +50,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
-    **dict.fromkeys(("DevNet", "LOE"), "estimators.baseline_estimators"),
+    **dict.fromkeys(("DevNet", "LOE", "PReNet"), "estimators.baseline_estimators"),
     **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
@@ -59,6 +60,7 @@ _WHERE = {
     **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
     "DevNetModule": "methods.devnet",
     "LOEModule": "methods.loe",
+    "PReNetModule": "methods.prenet",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
@@ -85,6 +87,8 @@ __all__ = [
     "IsolationForest",
     "KNNRatio",
     "LOEModule",
+    "PReNet",
+    "PReNetModule",
     "Result",
     "SSDGMModule",
     "Scenario",

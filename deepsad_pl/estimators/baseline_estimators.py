@@ -110,3 +110,54 @@ class LOE(Estimator):
 
     def _method(self) -> str:
         return "loe"
+
+
+class PReNet(Estimator):
+    """PReNet (Pang et al. 2023), which learns from pairs of samples and needs known anomalies.
+
+    Args:
+        gap: target of a pair with one known anomaly, > 0; half of that of two.
+        partners: number of training samples of each kind with which a sample is paired to score it, >= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        gap: float = 4.0,
+        partners: int = 30,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "none",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.gap = gap
+        self.partners = partners
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "prenet"
