@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
-    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet, PReNet
+    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet, FeaWAD, PReNet
     from deepsad_pl.estimators.deep_estimators import (
         SSDGM,
         Autoencoder,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.deep_sad import DeepSADModule
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
     from deepsad_pl.methods.devnet import DevNetModule
+    from deepsad_pl.methods.feawad import FeaWADModule
     from deepsad_pl.methods.loe import LOEModule
     from deepsad_pl.methods.prenet import PReNetModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
@@ -50,7 +51,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
-    **dict.fromkeys(("DevNet", "LOE", "PReNet"), "estimators.baseline_estimators"),
+    **dict.fromkeys(("DevNet", "FeaWAD", "LOE", "PReNet"), "estimators.baseline_estimators"),
     **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
@@ -61,6 +62,7 @@ _WHERE = {
     "DevNetModule": "methods.devnet",
     "LOEModule": "methods.loe",
     "PReNetModule": "methods.prenet",
+    "FeaWADModule": "methods.feawad",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
@@ -84,6 +86,8 @@ __all__ = [
     "DeepSVDDModule",
     "DevNet",
     "DevNetModule",
+    "FeaWAD",
+    "FeaWADModule",
     "IsolationForest",
     "KNNRatio",
     "LOEModule",

@@ -23,6 +23,7 @@ from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.devnet import DevNetModule
+from deepsad_pl.methods.feawad import FeaWADModule
 from deepsad_pl.methods.loe import LOEModule
 from deepsad_pl.methods.prenet import PReNetModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
@@ -44,6 +45,7 @@ DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
     "devnet": ((DevNetModule,), "pretrain=none"),
     "loe": ((LOEModule,), "pretrain=none"),
     "prenet": ((PReNetModule,), "pretrain=none"),
+    "feawad": ((FeaWADModule,), "pretrain=none"),
     "autoencoder": ((AutoencoderModule,), "pretrain=none"),
     "ss_dgm_m2": ((SSDGMModule,), "pretrain=none"),
     "ss_dgm_m1m2": ((VAEModule, SSDGMModule), "pretrain=vae"),

@@ -21,6 +21,7 @@ from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
 from deepsad_pl.methods.devnet import DevNetModule
+from deepsad_pl.methods.feawad import FeaWADModule
 from deepsad_pl.methods.loe import LOEModule
 from deepsad_pl.methods.prenet import PReNetModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
@@ -49,6 +50,7 @@ METHODS: dict[str, tuple[type[TrainedMethod], dict[str, Any]]] = {
     "devnet": (DevNetModule, {}),
     "loe": (LOEModule, {"contamination": 0.1, "warmup": 0}),
     "prenet": (PReNetModule, {}),
+    "feawad": (FeaWADModule, {"sigmoid": False, "units": [5]}),
     "vae": (VAEModule, SIZES),
     "ss_dgm_m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1}),
     "ss_dgm_m1m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1, "m1": {"hidden": [4], "latent": 2}}),
