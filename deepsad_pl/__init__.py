@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
-    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet, FeaWAD, PReNet
+    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet, FeaWAD, PReNet, RoSAS
     from deepsad_pl.estimators.deep_estimators import (
         SSDGM,
         Autoencoder,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.feawad import FeaWADModule
     from deepsad_pl.methods.loe import LOEModule
     from deepsad_pl.methods.prenet import PReNetModule
+    from deepsad_pl.methods.rosas import RoSASModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -51,7 +52,7 @@ _WHERE = {
     **dict.fromkeys(
         ("Autoencoder", "Classifier", "DeepSAD", "DeepSVDD", "SSDGM", "SoftBoundarySVDD"), "estimators.deep_estimators"
     ),
-    **dict.fromkeys(("DevNet", "FeaWAD", "LOE", "PReNet"), "estimators.baseline_estimators"),
+    **dict.fromkeys(("DevNet", "FeaWAD", "LOE", "PReNet", "RoSAS"), "estimators.baseline_estimators"),
     **dict.fromkeys(("IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD"), "estimators.shallow_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
@@ -63,6 +64,7 @@ _WHERE = {
     "LOEModule": "methods.loe",
     "PReNetModule": "methods.prenet",
     "FeaWADModule": "methods.feawad",
+    "RoSASModule": "methods.rosas",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
@@ -94,6 +96,8 @@ __all__ = [
     "PReNet",
     "PReNetModule",
     "Result",
+    "RoSAS",
+    "RoSASModule",
     "SSDGMModule",
     "Scenario",
     "SoftBoundarySVDD",

@@ -212,3 +212,51 @@ class FeaWAD(Estimator):
 
     def _method(self) -> str:
         return "feawad"
+
+
+class RoSAS(Estimator):
+    """RoSAS (Xu et al. 2023), which learns from triplets and mixtures of samples and needs known anomalies.
+
+    Args:
+        margin: margin of the triplet loss, > 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float = 5.0,
+        lr: Numbers = None,
+        epochs: Lengths = None,
+        batch_size: int | None = None,
+        weight_decay: float = 1e-6,
+        pretrain: str | None = "none",
+        pretrain_lr: Numbers = None,
+        pretrain_epochs: Lengths = None,
+        threshold: str = "quantile",
+        alpha: float = 0.05,
+        scaling: str = "zscore",
+        network: Mapping[str, Any] | None = None,
+        max_epochs: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.margin = margin
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.pretrain_epochs = pretrain_epochs
+        self.threshold = threshold
+        self.alpha = alpha
+        self.scaling = scaling
+        self.network = network
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        self.device = device
+        self.overrides = overrides
+
+    def _method(self) -> str:
+        return "rosas"

@@ -26,6 +26,7 @@ from deepsad_pl.methods.devnet import DevNetModule
 from deepsad_pl.methods.feawad import FeaWADModule
 from deepsad_pl.methods.loe import LOEModule
 from deepsad_pl.methods.prenet import PReNetModule
+from deepsad_pl.methods.rosas import RoSASModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.networks import description as networks
@@ -46,6 +47,7 @@ DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
     "loe": ((LOEModule,), "pretrain=none"),
     "prenet": ((PReNetModule,), "pretrain=none"),
     "feawad": ((FeaWADModule,), "pretrain=none"),
+    "rosas": ((RoSASModule,), "pretrain=none"),
     "autoencoder": ((AutoencoderModule,), "pretrain=none"),
     "ss_dgm_m2": ((SSDGMModule,), "pretrain=none"),
     "ss_dgm_m1m2": ((VAEModule, SSDGMModule), "pretrain=vae"),

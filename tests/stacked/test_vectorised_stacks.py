@@ -24,6 +24,7 @@ from deepsad_pl.methods.devnet import DevNetModule
 from deepsad_pl.methods.feawad import FeaWADModule
 from deepsad_pl.methods.loe import LOEModule
 from deepsad_pl.methods.prenet import PReNetModule
+from deepsad_pl.methods.rosas import RoSASModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.stacked.callbacks import ReplicaCheckpoints
@@ -51,6 +52,7 @@ METHODS: dict[str, tuple[type[TrainedMethod], dict[str, Any]]] = {
     "loe": (LOEModule, {"contamination": 0.1, "warmup": 0}),
     "prenet": (PReNetModule, {}),
     "feawad": (FeaWADModule, {"sigmoid": False, "units": [5]}),
+    "rosas": (RoSASModule, {}),
     "vae": (VAEModule, SIZES),
     "ss_dgm_m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1}),
     "ss_dgm_m1m2": (SSDGMModule, {**SIZES, "labeled_share": 0.1, "m1": {"hidden": [4], "latent": 2}}),
@@ -216,8 +218,8 @@ def made(name: str, subclass: bool) -> Make:
 def test_one_step_of_every_method_and_a_subclass_equals_that_alone(tmp_path: Path, name: str, subclass: bool) -> None:
     (used,) = [*assert_same(made(name, subclass), tmp_path, epochs=1), None][:1]
     assert (used is None) == (name in BY_HAND and not subclass)
-    # Padding affects a quantile over the batch and its farthest samples, and batch norm does not know it in pairs.
-    assert used is None or used._pads == (name not in ("soft_boundary_svdd", "loe", "prenet"))
+    # Padding affects a quantile over the batch and its farthest samples, and batch norm does not know it in tuples.
+    assert used is None or used._pads == (name not in ("soft_boundary_svdd", "loe", "prenet", "rosas"))
 
 
 @pytest.mark.parametrize("make", [made("deep_sad", True), made("ss_dgm_m2", True), FromScratch])
