@@ -252,6 +252,14 @@ def test_floats_may_differ_within_a_stack(tmp_path: Path) -> None:
     assert {place[1] for place in used._numbers} == set(parameters)
 
 
+def test_expected_shares_of_anomalies_may_not_differ_within_a_stack(tmp_path: Path) -> None:
+    # How many samples are the farthest ones is a whole number, so these replicas are split into stacks of equal floats.
+    each = [{"contamination": share} for share in (0.1, 0.1, 0.3)]
+    plan, phases = phases_of(LOEModule, epochs=1, each=each)
+    with pytest.raises(NotVectorizedError):
+        at_once(plan, phases, tmp_path)
+
+
 def test_terms_that_use_the_whole_batch_are_not_padded(tmp_path: Path) -> None:
     (used,) = assert_same(Bounded, tmp_path, epochs=2, batch_size=150, rtol=1e-7, atol=1e-9)
     assert not used._pads
