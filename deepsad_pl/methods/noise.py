@@ -56,8 +56,7 @@ class NoisyMethod(TrainedMethod):
         """
         self._generator = noise_generator(self.seed, epoch, rank, self.device)
 
-    @property
-    def generator(self) -> torch.Generator:
+    def stream(self) -> torch.Generator:
         """The noise stream of this epoch; before :meth:`start_noise` that of the first epoch."""
         if self._generator is None or self._generator.device != self.device:
             self._generator = noise_generator(self.seed, 0, 0, self.device)
@@ -65,7 +64,7 @@ class NoisyMethod(TrainedMethod):
 
     def noise(self, *shape: int) -> Tensor:
         """Draw standard normal noise, float32."""
-        return torch.randn(shape, generator=self.generator, device=self.device)
+        return torch.randn(shape, generator=self.stream(), device=self.device)
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The loss of each sample with newly drawn noise, shape (B,)."""

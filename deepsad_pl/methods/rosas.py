@@ -82,8 +82,8 @@ class RoSASModule(NoisyMethod):
 
     def draw(self, size: int) -> tuple[Tensor, ...]:
         """With which sample of the batch each sample is mixed, and its own share: (B, 3) each, for B triplets."""
-        other = torch.randperm(3 * size, generator=self.generator, device=self.device)
-        uniform = torch.rand(3 * size, generator=self.generator, device=self.device)
+        other = torch.randperm(3 * size, generator=self.stream(), device=self.device)
+        uniform = torch.rand(3 * size, generator=self.stream(), device=self.device)
         # The quantile function of Beta(1/2, 1/2), the arcsine distribution.
         return other.view(size, 3), (uniform * pi / 2).sin().square().view(size, 3)
 
