@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deepsad_pl.data.datamodule import AnomalyDataModule
     from deepsad_pl.data.scenario import Scenario
     from deepsad_pl.data.sources import Source
+    from deepsad_pl.estimators.baseline_estimators import LOE, DevNet, FeaWAD, PReNet, RoSAS
     from deepsad_pl.estimators.deep_estimators import (
         HSC,
         SSDGM,
@@ -41,7 +42,12 @@ if TYPE_CHECKING:
     from deepsad_pl.methods.classifier import ClassifierModule
     from deepsad_pl.methods.deep_sad import DeepSADModule
     from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+    from deepsad_pl.methods.devnet import DevNetModule
+    from deepsad_pl.methods.feawad import FeaWADModule
     from deepsad_pl.methods.hsc import HSCModule
+    from deepsad_pl.methods.loe import LOEModule
+    from deepsad_pl.methods.prenet import PReNetModule
+    from deepsad_pl.methods.rosas import RoSASModule
     from deepsad_pl.methods.ss_dgm import SSDGMModule
     from deepsad_pl.methods.vae import VAEModule
 
@@ -63,6 +69,7 @@ _WHERE = {
         ("ExtraTrees", "IsolationForest", "KDE", "KNN", "KNNRatio", "OCSVM", "SSAD", "TabICL", "XGBOD"),
         "estimators.shallow_estimators",
     ),
+    **dict.fromkeys(("DevNet", "FeaWAD", "LOE", "PReNet", "RoSAS"), "estimators.baseline_estimators"),
     "labeled_auroc": "estimators.labeled_auroc",
     "AutoencoderModule": "methods.autoencoder",
     "TrainedMethod": "methods.base",
@@ -70,6 +77,11 @@ _WHERE = {
     "DeepSADModule": "methods.deep_sad",
     **dict.fromkeys(("DeepSVDDModule", "SoftBoundarySVDDModule"), "methods.deep_svdd"),
     "HSCModule": "methods.hsc",
+    "DevNetModule": "methods.devnet",
+    "LOEModule": "methods.loe",
+    "PReNetModule": "methods.prenet",
+    "FeaWADModule": "methods.feawad",
+    "RoSASModule": "methods.rosas",
     "SSDGMModule": "methods.ss_dgm",
     "VAEModule": "methods.vae",
 }
@@ -78,6 +90,7 @@ __all__ = [
     "HSC",
     "KDE",
     "KNN",
+    "LOE",
     "OCSVM",
     "SSAD",
     "SSDGM",
@@ -92,11 +105,20 @@ __all__ = [
     "DeepSADModule",
     "DeepSVDD",
     "DeepSVDDModule",
+    "DevNet",
+    "DevNetModule",
     "ExtraTrees",
+    "FeaWAD",
+    "FeaWADModule",
     "HSCModule",
     "IsolationForest",
     "KNNRatio",
+    "LOEModule",
+    "PReNet",
+    "PReNetModule",
     "Result",
+    "RoSAS",
+    "RoSASModule",
     "SSDGMModule",
     "Scenario",
     "SoftBoundarySVDD",

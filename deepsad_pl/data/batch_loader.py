@@ -54,6 +54,8 @@ class BatchLoader:
 
     # Lightning reads this attribute from every loader that has a sampler.
     batch_sampler = None
+    # Shape of what is drawn at once: () for single samples, (k,) for tuples of k samples.
+    shape: tuple[int, ...] = ()
 
     @property
     def sampler(self) -> "BatchLoader":
@@ -66,6 +68,14 @@ class BatchLoader:
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
+
+    def samples(self) -> "BatchLoader":
+        """A loader of single samples, which this one is."""
+        return self
+
+    def labels(self, semi_y: Tensor) -> Tensor:
+        """The label of what is drawn at once, from the semi-labels of its samples: (..., *shape) -> (...)."""
+        return semi_y
 
     def order(self) -> Tensor:
         """The order of the samples in this epoch, a permutation of shape (N,) on the CPU."""

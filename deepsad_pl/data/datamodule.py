@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,29 @@ from torch import Tensor
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import LightningDataModule
+from deepsad_pl.data.balanced_loader import BalancedLoader, require_both_kinds
 from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.data.queried_labels import QueriedLabels, pool_of, queried_training_set
 from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, given_training_set, is_given
 from deepsad_pl.data.sources import Source
 from deepsad_pl.data.training_counts import counts_of_rows
+from deepsad_pl.data.tuple_loader import PairLoader, TripletLoader
 
 # Samples in a scoring batch, fewer for large images: the activations of more would not fit into a CPU's caches.
 _EVAL_SAMPLES = 200
 _EVAL_PIXELS = _EVAL_SAMPLES * 32 * 32
 # The random stream of the references, independent of all other draws.
 _REFERENCE_STREAM = 120
+# The random stream of the partners.
+_PARTNER_STREAM = 122
+# How training batches are drawn.
+Sampling = Literal["shuffled", "balanced", "pairs", "triplets"]
+_LOADERS: dict[str, type[BatchLoader]] = {
+    "shuffled": BatchLoader,
+    "balanced": BalancedLoader,
+    "pairs": PairLoader,
+    "triplets": TripletLoader,
+}
 
 
 def scoring_batch_size(shape: tuple[int, ...]) -> int:
@@ -48,6 +60,9 @@ class AnomalyDataModule(LightningDataModule):
             threshold, shape (n,).
         exposure: images of a second data set, which are known anomalies as well, shape (M, C, H, W); None: there are
             none.
+        sampling: how training batches are drawn: ``shuffled``, each sample once in an epoch; ``balanced``, half of
+            them labeled anomalies (:class:`~deepsad_pl.data.balanced_loader.BalancedLoader`); ``pairs`` or ``triplets``
+            of samples (:mod:`~deepsad_pl.data.tuple_loader`).
 
     Attributes:
         training_set: the rows drawn for the scenario; always includes the labeled anomalies.
@@ -69,6 +84,7 @@ class AnomalyDataModule(LightningDataModule):
         labeled_anomalies: bool = True,
         held_out: npt.ArrayLike = (),
         exposure: npt.NDArray[Any] | None = None,
+        sampling: Sampling = "shuffled",
     ) -> None:
         super().__init__()
         self.source = source
@@ -93,6 +109,7 @@ class AnomalyDataModule(LightningDataModule):
         self._semi_y, self._y = torch.from_numpy(semi_y), torch.from_numpy(y)
         self._test_y = torch.from_numpy(_test_truth(source, scenario))
         self._check()
+        self.sample(sampling)
 
     def _check(self) -> None:
         normals, anomalies = (int((self._test_y == label).sum()) for label in (0, 1))
@@ -199,6 +216,32 @@ class AnomalyDataModule(LightningDataModule):
         found: npt.NDArray[np.float32] = self.source.x_train[rows].astype(np.float32)
         return found if self.source.scale is None else found / np.float32(self.source.scale)
 
+    def partners(self, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Training samples, as a network sees them, with which the samples to score can be paired.
+
+        Drawn by the seed, with replacement.
+
+        Args:
+            count: number of samples of each kind.
+
+        Returns:
+            Samples that are no labeled anomalies, and labeled anomalies: (count, ...) each.
+        """
+        generator = np.random.default_rng([self.seed, _PARTNER_STREAM])
+        found: list[npt.NDArray[np.float32]] = []
+        inside = len(self._rows)
+        for kind in (self.semi_y != -1, self.semi_y == -1):
+            places = np.flatnonzero(kind)
+            drawn = places[generator.integers(len(places), size=count)]
+            samples = np.empty((count, *self.source.x_train.shape[1:]), np.float32)
+            samples[drawn < inside] = self.source.x_train[self._rows[drawn[drawn < inside]]]
+            if self._exposure is not None:
+                samples[drawn >= inside] = self._exposure[drawn[drawn >= inside] - inside]
+            if self.source.scale is not None:
+                samples /= np.float32(self.source.scale)
+            found.append(samples)
+        return found[0], found[1]
+
     def _x_train(self) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self.source.x_train[self._rows]
         return rows if self._exposure is None else np.concatenate([rows, self._exposure])
@@ -207,10 +250,23 @@ class AnomalyDataModule(LightningDataModule):
     def _eval_batch_size(self) -> int:
         return scoring_batch_size(self.source.shape)
 
+    def sample(self, sampling: Sampling) -> None:
+        """Set how training batches are drawn.
+
+        Raises:
+            DeepSADError: if there is no such way, or the training data do not allow it.
+        """
+        if sampling not in _LOADERS:
+            raise DeepSADError(f"sampling is {sampling!r}; choose one of {', '.join(_LOADERS)}")
+        if sampling != "shuffled":
+            require_both_kinds(self._semi_y)
+        self.sampling: Sampling = sampling
+
     def train_dataloader(self) -> BatchLoader:
-        """The training set, shuffled anew each epoch."""
+        """The training set, in batches that are drawn anew each epoch."""
+        kind = _LOADERS[self.sampling]
         x = torch.from_numpy(self._x_train())
-        return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed)
+        return self._loader(x, self._semi_y, self._y, batch_size=self.batch_size, seed=self.seed, kind=kind)
 
     def test_dataloader(self) -> BatchLoader:
         """The whole test set in its original order."""
@@ -224,13 +280,15 @@ class AnomalyDataModule(LightningDataModule):
         """The whole test set in its original order."""
         return self.test_dataloader()
 
-    def _loader(self, x: Tensor, semi_y: Tensor, y: Tensor, **kwargs: Any) -> BatchLoader:
+    def _loader(
+        self, x: Tensor, semi_y: Tensor, y: Tensor, kind: type[BatchLoader] = BatchLoader, **kwargs: Any
+    ) -> BatchLoader:
         device, rank, world_size = torch.device("cpu"), 0, 1
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         tensors = (tensor.to(device) for tensor in (x, semi_y, y))
-        return BatchLoader(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
+        return kind(*tensors, scale=self.source.scale, rank=rank, world_size=world_size, **kwargs)
 
 
 def training_set_of(source: Source, scenario: Scenario, classes: tuple[str, ...] = ()) -> TrainingSet:

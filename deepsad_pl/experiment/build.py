@@ -260,7 +260,7 @@ def _data(
     held_out: npt.NDArray[np.int64],
     exposure: npt.NDArray[Any] | None,
 ) -> AnomalyDataModule:
-    options = {} if phase.batch_size is None else {"batch_size": phase.batch_size}
+    options: dict[str, Any] = {} if phase.batch_size is None else {"batch_size": phase.batch_size}
     leaves_out = isinstance(phase, PretrainChoice) and phase.data == "unlabeled"
     return AnomalyDataModule(
         source,
@@ -329,6 +329,9 @@ def _phase(choice: TrainingChoice, plan: Plan, source: Source, data: AnomalyData
             told = f"dataset.network or the {name} settings do not fit the data: {error.__cause__}"
             raise DeepSADError(told) from error
         raise
+    data.sample(module.sampling)
+    if module.partners:
+        module.set_partners(*map(torch.from_numpy, data.partners(module.partners)))
     if code_of(choice):
         _try_score(module, source)
     determined_by = None
@@ -373,6 +376,7 @@ def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts:
         "sigmoid": unit_interval,
         "likelihood": "bernoulli" if unit_interval else "gaussian",
         "labeled_share": 1 - counts.unlabeled / counts.total,
+        "polluted_share": plan.scenario.gamma_p * counts.unlabeled / counts.total,
         "anomaly_share": counts.known_anomalies / counts.total,
         "m1": {key: before[key] for key in ("hidden", "latent") if key in before} or None,
         "seed": stream(plan.seed, _NOISE_PRETRAIN if choice is plan.pretrain else _NOISE_FIT),

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import torch
 import torch.distributed as dist
@@ -84,6 +84,11 @@ class TrainedMethod(LightningModule, ABC):
     needs_truth = True
     # Whether terms() depends on the semi-labels, so that training batches must contain them.
     uses_semi_labels = True
+    # How training batches are drawn: "shuffled", each sample once in an epoch; "balanced", half labeled anomalies; or
+    # "pairs" or "triplets", x of shape (B, 2, ...) or (B, 3, ...) and semi_y minus the number of labeled anomalies.
+    sampling: Literal["shuffled", "balanced", "pairs", "triplets"] = "shuffled"
+    # Number of training samples of each kind with which a sample is paired to score it.
+    partners = 0
     # Name of the method that torch.compile compiles: terms, or the part of it that runs after the noise is drawn.
     graph = "terms"
 
@@ -207,6 +212,15 @@ class TrainedMethod(LightningModule, ABC):
             rank: rank of this process.
         """
         return
+
+    def set_partners(self, others: Tensor, anomalies: Tensor) -> None:
+        """Set the training samples with which a sample is paired to score it; for methods with ``partners`` above 0.
+
+        Args:
+            others: samples that are no labeled anomalies, shape (``partners``, ...).
+            anomalies: labeled anomalies, of the same shape.
+        """
+        raise NotImplementedError(f"{type(self).__name__} pairs no samples")
 
     def draw(self, size: int) -> tuple[Tensor, ...]:
         """Draw the noise that the terms of a batch need, from the method's own random stream.

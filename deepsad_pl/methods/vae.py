@@ -1,39 +1,19 @@
-"""The variational autoencoder (M1 of Kingma et al.), and the base class of the methods that draw noise."""
+"""The variational autoencoder (M1 of Kingma et al.), and the base class of the variational methods."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Widths
-from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.losses import at_least_float32
+from deepsad_pl.methods.noise import NoisyMethod
 from deepsad_pl.methods.variational import LIKELIHOODS, gaussian_kl, reparameterized
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, input_width
 
 
-def noise_generator(seed: int, epoch: int, rank: int, device: torch.device) -> torch.Generator:
-    """The random generator for a rank's noise in an epoch; it depends only on the arguments.
-
-    Args:
-        seed: seed of the run's noise, >= 0.
-        epoch: number of the epoch, counted from 0.
-        rank: rank of this process.
-        device: where the noise is drawn.
-    """
-    # SeedSequence ignores trailing zeros: without + 1, rank 0 would get the stream (seed, epoch) of the shuffling.
-    state = int(np.random.SeedSequence([seed, epoch, rank + 1]).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state % 2**63)
-
-
-class GenerativeMethod(TrainedMethod):
-    """Base class of methods that draw noise in training; each epoch has its own stream, derived from the seed.
-
-    torch's global generator is neither used nor changed, and a run that resumes at the end of an epoch draws the same
-    noise as an uninterrupted one.
+class GenerativeMethod(NoisyMethod):
+    """Base class of variational methods, which draw noise of a fixed width for every sample.
 
     Args:
         likelihood: ``bernoulli`` for data in [0, 1], else ``gaussian``.
@@ -47,8 +27,6 @@ class GenerativeMethod(TrainedMethod):
         ValueError: if the likelihood is unknown.
     """
 
-    graph = "terms_given"
-
     def __init__(
         self,
         *,
@@ -59,41 +37,15 @@ class GenerativeMethod(TrainedMethod):
         epochs: Sequence[Length],
         weight_decay: NonNegative,
     ) -> None:
-        super().__init__(lr=lr, epochs=epochs, weight_decay=weight_decay)
+        super().__init__(seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay)
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood is {likelihood!r}, but it must be one of {', '.join(LIKELIHOODS)}")
         self.log_likelihood = LIKELIHOODS[likelihood]
         self.noise_widths = tuple(noise_widths)
-        self.seed = seed
-        self._generator: torch.Generator | None = None
-
-    def start_noise(self, epoch: int, rank: int = 0) -> None:
-        """Start the noise stream of an epoch.
-
-        Args:
-            epoch: number of the epoch, counted from 0.
-            rank: rank of this process.
-        """
-        self._generator = noise_generator(self.seed, epoch, rank, self.device)
-
-    def noise(self, *shape: int) -> Tensor:
-        """Draw standard normal noise, float32; before :meth:`start_noise` from the stream of the first epoch."""
-        if self._generator is None or self._generator.device != self.device:
-            self._generator = noise_generator(self.seed, 0, 0, self.device)
-        return torch.randn(shape, generator=self._generator, device=self.device)
 
     def draw(self, size: int) -> tuple[Tensor, ...]:
         """Draw the noise of a batch: a tensor of shape (B, width) for each of ``noise_widths``."""
         return tuple(self.noise(size, width) for width in self.noise_widths)
-
-    def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
-        """The loss of each sample with newly drawn noise, shape (B,)."""
-        # A compiled graph cannot draw from the method's own generator.
-        return self.terms_given(x, semi_y, *self.draw(len(x)))
-
-    @abstractmethod
-    def terms_given(self, x: Tensor, semi_y: Tensor, *noise: Tensor) -> Tensor:
-        """The loss of each sample, shape (B,), for given noise of shape (B, width) for each of ``noise_widths``."""
 
 
 class VAEModule(GenerativeMethod):

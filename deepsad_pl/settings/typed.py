@@ -20,7 +20,17 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
     "dataset": ("data_dir", "seed", "digest", "given"),
     "network": ("in_shape", "in_features"),
     "pretrain": ("network", "sigmoid", "likelihood", "labeled_share", "anomaly_share", "m1", "seed"),
-    "method": ("network", "sigmoid", "likelihood", "labeled_share", "anomaly_share", "m1", "seed", "task"),
+    "method": (
+        "network",
+        "sigmoid",
+        "likelihood",
+        "labeled_share",
+        "anomaly_share",
+        "polluted_share",
+        "m1",
+        "seed",
+        "task",
+    ),
 }
 
 

@@ -40,7 +40,7 @@ class StackedLoader:
         counts = [len(loader) for loader in loaders]
         if counts != sorted(counts, reverse=True):
             raise ValueError(f"the replicas have {counts} batches; order them by that number, largest first")
-        kinds = {(loader.x.shape[1:], loader.x.dtype, loader.scale) for loader in loaders}
+        kinds = {(loader.x.shape[1:], loader.x.dtype, loader.scale, loader.shape) for loader in loaders}
         if len(kinds) > 1:
             raise ValueError(f"the samples of the replicas differ in shape, type or scale: {kinds}")
         self._scale, self._device = first.scale, first.x.device
@@ -89,24 +89,28 @@ class StackedLoader:
         return -(-self.steps // _CHUNK)
 
     def positions(self) -> Tensor:
-        """The row indices into the stacked data for each step of this epoch, shape (steps, K, B), on the CPU."""
+        """The row indices into the stacked data for each step of this epoch, shape (steps, K, B), on the CPU.
+
+        For loaders that draw tuples of k samples, the shape is (steps, K, B, k).
+        """
         width = max(max(sizes) for sizes in self._sizes)
-        positions = torch.empty(self.steps, len(self.loaders), width, dtype=torch.int64)
+        at_once = self.loaders[0].shape
+        positions = torch.empty(self.steps, len(self.loaders), width, *at_once, dtype=torch.int64)
         for k, (loader, sizes, first) in enumerate(zip(self.loaders, self._sizes, self._first_row, strict=True)):
             order = loader.order() + first
             positions[:, k] = first  # padding: repeat any row of the replica
             # Batch sizes differ by at most one, with the larger batches first.
             large = sizes.count(sizes[0])
             split = large * sizes[0]
-            positions[:large, k, : sizes[0]] = order[:split].view(large, sizes[0])
+            positions[:large, k, : sizes[0]] = order[:split].view(large, sizes[0], *at_once)
             if large < len(sizes):
-                positions[large : len(sizes), k, : sizes[-1]] = order[split:].view(-1, sizes[-1])
+                positions[large : len(sizes), k, : sizes[-1]] = order[split:].view(-1, sizes[-1], *at_once)
         return positions
 
     def __iter__(self) -> Iterator[Iterator[StackedBatch]]:
         # The only transfer of an epoch; asynchronous.
         positions = self.positions().to(self._device, non_blocking=True)
-        steps = self._batches(positions, self._semi_y[positions])
+        steps = self._batches(positions, self.loaders[0].labels(self._semi_y[positions]))
         for first in range(0, self.steps, _CHUNK):
             yield islice(steps, min(_CHUNK, self.steps - first))
 
@@ -117,4 +121,4 @@ class StackedLoader:
             x = self._x.index_select(0, part.flatten())
             if self._scale is not None:
                 x = x.float().div_(self._scale)
-            yield x.view(active, width, *x.shape[1:]), semi_y[step, :active, :width], rows
+            yield x.view(*part.shape, *x.shape[1:]), semi_y[step, :active, :width], rows

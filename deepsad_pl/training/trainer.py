@@ -25,6 +25,7 @@ from deepsad_pl.common.lightning_api import (
     Trainer,
 )
 from deepsad_pl.common.ranks import started_ranks
+from deepsad_pl.data.batch_loader import BatchLoader
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +263,7 @@ def spread(module: LightningModule, loader: Any) -> float:
     training = module.training
     module.eval()
     seen: list[Tensor] = []
-    for x, *_ in loader:
+    for x, *_ in loader.samples() if isinstance(loader, BatchLoader) else loader:
         seen.append(module.represent(x).cpu().double())  # type: ignore[operator]
         if sum(map(len, seen)) >= _SPREAD_SAMPLES:
             break

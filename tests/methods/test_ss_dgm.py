@@ -18,8 +18,9 @@ from deepsad_pl.common.metrics import detection_metrics
 from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.methods.autoencoder import AutoencoderModule
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.methods.noise import noise_generator
 from deepsad_pl.methods.ss_dgm import SSDGMModule
-from deepsad_pl.methods.vae import GenerativeMethod, VAEModule, noise_generator
+from deepsad_pl.methods.vae import GenerativeMethod, VAEModule
 from deepsad_pl.networks.generative import Decoder, GaussianEncoder, PerClassLinear, input_width
 from deepsad_pl.training.trainer import EpochCheckpoint, LossRecorder, make_trainer
 

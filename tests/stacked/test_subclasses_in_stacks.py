@@ -22,7 +22,12 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.classifier import ClassifierModule
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.methods.deep_svdd import DeepSVDDModule, SoftBoundarySVDDModule
+from deepsad_pl.methods.devnet import DevNetModule
+from deepsad_pl.methods.feawad import FeaWADModule
 from deepsad_pl.methods.hsc import HSCModule
+from deepsad_pl.methods.loe import LOEModule
+from deepsad_pl.methods.prenet import PReNetModule
+from deepsad_pl.methods.rosas import RoSASModule
 from deepsad_pl.methods.ss_dgm import SSDGMModule
 from deepsad_pl.methods.vae import VAEModule
 from deepsad_pl.networks import description as networks
@@ -40,6 +45,11 @@ DEEP: dict[str, tuple[tuple[type[TrainedMethod], ...], str]] = {
     "soft_boundary_svdd": ((SoftBoundarySVDDModule,), "pretrain=none"),
     "classifier": ((ClassifierModule,), "pretrain=none"),
     "hsc": ((HSCModule,), "pretrain=none"),
+    "devnet": ((DevNetModule,), "pretrain=none"),
+    "loe": ((LOEModule,), "pretrain=none"),
+    "prenet": ((PReNetModule,), "pretrain=none"),
+    "feawad": ((FeaWADModule,), "pretrain=none"),
+    "rosas": ((RoSASModule,), "pretrain=none"),
     "autoencoder": ((AutoencoderModule,), "pretrain=none"),
     "ss_dgm_m2": ((SSDGMModule,), "pretrain=none"),
     "ss_dgm_m1m2": ((VAEModule, SSDGMModule), "pretrain=vae"),

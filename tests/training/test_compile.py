@@ -86,10 +86,12 @@ def test_bf16_trains_and_leaves_the_loss_in_float32(tmp_path: Path, method: str)
     phase, losses = trained(tmp_path / "bf16", *overrides, "trainer.precision=bf16-mixed")
     assert losses != expected
     assert losses == pytest.approx(expected, rel=0.05, abs=0.01)
-    x, semi_y, _, _ = next(iter(phase.data.train_dataloader()))
+    loader = phase.data.train_dataloader()
+    x, semi_y, _, _ = next(iter(loader))
+    single, _, _, _ = next(iter(loader.samples()))
     with torch.autocast("cpu", torch.bfloat16):
         assert phase.module.terms(x, semi_y).dtype == torch.float32
-        assert phase.module.score(x).dtype == torch.float32
+        assert phase.module.score(single).dtype == torch.float32
     assert all(tensor.dtype == torch.float32 for tensor in phase.module.parameters())
 
 
