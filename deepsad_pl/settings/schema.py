@@ -271,6 +271,8 @@ class StudyConfig:
     paper: bool = False  # whether the paper reports results for it
     figure: str = "auroc"  # or regions: Figure 1; or budget: AUROC over the number of labels
     choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
+    sample: int | None = None  # number of pairs of classes that are run, balanced over the classes; null: all
+    sample_seed: int = 0  # which pairs; a larger sample contains the smaller one
 
 
 @dataclass

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
 from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
+from deepsad_pl.study.sample import balanced_sample
 
 Value = str | int | float | None
 
@@ -44,6 +46,9 @@ class Study:
         figure: ``auroc``; ``regions`` for the decision regions of the paper's Figure 1; or ``budget`` for AUROC over
             the number of labels.
         choices: the option that all experiments choose of a group, such as a scenario.
+        sample: number of pairs of a normal and a known class that are run; None: all. If the seed draws the known
+            classes, the pairs are of a normal class and a seed.
+        sample_seed: determines which pairs are run, see :func:`deepsad_pl.study.sample.balanced_sample`.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Study:
     paper: bool = False
     figure: str = "auroc"
     choices: Mapping[str, str] = field(default_factory=dict)
+    sample: int | None = None
+    sample_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ class Place:
         anomaly_class: name of the known class; None if the experiment does not depend on it or the seed draws it.
         seed: seed of the experiment.
         borrowed: the column from which the experiment is taken, if it is another one.
+        population: number of experiments from which ``study.sample`` drew those of its cell; None if nothing was drawn.
     """
 
     experiment: Experiment
@@ -136,6 +144,7 @@ class Place:
     anomaly_class: str | None
     seed: int
     borrowed: str | None
+    population: int | None = None
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
@@ -188,6 +197,10 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
             problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
     if study.figure not in FIGURES:
         problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
+    if study.sample is not None and study.sample < 1:
+        problems.append(f"study.sample is {study.sample}; give a number of pairs of at least 1, or null for all")
+    if not 0 <= study.sample_seed < 2**32:
+        problems.append(f"study.sample_seed is {study.sample_seed}; it must be an integer in [0, 2^32)")
     return problems
 
 
@@ -199,15 +212,57 @@ def places(study: Study, subject: Subject) -> list[Place]:
         subject: one of its methods on one of its data sets.
 
     Raises:
-        DeepSADError: if a class does not exist.
+        DeepSADError: if a class does not exist, or there are too few pairs of classes for the sample.
     """
+    sampled = None if study.sample is None else _sampled(study, subject, study.sample)
     found: list[Place] = []
     for row in itertools.product(*study.axes.values()):
-        found += _cell(study, subject, dict(zip(study.axes, row, strict=True)))
+        found += _cell(study, subject, dict(zip(study.axes, row, strict=True)), sampled)
     return found
 
 
-def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[Place]:
+def _sampled(study: Study, subject: Subject, size: int) -> Callable[[str, str | None, int], bool]:
+    """Whether an experiment's normal class, known class and seed are in the study's sample.
+
+    The pairs are the same for all methods and values of the axes, so that experiments can be compared in pairs. A
+    method that is run once for all known classes is run for each normal class of the sample.
+    """
+    if "given" in subject.scenario:
+        raise DeepSADError(
+            f"study.sample is {size}, but dataset={subject.dataset} comes with its labels, so there are no pairs of "
+            "classes to draw from; leave study.sample out"
+        )
+    normals = _normal_classes(study, subject)
+    drawn_by_seed = study.anomaly_classes is None
+    pairs: list[tuple[str, str | int]]
+    if study.anomaly_classes is None:
+        pairs, kind = list(itertools.product(normals, study.seeds)), "a normal class and a seed"
+    else:
+        known = _classes(study.anomaly_classes, subject, "anomaly_classes")
+        pairs = [(normal, other) for normal, other in itertools.product(normals, known) if normal != other]
+        kind = "a normal and a known class"
+    if size >= len(pairs):
+        raise DeepSADError(
+            f"study.sample is {size}, but dataset={subject.dataset} has {counted(len(pairs), 'pair')} of {kind}; give "
+            "a smaller number, or leave it out"
+        )
+    drawn = set(balanced_sample(pairs, size, study.sample_seed))
+    of_normals = {normal for normal, _ in drawn}
+
+    def is_drawn(normal: str, known: str | None, seed: int) -> bool:
+        if drawn_by_seed:
+            return (normal, seed) in drawn
+        return normal in of_normals if known is None else (normal, known) in drawn
+
+    return is_drawn
+
+
+def _cell(
+    study: Study,
+    subject: Subject,
+    row: Mapping[str, Value],
+    is_drawn: Callable[[str, str | None, int], bool] | None,
+) -> Iterator[Place]:
     kind = subject.about(subject.method)
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
@@ -230,18 +285,22 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
         label = ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in variant.items())])
         shared = {**set_by_study, **variant}
         normals = [GIVEN] if given else _normal_classes(study, subject)
-        for normal, seed in itertools.product(normals, study.seeds):
-            known: Sequence[str | None] = (None,)
-            if not (given or queried) and sees_labels and labeled and study.anomaly_classes is not None:
-                known = [c for c in _classes(study.anomaly_classes, subject, "anomaly_classes") if c != normal]
-            for anomaly in known:
-                classes: dict[str, Value] = {} if given else {_NORMAL_CLASS: normal}
-                # Where labels are asked for, an anomaly of any class may be found.
-                classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
-                settings = {**shared, **classes, _SEED: seed}
-                kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
-                experiment = Experiment(subject.dataset, method, kept, quote)
-                yield Place(experiment, column, label, tuple(row.values()), normal, anomaly, seed, borrowed)
+        known: Sequence[str | None] = (None,)
+        if not (given or queried) and sees_labels and labeled and study.anomaly_classes is not None:
+            known = _classes(study.anomaly_classes, subject, "anomaly_classes")
+        every = [one for one in itertools.product(normals, study.seeds, known) if one[2] != one[0]]
+        for normal, seed, anomaly in every:
+            if is_drawn is not None and not is_drawn(normal, anomaly, seed):
+                continue
+            classes: dict[str, Value] = {} if given else {_NORMAL_CLASS: normal}
+            # Where labels are asked for, an anomaly of any class may be found.
+            classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
+            settings = {**shared, **classes, _SEED: seed}
+            kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
+            experiment = Experiment(subject.dataset, method, kept, quote)
+            values = tuple(row.values())
+            population = None if is_drawn is None else len(every)
+            yield Place(experiment, column, label, values, normal, anomaly, seed, borrowed, population)
 
 
 def _scenario_part(settings: Mapping[str, Any]) -> dict[str, Any]:
