@@ -296,6 +296,7 @@ class SSDGM(Estimator):
         variant: ``m2``, on the inputs, or ``m1m2``, on the latent variables of a variational autoencoder.
         hidden: widths of the hidden layers; None: those of the network.
         latent: number of latent variables; None: that of the network.
+        anomaly_prior: share of anomalies among unlabeled samples that the model assumes; ``uniform``: 1/2.
     """
 
     def __init__(
@@ -304,6 +305,7 @@ class SSDGM(Estimator):
         variant: str = "m2",
         hidden: Sequence[int] | None = None,
         latent: int | None = None,
+        anomaly_prior: float | str = "uniform",
         lr: Numbers = None,
         epochs: Lengths = None,
         batch_size: int | None = None,
@@ -322,6 +324,7 @@ class SSDGM(Estimator):
         self.variant = variant
         self.hidden = hidden
         self.latent = latent
+        self.anomaly_prior = anomaly_prior
         self.lr = lr
         self.epochs = epochs
         self.batch_size = batch_size

@@ -1,12 +1,13 @@
 """Semi-supervised deep generative models (appendix C): M2, and M1+M2, which is M2 on the latent variables of M1."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Widths
+from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Share, Widths, require
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.losses import at_least_float32
 from deepsad_pl.methods.vae import GenerativeMethod
@@ -25,7 +26,20 @@ from deepsad_pl.networks.glorot import glorot
 CLASSES = 2
 
 
-def class_bounds(log_likelihood: Likelihood, features: Tensor, mean: Tensor, log_var: Tensor, out: Tensor) -> Tensor:
+def log_priors(anomaly_prior: float | str) -> tuple[float, float]:
+    """log p(y) of the classes normal and anomaly; ``uniform``: both are equally probable."""
+    share = 1 / CLASSES if isinstance(anomaly_prior, str) else anomaly_prior
+    return math.log(1 - share), math.log(share)
+
+
+def class_bounds(
+    log_likelihood: Likelihood,
+    features: Tensor,
+    mean: Tensor,
+    log_var: Tensor,
+    out: Tensor,
+    log_prior: tuple[float, float],
+) -> Tensor:
     """The lower bound -L(x, y) of log p(x, y) for the classes normal and anomaly, shape (B, 2).
 
     Args:
@@ -34,9 +48,13 @@ def class_bounds(log_likelihood: Likelihood, features: Tensor, mean: Tensor, log
         mean: mean of q(z|x, y) for each class, shape (2, B, d).
         log_var: logarithm of its variances, of the same shape.
         out: the decoder's output for one z of each class, shape (2, B, D).
+        log_prior: log p(y) of each class.
     """
     flat = features.flatten(1)
-    of_class = [labeled_bound(log_likelihood(out[y], flat), gaussian_kl(mean[y], log_var[y])) for y in range(CLASSES)]
+    of_class = [
+        labeled_bound(log_likelihood(out[y], flat), gaussian_kl(mean[y], log_var[y]), log_prior[y])
+        for y in range(CLASSES)
+    ]
     return torch.stack(of_class, dim=1)
 
 
@@ -83,10 +101,10 @@ class SSDGMModule(GenerativeMethod):
     Choices that the papers leave open. :math:`\alpha = 0.1 (1 - r) / r` with r the share of labeled samples, from "0.1
     N" in Kingma et al., see :func:`~deepsad_pl.methods.variational.alpha_weight`. Averaged over a batch, the
     cross-entropy then weighs about a tenth of a nat per sample, however few labels there are, while the bounds are tens
-    or hundreds of nats. The prior is uniform, p(y) = 1/2, as in Kingma et al.: the model does not know that anomalies
-    are rare in unlabeled data. Gaussian likelihoods (for z1 the likelihood is always Gaussian) have unit variance; in
-    Kingma et al. it is learned. In M1+M2, z1 varies by about a unit in each direction, so z has little to explain and
-    p(z1|y) is nearly a single Gaussian for each class.
+    or hundreds of nats. The prior is by default uniform, p(y) = 1/2, as in Kingma et al.: the model does not know that
+    anomalies are rare in unlabeled data. ``anomaly_prior`` tells it so. Gaussian likelihoods (for z1 the likelihood is
+    always Gaussian) have unit variance; in Kingma et al. it is learned. In M1+M2, z1 varies by about a unit in each
+    direction, so z has little to explain and p(z1|y) is nearly a single Gaussian for each class.
 
     Differences from the code of the authors of Deep SAD, besides the likelihood and the unrestricted log variance (see
     :class:`~deepsad_pl.methods.vae.VAEModule`). There alpha is .1; the labeled and the unlabeled part of a batch are
@@ -94,6 +112,8 @@ class SSDGMModule(GenerativeMethod):
     sample in a batch is left out. Here each sample has the weight that equation (8) gives it.
 
     Knobs:
+        ``anomaly_prior``: p(y = 1), the share of anomalies among unlabeled samples that the model assumes: ``uniform``,
+        1/2, or a number such as .05.
         ``hidden``, ``latent``: of M2; those of M1 are under ``pretrain``. ``lr``, ``epochs``, ``batch_size``,
         ``weight_decay``. alpha follows from ``scenario.gamma_l`` and ``scenario.gamma_n``.
 
@@ -105,6 +125,7 @@ class SSDGMModule(GenerativeMethod):
         likelihood: distribution of x, ``bernoulli`` for data in [0, 1], else ``gaussian``; not used with ``m1``, as z1
             is Gaussian.
         labeled_share: r, the share of labeled samples in the training data, in (0, 1).
+        anomaly_prior: p(y = 1), in (0, 1); ``uniform``: 1/2.
         m1: ``hidden`` and ``latent`` of the variational autoencoder whose latent variable is the input of M2; None for
             M2 on x.
         seed: seed of the noise, >= 0.
@@ -117,7 +138,8 @@ class SSDGMModule(GenerativeMethod):
         m1: the frozen inference network of M1, or None.
 
     Raises:
-        ValueError: if ``labeled_share`` is not inside (0, 1), the likelihood is unknown, or there is no hidden layer.
+        ValueError: if ``labeled_share`` or ``anomaly_prior`` is not inside (0, 1), the likelihood is unknown or there
+            is no hidden layer.
     """
 
     def __init__(
@@ -128,6 +150,7 @@ class SSDGMModule(GenerativeMethod):
         latent: AtLeast1,
         likelihood: str,
         labeled_share: float,
+        anomaly_prior: Share | Literal["uniform"] = "uniform",
         m1: Mapping[str, Any] | None = None,
         seed: int = 0,
         lr: Sequence[Positive] = (1e-4, 1e-5),
@@ -139,7 +162,9 @@ class SSDGMModule(GenerativeMethod):
         super().__init__(
             likelihood=of_features, noise_widths=widths, seed=seed, lr=lr, epochs=epochs, weight_decay=weight_decay
         )
+        require(SSDGMModule.__init__, anomaly_prior=anomaly_prior)
         self.alpha = alpha_weight(labeled_share)
+        self.log_prior = log_priors(anomaly_prior)
         self.save_hyperparameters()
         width = input_width(network)
         self.m1: GaussianEncoder | None = None
@@ -186,7 +211,7 @@ class SSDGMModule(GenerativeMethod):
         """The bounds -L(x, y) for the classes normal and anomaly, shape (B, 2), at one z from noise of shape (B, d)."""
         mean, log_var = self.inference(features)
         out = self.decoder(reparameterized(mean, log_var, noise))
-        return class_bounds(self.log_likelihood, features, mean, log_var, out)
+        return class_bounds(self.log_likelihood, features, mean, log_var, out, self.log_prior)
 
     def represent(self, x: Tensor) -> Tensor:
         """The output of phi for x or, for M1+M2, for the mean of q(z1|x), shape (B, d)."""

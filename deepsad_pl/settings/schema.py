@@ -251,6 +251,8 @@ class StudyConfig:
     figure: str = "auroc"
     results: str | None = None  # with figure=ranks: report this results.csv with action=report, without any run folder
     choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
+    sample: int | None = None  # number of pairs of classes that are run, balanced over the classes; null: all
+    sample_seed: int = 0  # which pairs; a larger sample contains the smaller one
 
 
 @dataclass

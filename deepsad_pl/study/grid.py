@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.override_text import override_text, quoted
 from deepsad_pl.data.class_names import read_alike, resolve_class
@@ -12,6 +13,7 @@ from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
+from deepsad_pl.study.sample import balanced_sample
 
 Value = str | int | float | None
 # One class, or several together.
@@ -56,6 +58,9 @@ class Study:
             ``budget`` for the metric over the number of labels; or ``ranks`` of the methods over many data sets.
         choices: the option that all experiments choose of a group, such as a scenario.
         results: with ``figure=ranks``, the results.csv to report without any run folder; None: report the experiments.
+        sample: number of pairs of a normal and a known class that are run; None: all. If the seed draws the known
+            classes, the pairs are of a normal class and a seed.
+        sample_seed: determines which pairs are run, see :func:`deepsad_pl.study.sample.balanced_sample`.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Study:
     figure: str = "auroc"
     choices: Mapping[str, str] = field(default_factory=dict)
     results: str | None = None
+    sample: int | None = None
+    sample_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,7 @@ class Place:
         stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
             of the cell that would, so that known and novel anomalies are told apart alike for all methods; else None.
         k_l: the ``scenario.k_l`` of these.
+        population: number of experiments from which ``study.sample`` drew those of its cell; None if nothing was drawn.
     """
 
     experiment: Experiment
@@ -168,6 +176,7 @@ class Place:
     borrowed: str | None
     stands_for: tuple[Classes | None, ...] | None = None
     k_l: int = 0
+    population: int | None = None
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
@@ -223,6 +232,10 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
     if study.figure not in FIGURES:
         problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
     problems += _problems_of_ranks(study)
+    if study.sample is not None and study.sample < 1:
+        problems.append(f"study.sample is {study.sample}; give a number of pairs of at least 1, or null for all")
+    if not 0 <= study.sample_seed < 2**32:
+        problems.append(f"study.sample_seed is {study.sample_seed}; it must be an integer in [0, 2^32)")
     return problems
 
 
@@ -248,15 +261,56 @@ def places(study: Study, subject: Subject) -> list[Place]:
         subject: one of its methods on one of its data sets.
 
     Raises:
-        DeepSADError: if a class does not exist.
+        DeepSADError: if a class does not exist, or there are too few pairs of classes for the sample.
     """
+    sampled = None if study.sample is None else _sampled(study, subject, study.sample)
     found: list[Place] = []
     for row in itertools.product(*study.axes.values()):
-        found += _cell(study, subject, dict(zip(study.axes, row, strict=True)))
+        found += _cell(study, subject, dict(zip(study.axes, row, strict=True)), sampled)
     return found
 
 
-def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[Place]:
+def _sampled(study: Study, subject: Subject, size: int) -> Callable[[Classes, Classes | None, int], bool]:
+    """Whether an experiment's normal class, known class and seed are in the study's sample.
+
+    The pairs are the same for all methods and values of the axes, so that experiments can be compared in pairs. A
+    method that is run once for all known classes is run for each normal class of the sample.
+    """
+    if "given" in subject.scenario:
+        raise DeepSADError(
+            f"study.sample is {size}, but dataset={subject.dataset} comes with its labels, so there are no pairs of "
+            "classes to draw from; leave study.sample out"
+        )
+    normals = _normal_classes(study, subject)
+    drawn_by_seed = study.anomaly_classes is None
+    pairs: list[tuple[Classes, Classes | int | None]]
+    if study.anomaly_classes is None:
+        pairs, kind = list(itertools.product(normals, study.seeds)), "a normal class and a seed"
+    else:
+        pairs = [(normal, known) for normal in normals for known in _known_in_cell(study, subject, normal)]
+        kind = "a normal and a known class"
+    if size >= len(pairs):
+        raise DeepSADError(
+            f"study.sample is {size}, but dataset={subject.dataset} has {counted(len(pairs), 'pair')} of {kind}; give "
+            "a smaller number, or leave it out"
+        )
+    drawn = set(balanced_sample(pairs, size, study.sample_seed))
+    of_normals = {normal for normal, _ in drawn}
+
+    def is_drawn(normal: Classes, known: Classes | None, seed: int) -> bool:
+        if drawn_by_seed:
+            return (normal, seed) in drawn
+        return normal in of_normals if known is None else (normal, known) in drawn
+
+    return is_drawn
+
+
+def _cell(
+    study: Study,
+    subject: Subject,
+    row: Mapping[str, Value],
+    is_drawn: Callable[[Classes, Classes | None, int], bool] | None,
+) -> Iterator[Place]:
     kind = subject.about(subject.method)
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
     scenario = {**subject.scenario, **_scenario_part({**study.fixed, **subject.chosen, **set_by_row})}
@@ -279,23 +333,32 @@ def _cell(study: Study, subject: Subject, row: Mapping[str, Value]) -> Iterator[
         label = ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in variant.items())])
         shared = {**set_by_study, **variant}
         normals = [GIVEN] if given else _normal_classes(study, subject)
-        for normal, seed in itertools.product(normals, study.seeds):
-            known: Sequence[Classes | None] = (None,)
-            if not (given or queried) and sees_labels and labeled and study.anomaly_classes is not None:
-                known = _known_classes(study.anomaly_classes, subject, normal)
-            for anomaly in known:
-                classes: dict[str, Value | Classes] = {} if given else {_NORMAL_CLASS: normal}
-                # Where labels are asked for, an anomaly of any class may be found.
-                classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
-                settings = {**shared, **classes, _SEED: seed}
-                kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
-                experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
-                names = [None if one is None else joined(one) for one in (normal, anomaly)]
-                place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
-                if given or queried or (sees_labels and labeled):
-                    yield place
-                else:
-                    yield replace(place, stands_for=_known_in_cell(study, subject, normal), k_l=scenario["k_l"])
+        with_known = sees_labels and labeled and not (given or queried)
+        every = [
+            (normal, seed, anomaly)
+            for normal, seed in itertools.product(normals, study.seeds)
+            for anomaly in (_known_in_cell(study, subject, normal) if with_known else (None,))
+        ]
+        for normal, seed, anomaly in every:
+            if is_drawn is not None and not is_drawn(normal, anomaly, seed):
+                continue
+            classes: dict[str, Value | Classes] = {} if given else {_NORMAL_CLASS: normal}
+            # Where labels are asked for, an anomaly of any class may be found.
+            classes |= {} if given or queried else {_KNOWN_CLASS: anomaly}
+            settings = {**shared, **classes, _SEED: seed}
+            kept = tuple((key, value) for key, value in settings.items() if key not in subject.chosen)
+            experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
+            names = [None if one is None else joined(one) for one in (normal, anomaly)]
+            place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
+            if is_drawn is not None:
+                place = replace(place, population=len(every))
+            if given or queried or (sees_labels and labeled):
+                yield place
+            else:
+                known = _known_in_cell(study, subject, normal)
+                if is_drawn is not None:
+                    known = tuple(one for one in known if is_drawn(normal, one, seed))
+                yield replace(place, stands_for=known, k_l=scenario["k_l"])
 
 
 def _known_in_cell(study: Study, subject: Subject, normal: Classes) -> tuple[Classes | None, ...]:

@@ -17,7 +17,7 @@ from deepsad_pl.study.grid import Study
 from deepsad_pl.sweep.decisive import is_decisive
 
 # Fields of a study that select some of its experiments; the other fields define the experiments.
-_SELECTING = ("datasets", "methods", "axes", "normal_classes", "anomaly_classes", "seeds")
+_SELECTING = ("datasets", "methods", "axes", "normal_classes", "anomaly_classes", "seeds", "sample", "sample_seed")
 _FIELDS = frozenset(field.name for field in fields(Study))
 # Values that Hydra can only parse as text.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.-]*", re.ASCII | re.IGNORECASE)

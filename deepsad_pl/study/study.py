@@ -313,6 +313,8 @@ class StudyRun:
             normal_classes=whole.normal_classes,
             anomaly_classes=whole.anomaly_classes,
             seeds=whole.seeds,
+            sample=whole.sample,
+            sample_seed=whole.sample_seed,
             datasets=_in_order((name for study in studies for name in study.datasets), whole.datasets),
             methods=_in_order((name for study in studies for name in study.methods), whole.methods),
             axes=axes,

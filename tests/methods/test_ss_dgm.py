@@ -1,5 +1,6 @@
 """M1, M2 and M1+M2 against slow loops over samples, and through the Trainer."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
@@ -141,18 +142,26 @@ def posterior(encoder: GaussianEncoder, x: Tensor) -> Normal:
 
 
 def negative_bound(
-    encoder: GaussianEncoder, decoder: Decoder, x: Tensor, noise: Tensor, likelihood: str, y: int | None
+    encoder: GaussianEncoder,
+    decoder: Decoder,
+    x: Tensor,
+    noise: Tensor,
+    likelihood: str,
+    y: int | None,
+    anomaly_prior: float = 0.5,
 ) -> Tensor:
     """L of one sample, shape (D,), by definition; y is appended to the inputs of both networks."""
     label = x.new_zeros(0) if y is None else torch.eye(2, dtype=x.dtype)[y]
     q = posterior(encoder, torch.cat([x, label]))
     out = dense(decoder.out, hidden(decoder.hidden, torch.cat([q.mean + q.stddev * noise, label])))
     p = Normal(out, 1.0) if likelihood == "gaussian" else Bernoulli(logits=out, validate_args=False)
-    log_prior = 0.0 if y is None else torch.tensor(0.5).log()
+    log_prior = 0.0 if y is None else Bernoulli(torch.tensor(anomaly_prior)).log_prob(torch.tensor(float(y)))
     return kl_divergence(q, Normal(0.0, 1.0)).sum() - p.log_prob(x).sum() - log_prior
 
 
-def slow_loss(module: SSDGMModule, kind: str, x: Tensor, semi_y: Tensor, drawn: list[Tensor]) -> Tensor:
+def slow_loss(
+    module: SSDGMModule, kind: str, x: Tensor, semi_y: Tensor, drawn: list[Tensor], anomaly_prior: float = 0.5
+) -> Tensor:
     """Equations (8) and (9), sample by sample and label by label."""
     likelihood, _, m1 = KINDS[kind]
     if m1 is not None:
@@ -163,7 +172,8 @@ def slow_loss(module: SSDGMModule, kind: str, x: Tensor, semi_y: Tensor, drawn: 
     logits = module.encoder(x) @ module.head.weight.T + module.head.bias
     losses = []
     for row, of_row, label, noise in zip(x.flatten(1), logits, semi_y.tolist(), drawn[-1], strict=True):
-        bounds = [negative_bound(module.inference, module.decoder, row, noise, likelihood, y) for y in (0, 1)]
+        parts = module.inference, module.decoder, row, noise, likelihood
+        bounds = [negative_bound(*parts, y, anomaly_prior) for y in (0, 1)]
         q_y = Categorical(logits=of_row)
         if label == 0:
             losses.append(q_y.probs[0] * bounds[0] + q_y.probs[1] * bounds[1] - q_y.entropy())
@@ -192,6 +202,21 @@ def test_terms_and_gradients_equal_a_loop_over_samples(
     for ours, theirs in zip(grads, torch.autograd.grad(expected.mean(), trained, allow_unused=True), strict=True):
         assert ours is not None
         assert torch.allclose(ours, torch.zeros_like(ours) if theirs is None else theirs, rtol=1e-7, atol=1e-12)
+
+
+@every_kind
+@pytest.mark.parametrize("prior", [0.05, 0.9])
+def test_the_prior_of_anomalies_enters_the_bounds(kind: str, prior: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = ss_dgm(kind, anomaly_prior=prior).double(), samples(kind).double()
+    semi_y = torch.tensor(LABELS["mixed"])
+    drawn = fixed_noise(monkeypatch, module, 1.0)
+    terms = module.terms(x, semi_y)
+    assert torch.allclose(terms, slow_loss(module, kind, x, semi_y, drawn, prior), rtol=1e-6)
+    assert not torch.allclose(terms, slow_loss(module, kind, x, semi_y, drawn), rtol=1e-4)
+
+
+def test_a_uniform_prior_is_that_of_one_half() -> None:
+    assert ss_dgm("m2_table").log_prior == ss_dgm("m2_table", anomaly_prior=0.5).log_prior == (math.log(0.5),) * 2
 
 
 @pytest.mark.parametrize("kind", ["m2_table", "m2_image"])
@@ -302,6 +327,8 @@ def test_the_input_width_is_that_of_a_flat_sample() -> None:
     [
         ({"labeled_share": 0.0}, "labeled_share is 0.0"),
         ({"labeled_share": 1}, "labeled_share is 1,"),
+        ({"anomaly_prior": 1.0}, "anomaly_prior is 1.0; it must be a number > 0 and < 1"),
+        ({"anomaly_prior": "rare"}, "anomaly_prior is 'rare'"),
         ({"hidden": []}, "hidden is empty"),
         ({"lr": [1.0]}, "same number"),
     ],

@@ -230,3 +230,57 @@ def test_settings_are_set_only_for_methods_that_have_them() -> None:
         (True, "ssad_raw"),
         (False, "ocsvm_raw"),
     }
+
+
+def normal_and_known(found: Sequence[Place]) -> set[tuple[str, str | None]]:
+    return {(place.normal_class, place.anomaly_class) for place in found}
+
+
+def test_a_sample_has_the_same_pairs_for_all_methods_and_values() -> None:
+    study = replace(study_of("labeled_anomalies"), sample=10)
+    sad, ssad = (places(study, subject_of(method)) for method in ("deep_sad", "ssad_raw"))
+    assert in_rows(sad) == in_rows(ssad) == [10] * 5
+    rows = [{(p.normal_class, p.anomaly_class) for p in sad if p.row == row} for row in {p.row for p in sad}]
+    pairs = max(rows, key=lambda row: None not in {known for _, known in row})
+    assert sorted(normal for normal, _ in pairs) == sorted(DIGITS)
+    assert sorted(str(known) for _, known in pairs) == sorted(DIGITS)
+    assert normal_and_known(sad) == normal_and_known(ssad)
+    assert {place.population for place in sad} == {90, 10}
+
+
+def test_a_larger_sample_contains_the_smaller_one() -> None:
+    study = study_of("pollution")
+    small, large = (places(replace(study, sample=size), subject_of("deep_sad")) for size in (7, 23))
+    assert {place.experiment for place in small} < {place.experiment for place in large}
+    assert in_rows(small) == [7] * 5
+    assert normal_and_known(large) != normal_and_known(
+        places(replace(study, sample=23, sample_seed=1), subject_of("deep_sad"))
+    )
+
+
+def test_a_method_that_ignores_labels_runs_for_the_normal_classes_of_the_sample() -> None:
+    study = replace(study_of("labeled_anomalies"), sample=4)
+    supervised, unsupervised = (places(study, subject_of(method)) for method in ("classifier", "deep_svdd"))
+    assert {place.normal_class for place in unsupervised} == {place.normal_class for place in supervised}
+    assert in_rows(unsupervised) == [4] * 5
+
+
+def test_where_the_seed_draws_the_known_classes_pairs_have_a_normal_class_and_a_seed() -> None:
+    study = replace(study_of("anomaly_classes"), sample=10)
+    for method in ("deep_sad", "kde_raw"):
+        found = places(study, subject_of(method))
+        drawn = {(place.normal_class, place.seed) for place in found}
+        assert len(drawn) == len({normal for normal, _ in drawn}) == len({seed for _, seed in drawn}) == 10
+
+
+def test_a_sample_must_be_smaller_than_the_study() -> None:
+    study = study_of("labeled_anomalies")
+    with pytest.raises(DeepSADError, match=r"study\.sample is 90, but dataset=digits has 90 pairs of a normal"):
+        places(replace(study, sample=90), subject_of("deep_sad"))
+    assert in_rows(places(replace(study, sample=89), subject_of("classifier"))) == [89] * 4
+    given = replace(subject_of("deep_sad"), scenario={"given": True, "selection": "none"})
+    with pytest.raises(DeepSADError, match="comes with its labels"):
+        places(replace(study, sample=5), given)
+    assert study_problems(replace(study, sample=0), ["deep_sad", *METHODS]) == [
+        "study.sample is 0; give a number of pairs of at least 1, or null for all"
+    ]
