@@ -163,7 +163,9 @@ class Stacker:
         most = max(1, min(_MOST_IN_TURN, -(-len(self._in_turn) // processes)))
         by_data: dict[str, list[Stackable]] = {}
         for item in self._in_turn:
-            by_data.setdefault(json.dumps([item.plan.dataset, item.plan.seed], sort_keys=True), []).append(item)
+            by_data.setdefault(json.dumps([item.plan.dataset.settings(), item.plan.seed], sort_keys=True), []).append(
+                item
+            )
         return [items[at : at + most] for items in by_data.values() for at in range(0, len(items), most)]
 
     def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:

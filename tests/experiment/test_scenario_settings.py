@@ -8,8 +8,7 @@ from planned import plan_of, problems_of, settings_of
 from tiny_data import write_adbench
 
 from deepsad_pl import load_data
-from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.data.scenario import TooFewAnomaliesError
+from deepsad_pl.common.errors import BlankCellError, DeepSADError
 from deepsad_pl.experiment.build import build
 from deepsad_pl.experiment.build import load_data as source_of
 from deepsad_pl.experiment.plan import make_plan
@@ -120,7 +119,7 @@ def test_a_table_with_too_few_anomalies_is_refused_before_training(tmp_path: Pat
         "pollution": 0,
     }
     plan = plan_of(*words, "scenario.unlabeled=all", "scenario.labels=5")
-    with pytest.raises(TooFewAnomaliesError, match=r"scenario.labels=5 asks for 5 labeled anomalies .* hold 4; lower"):
+    with pytest.raises(BlankCellError, match=r"scenario.labels=5 asks for 5 labeled anomalies .* hold 4; lower"):
         build(plan, source_of(plan))
 
 

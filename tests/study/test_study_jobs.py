@@ -176,11 +176,13 @@ PLAIN = (
     | st.floats(allow_nan=False)
     | st.text(st.characters(exclude_characters="$"), max_size=6)
 )
+# Hydra reads these keys as values, and has no quotes for keys.
+PLAIN_KEYS = st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True).filter(
+    lambda key: key not in ("inf", "nan", "null", "true", "false")
+)
 NESTED = st.recursive(
     PLAIN,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True), inner)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PLAIN_KEYS, inner),
 )
 
 
