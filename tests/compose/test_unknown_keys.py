@@ -174,7 +174,7 @@ def test_an_open_mapping_accepts_new_names_with_a_plus() -> None:
         ("+study.datset=[digits]", "there is no setting study.datset; did you mean study.datasets?"),
         ("+nonsense=1", "there is no setting nonsense; python sweep.py --help lists all settings"),
         ("dryrun=true", "there is no setting dryrun; did you mean dry_run?"),
-        ("study=clasic", "study has no option clasic; did you mean classic? (its options: anomaly_classes, "),
+        ("study=clasic", "study has no option clasic; did you mean classic? (its options: adbench, anomaly_classes, "),
     ],
 )
 def test_a_study_checks_its_settings(word: str, told: str) -> None:
