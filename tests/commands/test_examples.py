@@ -124,7 +124,7 @@ def test_a_study_can_use_outside_components_throughout(tmp_path: Path) -> None:
     assert len(records(tmp_path)) == 8
     table = (tmp_path / "runs" / "studies" / "classic" / "table.md").read_text()
     header = next(line for line in table.splitlines() if "Deep SAD" in line)
-    assert all(name in header for name in ("Deep SAD", "Robust SAD", "DevNet", "Mahalanobis"))
+    assert all(name in header for name in ("Deep SAD", "Robust SAD", "Deviation", "Mahalanobis"))
 
 
 WRONG = {
