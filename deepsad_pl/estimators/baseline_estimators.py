@@ -63,7 +63,7 @@ class LOE(Estimator):
 
     Args:
         assignment: ``hard`` or ``soft``.
-        contamination: expected share of anomalies among the samples, in (0, 1); None: there are none.
+        expected_share: expected share of anomalies among the samples, in (0, 1); None: there are none.
         warmup: number of first epochs in which all samples count as normal.
     """
 
@@ -71,7 +71,7 @@ class LOE(Estimator):
         self,
         *,
         assignment: str = "hard",
-        contamination: float | None = None,
+        expected_share: float | None = None,
         warmup: int = 2,
         lr: Numbers = None,
         epochs: Lengths = None,
@@ -90,7 +90,7 @@ class LOE(Estimator):
         overrides: Sequence[str] = (),
     ) -> None:
         self.assignment = assignment
-        self.contamination = contamination
+        self.expected_share = expected_share
         self.warmup = warmup
         self.lr = lr
         self.epochs = epochs

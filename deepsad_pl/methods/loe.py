@@ -48,7 +48,7 @@ class LOEModule(HypersphereMethod):
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         assignment: ``hard`` or ``soft``.
-        contamination: expected share of anomalies in the training data; None: ``polluted_share``.
+        expected_share: expected share of anomalies in the training data; None: ``polluted_share``.
         polluted_share: share of anomalies according to the scenario's gamma_p.
         warmup: number of first epochs in which all samples count as normal.
         lr: learning rate of each phase.
@@ -64,7 +64,7 @@ class LOEModule(HypersphereMethod):
         network: Mapping[str, Any],
         *,
         assignment: Literal["hard", "soft"] = "hard",
-        contamination: Share | None = None,
+        expected_share: Share | None = None,
         polluted_share: NonNegative = 0.0,
         warmup: Length = 2,
         lr: Sequence[Positive] = (1e-4, 1e-5),
@@ -72,10 +72,10 @@ class LOEModule(HypersphereMethod):
         weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(network, center_from="all", lr=lr, epochs=epochs, weight_decay=weight_decay)
-        require(LOEModule.__init__, assignment=assignment, contamination=contamination, warmup=warmup)
+        require(LOEModule.__init__, assignment=assignment, expected_share=expected_share, warmup=warmup)
         self.save_hyperparameters()
         self.assignment, self.warmup = assignment, warmup
-        self.contamination = float(polluted_share if contamination is None else contamination)
+        self.expected_share = float(polluted_share if expected_share is None else expected_share)
         self._epoch = 0
 
     def start_noise(self, epoch: int, rank: int = 0) -> None:
@@ -100,4 +100,4 @@ class LOEModule(HypersphereMethod):
         """The loss of each sample, shape (B,), for the weight that :meth:`draw` returned."""
         distance2 = self.distance2(x)
         mixed = (1 - weight) * distance2 + weight / (distance2 + _EPS)
-        return torch.where(farthest(distance2, self.contamination), mixed, distance2)
+        return torch.where(farthest(distance2, self.expected_share), mixed, distance2)

@@ -21,7 +21,7 @@ __all__ = ["forked_ranks", "trainer"]  # fixtures
 
 def loe(features: int = 4, units: tuple[int, ...] = (4, 2), **options: Any) -> LOEModule:
     network = {"name": "mlp", "in_features": features, "units": [*units]}
-    return LOEModule(network, **{"lr": [1e-2], "epochs": [4], "contamination": 0.25, **options})
+    return LOEModule(network, **{"lr": [1e-2], "epochs": [4], "expected_share": 0.25, **options})
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.19, 1), (0.2, 2), (0.99, 9)])
@@ -51,7 +51,7 @@ def test_the_loss_by_hand(assignment: str, weight: float) -> None:
 def test_without_contamination_it_takes_the_steps_of_deep_svdd(trainer: Callable[..., Any]) -> None:
     svdd = partial(DeepSVDDModule, loe().hparams["network"], lr=[1e-2], epochs=[4])
     states = []
-    for kind in (partial(loe, contamination=None), svdd):
+    for kind in (partial(loe, expected_share=None), svdd):
         module = seeded(kind)
         trainer(max_epochs=4).fit(module, datamodule=made_data())
         states.append(module.state_dict())
@@ -60,10 +60,10 @@ def test_without_contamination_it_takes_the_steps_of_deep_svdd(trainer: Callable
 
 def test_the_share_is_that_of_the_scenario_unless_it_is_set() -> None:
     words = ("method=loe", "pretrain=none", "scenario.gamma_p=0.1")
-    for more, share in (((), 0.1), (("scenario.gamma_n=0.2",), 0.08), (("method.contamination=0.3",), 0.3)):
+    for more, share in (((), 0.1), (("scenario.gamma_n=0.2",), 0.08), (("method.expected_share=0.3",), 0.3)):
         plan = plan_of(*words, *more)
         (phase,) = phases_of(plan, load_data(plan))
-        assert phase.module.contamination == pytest.approx(share, rel=0.02)
+        assert phase.module.expected_share == pytest.approx(share, rel=0.02)
         assert not (phase.data.semi_y == -1).any()
 
 
@@ -92,7 +92,7 @@ def test_two_ranks_take_the_steps_of_one_process(trainer: Callable[..., Any]) ->
 
 def test_hidden_anomalies_end_far_from_the_center(trainer: Callable[..., Any]) -> None:
     data = made_data()
-    module = seeded(partial(loe, contamination=0.2, epochs=[40], lr=[3e-2]))
+    module = seeded(partial(loe, expected_share=0.2, epochs=[40], lr=[3e-2]))
     trainer(max_epochs=40).fit(module, datamodule=data)
     loader = data.ordered_dataloader()
     scores, y = zip(*((module.eval().score(x), y) for x, _, y, _ in loader), strict=True)

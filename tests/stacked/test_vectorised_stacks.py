@@ -52,7 +52,7 @@ METHODS: dict[str, tuple[type[TrainedMethod], dict[str, Any]]] = {
     "hsc": (HSCModule, {"anomaly_share": 0.1}),
     "hsc_focal": (HSCModule, {"anomaly_share": 0.1, "loss": "focal"}),
     "devnet": (DevNetModule, {}),
-    "loe": (LOEModule, {"contamination": 0.1, "warmup": 0}),
+    "loe": (LOEModule, {"expected_share": 0.1, "warmup": 0}),
     "prenet": (PReNetModule, {}),
     "feawad": (FeaWADModule, {"sigmoid": False, "units": [5]}),
     "rosas": (RoSASModule, {}),
@@ -257,7 +257,7 @@ def test_floats_may_differ_within_a_stack(tmp_path: Path) -> None:
 
 def test_expected_shares_of_anomalies_may_not_differ_within_a_stack(tmp_path: Path) -> None:
     # How many samples are the farthest ones is a whole number, so these replicas are split into stacks of equal floats.
-    each = [{"contamination": share} for share in (0.1, 0.1, 0.3)]
+    each = [{"expected_share": share} for share in (0.1, 0.1, 0.3)]
     plan, phases = phases_of(LOEModule, epochs=1, each=each)
     with pytest.raises(NotVectorizedError):
         at_once(plan, phases, tmp_path)
