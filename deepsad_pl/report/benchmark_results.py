@@ -14,16 +14,6 @@ from deepsad_pl.settings.about import column_of, of_method, own, own_columns
 
 OVERALL = "overall"
 
-_NAMES = {
-    "auroc": "AUROC",
-    "auroc_known": "AUROC of known anomalies",
-    "auroc_novel": "AUROC of novel anomalies",
-    "average_precision": "average precision",
-    "auroc_fpr_10": "partial AUROC (FPR at most 10 %)",
-    "recall_fpr_1": "recall at an FPR of at most 1 %",
-    "recall_fpr_5": "recall at an FPR of at most 5 %",
-}
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -59,11 +49,6 @@ def read_results(path: Path) -> pd.DataFrame:
         raise DeepSADError(
             f"the results {path} cannot be read as CSV ({error}); give the results.csv of a study"
         ) from None
-
-
-def metric_name(metric: str) -> str:
-    """The name of a metric in texts; a metric that is not the package's keeps its own."""
-    return _NAMES.get(metric, metric)
 
 
 def check_results(results: pd.DataFrame, metric: str) -> None:

@@ -6,9 +6,10 @@ import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.report.benchmark_results import OVERALL, budgets_of, check_results, headings, metric_name
+from deepsad_pl.report.benchmark_results import OVERALL, budgets_of, check_results, headings
 from deepsad_pl.report.critical_difference import cd_diagram
 from deepsad_pl.report.label_curves import label_curves
+from deepsad_pl.report.measure import measure_of
 from deepsad_pl.report.rank_files import cells_of_datasets_csv, pairs_csv, ranks_csv
 from deepsad_pl.report.rank_statistics import rank_statistics
 from deepsad_pl.report.ranks_latex import ranks_latex
@@ -47,7 +48,7 @@ def write_ranks(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    name, names = metric_name(metric), headings(results)
+    name, names = measure_of(metric).label, headings(results)
     budgets = budgets_of(results, metric)
     found = [rank_statistics(budget) for budget in budgets]
     contents: dict[str, str | bytes] = {}
