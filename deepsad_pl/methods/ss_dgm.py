@@ -102,9 +102,9 @@ class SSDGMModule(GenerativeMethod):
     N" in Kingma et al., see :func:`~deepsad_pl.methods.variational.alpha_weight`. Averaged over a batch, the
     cross-entropy then weighs about a tenth of a nat per sample, however few labels there are, while the bounds are tens
     or hundreds of nats. The prior is by default p(y = 1) = .05, since anomalies are rare in unlabeled data; with the
-    uniform prior of Kingma et al. q(y|x) of normal samples stays near one half. Gaussian likelihoods (for z1 the likelihood is
-    always Gaussian) have unit variance; in Kingma et al. it is learned. In M1+M2, z1 varies by about a unit in each
-    direction, so z has little to explain and p(z1|y) is nearly a single Gaussian for each class.
+    uniform prior of Kingma et al. q(y|x) of normal samples stays near one half. Gaussian likelihoods (for z1 the
+    likelihood is always Gaussian) have unit variance; in Kingma et al. it is learned. In M1+M2, z1 varies by about a
+    unit in each direction, so z has little to explain and p(z1|y) is nearly a single Gaussian for each class.
 
     Differences from the code of the authors of Deep SAD, besides the likelihood and the unrestricted log variance (see
     :class:`~deepsad_pl.methods.vae.VAEModule`). There alpha is .1; the labeled and the unlabeled part of a batch are
