@@ -51,7 +51,7 @@ TAKEN_NAMES = frozenset(
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
-        *("lr_from_test", "finished", "known", CLASSES, "roc", "scores_normal", "scores_anomalous"),
+        *("lr_from_test", "finished", "known", "population", CLASSES, "roc", "scores_normal", "scores_anomalous"),
     )
 )
 

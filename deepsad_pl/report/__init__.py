@@ -74,6 +74,7 @@ def write_report(
     with_figure: bool = True,
     metric: str = "auroc",
     by_known: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
 
@@ -87,7 +88,9 @@ def write_report(
             ``auroc`` in [0, 1] (NaN until it is finished), ``borrowed``, ``protocol``, ``paper_n`` (number of
             experiments of the study behind the paper's value) and ``lr_from_test`` (whether it uses the data set's
             learning rates and these were chosen by test AUROC); if present, ``finished`` tells finished experiments
-            in which a metric is blank from others. Other columns are only written into ``results.csv``.
+            in which a metric is blank from others, and ``population`` is the number of experiments from which those
+            of the cell were sampled (missing if they were not), without which there are no standard errors. Other
+            columns are only written into ``results.csv``.
         name: name of the study.
         title: title of tables and figures.
         axes: names of the axes, of which the figure shows the first; may be empty.
@@ -97,6 +100,7 @@ def write_report(
         metric: the column of ``results`` that tables, tests and figures show; without AUROC, no paper's results.
         by_known: as ``results``, but with a row for each known class that an experiment stands for, and with the
             columns ``known`` (names of these classes), ``auroc_known`` and ``auroc_novel``, which are shown from here.
+        notes: sentences that come first beneath the table.
 
     Raises:
         DeepSADError: if no experiment is finished, none has the metric, or the folder cannot be written.
@@ -108,21 +112,22 @@ def write_report(
     cells, rankings = make_cells(shown, axes, with_paper=with_paper and is_auroc, metric=metric)
     in_paper = any(paper_cell(cell.dataset, cell.row, cell.column) for cell in cells)
     settings = " ".join(run_with)
-    notes = notes_of(
+    told = notes_of(
         cells,
         rankings,
         axes,
         run_with=settings,
         paper_left_out=not with_paper and is_auroc and in_paper,
         paper_has_another=not is_auroc and in_paper,
+        first=notes,
     )
     apart = None
     if by_known is not None:
         apart = known_novel_of(by_known, axes, {cell.place: cell.variant for cell in cells})
     contents: dict[str, str | bytes] = {
-        "table.md": markdown(title, cells, axes, notes),
+        "table.md": markdown(title, cells, axes, told),
         "table.csv": cells_csv(cells, axes, settings),
-        "table.tex": latex(title, cells, axes, notes),
+        "table.tex": latex(title, cells, axes, told),
         "tests.csv": tests_csv(rankings, cells, axes, settings),
         "results.csv": results.to_csv(index=False, lineterminator="\n"),
     }
@@ -145,7 +150,7 @@ def write_report(
         raise DeepSADError(
             f"the report cannot be written into {folder} ({error}); set output_dir to a writable folder"
         ) from error
-    return Report(folder, title, tuple(axes), cells, rankings, notes, [folder / file for file in contents], apart)
+    return Report(folder, title, tuple(axes), cells, rankings, told, [folder / file for file in contents], apart)
 
 
 def _nothing(name: str, metric: str, results: pd.DataFrame) -> DeepSADError:

@@ -11,6 +11,7 @@ from deepsad_pl.report.columns import in_order
 from deepsad_pl.report.measure import AUROC, Measure, measure_of
 from deepsad_pl.report.reference import paper_cell
 from deepsad_pl.report.significance import ALPHA, Comparison, compare, holm, lowest_p
+from deepsad_pl.report.standard_error import standard_error, verdict
 
 DDOF = 1
 
@@ -47,6 +48,8 @@ class Cell:
         test_informed: the choices behind the mean that used test labels: :data:`BEST_VARIANT`, the variant with the
             highest mean; :data:`SELECTION`, the hyper-parameters; :data:`LEARNING_RATE`, the data set's learning rate.
         measure: the metric.
+        error: standard error of the mean, in the unit of ``mean``; NaN if the cell has none, see :func:`make_cells`.
+        population: number of experiments from which those of the cell were sampled; None if they were not.
     """
 
     dataset: str
@@ -66,6 +69,8 @@ class Cell:
     tried: Mapping[str, tuple[int, int]]
     test_informed: tuple[str, ...]
     measure: Measure = AUROC
+    error: float = math.nan
+    population: int | None = None
 
     @property
     def text(self) -> str:
@@ -76,6 +81,16 @@ class Cell:
     def place(self) -> Place:
         """Data set, values of the axes and column."""
         return self.dataset, tuple(self.row.values()), self.column
+
+    @property
+    def verdict(self) -> str | None:
+        """Whether the paper's mean lies within two standard errors of ours.
+
+        None if it cannot be said, or if the paper's mean is over other experiments than ours were drawn from.
+        """
+        if self.paper is None or (self.population or self.n) != self.paper_n:
+            return None
+        return verdict(self.mean, self.error, self.paper[0])
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,9 @@ def make_cells(
     variants: Mapping[Place, str] | None = None,
 ) -> tuple[list[Cell], list[Ranking]]:
     """Make all cells, row by row in the table's order, and the ranking of each row's two best columns.
+
+    A cell over several normal classes has a standard error if all of its experiments are finished, since those that
+    finish first are no random sample, and if all or none of them were sampled.
 
     Args:
         results: see :func:`deepsad_pl.report.write_report`.
@@ -246,6 +264,7 @@ def _cell(row: _Row, column: str, measure: Measure, with_paper: bool, *, best: b
     shown = measure.factor * found[_VALUE].dropna()
     protocols = found["protocol"].dropna()
     lender = found["borrowed"].iloc[0]
+    population = _population(found)
     return Cell(
         dataset=row.dataset,
         row=row.values,
@@ -264,7 +283,26 @@ def _cell(row: _Row, column: str, measure: Measure, with_paper: bool, *, best: b
         tried={name: (int(runs[_VALUE].notna().sum()), _expected(runs)) for name, runs in tried.items()},
         test_informed=_test_informed(found, tried),
         measure=measure,
+        error=_error(found, shown, population),
+        population=population,
     )
+
+
+def _population(found: pd.DataFrame) -> int | None:
+    """The number of experiments from which all experiments of a cell were sampled; None if there is no such number."""
+    of = set(found["population"]) if "population" in found else {None}
+    one = of.pop()
+    return None if of or pd.isna(one) else int(one)
+
+
+def _error(found: pd.DataFrame, shown: pd.Series, population: int | None) -> float:
+    is_mixed = "population" not in found or found["population"].nunique(dropna=False) > 1
+    if is_mixed or found["normal_class"].nunique() < 2 or len(shown) < _expected(found):
+        return math.nan
+    # Commands that narrowed the study to other classes each drew from fewer experiments than all of them together.
+    if population is not None and len(shown) > population:
+        return math.nan
+    return standard_error(float(shown.std(ddof=DDOF)), len(shown), population)
 
 
 def _expected(runs: pd.DataFrame) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
+from deepsad_pl.report.layout import TableRow, count, error, marks, paper, table_rows
 
 # Font sizes of our results and of the lines beneath them, by the maximum number of columns.
 _SIZES = ((4, r"\small", r"\scriptsize"), (6, r"\footnotesize", r"\scriptsize"), (8, r"\scriptsize", r"\tiny"))
@@ -23,6 +23,10 @@ _SPECIAL = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
+    "≈": r"$\approx$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "√": r"$\surd$",
 }
 _SYMBOLS = {
     "gamma_l": r"$\gamma_l$",
@@ -37,7 +41,8 @@ _SYMBOLS = {
 def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:
     r"""A table for ``\usepackage{booktabs}``, with its notes in the caption.
 
-    Each row has three lines: our results, the paper's in brackets if it has any, and the number of experiments.
+    Each row has up to four lines: our results, their standard errors and the paper's results in brackets, as far as
+    there are any, and the number of experiments.
 
     Args:
         title: title of the study.
@@ -52,7 +57,8 @@ def latex(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequenc
             row,
             [
                 [_ours(cell) for cell in row.cells],
-                [_small(small, _paper(cell)) for cell in row.cells],
+                [_small(small, error(cell)) for cell in row.cells],
+                [_small(small, escaped(paper(cell))) for cell in row.cells],
                 [_small(small, count(cell) if cell else "") for cell in row.cells],
             ],
         )
@@ -127,10 +133,6 @@ def _ours(cell: Cell | None) -> str:
     ours = escaped(cell.text)
     raised = marks(cell).replace("†", r"\dagger")
     return (rf"\textbf{{{ours}}}" if cell.best else ours) + (rf"\rlap{{$^{{{raised}}}$}}" if raised else "")
-
-
-def _paper(cell: Cell | None) -> str:
-    return f"({escaped(plus_minus(*cell.paper))})" if cell is not None and cell.paper else ""
 
 
 def _small(size: str, text: str) -> str:

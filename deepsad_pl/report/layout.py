@@ -12,6 +12,10 @@ from deepsad_pl.report.cells import Cell, Ranking
 from deepsad_pl.report.columns import in_order, value_text
 from deepsad_pl.report.measure import AUROC, Measure
 from deepsad_pl.report.significance import NORMAL_CLASS, Comparison
+from deepsad_pl.report.standard_error import ABOVE, BELOW, IN_REACH
+
+# The marks of the verdicts, in a table.
+VERDICT_MARKS = {IN_REACH: "≈", BELOW: "↓", ABOVE: "↑"}
 
 Grid = dict[tuple[str, tuple[Any, ...]], dict[str, Cell]]
 
@@ -20,13 +24,16 @@ _CELL_COLUMNS = (
     "variant",
     "mean",
     "std",
+    "standard_error",
     "n",
     "expected",
+    "population",
     "best",
     "significant",
     "paper_mean",
     "paper_std",
     "paper_n",
+    "verdict",
     "borrowed",
     "protocol",
     "test_informed",
@@ -87,6 +94,21 @@ def count(cell: Cell) -> str:
     return f"{ours}, paper {cell.paper_n}" if has_another_n(cell) else ours
 
 
+def error(cell: Cell | None) -> str:
+    """``SE 0.42``; empty without a standard error."""
+    if cell is None or math.isnan(cell.error):
+        return ""
+    return f"SE {cell.error:.2f}" if cell.measure.in_percent else f"SE {cell.measure.number(cell.error)}"
+
+
+def paper(cell: Cell | None) -> str:
+    """The paper's result in brackets, with the mark of the verdict; empty if it has none."""
+    if cell is None or cell.paper is None:
+        return ""
+    mark = VERDICT_MARKS.get(cell.verdict or "", "")
+    return f"({plus_minus(*cell.paper)})" + (f" {mark}" if mark else "")
+
+
 def has_another_n(cell: Cell) -> bool:
     """Whether the paper's value is based on another number of experiments than we requested."""
     return cell.paper is not None and cell.paper_n != cell.expected
@@ -119,8 +141,9 @@ def cells_csv(cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> str:
     """The cells as CSV, one line per cell; means and standard deviations in percent, unless the metric is one's own."""
 
     def line(cell: Cell) -> list[Any]:
-        paper = [*cell.paper, cell.paper_n] if cell.paper else [""] * 3
-        ours = [number(cell.mean), number(cell.std), cell.n, cell.expected, cell.best, cell.significant]
+        paper = [*cell.paper, cell.paper_n, cell.verdict or ""] if cell.paper else [""] * 4
+        counts = [cell.n, cell.expected, cell.population or ""]
+        ours = [*map(number, (cell.mean, cell.std, cell.error)), *counts, cell.best, cell.significant]
         rest = [*paper, cell.borrowed or "", cell.protocol or "", ", ".join(cell.test_informed), run_with]
         return [cell.dataset, *cell.row.values(), cell.column, cell.variant, *ours, *rest]
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
-from deepsad_pl.report.layout import count, marks, plus_minus, table_rows
+from deepsad_pl.report.layout import count, error, marks, paper, table_rows
 
 
 def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequence[str]) -> str:
     """Format the table, with its notes beneath it.
 
-    Each row has three lines: our results, the paper's in brackets if it has any, and the number of experiments.
+    Each row has up to four lines: our results, their standard errors and the paper's results in brackets, as far as
+    there are any, and the number of experiments.
 
     Args:
         title: title of the study.
@@ -22,7 +23,7 @@ def markdown(title: str, cells: Sequence[Cell], axes: Sequence[str], notes: Sequ
     columns, rows = table_rows(cells)
     table = [["data set", *axes, *map(heading, columns)]]
     for row in rows:
-        lines = [[_ours(cell) for cell in row.cells], [_paper(cell) for cell in row.cells]]
+        lines = [[text(cell) for cell in row.cells] for text in (_ours, error, paper)]
         lines = [line for line in lines if any(line)] + [["" if cell is None else count(cell) for cell in row.cells]]
         heads = [[row.dataset, *row.values], *[[""] * (1 + len(axes))] * (len(lines) - 1)]
         table += [[*head, *line] for head, line in zip(heads, lines, strict=True)]
@@ -50,10 +51,6 @@ def _ours(cell: Cell | None) -> str:
     if cell is None or not cell.n:
         return "" if cell is None or not cell.expected else "-"
     return (f"**{cell.text}**" if cell.best else cell.text) + marks(cell).replace("*", r"\*")
-
-
-def _paper(cell: Cell | None) -> str:
-    return f"({plus_minus(*cell.paper)})" if cell is not None and cell.paper else ""
 
 
 def _escaped(text: str) -> str:

@@ -1,14 +1,16 @@
 """The notes beneath a table: what a reader must know about it."""
 
+import math
 from collections.abc import Sequence
 
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.records import APART
 from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
-from deepsad_pl.report.layout import has_another_n, units
+from deepsad_pl.report.layout import VERDICT_MARKS, has_another_n, units
 from deepsad_pl.report.measure import AUROC
 from deepsad_pl.report.significance import ALPHA, NORMAL_CLASS, SEED
+from deepsad_pl.report.standard_error import ABOVE, BELOW, IN_REACH
 from deepsad_pl.settings.about import own_columns
 
 # What known and novel mean, for a reader of the table.
@@ -35,6 +37,7 @@ def notes_of(
     run_with: str = "",
     paper_left_out: bool = False,
     paper_has_another: bool = False,
+    first: Sequence[str] = (),
 ) -> list[str]:
     """Write the notes beneath the table.
 
@@ -45,9 +48,10 @@ def notes_of(
         run_with: settings of the experiments that differ from the study's own.
         paper_left_out: whether the paper's results are not shown because of these settings.
         paper_has_another: whether they are not shown because they are AUROCs, and the table has another metric.
+        first: notes that come before all others.
     """
     measure = cells[0].measure if cells else AUROC
-    notes = []
+    notes = list(first)
     if run_with:
         consequence = ", so the paper's figures are left out" if paper_left_out else ""
         notes.append(f"The experiments were run with {run_with}, unlike the study's own settings{consequence}.")
@@ -64,7 +68,7 @@ def notes_of(
         other = any(map(has_another_n, cells))
         counted = "; n also shows their number of experiments where it differs from ours" if other else ""
         notes.append(f"In brackets: the paper's figures, whose ddof is not stated{counted}.")
-    notes += [*_tested(rankings), *_out_of_reach(rankings, axes)]
+    notes += [*_errors(cells), *_tested(rankings), *_out_of_reach(rankings, axes)]
     incomplete = [cell for cell in cells if cell.n < cell.expected]
     if incomplete:
         notes.append(
@@ -79,6 +83,28 @@ def notes_of(
         *_borrowed(cells),
         *_protocols(cells),
     ]
+
+
+def _errors(cells: Sequence[Cell]) -> list[str]:
+    """Explain the standard errors and the marks of the verdicts."""
+    with_error = [cell for cell in cells if not math.isnan(cell.error)]
+    if not with_error:
+        return []
+    formula = f"standard deviation / √n{_correction(with_error)}"
+    notes = [f"SE is the standard error of the mean, {formula}; a cell with unfinished experiments has none."]
+    if any(cell.verdict for cell in cells):
+        same, below, above = (VERDICT_MARKS[found] for found in (IN_REACH, BELOW, ABOVE))
+        notes.append(
+            f"{same} the paper's mean is within two standard errors of ours; {below} ours is below it, or {above} "
+            "above it, by more."
+        )
+    return notes
+
+
+def _correction(cells: Sequence[Cell]) -> str:
+    """What is said about the finite population; empty if no cell is corrected."""
+    of = sorted({cell.population for cell in cells if cell.population is not None and cell.population > cell.n})
+    return f" · √(1 - n/N) for a sample of N = {' or '.join(map(str, of))}" if of else ""
 
 
 def _tested(rankings: Sequence[Ranking]) -> list[str]:

@@ -12,7 +12,7 @@ from deepsad_pl.report import Report
 from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.columns import heading
 from deepsad_pl.report.known_novel import KnownNovel, means
-from deepsad_pl.report.layout import TableRow, count, marks, plus_minus, table_rows
+from deepsad_pl.report.layout import TableRow, count, error, marks, paper, table_rows
 
 _GAP = 3  # width that rich adds between two columns
 _HEADING = 13  # maximum width of a heading, no wider than most of the cells
@@ -75,7 +75,7 @@ def _text(cell: Cell | None) -> str:
         return "" if cell is None or not cell.expected else "-"
     text = cell.text + marks(cell)
     lines = [f"[bold]{text}[/]" if cell.best else text]
-    lines += [f"[dim]({plus_minus(*cell.paper)})[/]"] if cell.paper else []
+    lines += [f"[dim]{line}[/]" for line in (error(cell), paper(cell)) if line]
     return "\n".join([*lines, *([] if count(cell) == f"n {cell.n}" else [count(cell)])])
 
 

@@ -166,6 +166,8 @@ class Place:
             of the cell that would, so that known and novel anomalies are told apart alike for all methods; else None.
         k_l: the ``scenario.k_l`` of these.
         population: number of experiments from which ``study.sample`` drew those of its cell; None if nothing was drawn.
+        pairs: number of pairs from which it drew, see :class:`Study`; for a method that sees labels, this is usually
+            the same.
     """
 
     experiment: Experiment
@@ -179,6 +181,7 @@ class Place:
     stands_for: tuple[Classes | None, ...] | None = None
     k_l: int = 0
     population: int | None = None
+    pairs: int | None = None
 
 
 def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
@@ -275,8 +278,29 @@ def places(study: Study, subject: Subject) -> list[Place]:
     return found
 
 
-def _sampled(study: Study, subject: Subject, size: int) -> Callable[[Classes, Classes | None, int], bool]:
-    """Whether an experiment's normal class, known class and seed are in the study's sample.
+@dataclass(frozen=True)
+class _Sample:
+    """The pairs that ``study.sample`` drew.
+
+    Attributes:
+        drawn: the pairs of a normal and a known class, or of a normal class and a seed.
+        by_seed: whether they are pairs with a seed.
+        pairs: number of pairs from which they were drawn.
+    """
+
+    drawn: frozenset[tuple[Classes, Classes | int | None]]
+    by_seed: bool
+    pairs: int
+
+    def has(self, normal: Classes, known: Classes | None, seed: int) -> bool:
+        """Whether the experiment is in the sample; if it has no known class, whether its normal class is."""
+        if self.by_seed:
+            return (normal, seed) in self.drawn
+        return (normal, known) in self.drawn or (known is None and normal in {first for first, _ in self.drawn})
+
+
+def _sampled(study: Study, subject: Subject, size: int) -> _Sample:
+    """Draw the study's sample.
 
     The pairs are the same for all methods and values of the axes, so that experiments can be compared in pairs. A
     method that is run once for all known classes is run for each normal class of the sample.
@@ -287,7 +311,6 @@ def _sampled(study: Study, subject: Subject, size: int) -> Callable[[Classes, Cl
             "classes to draw from; leave study.sample out"
         )
     normals = _normal_classes(study, subject)
-    drawn_by_seed = study.anomaly_classes is None
     pairs: list[tuple[Classes, Classes | int | None]]
     if study.anomaly_classes is None:
         pairs, kind = list(itertools.product(normals, study.seeds)), "a normal class and a seed"
@@ -299,22 +322,15 @@ def _sampled(study: Study, subject: Subject, size: int) -> Callable[[Classes, Cl
             f"study.sample is {size}, but dataset={subject.dataset} has {counted(len(pairs), 'pair')} of {kind}; give "
             "a smaller number, or leave it out"
         )
-    drawn = set(balanced_sample(pairs, size, study.sample_seed))
-    of_normals = {normal for normal, _ in drawn}
-
-    def is_drawn(normal: Classes, known: Classes | None, seed: int) -> bool:
-        if drawn_by_seed:
-            return (normal, seed) in drawn
-        return normal in of_normals if known is None else (normal, known) in drawn
-
-    return is_drawn
+    drawn = frozenset(balanced_sample(pairs, size, study.sample_seed))
+    return _Sample(drawn, study.anomaly_classes is None, len(pairs))
 
 
 def _cell(
     study: Study,
     subject: Subject,
     row: Mapping[str, Value],
-    is_drawn: Callable[[Classes, Classes | None, int], bool] | None,
+    sample: _Sample | None,
 ) -> Iterator[Place]:
     kind = subject.about(subject.method)
     set_by_row = {study.keys[axis]: value for axis, value in row.items()}
@@ -345,7 +361,7 @@ def _cell(
             for anomaly in (_known_in_cell(study, subject, normal) if with_known else (None,))
         ]
         for normal, seed, anomaly in every:
-            if is_drawn is not None and not is_drawn(normal, anomaly, seed):
+            if sample is not None and not sample.has(normal, anomaly, seed):
                 continue
             classes: dict[str, Value | Classes] = {} if given else {_NORMAL_CLASS: normal}
             # Where labels are asked for, an anomaly of any class may be found.
@@ -355,14 +371,14 @@ def _cell(
             experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
             names = [None if one is None else joined(one) for one in (normal, anomaly)]
             place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
-            if is_drawn is not None:
-                place = replace(place, population=len(every))
+            if sample is not None:
+                place = replace(place, population=len(every), pairs=sample.pairs)
             if given or queried or (sees_labels and labeled):
                 yield place
             else:
                 known = _known_in_cell(study, subject, normal)
-                if is_drawn is not None:
-                    known = tuple(one for one in known if is_drawn(normal, one, seed))
+                if sample is not None:
+                    known = tuple(one for one in known if sample.has(normal, one, seed))
                 yield replace(place, stands_for=known, k_l=scenario["k_l"])
 
 

@@ -39,6 +39,7 @@ def report_study(
     differences: Differences,
     logger: Mapping[str, Any],
     overrides: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the report, print it, and log it to W&B if the experiments were logged there.
 
@@ -51,6 +52,7 @@ def report_study(
         differences: how the experiments differ from the study's own.
         logger: settings of the loggers.
         overrides: overrides that all experiments share.
+        notes: sentences that come first beneath the table.
 
     Raises:
         DeepSADError: if nothing is finished.
@@ -71,6 +73,7 @@ def report_study(
         with_figure=study.figure == "auroc",
         metric=study.metric,
         by_known=by_known,
+        notes=notes,
     )
     files = report.files
     if study.figure == "budget":

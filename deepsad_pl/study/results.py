@@ -31,6 +31,7 @@ COLUMNS = (
     "borrowed",
     "protocol",
     "paper_n",
+    "population",
     "lr_from_test",
     "finished",
     *(name for name in METRICS if name != "auroc"),
@@ -76,7 +77,8 @@ def result_frames(
 
     Returns:
         The two frames; the second one has the additional column ``known``, the names of the known classes, and no rows
-        of experiments whose anomaly classes are not known.
+        of experiments whose anomaly classes are not known. It lacks the column ``population``, since its rows are not
+        experiments.
     """
     counted = Counter(map(_cell, own_cells))
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -107,6 +109,7 @@ def result_frames(
                 "borrowed": place.borrowed,
                 "protocol": None if record is None else record.get("selection", {}).get("protocol"),
                 "paper_n": counted[_cell(place)],
+                "population": place.population,
                 "lr_from_test": _has_lr_from_test(plan),
                 "finished": record is not None,
                 **{name: _value(record, name) for name in METRICS if name != "auroc"},
@@ -120,9 +123,10 @@ def result_frames(
     order = [*study.datasets, *(key[0] for key in rows)]
     by_dataset = sorted(rows, key=lambda key: order.index(key[0]))
     columns = [*COLUMNS, *study.axes, *metrics]
+    without = [column for column in columns if column != "population"]
     return (
-        pd.DataFrame([rows[key] for key in by_dataset], columns=columns),
-        pd.DataFrame([row for key in by_dataset for row in apart[key]], columns=[*columns, "known"]),
+        pd.DataFrame([rows[key] for key in by_dataset], columns=columns).astype({"population": "Int64"}),
+        pd.DataFrame([row for key in by_dataset for row in apart[key]], columns=[*without, "known"]),
     )
 
 

@@ -25,6 +25,7 @@ from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner, by_round
 from deepsad_pl.study.requests import Memory, Request, alike
 from deepsad_pl.study.results_file import ResultsFile
+from deepsad_pl.study.sample_notes import sample_notes
 from deepsad_pl.study.show_state import show_blank, show_state
 from deepsad_pl.study.state import State, is_blank, is_finished, put_back, set_aside, state_of, throw_away
 from deepsad_pl.study.study_progress import StudyProgress
@@ -309,6 +310,7 @@ class StudyRun:
             differences=differences_of(asked, own, own_cells, self._composer),
             logger=self._logger_of(self._request),
             overrides=self._request.passed_on,
+            notes=sample_notes([(one.study, one.planned.places) for one in asked]),
         )
 
     def _report_results(self) -> None:
