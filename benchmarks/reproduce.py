@@ -85,8 +85,7 @@ def run_queue(steps: Sequence[Step], options: argparse.Namespace, words: Sequenc
             add_rows(csv, rows_of(step.results, steps, everything))
             shared.add(step.results)
         before = read_rows(csv)
-        sample = [f"study.sample={step.sample}"] if step.sample is not None else []
-        code = run_step(step, sweep(step, csv, options.output_dir.absolute(), *sample, *words), deadline)
+        code = run_step(step, sweep(step, csv, options.output_dir.absolute(), *words), deadline)
         is_new = read_rows(csv) != before or not csv.with_suffix(".md").exists()
         page = write_page(step.results, steps, options.results, options.figures) if is_new else None
         told = f", page {page}" if page else ""

@@ -11,6 +11,7 @@ import yaml
 
 from benchmarks.commands import ROOT
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.study.requests import Request
 
 QUEUE = Path(__file__).with_name("reproduce.yaml")
 _KEYS = {"results", "study", "dataset", "methods", "axes", "sample", "words", "needs"}
@@ -49,8 +50,20 @@ class Step:
     def chosen(self) -> list[str]:
         """The words of sweep.py that choose the step's experiments."""
         axes = [f"study.axes.{axis}=[{','.join(map(str, values))}]" for axis, values in self.axes.items()]
-        words = [word.format(data_dir=data_dir()) for word in self.words]
-        return [f"study={self.study}", f"dataset={self.dataset}", f"method={','.join(self.methods)}", *axes, *words]
+        sample = [f"study.sample={self.sample}"] if self.sample is not None else []
+        chosen = [f"study={self.study}", f"dataset={self.dataset}", f"method={','.join(self.methods)}"]
+        return [*chosen, *axes, *sample, *self._passed_on]
+
+    @property
+    def request(self) -> Request:
+        """The command about the step, as a study remembers it."""
+        narrowed = {"datasets": [self.dataset], "methods": [*self.methods]}
+        axes = {axis: [*values] for axis, values in self.axes.items()}
+        return Request(tuple(self._passed_on), {**narrowed, "axes": axes, "sample": self.sample})
+
+    @property
+    def _passed_on(self) -> list[str]:
+        return [word.format(data_dir=data_dir()) for word in self.words]
 
     @property
     def is_at_hand(self) -> bool:

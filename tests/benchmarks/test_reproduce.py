@@ -2,19 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from processes import ROOT
 from studies import STUDIES, planner, study_of
 
 from benchmarks.reproduce import main
+from benchmarks.reproduce_pages import beside_paper, parts_to_show
 from benchmarks.reproduce_queue import QUEUE, Step, chosen_steps, read_queue
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.settings.about import own
@@ -110,6 +114,33 @@ def test_words_name_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPSAD_DATA_DIR", "/somewhere")
     step = Step("r", "eta", "image_folder", ("deep_sad",), {"eta": [1.0]}, 5, ("dataset.root={data_dir}/x",))
     assert step.chosen[-1] == "dataset.root=/somewhere/x"
+
+
+def test_a_page_shows_each_cell_with_its_largest_complete_sample() -> None:
+    small = Step("r", "labeled_anomalies", "mnist", ("deep_sad", "ssad_raw", "classifier"), {"gamma_l": [0.05]}, 5)
+    steps = [small, replace(small, sample=10), replace(small, results="other", sample=20)]
+    finished = {"deep_sad": 90, "ssad_raw": 84, "classifier": 4}
+    cells = [
+        {"variant": method, "borrowed": None, "column": method, "gamma_l": 0.05, "experiment": n, "finished": n < done}
+        for method, done in finished.items()
+        for n in range(90)
+    ]
+    found = parts_to_show(replace(small, sample=None), steps, pd.DataFrame(cells))
+    assert {(part.methods, part.sample) for part in found} == {(("deep_sad",), None), (("ssad_raw",), 10)}
+
+
+def test_the_paper_stands_beside_results_of_data_in_another_order(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    head = "dataset,gamma_l,column,mean,std,standard_error,n,paper_mean,run_with\n"
+    ours = "fmnist,0.05,deep_sad,93.0,5.7,1.0,10,,data other than the published fmnist\n"
+    table.write_text(head + ours)
+    told = beside_paper(table, ["gamma_l"])
+    assert told is not None
+    assert re.search(r"\| 0.05 +\| Deep SAD +\| 93.0 ± 5.7 +\| 1.00 +\| 10 +\| 90.5 ± 6.5 +\| above", told)
+    table.write_text(head + ours.replace("data other than the published fmnist", "method.eta=30"))
+    assert beside_paper(table, ["gamma_l"]) is None
+    table.write_text(head + ours.replace(",,data", ",90.5,data"))
+    assert beside_paper(table, ["gamma_l"]) is None
 
 
 @pytest.mark.slow
