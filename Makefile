@@ -11,7 +11,7 @@ JOBS ?= 8
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel bench bench-gpu lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel bench bench-gpu reproduce lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-gpu: $(STAMP) ## run the benchmarks that use a GPU (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.sweep --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.scenario --device cuda $(ARGS)
 	$(BIN)/python -m benchmarks.score --device cuda $(ARGS)
+
+reproduce: $(STAMP) ## run the paper's studies into docs/results (STUDIES=, HOURS=; ARGS=--pages only makes the pages)
+	$(BIN)/python -m benchmarks.reproduce $(if $(STUDIES),--studies "$(STUDIES)") $(if $(HOURS),--hours "$(HOURS)") $(ARGS)
 
 lint: $(STAMP) ## check with ruff (rules and format) and mypy
 	$(BIN)/ruff check .

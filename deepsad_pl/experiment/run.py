@@ -32,6 +32,7 @@ from deepsad_pl.common.records import (
     SCORES,
     auroc_of,
     identity_hash,
+    todays_version,
     write_record,
     write_scores,
 )
@@ -432,6 +433,7 @@ def what_was_done(plan: Plan) -> dict[str, Any]:
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
         "versions": dict(_versions()),
+        **todays_version(),
     }
 
 

@@ -249,7 +249,9 @@ class StudyConfig:
     metric: str = "auroc"  # of tables, tests, figures: auroc_known, auroc_novel, ..., or the name in metrics.<name>
     # or regions: Figure 1; or budget: AUROC over the number of labels; or ranks of the methods over many data sets
     figure: str = "auroc"
-    results: str | None = None  # with figure=ranks: report this results.csv with action=report, without any run folder
+    # A CSV of finished experiments, which are not run again; new ones are written into it. action=report needs no run
+    # folders then. With figure=ranks, the results.csv to report.
+    results: str | None = None
     choices: dict[str, str] = field(default_factory=dict)  # the option of each group that all experiments use
     sample: int | None = None  # number of pairs of classes that are run, balanced over the classes; null: all
     sample_seed: int = 0  # which pairs; a larger sample contains the smaller one

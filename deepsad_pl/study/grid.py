@@ -57,7 +57,9 @@ class Study:
         figure: ``auroc`` for the metric over the axis; ``regions`` for the decision regions of the paper's Figure 1;
             ``budget`` for the metric over the number of labels; or ``ranks`` of the methods over many data sets.
         choices: the option that all experiments choose of a group, such as a scenario.
-        results: with ``figure=ranks``, the results.csv to report without any run folder; None: report the experiments.
+        results: a CSV file with one row per finished experiment. With ``figure=ranks``, it is reported without any run
+            folder; in other studies, experiments that it has are not run again, and new ones are written into it. None:
+            only run folders count.
         sample: number of pairs of a normal and a known class that are run; None: all. If the seed draws the known
             classes, the pairs are of a normal class and a seed.
         sample_seed: determines which pairs are run, see :func:`deepsad_pl.study.sample.balanced_sample`.
@@ -244,8 +246,11 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
 
 def _problems_of_ranks(study: Study) -> Iterator[str]:
     if study.figure != "ranks":
-        if study.results is not None:
-            yield f"study.results is {study.results}, but only study.figure=ranks is made of a file; leave it out"
+        if study.results is not None and study.figure != "auroc":
+            yield (
+                f"study.results is {study.results}, but study.figure={study.figure} needs the run folders of all "
+                "experiments; leave study.results out"
+            )
         return
     for axis in study.axes:
         if study.keys.get(axis, _LABELS) != _LABELS:

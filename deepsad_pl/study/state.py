@@ -40,7 +40,13 @@ class State:
         return [*self.working, *(job for job, _ in self.failed), *self.waiting]
 
 
-def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = True) -> State:
+def state_of(
+    jobs: Sequence[Job],
+    failures: Failures,
+    *,
+    with_scores: bool = True,
+    elsewhere: Mapping[Path, dict[str, Any]] | None = None,
+) -> State:
     """Determine the state of jobs from their run folders.
 
     Args:
@@ -48,6 +54,7 @@ def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = Tru
         failures: notes of the study.
         with_scores: whether an experiment that has lost its ``scores.csv`` or lacks a metric counts as unfinished; a
             report needs neither.
+        elsewhere: records of experiments that are finished without a run folder here, by run folder.
 
     Raises:
         DeepSADError: if a record cannot be read.
@@ -58,7 +65,7 @@ def state_of(jobs: Sequence[Job], failures: Failures, *, with_scores: bool = Tru
     waiting: list[Job] = []
     blank: list[tuple[Job, str]] = []
     for job in jobs:
-        if (record := _finished(job, with_scores)) is not None:
+        if (record := (elsewhere or {}).get(job.plan.run_dir) or _finished(job, with_scores)) is not None:
             records[job.plan.run_dir] = record
         elif _is_locked(job.plan.run_dir):
             working.append(job)

@@ -24,6 +24,7 @@ from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner, by_round
 from deepsad_pl.study.requests import Memory, Request, alike
+from deepsad_pl.study.results_file import ResultsFile
 from deepsad_pl.study.sample_notes import sample_notes
 from deepsad_pl.study.show_state import show_blank, show_state
 from deepsad_pl.study.state import State, is_blank, is_finished, put_back, set_aside, state_of, throw_away
@@ -76,6 +77,10 @@ class StudyRun:
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
         line = sort_overrides(composer.parse(arguments), asked["keys"])
         self._named = {field: asked[field] for field in _NAMING}
+        self._results: ResultsFile | None = None
+        if asked["results"] is not None and asked["figure"] != "ranks":
+            path = Path(str(asked["results"])).expanduser()
+            self._results = ResultsFile(path, self.folder / "results.lock")
         changed = {key: value for key, value in asked.items() if value != whole[key] and key not in _NAMING}
         self._request = Request(line.passed_on, {**changed, **line.narrowed})
 
@@ -87,7 +92,8 @@ class StudyRun:
         """
         if action not in ACTIONS:
             raise DeepSADError(f"action is {action!r}; give one of {', '.join(ACTIONS)}")
-        if action != "report" and (results := self._named["results"]) is not None:
+        results = self._named["results"]
+        if action != "report" and results is not None and self._results is None:
             raise DeepSADError(f"study.results={results} is reported without experiments; add action=report")
         if action == "run":
             self._run(dry_run)
@@ -95,8 +101,12 @@ class StudyRun:
         if action == "forget":
             self._forget(dry_run)
             return
-        if action == "report" and self._named["results"] is not None:
-            self._report_results()
+        if action == "report" and results is not None:
+            if self._results is None:
+                self._report_results()
+            else:
+                # The file may hold more than the latest command, so that command completes nothing.
+                self._report()
             return
         self._recall()
         if action == "status":
@@ -150,19 +160,22 @@ class StudyRun:
         if dry_run:
             return
         self._memory.add(self._request)
+        self._write_new_results(planned, state)
         if state.working:
             console.print(f"another process is running {len(state.working)} of these experiments; waiting for it")
         if state.missing:
             before = self._failures.versions()
             try:
-                with StudyProgress(state.missing, self._failures), _ends_with_a_word():
+                progress = StudyProgress(state.missing, self._failures, on_finished=self._write_results)
+                with progress, _ends_with_a_word():
                     for jobs in by_round(state.missing):
                         self._launch_all(jobs)
             except DeepSADError:
                 put_back([job for job, news in self._failures.news(aside, before) if news is None])
                 raise
             told_before = {job.plan.run_dir for job, _ in state.blank}
-            state = state_of(planned.unique, self._failures)
+            state = self._state(planned)
+            self._write_new_results(planned, state)
             show_blank([(job, reason) for job, reason in state.blank if job.plan.run_dir not in told_before])
         throw_away(aside)
         if state.records or any(map(_lacks_metrics, state.missing)):
@@ -240,8 +253,24 @@ class StudyRun:
         _require_metric(study.metric, planned)
         return planned
 
+    def _state(self, planned: Planned, *, with_scores: bool = True) -> State:
+        elsewhere = self._elsewhere(planned)
+        return state_of(planned.unique, self._failures, with_scores=with_scores, elsewhere=elsewhere)
+
+    def _elsewhere(self, planned: Planned) -> dict[Path, dict[str, Any]]:
+        return {} if self._results is None else self._results.records(planned.unique)
+
+    def _write_new_results(self, planned: Planned, state: State) -> None:
+        """Write the experiments that are finished in a run folder and that the results file does not have."""
+        new = state.records.keys() - self._elsewhere(planned).keys()
+        self._write_results([job for job in planned.unique if job.plan.run_dir in new])
+
+    def _write_results(self, jobs: Sequence[Job]) -> None:
+        if self._results is not None:
+            self._results.add(jobs)
+
     def _show(self, planned: Planned) -> State:
-        state = state_of(planned.unique, self._failures)
+        state = self._state(planned)
         show_state(self._named["name"], state, self._processes)
         if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
             lacking = counted(len(incomplete), "of these lacks", "of these lack")
@@ -292,7 +321,7 @@ class StudyRun:
         report_results(Path(str(study.results)).expanduser(), study.title, study.metric)
 
     def _records(self, planned: Planned) -> Mapping[Path, dict[str, Any]]:
-        return state_of(planned.unique, self._failures, with_scores=False).records
+        return self._state(planned, with_scores=False).records
 
     def _logger_of(self, request: Request) -> Mapping[str, Any]:
         """The logger settings of the experiments."""

@@ -1,7 +1,7 @@
 """A progress bar over the experiments of a study; it watches their run folders, so it works with any launcher."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -20,10 +20,17 @@ class StudyProgress:
         jobs: jobs that are to be finished.
         failures: notes of the jobs about failures.
         every_s: seconds between two checks of the run folders.
+        on_finished: called with the jobs that were finished since the last check, if any.
     """
 
-    def __init__(self, jobs: Sequence[Job], failures: Failures, every_s: float = 2.0) -> None:
-        self._open = list(jobs)
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        failures: Failures,
+        every_s: float = 2.0,
+        on_finished: Callable[[Sequence[Job]], None] = lambda _: None,
+    ) -> None:
+        self._open, self._on_finished = list(jobs), on_finished
         self._failures, self._every_s = failures, every_s
         self._stacks = stacks_folder(failures.folder)
         self._by_note = {failures.name_of(job.overrides): job for job in jobs}
@@ -69,8 +76,11 @@ class StudyProgress:
             self._look()
 
     def _look(self) -> None:
-        still = [job for job in self._open if not (is_finished(job) or is_blank(job, self._failures))]
+        finished = [job for job in self._open if is_finished(job)]
+        still = [job for job in self._open if job not in finished and not is_blank(job, self._failures)]
         done, self._open = len(self._open) - len(still), still
+        if finished:
+            self._on_finished(finished)
         for name, version in self._failures.versions().items():
             job = self._by_note.get(name)
             error = None if job is None or self._seen.get(name) == version else self._failures.error(job.overrides)
