@@ -44,14 +44,15 @@ def rows_in(folders: Sequence[Path], **made: str | None) -> list[Row]:
 
     Args:
         folders: the folders.
-        made: ``commit``, ``cpu`` and ``gpu`` in words; None: those of this machine and checkout.
+        made: ``commit``, ``cpu`` and ``gpu`` in words, None: those of this machine and checkout; and ``version`` of the
+            results, None: that of each record.
     """
     found: dict[str, Row] = {}
     for run_dir, record in records_in(folders):
         if record["hash"] not in found:
             machine = machine_of(record, cpu=made["cpu"], gpu=made["gpu"])
             row = row_of(record, auroc=exact_auroc(run_dir, record), commit=made["commit"] or commit(), machine=machine)
-            found[record["hash"]] = row
+            found[record["hash"]] = row | ({"version": made["version"]} if made["version"] else {})
     return merged((), found.values())
 
 
@@ -64,13 +65,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--commit", help="the code of the experiments (default: this checkout's commit)")
     parser.add_argument("--cpu", help="the processor of the experiments (default: this machine's)")
     parser.add_argument("--gpu", help="the GPU of the experiments (default: this machine's)")
+    parser.add_argument(
+        "--version", help="version of their results, if today's code is of that version and gives the same numbers"
+    )
     parser.add_argument("--studies", metavar="NAMES", help="names of studies or CSV files, separated by commas")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the CSV files")
     parser.add_argument("--queue", type=Path, default=QUEUE, help="the steps (default: benchmarks/reproduce.yaml)")
     options = parser.parse_args(words)
     try:
         steps = chosen_steps(read_queue(options.queue), options.studies)
-        rows = rows_in(options.folders, commit=options.commit, cpu=options.cpu, gpu=options.gpu)
+        made = {name: getattr(options, name) for name in ("commit", "cpu", "gpu", "version")}
+        rows = rows_in(options.folders, **made)
         used: set[str] = set()
         for name in dict.fromkeys(step.results for step in steps):
             path = options.results / f"{name}.csv"

@@ -10,7 +10,8 @@ from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.common.records import CLASSES, METRICS, RESULTS_VERSION, results_version
+from deepsad_pl.common.records import CLASSES, METRICS, results_version
+from deepsad_pl.experiment.results_version import RESULTS_VERSION
 
 # One experiment: the text of each column, empty where it does not apply.
 Row = Mapping[str, str]

@@ -10,8 +10,9 @@ from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import locked
-from deepsad_pl.common.records import RESULTS_VERSION, results_version
+from deepsad_pl.common.records import results_version
 from deepsad_pl.experiment.finished import record_of
+from deepsad_pl.experiment.results_version import RESULTS_VERSION
 from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.result_rows import is_current, merged, read_rows, record_of_row, row_of, write_rows

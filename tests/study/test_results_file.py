@@ -14,6 +14,7 @@ from studies import planner, study_of
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import METRICS
+from deepsad_pl.experiment.results_version import RESULTS_VERSION
 from deepsad_pl.study import results_file
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.result_rows import read_rows, write_rows
@@ -63,10 +64,13 @@ def test_results_of_another_version_are_run_again(tmp_path: Path, monkeypatch: p
     jobs, file = jobs_in(tmp_path / "runs"), file_in(tmp_path)
     write_finished(jobs[0].plan, recall_fpr_5=0.5)
     file.add(jobs)
-    monkeypatch.setattr("deepsad_pl.study.result_rows.RESULTS_VERSION", 2)
-    monkeypatch.setattr(results_file, "RESULTS_VERSION", 2)
+    newer = RESULTS_VERSION + 1
+    monkeypatch.setattr("deepsad_pl.study.result_rows.RESULTS_VERSION", newer)
+    monkeypatch.setattr(results_file, "RESULTS_VERSION", newer)
     assert file.records(jobs) == {}
-    with pytest.raises(DeepSADError, match="has version 1 of the results, but this code has version 2; remove"):
+    with pytest.raises(
+        DeepSADError, match=f"has version {RESULTS_VERSION} of the results, but this code has version {newer}; remove"
+    ):
         file.add(jobs)
 
 
