@@ -27,10 +27,11 @@ from deepsad_pl.experiment.build import Phase, build
 from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.tracking.tracker import NoTracker
 from deepsad_pl.training.compiling import compiled
+from deepsad_pl.training.kept_memory import kept_memory
 from deepsad_pl.training.trainer import CollapseCheck, EpochCheckpoint, LossRecorder, PhaseProgress, make_trainer
 
 PHASES = ("pretrain", "fit")
-BARE = "bare loop"
+BARE, CHANNELS_FIRST = "bare loop", "bare loop, filters channels-first"
 # Each way that goes through the Trainer, with its overrides.
 OURS: dict[str, tuple[str, ...]] = {
     "ours": (),
@@ -38,7 +39,9 @@ OURS: dict[str, tuple[str, ...]] = {
     "ours bf16": ("trainer.precision=bf16-mixed",),
     "ours compiled bf16": ("trainer.compile=true", "trainer.precision=bf16-mixed"),
 }
-CASES = (BARE, "per-sample data set", *OURS)
+CASES = (BARE, CHANNELS_FIRST, "per-sample data set", *OURS)
+# Shapes, largest value (None: of a table), number of test samples.
+_SHAPES = {**DATASETS, "fmnist": DATASETS["mnist"]}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class Length:
 
 
 # Each training takes at least a few tenths of a second; small data sets have as many rows as in an experiment.
-FULL = {"cardio": Length(1000, 60), "digits": Length(130, 200), "mnist": Length(2000, 3), "cifar10": Length(1000, 2)}
+FULL = {
+    **{"cardio": Length(1000, 60), "digits": Length(130, 200)},
+    **{"mnist": Length(2000, 3), "fmnist": Length(2000, 3), "cifar10": Length(1000, 2)},
+}
 QUICK = {"cardio": Length(420, 2)}
 
 
@@ -65,7 +71,7 @@ def training_cases(
     """Make one function per way to train a phase; it trains and returns ms per step, not counting the first step.
 
     Args:
-        dataset: one of :data:`DATASETS`.
+        dataset: one of :data:`FULL`.
         phase: one of :data:`PHASES`.
         device: "cpu" or "cuda".
         length: length of a training.
@@ -83,7 +89,9 @@ def training_cases(
                 keep.enter_context(compiled(trained.module, torch.device(device)))
             found[name] = _through_trainer(plan, trained)
         else:
-            loop = _bare_loop if name == BARE else _per_sample_loop
+            if name == CHANNELS_FIRST:
+                trained.module.to(memory_format=torch.contiguous_format)
+            loop = _bare_loop if name in (BARE, CHANNELS_FIRST) else _per_sample_loop
             found[name] = loop(trained, device, length.epochs)
     return found
 
@@ -95,7 +103,8 @@ def _through_trainer(plan: Plan, phase: Phase) -> Callable[[], float]:
         recorder, clock = LossRecorder(phase.name, NoTracker()), _ClockCallback()
         callbacks = [recorder, PhaseProgress(phase.name, recorder), CollapseCheck(phase.name), checkpoint, clock]
         epochs = sum(phase.module.epochs)
-        make_trainer(plan.trainer, plan.run_dir, epochs, callbacks).fit(phase.module, datamodule=phase.data)
+        with kept_memory():
+            make_trainer(plan.trainer, plan.run_dir, epochs, callbacks).fit(phase.module, datamodule=phase.data)
         return clock.clock.ms
 
     return run
@@ -210,7 +219,7 @@ def plan_of(dataset: str, device: str, output_dir: Path, length: Length, *overri
 
 def source_of(dataset: str, rows: int) -> Source:
     """Draw random samples of a data set's shape and range: ``rows`` normal ones and a tenth as many anomalies."""
-    shape, scale, _ = DATASETS[dataset]
+    shape, scale, _ = _SHAPES[dataset]
     rng = np.random.default_rng(0)
 
     def drawn(n: int) -> npt.NDArray[Any]:

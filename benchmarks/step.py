@@ -13,6 +13,7 @@ from deepsad_pl.training.compiling import missing_for_compiling
 NOTES = (
     "bare loop: the same network, index batches and losses, fused Adam, no Lightning. ours: through the Trainer, with "
     "the callbacks of an experiment.",
+    "filters channels-first: the networks have channels-last filters, and so maps, unless one changes it as here.",
     "per-sample data set: what is common, as we would write it: an image through PIL and ToTensor at a time, "
     "DataLoader without workers, Adam not fused, filters not channels-last, loss.item() after each step.",
     "pretrain: the autoencoder. fit: Deep SAD. Batches of at most 200; random samples; the first step is not counted.",

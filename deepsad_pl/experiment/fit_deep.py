@@ -18,6 +18,7 @@ from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.tracking.tracker import Tracker
 from deepsad_pl.training.compiling import compiled
+from deepsad_pl.training.kept_memory import kept_memory
 from deepsad_pl.training.restorable import is_finished, require_finished, usable
 from deepsad_pl.training.trainer import (
     CollapseCheck,
@@ -155,7 +156,7 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     device = trainer.strategy.root_device
     if plan.trainer["compile"]:
         log.info("%s: compiling the training step first, which can take a minute", phase.name)
-    with compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
+    with kept_memory(), compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
         trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
     require_finite_weights(phase.name, phase.module)
     progress: Any = trainer.fit_loop.epoch_progress.current

@@ -46,8 +46,9 @@ class LeNetEncoder(nn.Module):
             layers += [
                 nn.Conv2d(before, after, kernel_size, padding=kernel_size // 2, bias=False),
                 BatchNorm(after),
-                nn.LeakyReLU(LEAKINESS),
+                # As leaky ReLU keeps the order of values, it gives the same after the pooling, on a quarter of them.
                 nn.MaxPool2d(2),
+                nn.LeakyReLU(LEAKINESS),
             ]
         last = pooled_sizes((height, width), len(filters))[-1]
         layers.append(nn.Flatten())

@@ -1,6 +1,6 @@
 """The forward pass of many replicas of one network at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,7 @@ def stack_layers(network: nn.Module) -> list[Layer]:
     Raises:
         ValueError: if a layer cannot be stacked.
     """
-    layers = list(_layers_of(network))
+    layers = _activated_first(_layers_of(network))
     stacked: list[Layer] = [_to_maps if isinstance(layers[0], nn.Conv2d) else _transposed]
     for before, layer, following in zip([None, *layers], layers, [*layers[1:], None], strict=False):
         if type(layer) is nn.LeakyReLU and type(before) is BatchNorm:
@@ -91,6 +91,16 @@ def _layers_of(network: nn.Module) -> Iterator[nn.Module]:
     if type(layers) is not nn.Sequential:
         raise ValueError(f"{_name(network)} has no stacked form")
     yield from layers
+
+
+def _activated_first(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """The layers with each leaky ReLU before the max-pooling it follows, so that it can be a part of the batch norm."""
+    ordered: list[nn.Module] = []
+    for layer in layers:
+        # With a negative slope it would not keep the order of values.
+        follows = type(layer) is nn.LeakyReLU and layer.negative_slope >= 0 and ordered
+        ordered.insert(-1 if follows and type(ordered[-1]) is nn.MaxPool2d else len(ordered), layer)
+    return ordered
 
 
 def _name(module: nn.Module) -> str:

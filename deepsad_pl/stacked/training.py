@@ -18,6 +18,7 @@ from deepsad_pl.stacked.callbacks import Replica, ReplicaCheckpoints, ReplicaLos
 from deepsad_pl.stacked.module import StackedModule, joined_state
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.stack_progress import StackWatch
+from deepsad_pl.training.kept_memory import kept_memory
 from deepsad_pl.training.trainer import LossSink, PhaseProgress, make_trainer, require_finite_weights
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ def _train(
         stack.resume([joined_state(state, module) for state, module in zip(states, modules, strict=True)])
         progress = trainer.fit_loop.epoch_progress.current
         progress.load_state_dict(dict.fromkeys(progress.state_dict(), trainings[0].epoch))
-    trainer.fit(stack, datamodule=data)
+    with kept_memory():
+        trainer.fit(stack, datamodule=data)
 
     for training, replica in zip(trainings, replicas, strict=True):
         # On the CPU, as Lightning leaves a single module, to free the device for the next stack.

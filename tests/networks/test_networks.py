@@ -1,5 +1,6 @@
 """The networks of appendix B exactly: no bias, mirrored decoders, the same initialization for all."""
 
+import copy
 import math
 from typing import Any
 
@@ -69,6 +70,28 @@ def test_decoder_mirrors_the_encoder(dataset: str) -> None:
     assert AutoencoderModule(network, sigmoid=True).reconstruct(x).shape == x.shape
     encoder, decoder = build_encoder(network), build_decoder(network)
     assert [p.numel() for p in decoder.parameters()] == [p.numel() for p in encoder.parameters()][::-1]
+
+
+def test_pooling_before_activation_gives_the_same_bits_as_after() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(network_of("mnist"))
+    layers = list(copy.deepcopy(encoder.layers))  # type: ignore[arg-type]
+    for i, layer in enumerate(layers[1:], start=1):
+        if isinstance(layer, nn.LeakyReLU) and isinstance(layers[i - 1], nn.MaxPool2d):
+            layers[i - 1 : i + 1] = layers[i], layers[i - 1]
+    as_in_appendix_b = nn.Sequential(*layers)
+    names = [type(layer).__name__ for layer in as_in_appendix_b]
+    assert names == [*["Conv2d", "BatchNorm", "LeakyReLU", "MaxPool2d"] * 2, "Flatten", "Linear"]
+    # Black margins make ties.
+    x = torch.rand(20, 1, 28, 28) * (torch.rand(20, 1, 28, 28) > 0.7)
+    x[..., :5] = 0
+    found, expected = encoder(x), as_in_appendix_b(x)
+    assert torch.equal(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for one, other in zip(encoder.parameters(), as_in_appendix_b.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        assert torch.equal(one.grad, other.grad)
 
 
 def test_zero_input_is_mapped_to_zero_in_evaluation_mode() -> None:
