@@ -39,8 +39,15 @@ class ResultsFile:
             DeepSADError: if the file cannot be read.
         """
         by_hash = {hash_of(job): job for job in jobs if not (job.plan.force or lacking(job.plan.metrics, {}))}
-        current = (row for row in read_rows(self.path) if is_current(row, by_hash))
-        return {by_hash[row["hash"]].plan.run_dir: record_of_row(row) for row in current}
+        found: dict[Path, dict[str, Any]] = {}
+        for row in read_rows(self.path):
+            if is_current(row, by_hash):
+                record = record_of_row(row)
+                if not row["machine"].startswith(_cpu()):
+                    # The time on another machine, or on its GPU, says nothing about the time here.
+                    record["seconds"] = {}
+                found[by_hash[row["hash"]].plan.run_dir] = record
+        return found
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Write the rows of finished experiments into the file, in place of rows that it has of them.
@@ -53,6 +60,8 @@ class ResultsFile:
         # Imported here because it loads pandas, which a command that adds nothing does not need.
         from deepsad_pl.study.results import exact_auroc
 
+        # Told before the first experiment begins, since the checkout may change while they run.
+        code = commit()
         records = {job.plan.run_dir: record for job in jobs if (record := record_of(job.plan)) is not None}
         for run_dir, record in records.items():
             if (version := results_version(record)) != RESULTS_VERSION:
@@ -61,7 +70,7 @@ class ResultsFile:
                     f"{RESULTS_VERSION}; remove the folder, or add force=true"
                 )
         new = [
-            row_of(record, auroc=exact_auroc(run_dir, record), commit=commit(), machine=machine_of(record))
+            row_of(record, auroc=exact_auroc(run_dir, record), commit=code, machine=machine_of(record))
             for run_dir, record in records.items()
         ]
         busy = f"another command is writing {self.path}"
@@ -100,9 +109,13 @@ def machine_of(record: Mapping[str, Any], *, cpu: str | None = None, gpu: str | 
         gpu: the GPU in words; None: this machine's.
     """
     on_gpu = record.get("trainer", {}).get("device", "cpu") != "cpu"
-    device = (gpu or _gpu()) if on_gpu else (cpu or f"{os.cpu_count()} CPU cores")
+    device = (gpu or _gpu()) if on_gpu else (cpu or _cpu())
     torch = record.get("versions", {}).get("torch")
     return f"{device}, torch {torch}" if torch else device
+
+
+def _cpu() -> str:
+    return f"{os.cpu_count()} CPU cores"
 
 
 @cache

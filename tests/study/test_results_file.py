@@ -18,6 +18,7 @@ from deepsad_pl.study import results_file
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.result_rows import read_rows, write_rows
 from deepsad_pl.study.results_file import ResultsFile, commit, hash_of, machine_of
+from deepsad_pl.study.state import Estimate, estimate
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 STUDY = (
@@ -57,6 +58,16 @@ def test_finished_experiments_are_known_without_their_folders(tmp_path: Path) ->
     with_normals = file.records(jobs_in(tmp_path / "runs", "scenario.gamma_n=0.1"))
     assert {record["method"] for record in with_normals.values()} == {"iforest_raw"}
     assert file.records(jobs_in(tmp_path / "runs", "force=true")) == {}
+
+
+def test_times_of_another_machine_say_nothing_about_this_one(tmp_path: Path) -> None:
+    jobs, file = jobs_in(tmp_path / "runs"), file_in(tmp_path)
+    write_finished(jobs[0].plan, recall_fpr_5=0.5)
+    file.add(jobs)
+    same = [job for job in jobs[1:] if job.plan.method.name == jobs[0].plan.method.name]
+    assert estimate(same, file.records(jobs).values()) == Estimate(1.5 * len(same), unknown=0)
+    write_rows(file.path, [{**row, "machine": "NVIDIA H100"} for row in read_rows(file.path)])
+    assert estimate(same, file.records(jobs).values()) == Estimate(0, unknown=len(same))
 
 
 def test_results_of_another_version_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
