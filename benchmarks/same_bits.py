@@ -2,7 +2,7 @@
 
 Two checkouts train every method, alone and in a stack; the scores must be equal, bit for bit. Then the new code must
 use the old code's finished runs and caches, and resume its half-finished runs. All differences are printed; if there
-are any, the exit code is 1.
+are any, the exit code is 1. If RESULTS_VERSION has risen between the two, the caches are not used, on purpose.
 """
 
 import argparse

@@ -34,10 +34,6 @@ _FIRST_METRICS = ("auroc", "average_precision")
 APART = ("auroc_known", "auroc_novel")
 # In a record: AUROC and number of test samples of each anomaly class.
 CLASSES = "classes"
-# Increase this when the code's results move although the settings mean the same, so that published results of earlier
-# code are not taken for today's. Records without a version are of version 1.
-RESULTS_VERSION = 1
-_VERSION_KEY = "results_version"
 _COUNTS = (
     *("train", "unlabeled", "pollution", "labeled_normals", "labeled_anomalies"),
     *("test", "test_normal", "test_anomalous"),
@@ -51,7 +47,9 @@ TAKEN_NAMES = frozenset(
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
-        *("lr_from_test", "finished", "known", "population", CLASSES, "roc", "scores_normal", "scores_anomalous"),
+        *("lr_from_test", "setting_from_test", "finished", "known", "population", CLASSES),
+        "results_version",
+        *("roc", "scores_normal", "scores_anomalous"),
     )
 )
 
@@ -63,16 +61,6 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     """Hash everything that determines a result to eight hex digits; the order of keys does not matter."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
-def results_version(record: Mapping[str, Any]) -> int:
-    """The version of the code's results that a record has, see :data:`RESULTS_VERSION`."""
-    return int(record.get(_VERSION_KEY, 1))
-
-
-def todays_version() -> dict[str, int]:
-    """The entry of a new record with the version of the code's results; empty for version 1."""
-    return {_VERSION_KEY: RESULTS_VERSION} if RESULTS_VERSION > 1 else {}
 
 
 def auroc_of(record: Mapping[str, Any]) -> float:

@@ -360,10 +360,11 @@ def draw_training_set(labels: npt.ArrayLike, scenario: Scenario, classes: Sequen
         others = [] if keeps_all else ["the pollution"]
         others += ["those labeled as normal"] if counts.wrong_normals else []
         apart = f" apart from {' and '.join(others)}" if others else ""
+        unknown = set(np.unique(labels).tolist()) - {*scenario.normal_classes, *scenario.known_classes}
+        way_out = "lower it or raise scenario.k_l" if unknown else "lower it"
         problems.append(
             f"scenario.{asked} asks for {counted(needed, f'{right}labeled anomaly', f'{right}labeled anomalies')} of "
-            f"{named(scenario.known_classes)}, but the training data hold {len(order)}{apart}; lower it or raise "
-            "scenario.k_l"
+            f"{named(scenario.known_classes)}, but the training data hold {len(order)}{apart}; {way_out}"
         )
     if problems:
         raise (TooFewAnomaliesError if too_few and len(problems) == 1 else DeepSADError)(*problems)

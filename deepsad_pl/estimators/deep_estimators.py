@@ -305,7 +305,7 @@ class SSDGM(Estimator):
         variant: str = "m2",
         hidden: Sequence[int] | None = None,
         latent: int | None = None,
-        anomaly_prior: float | str = "uniform",
+        anomaly_prior: float | str = 0.05,
         lr: Numbers = None,
         epochs: Lengths = None,
         batch_size: int | None = None,

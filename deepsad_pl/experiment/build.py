@@ -29,6 +29,7 @@ from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
 from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds, label_files_digest
 from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.results_version import RESULTS_VERSION
 from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings.choices import DatasetChoice, PretrainChoice, TrainingChoice
@@ -342,6 +343,7 @@ def _phase(choice: TrainingChoice, plan: Plan, source: Source, data: AnomalyData
             training.pop(key, None)
         determined_by = {
             "format": _CACHE_FORMAT,
+            "results": RESULTS_VERSION,
             # The rows say all that such a training sees; the labels of some of them are nothing to it.
             "dataset": {key: value for key, value in plan.identity["dataset"].items() if key != "label_files"},
             "rows": data.digest(),

@@ -105,7 +105,8 @@ class RoSASModule(NoisyMethod):
             )
         other, share = noise[0].flatten(), noise[1].flatten().to(x.dtype)
         flat = x.flatten(0, 1)
-        target = flat.new_tensor([-1.0, -1.0, 1.0]).repeat(len(x))
+        # Not copied from a list, for which a GPU would be waited for.
+        target = torch.cat([flat.new_full((len(x), 2), -1.0), flat.new_ones(len(x), 1)], dim=1).flatten()
         z = self.represent(flat)
         score = self._score_of(z)
         weight = share.view(-1, *[1] * (flat.dim() - 1))

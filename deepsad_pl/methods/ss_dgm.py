@@ -101,10 +101,10 @@ class SSDGMModule(GenerativeMethod):
     Choices that the papers leave open. :math:`\alpha = 0.1 (1 - r) / r` with r the share of labeled samples, from "0.1
     N" in Kingma et al., see :func:`~deepsad_pl.methods.variational.alpha_weight`. Averaged over a batch, the
     cross-entropy then weighs about a tenth of a nat per sample, however few labels there are, while the bounds are tens
-    or hundreds of nats. The prior is by default uniform, p(y) = 1/2, as in Kingma et al.: the model does not know that
-    anomalies are rare in unlabeled data. ``anomaly_prior`` tells it so. Gaussian likelihoods (for z1 the likelihood is
-    always Gaussian) have unit variance; in Kingma et al. it is learned. In M1+M2, z1 varies by about a unit in each
-    direction, so z has little to explain and p(z1|y) is nearly a single Gaussian for each class.
+    or hundreds of nats. The prior is by default p(y = 1) = .05, since anomalies are rare in unlabeled data; with the
+    uniform prior of Kingma et al. q(y|x) of normal samples stays near one half. Gaussian likelihoods (for z1 the
+    likelihood is always Gaussian) have unit variance; in Kingma et al. it is learned. In M1+M2, z1 varies by about a
+    unit in each direction, so z has little to explain and p(z1|y) is nearly a single Gaussian for each class.
 
     Differences from the code of the authors of Deep SAD, besides the likelihood and the unrestricted log variance (see
     :class:`~deepsad_pl.methods.vae.VAEModule`). There alpha is .1; the labeled and the unlabeled part of a batch are
@@ -112,8 +112,8 @@ class SSDGMModule(GenerativeMethod):
     sample in a batch is left out. Here each sample has the weight that equation (8) gives it.
 
     Knobs:
-        ``anomaly_prior``: p(y = 1), the share of anomalies among unlabeled samples that the model assumes: ``uniform``,
-        1/2, or a number such as .05.
+        ``anomaly_prior``: p(y = 1), the share of anomalies among unlabeled samples that the model assumes, or
+        ``uniform``, 1/2.
         ``hidden``, ``latent``: of M2; those of M1 are under ``pretrain``. ``lr``, ``epochs``, ``batch_size``,
         ``weight_decay``. alpha follows from ``scenario.gamma_l`` and ``scenario.gamma_n``.
 
@@ -150,7 +150,7 @@ class SSDGMModule(GenerativeMethod):
         latent: AtLeast1,
         likelihood: str,
         labeled_share: float,
-        anomaly_prior: Share | Literal["uniform"] = "uniform",
+        anomaly_prior: Share | Literal["uniform"] = 0.05,
         m1: Mapping[str, Any] | None = None,
         seed: int = 0,
         lr: Sequence[Positive] = (1e-4, 1e-5),

@@ -9,6 +9,7 @@ from deepsad_pl.common.counting import counted
 from deepsad_pl.common.ranges import NonNegative, Odd, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.leakiness import LEAKINESS
+from deepsad_pl.networks.upsampled_convolution import run_merged
 
 
 def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:
@@ -106,4 +107,5 @@ class LeNetDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, d) -> (B, C, H, W)."""
-        return self.layers(z)  # type: ignore[no-any-return]
+        # Only in training, where a step is long enough; so scores and exported graphs stay as plain as the layers are.
+        return run_merged(self.layers, z) if self.training else self.layers(z)

@@ -87,10 +87,11 @@ def write_report(
             ``normal_class``, ``anomaly_class`` (None if it has no effect), ``seed``, ``experiment`` (its identity),
             ``auroc`` in [0, 1] (NaN until it is finished), ``borrowed``, ``protocol``, ``paper_n`` (number of
             experiments of the study behind the paper's value) and ``lr_from_test`` (whether it uses the data set's
-            learning rates and these were chosen by test AUROC); if present, ``finished`` tells finished experiments
-            in which a metric is blank from others, and ``population`` is the number of experiments from which those
-            of the cell were sampled (missing if they were not), without which there are no standard errors. Other
-            columns are only written into ``results.csv``.
+            learning rates and these were chosen by test AUROC); if present, ``setting_from_test`` says whether its
+            method has a setting that was chosen knowing test AUROC, ``finished`` tells finished experiments in which a
+            metric is blank from others, and ``population`` is the number of experiments from which those of the cell
+            were sampled (missing if they were not), without which there are no standard errors. Other columns are only
+            written into ``results.csv``.
         name: name of the study.
         title: title of tables and figures.
         axes: names of the axes, of which the figure shows the first; may be empty.

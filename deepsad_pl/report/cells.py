@@ -16,7 +16,7 @@ from deepsad_pl.report.standard_error import standard_error, verdict
 DDOF = 1
 
 # The reasons why a result is test-informed.
-BEST_VARIANT, SELECTION, LEARNING_RATE = "best_variant", "selection", "learning_rate"
+BEST_VARIANT, SELECTION, LEARNING_RATE, SETTING = "best_variant", "selection", "learning_rate", "setting"
 # The selection protocol that uses test labels.
 LOOKS_AT_TEST_LABELS = "test_subset"
 # The column of the metric that a table shows.
@@ -46,7 +46,8 @@ class Cell:
         protocol: how hyper-parameters were selected, or None; several protocols are joined.
         tried: the variants from which the best was chosen, each with its numbers of finished and expected experiments.
         test_informed: the choices behind the mean that used test labels: :data:`BEST_VARIANT`, the variant with the
-            highest mean; :data:`SELECTION`, the hyper-parameters; :data:`LEARNING_RATE`, the data set's learning rate.
+            highest mean; :data:`SELECTION`, the hyper-parameters; :data:`LEARNING_RATE`, the data set's learning rate;
+            :data:`SETTING`, another setting of the method.
         measure: the metric.
         error: standard error of the mean, in the unit of ``mean``; NaN if the cell has none, see :func:`make_cells`.
         population: number of experiments from which those of the cell were sampled; None if they were not.
@@ -316,5 +317,6 @@ def _test_informed(found: pd.DataFrame, tried: Mapping[str, pd.DataFrame]) -> tu
         BEST_VARIANT: sum(runs[_VALUE].notna().any() for runs in tried.values()) > 1,
         SELECTION: (finished["protocol"] == LOOKS_AT_TEST_LABELS).any(),
         LEARNING_RATE: finished["lr_from_test"].any(),
+        SETTING: "setting_from_test" in finished and finished["setting_from_test"].any(),
     }
     return tuple(reason for reason, holds in reasons.items() if holds)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.records import APART
-from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, Cell, Ranking
+from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, SETTING, Cell, Ranking
 from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.layout import VERDICT_MARKS, has_another_n, units
 from deepsad_pl.report.measure import AUROC
@@ -161,6 +161,8 @@ def _test_informed(cells: Sequence[Cell]) -> list[str]:
             f"the default learning rates of {datasets} (in {_columns(rated)}) were chosen by AUROC on test data; "
             "those of recipe=paper were not"
         )
+    if chosen := those(SETTING):
+        told.append(f"a default setting of {_columns(chosen)} was chosen knowing AUROC on test data")
     return [f"† test-informed, so possibly optimistic: {'; '.join(told)}."]
 
 

@@ -62,6 +62,7 @@ class MethodAbout(TrainingAbout):
         rank: position of the column in a table; columns without a rank come last.
         style: how its curve is drawn: color, line, marker and whether it is in front.
         threshold: the score above which the method itself classifies a sample as an anomaly, if it has one.
+        from_test: for a setting, the value that was chosen knowing AUROC on test data, which reports mention.
     """
 
     shallow: bool = False
@@ -84,6 +85,7 @@ class MethodAbout(TrainingAbout):
     rank: int | None = None
     style: Mapping[str, Any] = field(default_factory=dict)
     threshold: float | None = None
+    from_test: Mapping[str, Any] = field(default_factory=dict)
 
     def hides_labeled_anomalies(self, sees_labeled_anomalies: bool) -> bool:
         """Whether the method is unsupervised and, by the setting of that name, does not see labeled anomalies."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP
+from deepsad_pl.networks.upsampled_convolution import can_merge, pays, upsampled_convolution
 from deepsad_pl.stacked.replica_norm import Rows, norm_and_leaky_relu, norm_and_leaky_relu_of_maps
 from deepsad_pl.stacked.small_convolution import grouped_convolution
 
@@ -69,6 +70,9 @@ def stack_layers(network: nn.Module) -> list[Layer]:
     for before, layer, following in zip([None, *layers], layers, [*layers[1:], None], strict=False):
         if type(layer) is nn.LeakyReLU and type(before) is BatchNorm:
             continue  # already part of the batch norm before
+        if can_merge(before, layer):
+            stacked[-1] = _UpsampledConvolution(before.size, stacked[-1], _stack(layer, 1.0))
+            continue
         slope = float(following.negative_slope) if type(following) is nn.LeakyReLU else 1.0
         stacked.append(_stack(layer, slope))
     stacked.append(_from_maps if isinstance(layers[-1], nn.ConvTranspose2d) else _transposed)
@@ -200,3 +204,21 @@ class _Convolution:
             # At stride 1, a transposed convolution equals a convolution with mirrored filters, which is faster on CPUs.
             filters = filters.transpose(1, 2).flip(3, 4)
         return grouped_convolution(x, filters.flatten(0, 1), self._padding, replicas.count)
+
+
+class _UpsampledConvolution:
+    """An upsampling and a transposed convolution, in one step where that pays.
+
+    Args:
+        size: height and width of the upsampled images.
+        upsample: the upsampling alone.
+        convolution: the convolution alone.
+    """
+
+    def __init__(self, size: int | tuple[int, ...] | None, upsample: Layer, convolution: Layer) -> None:
+        self._size, self._upsample, self._convolution = size, upsample, convolution
+
+    def __call__(self, replicas: Replicas, x: Tensor) -> Tensor:
+        if pays(x, self._size):
+            return upsampled_convolution(x, replicas.weight())
+        return self._convolution(replicas, self._upsample(replicas, x))

@@ -205,7 +205,7 @@ class VectorizedObjective(Objective):
             return self._vectorized(_First(len(x)), weights, buffers, x, semi_y, drawn)
         every: Tensor | None = None
         for size, members in of_size.items():
-            some = _Some(torch.tensor(members, device=x.device))
+            some = _Some(torch.tensor(members).to(x.device, non_blocking=True))
             of_some = some.of(x)[:, :size], some.of(semi_y)[:, :size]
             terms = self._vectorized(some, weights, buffers, *of_some, [drawn[k] for k in members])
             every = terms.new_zeros(semi_y.shape) if every is None else every

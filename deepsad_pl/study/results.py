@@ -33,6 +33,7 @@ COLUMNS = (
     "paper_n",
     "population",
     "lr_from_test",
+    "setting_from_test",
     "finished",
     *(name for name in METRICS if name != "auroc"),
 )
@@ -111,6 +112,7 @@ def result_frames(
                 "paper_n": counted[_cell(place)],
                 "population": place.population,
                 "lr_from_test": _has_lr_from_test(plan),
+                "setting_from_test": _has_setting_from_test(plan),
                 "finished": record is not None,
                 **{name: _value(record, name) for name in METRICS if name != "auroc"},
                 **own,
@@ -233,6 +235,12 @@ def _has_lr_from_test(plan: Plan) -> bool:
     """Whether a phase uses the data set's learning rates and these were chosen by test AUROC."""
     phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
     return plan.dataset.lr_from_test and any(phase.arguments.get("lr") == plan.dataset.lr for phase in phases)
+
+
+def _has_setting_from_test(plan: Plan) -> bool:
+    """Whether the method has a setting that was chosen knowing test AUROC."""
+    method = plan.method
+    return any(method.arguments.get(name) == value for name, value in method.about.from_test.items())
 
 
 def _cell(place: Place) -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import locked
-from deepsad_pl.common.records import RESULTS_VERSION, results_version
 from deepsad_pl.experiment.finished import record_of
+from deepsad_pl.experiment.results_version import RESULTS_VERSION, version_of
 from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.result_rows import is_current, merged, read_rows, record_of_row, row_of, write_rows
@@ -64,7 +64,7 @@ class ResultsFile:
         code = commit()
         records = {job.plan.run_dir: record for job in jobs if (record := record_of(job.plan)) is not None}
         for run_dir, record in records.items():
-            if (version := results_version(record)) != RESULTS_VERSION:
+            if (version := version_of(record)) != RESULTS_VERSION:
                 raise DeepSADError(
                     f"the record in {run_dir} has version {version} of the results, but this code has version "
                     f"{RESULTS_VERSION}; remove the folder, or add force=true"

@@ -465,7 +465,12 @@ def test_more_labeled_anomalies_than_there_are_is_refused() -> None:
     assert "scenario.gamma_l=0.6 asks for 90" in problem
     assert "automobile" in problem
     assert "hold 60" in problem
-    assert "lower it or raise scenario.k_l" in problem
+    assert problem.endswith("lower it or raise scenario.k_l")
+
+
+def test_more_known_classes_are_no_way_out_where_there_is_no_other() -> None:
+    (problem,) = problems_of(normal_class=[0, 1, 2, 3], anomaly_class=4, gamma_l=0.9)
+    assert problem.endswith("lower it")
 
 
 def test_pollution_leaves_fewer_anomalies_to_label() -> None:

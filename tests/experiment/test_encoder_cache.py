@@ -20,10 +20,11 @@ from processes import Script, background, wait_for
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.experiment import encoder_cache
+from deepsad_pl.experiment import build, encoder_cache
 from deepsad_pl.experiment import fit_deep as fitting
 from deepsad_pl.experiment import run as experiment_module
 from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
+from deepsad_pl.experiment.results_version import RESULTS_VERSION
 from deepsad_pl.experiment.run import Outcome
 
 Experiment = Callable[..., Outcome]
@@ -51,6 +52,18 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def entries(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "runs" / "cache").glob("*.bin"))
+
+
+def test_an_autoencoder_of_an_older_version_of_the_results_is_trained_again(
+    experiment: Experiment, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = experiment(SHORT)
+    monkeypatch.setattr(build, "RESULTS_VERSION", RESULTS_VERSION + 1)
+    experiment(SHORT, "method.eta=10")
+    assert trained.count("deep_sad/pretrain") == len(entries(tmp_path)) == 2
+    # The finished run is still a result of its settings.
+    assert experiment(SHORT).run_dir == older.run_dir
+    assert trained.count("deep_sad/fit") == 2
 
 
 def test_semi_supervised_methods_of_a_cell_share_an_autoencoder(

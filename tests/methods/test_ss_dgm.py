@@ -189,7 +189,8 @@ def slow_loss(
 def test_terms_and_gradients_equal_a_loop_over_samples(
     kind: str, labels: str, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, x, semi_y = ss_dgm(kind).double(), samples(kind).double(), torch.tensor(LABELS[labels])
+    module, x = ss_dgm(kind, anomaly_prior="uniform").double(), samples(kind).double()
+    semi_y = torch.tensor(LABELS[labels])
     drawn = fixed_noise(monkeypatch, module, scale)
     terms = module.terms(x, semi_y)
     assert terms.shape == (6,)
@@ -216,7 +217,12 @@ def test_the_prior_of_anomalies_enters_the_bounds(kind: str, prior: float, monke
 
 
 def test_a_uniform_prior_is_that_of_one_half() -> None:
-    assert ss_dgm("m2_table").log_prior == ss_dgm("m2_table", anomaly_prior=0.5).log_prior == (math.log(0.5),) * 2
+    uniform, half = (ss_dgm("m2_table", anomaly_prior=prior).log_prior for prior in ("uniform", 0.5))
+    assert uniform == half == (math.log(0.5),) * 2
+
+
+def test_anomalies_are_rare_by_default() -> None:
+    assert ss_dgm("m2_table").log_prior == pytest.approx((math.log(0.95), math.log(0.05)))
 
 
 @pytest.mark.parametrize("kind", ["m2_table", "m2_image"])

@@ -9,7 +9,7 @@ import pytest
 from report_rows import AXES, lines_of, row
 
 from deepsad_pl.report import Report, write_report
-from deepsad_pl.report.cells import BEST_VARIANT, LEARNING_RATE, SELECTION
+from deepsad_pl.report.cells import BEST_VARIANT, LEARNING_RATE, SELECTION, SETTING
 from deepsad_pl.report.show_report import show_report
 
 RUN_WITH = ["trainer.max_epochs=10", "method.lr=[0.001,0.0001]"]
@@ -83,6 +83,13 @@ def test_cells_say_how_they_used_test_labels(report: Report) -> None:
     lines = {line["column"]: line["test_informed"] for line in lines_of(report.folder / "table.csv")}
     assert lines == {c.column: ", ".join(c.test_informed) for c in report.cells}
     assert lines["deep_svdd"] == "best_variant"
+
+
+def test_a_setting_that_was_chosen_on_test_data_is_marked(tmp_path: Path) -> None:
+    results = [row("ss_dgm", 0.05, 0.8 + i / 100, seed=i, variant="ss_dgm_m2", setting_from_test=i < 2) for i in (0, 1)]
+    made = write_report(tmp_path, pd.DataFrame(results), name="x", title="x", axes=AXES)
+    assert [cell.test_informed for cell in made.cells] == [(SETTING,)]
+    assert any("a default setting of SS-DGM was chosen knowing AUROC on test data" in note for note in made.notes)
 
 
 def test_the_mark_follows_the_result_in_every_table_and_figure(

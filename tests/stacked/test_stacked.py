@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.scoring import score_test_set
 from deepsad_pl.methods.losses import soft_boundary_terms
 from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.networks.upsampled_convolution import upsampled_convolution
 from deepsad_pl.stacked.grouping import packs_of, stack_key
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.replica_memory import _left_in_groups, free_bytes, replica_bytes
@@ -116,6 +117,30 @@ def assert_same_as_alone(cells: Sequence[Sequence[str]], folder: Path, epochs: i
 
 def test_lenets_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) -> None:
     assert_same_as_alone(DIGITS, tmp_path)  # 51 to 119 steps a phase
+
+
+def test_stacked_decoders_merge_upsampling_and_convolution_as_single_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batches are large enough to pay, in the stack and for the largest replica alone."""
+    seen: dict[str, int] = {"alone": 0, "stacked": 0}
+
+    def counted(where: str) -> Callable[[Tensor, Tensor], Tensor]:
+        def told(x: Tensor, weight: Tensor) -> Tensor:
+            seen[where] += 1
+            return upsampled_convolution(x, weight)
+
+        return told
+
+    monkeypatch.setattr("deepsad_pl.networks.upsampled_convolution.upsampled_convolution", counted("alone"))
+    monkeypatch.setattr("deepsad_pl.stacked.network.upsampled_convolution", counted("stacked"))
+    common = ("dataset.network.kernel_size=5", "dataset.network.filters=[4,2]")
+    cells = [
+        (*cell[:4], f"dataset.batch_size={size}", *common) for cell, size in zip(DIGITS, (200, 67, 30), strict=False)
+    ]
+    assert_same_as_alone(cells, tmp_path, epochs=4)
+    assert seen["alone"] > 0
+    assert seen["stacked"] > 0
 
 
 def test_methods_that_differ_in_their_loss_share_a_stack(tmp_path: Path) -> None:

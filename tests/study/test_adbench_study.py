@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -194,13 +195,26 @@ def test_the_commands_of_the_page_are_valid(cli: CLI, tmp_path: Path) -> None:
     write_tables(tmp_path / "data")
     parts(rows=200).drop(columns="quality").to_csv(tmp_path / "parts.csv", index=False)
     shown = [command for command in commands if "action=report" not in command]
-    assert len(shown) == 4 and len(commands) == 6
+    assert len(shown) == 4 and len(commands) == 7
     for command in shown:
         _, script, *words = shlex.split(command)
         few = [word for word in ("method=iforest_raw", "seed=0") if not any(w.startswith(word[:5]) for w in words)]
         done = cli(script, *words, *few, "data_dir=data", "dry_run=true")
         assert done.returncode == 0, output_of(done)
         assert "0 finished" in done.stdout
+
+
+def test_the_ranks_on_the_page_are_those_of_its_results(cli: CLI, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "docs" / "results" / "adbench" / "results.csv", tmp_path)
+    done = cli("sweep.py", "study=adbench", "action=report", "study.results=results.csv")
+    assert done.returncode == 0, output_of(done)
+    page = (ROOT / "docs" / "adbench.md").read_text(encoding="utf-8")
+    ranked = re.compile(r"\d+\.\d\d \(\d+\.\d\)")
+    shown, found = (
+        {tuple(cells[:3]) for line in text.replace("*", "").splitlines() if len(cells := ranked.findall(line)) >= 3}
+        for text in (page, (tmp_path / "ranks.md").read_text(encoding="utf-8"))
+    )
+    assert len(shown) == 14 and shown == found
 
 
 def test_only_what_the_study_fixes_may_be_missing_after_narrowing() -> None:

@@ -319,6 +319,14 @@ def test_the_frame_has_a_row_for_each_experiment_in_each_cell(tmp_path: Path) ->
     assert set(pd.unique(ocsvm.protocol)) == {"test_subset"}
 
 
+@pytest.mark.parametrize(("prior", "informed"), [(0.05, True), ("uniform", False)])
+def test_the_results_tell_settings_that_were_chosen_on_test_data(prior: float | str, informed: bool) -> None:
+    with planner(f"method.anomaly_prior={prior}") as made:
+        study = small(methods=["ss_dgm_m2"], normal_classes=["0"], axes={"gamma_l": [0.05]})
+        frame = results_frame([made.plan(study, {})], {}, study, made.cells(study))
+    assert set(frame.setting_from_test) == {informed}
+
+
 def test_an_image_folder_is_listed_once_for_all_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_image_folder(tmp_path / "photos")
     walks = []

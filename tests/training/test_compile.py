@@ -23,7 +23,7 @@ Experiment = Callable[..., Outcome]
 DEEP = [name for name in METHODS if not is_shallow(name)]
 CPU = torch.device("cpu")
 # 112 rows in batches of 26 are 5 batches of 22 or 23 rows: both sizes of an epoch.
-SHORT = ("scenario.gamma_l=0.1", "scenario.gamma_n=0.1", "trainer.max_epochs=2", "method.batch_size=26")
+SHORT = ("scenario.gamma_l=0.1", "scenario.gamma_n=0.1", "trainer.max_epochs=2", "method.batch_size=26", "trainer=cpu")
 COMPILERS = pytest.mark.skipif(missing_for_compiling(on_gpu=False) is not None, reason="no C++ compiler here")
 
 
@@ -116,7 +116,7 @@ def test_compiling_is_not_part_of_the_identity() -> None:
 def test_a_record_and_a_cached_autoencoder_say_if_they_were_compiled(
     experiment: Experiment, traced: list[torch.fx.GraphModule]
 ) -> None:
-    first = experiment("method=deep_sad", "trainer.max_epochs=1", "trainer.compile=true")
+    first = experiment("method=deep_sad", "trainer=cpu", "trainer.max_epochs=1", "trainer.compile=true")
     assert first.record["trainer"]["compile"] is True
     second = experiment("method=deep_sad", "method.eta=2", "trainer.max_epochs=1")
     assert second.record["trainer"]["compile"] is False
