@@ -18,6 +18,7 @@ from benchmarks.reproduce_rows import add_rows, rows_of
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json
 from deepsad_pl.common.records import RECORD, read_record
+from deepsad_pl.experiment.results_version import VERSION_KEY
 from deepsad_pl.study.result_rows import Row, merged, row_of
 from deepsad_pl.study.results import exact_auroc
 from deepsad_pl.study.results_file import commit, machine_of
@@ -44,15 +45,16 @@ def rows_in(folders: Sequence[Path], **made: str | None) -> list[Row]:
 
     Args:
         folders: the folders.
-        made: ``commit``, ``cpu`` and ``gpu`` in words, None: those of this machine and checkout; and ``version`` of the
-            results, None: that of each record.
+        made: ``commit``, ``cpu`` and ``gpu`` in words; None: those of this machine and checkout. ``version`` of the
+            results; None: that of each record.
     """
     found: dict[str, Row] = {}
     for run_dir, record in records_in(folders):
         if record["hash"] not in found:
             machine = machine_of(record, cpu=made["cpu"], gpu=made["gpu"])
+            record = record if made["version"] is None else {**record, VERSION_KEY: int(made["version"])}
             row = row_of(record, auroc=exact_auroc(run_dir, record), commit=made["commit"] or commit(), machine=machine)
-            found[record["hash"]] = row | ({"version": made["version"]} if made["version"] else {})
+            found[record["hash"]] = row
     return merged((), found.values())
 
 
@@ -66,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--cpu", help="the processor of the experiments (default: this machine's)")
     parser.add_argument("--gpu", help="the GPU of the experiments (default: this machine's)")
     parser.add_argument(
-        "--version", help="version of their results, if today's code is of that version and gives the same numbers"
+        "--version", help="the version of the results, where a later one changes none of these (default: the records')"
     )
     parser.add_argument("--studies", metavar="NAMES", help="names of studies or CSV files, separated by commas")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the CSV files")
@@ -74,8 +76,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         steps = chosen_steps(read_queue(options.queue), options.studies)
-        made = {name: getattr(options, name) for name in ("commit", "cpu", "gpu", "version")}
-        rows = rows_in(options.folders, **made)
+        rows = rows_in(
+            options.folders, commit=options.commit, cpu=options.cpu, gpu=options.gpu, version=options.version
+        )
         used: set[str] = set()
         for name in dict.fromkeys(step.results for step in steps):
             path = options.results / f"{name}.csv"

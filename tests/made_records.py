@@ -5,9 +5,8 @@ import json
 from typing import Any
 
 from deepsad_pl.common.metrics import ranking_metrics
-from deepsad_pl.common.records import METRICS, VERSION, identity_hash
+from deepsad_pl.common.records import METRICS, identity_hash
 from deepsad_pl.experiment.plan import Plan
-from deepsad_pl.experiment.results_version import RESULTS_VERSION
 
 # Two normal and three anomalous test samples; an anomaly beats both normal ones, one ties with the higher, one is last.
 Y = (0, 1, 1, 0, 1)
@@ -27,7 +26,6 @@ def made_record(plan: Plan, **changed: Any) -> dict[str, Any]:
         "seed": plan.seed,
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
-        VERSION: RESULTS_VERSION,
         "counts": {
             **{"train": 10, "unlabeled": 9, "pollution": 0, "labeled_normals": 0, "labeled_anomalies": 1},
             **{"test": 5, "test_normal": 2, "test_anomalous": 3},

@@ -24,6 +24,8 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 # Groups whose options set nothing outside their own group, with a few exceptions.
 _SELF_CONTAINED = ("dataset", "scenario", "threshold", "recipe", "pretrain", "trainer", "logger")
 _OVERRIDING = ("dataset=table", "dataset=mvtec", "scenario=given")
+# Options that set something in the data set, so that they must be composed with it.
+_OF_ALL = frozenset(("recipe=reference",))
 
 
 @cache
@@ -37,7 +39,7 @@ def composed(*choices: str) -> DictConfig:
         and choice not in _OVERRIDING
         and not any(other.startswith(f"+{group}.") for other in choices)
     ]
-    if not apart or len(choices) == 1 or len({*groups}) < len(groups):
+    if not apart or len(choices) == 1 or len({*groups}) < len(groups) or _OF_ALL.intersection(choices):
         with initialize_config_dir(CONF, version_base="1.3"):
             return compose("train", list(choices))
     cfg = copy.deepcopy(composed(*(choice for choice in choices if choice not in apart)))

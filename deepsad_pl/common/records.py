@@ -34,8 +34,6 @@ _FIRST_METRICS = ("auroc", "average_precision")
 APART = ("auroc_known", "auroc_novel")
 # In a record: AUROC and number of test samples of each anomaly class.
 CLASSES = "classes"
-# In a record: the version of the results of the code that made it. Records without one are of version 1.
-VERSION = "results_version"
 _COUNTS = (
     *("train", "unlabeled", "pollution", "labeled_normals", "labeled_anomalies"),
     *("test", "test_normal", "test_anomalous"),
@@ -49,7 +47,8 @@ TAKEN_NAMES = frozenset(
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
-        *("lr_from_test", "setting_from_test", "finished", "known", "population", CLASSES, VERSION),
+        *("lr_from_test", "setting_from_test", "finished", "known", "population", CLASSES),
+        "results_version",
         *("roc", "scores_normal", "scores_anomalous"),
     )
 )
@@ -62,11 +61,6 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     """Hash everything that determines a result to eight hex digits; the order of keys does not matter."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
-def results_version(record: Mapping[str, Any]) -> int:
-    """The version of the results of the code that made a record."""
-    return int(record.get(VERSION, 1))
 
 
 def auroc_of(record: Mapping[str, Any]) -> float:

@@ -14,6 +14,7 @@ from deepsad_pl.data.labeled_images import labeled_identity
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, is_given
 from deepsad_pl.data.sources import TEST_SHARE
+from deepsad_pl.networks.leakiness import LEAKINESS
 from deepsad_pl.settings import about
 from deepsad_pl.settings.choices import Choice, DatasetChoice, MethodChoice, TrainingChoice
 from deepsad_pl.shallow.selection import MOST_FOLDS
@@ -68,6 +69,8 @@ def data_identity(dataset: DatasetChoice, data_dir: Path, *, given: bool = False
         chosen["table"] = table.name  # with or without its number, it is the same
     if not foreign and (share := settings.get("test_share", TEST_SHARE)) != TEST_SHARE:
         chosen["test_share"] = share
+    if network.get("leakiness") == LEAKINESS:
+        del network["leakiness"]  # it is the default, which most settings leave out
     chosen["network"] = network | code_of(dataset.network)
     if facts.files:
         paths = {*facts.files, *facts.label_files}

@@ -30,7 +30,6 @@ from deepsad_pl.common.records import (
     CLASSES,
     RECORD,
     SCORES,
-    VERSION,
     auroc_of,
     identity_hash,
     write_record,
@@ -51,7 +50,7 @@ from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
-from deepsad_pl.experiment.results_version import RESULTS_VERSION
+from deepsad_pl.experiment.results_version import RESULTS_VERSION, VERSION_KEY
 from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
@@ -434,7 +433,7 @@ def what_was_done(plan: Plan) -> dict[str, Any]:
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
         "versions": dict(_versions()),
-        VERSION: RESULTS_VERSION,
+        VERSION_KEY: RESULTS_VERSION,
     }
 
 

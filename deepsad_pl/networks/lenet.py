@@ -6,11 +6,10 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from deepsad_pl.common.counting import counted
-from deepsad_pl.common.ranges import Odd, Widths
+from deepsad_pl.common.ranges import NonNegative, Odd, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.networks.leakiness import LEAKINESS
 from deepsad_pl.networks.upsampled_convolution import run_merged
-
-LEAKINESS = 0.1
 
 
 def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:
@@ -36,9 +35,17 @@ class LeNetEncoder(nn.Module):
         filters: the number of filters of each module.
         dense: units of the dense layers; the last one is the representation, d, and has no activation.
         kernel_size: size of all filters, odd; zero padding keeps the image size.
+        leakiness: slope of the leaky ReLUs for negative inputs.
     """
 
-    def __init__(self, in_shape: Sequence[int], filters: Widths, dense: Widths, kernel_size: Odd = 5):
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        filters: Widths,
+        dense: Widths,
+        kernel_size: Odd = 5,
+        leakiness: NonNegative = LEAKINESS,
+    ) -> None:
         super().__init__()
         channels, height, width = in_shape
         layers: list[nn.Module] = []
@@ -48,7 +55,7 @@ class LeNetEncoder(nn.Module):
                 BatchNorm(after),
                 # As leaky ReLU keeps the order of values, it gives the same after the pooling, on a quarter of them.
                 nn.MaxPool2d(2),
-                nn.LeakyReLU(LEAKINESS),
+                nn.LeakyReLU(leakiness),
             ]
         last = pooled_sizes((height, width), len(filters))[-1]
         layers.append(nn.Flatten())
@@ -56,7 +63,7 @@ class LeNetEncoder(nn.Module):
         for i, (before, after) in enumerate(pairwise(units)):
             layers.append(nn.Linear(before, after, bias=False))
             if i < len(dense) - 1:
-                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+                layers += [BatchNorm(after), nn.LeakyReLU(leakiness)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +78,14 @@ class LeNetDecoder(nn.Module):
     (:class:`~deepsad_pl.methods.autoencoder.AutoencoderModule`).
     """
 
-    def __init__(self, in_shape: Sequence[int], filters: Widths, dense: Widths, kernel_size: Odd = 5):
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        filters: Widths,
+        dense: Widths,
+        kernel_size: Odd = 5,
+        leakiness: NonNegative = LEAKINESS,
+    ) -> None:
         super().__init__()
         channels, height, width = in_shape
         sizes = pooled_sizes((height, width), len(filters))
@@ -80,8 +94,8 @@ class LeNetDecoder(nn.Module):
         for i, (before, after) in enumerate(pairwise(units)):
             layers.append(nn.Linear(before, after, bias=False))
             if i < len(dense) - 1:
-                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
-        layers += [nn.Unflatten(1, (filters[-1], *sizes[-1])), BatchNorm(filters[-1]), nn.LeakyReLU(LEAKINESS)]
+                layers += [BatchNorm(after), nn.LeakyReLU(leakiness)]
+        layers += [nn.Unflatten(1, (filters[-1], *sizes[-1])), BatchNorm(filters[-1]), nn.LeakyReLU(leakiness)]
         maps = [*reversed(filters), channels]
         for i, (before, after) in enumerate(pairwise(maps)):
             layers += [
@@ -89,7 +103,7 @@ class LeNetDecoder(nn.Module):
                 nn.ConvTranspose2d(before, after, kernel_size, padding=kernel_size // 2, bias=False),
             ]
             if i < len(filters) - 1:
-                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+                layers += [BatchNorm(after), nn.LeakyReLU(leakiness)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:

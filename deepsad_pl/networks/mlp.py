@@ -4,9 +4,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from deepsad_pl.common.ranges import Widths
+from deepsad_pl.common.ranges import NonNegative, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
-from deepsad_pl.networks.lenet import LEAKINESS
+from deepsad_pl.networks.leakiness import LEAKINESS
 
 
 class MLP(nn.Module):
@@ -15,15 +15,16 @@ class MLP(nn.Module):
     Args:
         in_features: D, the number of columns of the table.
         units: units of each layer; the last layer is the representation, of width d.
+        leakiness: slope of the leaky ReLUs for negative inputs.
     """
 
-    def __init__(self, in_features: int, units: Widths) -> None:
+    def __init__(self, in_features: int, units: Widths, leakiness: NonNegative = LEAKINESS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([in_features, *units])):
             layers.append(nn.Linear(before, after, bias=False))
             if i < len(units) - 1:
-                layers += [BatchNorm(after), nn.LeakyReLU(LEAKINESS)]
+                layers += [BatchNorm(after), nn.LeakyReLU(leakiness)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,6 +32,6 @@ class MLP(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
-def mirrored_mlp(in_features: int, units: Widths) -> MLP:
+def mirrored_mlp(in_features: int, units: Widths, leakiness: NonNegative = LEAKINESS) -> MLP:
     """The decoder of an :class:`MLP` with these arguments: (B, d) -> (B, D)."""
-    return MLP(units[-1], [*reversed(units[:-1]), in_features])
+    return MLP(units[-1], [*reversed(units[:-1]), in_features], leakiness)

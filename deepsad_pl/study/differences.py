@@ -17,7 +17,7 @@ from deepsad_pl.study.requests import Request
 from deepsad_pl.sweep.decisive import is_decisive
 
 # Settings that are reported as differences, but keep the experiments comparable with the paper's.
-_COMPARABLE = ("recipe=paper", "trainer.precision", "method.selection", "seed")
+_COMPARABLE = ("recipe=paper", "recipe=reference", "trainer.precision", "method.selection", "seed")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.common.records import CLASSES, METRICS, results_version
-from deepsad_pl.experiment.results_version import RESULTS_VERSION
+from deepsad_pl.common.records import CLASSES, METRICS
+from deepsad_pl.experiment.results_version import RESULTS_VERSION, version_of
 
 # One experiment: the text of each column, empty where it does not apply.
 Row = Mapping[str, str]
@@ -49,7 +49,7 @@ def row_of(record: Mapping[str, Any], *, auroc: float, commit: str, machine: str
         **{key: _text(scenario.get(key)) for key in _OF_SCENARIO},
         **{key: _text(method.get(key)) for key in _OF_METHOD},
         "hash": record["hash"],
-        "version": _text(results_version(record)),
+        "version": _text(version_of(record)),
         **{name: _text(record.get(name)) for name in METRICS},
         "auroc": _text(auroc),
         "protocol": record.get("selection", {}).get("protocol") or "",

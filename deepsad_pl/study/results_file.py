@@ -10,9 +10,8 @@ from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import locked
-from deepsad_pl.common.records import results_version
 from deepsad_pl.experiment.finished import record_of
-from deepsad_pl.experiment.results_version import RESULTS_VERSION
+from deepsad_pl.experiment.results_version import RESULTS_VERSION, version_of
 from deepsad_pl.settings.own_metrics import lacking
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.result_rows import is_current, merged, read_rows, record_of_row, row_of, write_rows
@@ -40,8 +39,15 @@ class ResultsFile:
             DeepSADError: if the file cannot be read.
         """
         by_hash = {hash_of(job): job for job in jobs if not (job.plan.force or lacking(job.plan.metrics, {}))}
-        current = (row for row in read_rows(self.path) if is_current(row, by_hash))
-        return {by_hash[row["hash"]].plan.run_dir: record_of_row(row) for row in current}
+        found: dict[Path, dict[str, Any]] = {}
+        for row in read_rows(self.path):
+            if is_current(row, by_hash):
+                record = record_of_row(row)
+                if not row["machine"].startswith(_cpu()):
+                    # The time on another machine, or on its GPU, says nothing about the time here.
+                    record["seconds"] = {}
+                found[by_hash[row["hash"]].plan.run_dir] = record
+        return found
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Write the rows of finished experiments into the file, in place of rows that it has of them.
@@ -54,15 +60,17 @@ class ResultsFile:
         # Imported here because it loads pandas, which a command that adds nothing does not need.
         from deepsad_pl.study.results import exact_auroc
 
+        # Told before the first experiment begins, since the checkout may change while they run.
+        code = commit()
         records = {job.plan.run_dir: record for job in jobs if (record := record_of(job.plan)) is not None}
         for run_dir, record in records.items():
-            if (version := results_version(record)) != RESULTS_VERSION:
+            if (version := version_of(record)) != RESULTS_VERSION:
                 raise DeepSADError(
                     f"the record in {run_dir} has version {version} of the results, but this code has version "
                     f"{RESULTS_VERSION}; remove the folder, or add force=true"
                 )
         new = [
-            row_of(record, auroc=exact_auroc(run_dir, record), commit=commit(), machine=machine_of(record))
+            row_of(record, auroc=exact_auroc(run_dir, record), commit=code, machine=machine_of(record))
             for run_dir, record in records.items()
         ]
         busy = f"another command is writing {self.path}"
@@ -101,9 +109,13 @@ def machine_of(record: Mapping[str, Any], *, cpu: str | None = None, gpu: str | 
         gpu: the GPU in words; None: this machine's.
     """
     on_gpu = record.get("trainer", {}).get("device", "cpu") != "cpu"
-    device = (gpu or _gpu()) if on_gpu else (cpu or f"{os.cpu_count()} CPU cores")
+    device = (gpu or _gpu()) if on_gpu else (cpu or _cpu())
     torch = record.get("versions", {}).get("torch")
     return f"{device}, torch {torch}" if torch else device
+
+
+def _cpu() -> str:
+    return f"{os.cpu_count()} CPU cores"
 
 
 @cache

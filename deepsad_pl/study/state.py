@@ -153,9 +153,16 @@ class Estimate:
 
 
 def estimate(jobs: Sequence[Job], records: Iterable[Mapping[str, Any]]) -> Estimate:
-    """Estimate the time from the mean of finished experiments with the same data set and method."""
+    """Estimate the time from the mean of finished experiments with the same data set and method.
+
+    Args:
+        jobs: the missing experiments.
+        records: records of the finished ones; those without seconds, which were run elsewhere, are left out.
+    """
     spent: dict[tuple[str, str], list[float]] = {}
     for record in records:
+        if not record["seconds"]:
+            continue
         spent.setdefault((record["dataset"], record["method"]), []).append(sum(record["seconds"].values()))
     keys = [(job.plan.dataset.name, job.plan.method.name) for job in jobs]
     return Estimate(sum(mean(spent[key]) for key in keys if key in spent), sum(key not in spent for key in keys))

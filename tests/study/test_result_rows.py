@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from processes import ROOT
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.records import METRICS, VERSION
+from deepsad_pl.common.records import METRICS
 from deepsad_pl.experiment.results_version import RESULTS_VERSION
 from deepsad_pl.study.result_rows import (
     COLUMNS,
@@ -50,7 +50,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             "k_l": 1,
         },
         "hash": draw(hashes),
-        VERSION: RESULTS_VERSION,
+        "results_version": RESULTS_VERSION,
         "identity": {"method": draw(st.sampled_from([{}, {"eta": 1.0}, {"nu": 0.1}]))},
         "counts": {"test_normal": draw(st.integers(1, 9999)), "test_anomalous": draw(st.integers(1, 9999))},
         "seconds": {"fit": draw(st.floats(0, 1e5)), "score": draw(st.floats(0, 9))},

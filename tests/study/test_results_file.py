@@ -19,6 +19,7 @@ from deepsad_pl.study import results_file
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.result_rows import read_rows, write_rows
 from deepsad_pl.study.results_file import ResultsFile, commit, hash_of, machine_of
+from deepsad_pl.study.state import Estimate, estimate
 
 CLI = Callable[..., subprocess.CompletedProcess[str]]
 STUDY = (
@@ -40,7 +41,7 @@ def file_in(folder: Path) -> ResultsFile:
 def test_finished_experiments_are_known_without_their_folders(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path / "runs")
     for job in jobs[:3]:
-        write_finished(job.plan, recall_fpr_5=0.5)
+        write_finished(job.plan, results_version=RESULTS_VERSION, recall_fpr_5=0.5)
     file = file_in(tmp_path)
     assert file.records(jobs) == {}
     file.add(jobs)
@@ -60,26 +61,34 @@ def test_finished_experiments_are_known_without_their_folders(tmp_path: Path) ->
     assert file.records(jobs_in(tmp_path / "runs", "force=true")) == {}
 
 
+def test_times_of_another_machine_say_nothing_about_this_one(tmp_path: Path) -> None:
+    jobs, file = jobs_in(tmp_path / "runs"), file_in(tmp_path)
+    write_finished(jobs[0].plan, results_version=RESULTS_VERSION, recall_fpr_5=0.5)
+    file.add(jobs)
+    same = [job for job in jobs[1:] if job.plan.method.name == jobs[0].plan.method.name]
+    assert estimate(same, file.records(jobs).values()) == Estimate(1.5 * len(same), unknown=0)
+    write_rows(file.path, [{**row, "machine": "NVIDIA H100"} for row in read_rows(file.path)])
+    assert estimate(same, file.records(jobs).values()) == Estimate(0, unknown=len(same))
+
+
 def test_results_of_another_version_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, file = jobs_in(tmp_path / "runs"), file_in(tmp_path)
-    write_finished(jobs[0].plan, recall_fpr_5=0.5)
+    write_finished(jobs[0].plan, results_version=RESULTS_VERSION, recall_fpr_5=0.5)
     file.add(jobs)
-    newer = RESULTS_VERSION + 1
-    monkeypatch.setattr("deepsad_pl.study.result_rows.RESULTS_VERSION", newer)
-    monkeypatch.setattr(results_file, "RESULTS_VERSION", newer)
+    monkeypatch.setattr("deepsad_pl.study.result_rows.RESULTS_VERSION", RESULTS_VERSION + 1)
+    monkeypatch.setattr(results_file, "RESULTS_VERSION", RESULTS_VERSION + 1)
     assert file.records(jobs) == {}
-    with pytest.raises(
-        DeepSADError, match=f"has version {RESULTS_VERSION} of the results, but this code has version {newer}; remove"
-    ):
+    told = f"has version {RESULTS_VERSION} of the results, but this code has version {RESULTS_VERSION + 1}; remove"
+    with pytest.raises(DeepSADError, match=told):
         file.add(jobs)
 
 
 def test_a_row_is_replaced_and_others_stay(tmp_path: Path) -> None:
     jobs, file = jobs_in(tmp_path / "runs"), file_in(tmp_path)
     for job in jobs[:2]:
-        write_finished(job.plan, recall_fpr_5=0.5)
+        write_finished(job.plan, results_version=RESULTS_VERSION, recall_fpr_5=0.5)
         file.add([job])
-    write_finished(jobs[0].plan, recall_fpr_5=0.25)
+    write_finished(jobs[0].plan, results_version=RESULTS_VERSION, recall_fpr_5=0.25)
     file.add([jobs[0]])
     assert sorted(row["recall_fpr_5"] for row in read_rows(file.path)) == ["0.25", "0.5"]
 
