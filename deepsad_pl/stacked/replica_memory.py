@@ -38,12 +38,17 @@ def replica_bytes(network: Mapping[str, Any], shape: Sequence[int], *, batch_siz
             seen: list[int] = []
             for layer in part.modules():
                 if not list(layer.children()):
-                    layer.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0].numel()))
+                    layer.register_forward_hook(lambda *of, seen=seen: seen.append(_kept(*of)))
             x = part(x)
             activations += sum(seen)
     parameters = sum(_numbers(part) for part in networks)
     numbers = batch_size * activations * _COPIES_OF_ACTIVATIONS + parameters * _COPIES_OF_PARAMETERS
     return _FLOAT_BYTES * numbers + _COPIES_OF_DATA * data
+
+
+def _kept(layer: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> int:
+    """The activations of a sample that a layer adds; a stack applies the leaky ReLU after a max-pooling before it."""
+    return (inputs[0] if isinstance(layer, nn.MaxPool2d) else out)[0].numel()
 
 
 def _numbers(network: nn.Module) -> int:
