@@ -36,6 +36,7 @@ KEYS = {
     "hash",
     "identity",
     "versions",
+    "results_version",
     "counts",
     "seconds",
     "spread",
