@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.commands import ROOT
 from benchmarks.reproduce_queue import QUEUE, chosen_steps, read_queue
 from benchmarks.reproduce_rows import add_rows, rows_of
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json
 from deepsad_pl.common.records import RECORD, read_record
@@ -40,20 +41,32 @@ def records_in(folders: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]
                 yield path.parent, record
 
 
-def rows_in(folders: Sequence[Path], **made: str | None) -> list[Row]:
+def rows_in(
+    folders: Sequence[Path],
+    *,
+    code: str | None = None,
+    cpu: str | None = None,
+    gpu: str | None = None,
+    version: int | None = None,
+) -> list[Row]:
     """The rows of the experiments below some folders; of several with the same hash, the first.
 
     Args:
         folders: the folders.
-        made: ``commit``, ``cpu`` and ``gpu`` in words; None: those of this machine and checkout. ``version`` of the
-            results; None: that of each record.
+        code: the commit of the experiments; None: this checkout's.
+        cpu: their processor in words; None: this machine's.
+        gpu: their GPU in words; None: this machine's.
+        version: the version of their results; None: that of each record.
+
+    Raises:
+        DeepSADError: if a record cannot be read.
     """
     found: dict[str, Row] = {}
     for run_dir, record in records_in(folders):
         if record["hash"] not in found:
-            machine = machine_of(record, cpu=made["cpu"], gpu=made["gpu"])
-            record = record if made["version"] is None else {**record, VERSION_KEY: int(made["version"])}
-            row = row_of(record, auroc=exact_auroc(run_dir, record), commit=made["commit"] or commit(), machine=machine)
+            machine = machine_of(record, cpu=cpu, gpu=gpu)
+            record = record if version is None else {**record, VERSION_KEY: version}
+            row = row_of(record, auroc=exact_auroc(run_dir, record), commit=code or commit(), machine=machine)
             found[record["hash"]] = row
     return merged((), found.values())
 
@@ -67,29 +80,26 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--commit", help="the code of the experiments (default: this checkout's commit)")
     parser.add_argument("--cpu", help="the processor of the experiments (default: this machine's)")
     parser.add_argument("--gpu", help="the GPU of the experiments (default: this machine's)")
-    parser.add_argument(
-        "--version", help="the version of the results, where a later one changes none of these (default: the records')"
-    )
+    told = "the version of the results, where a later one changes none of these (default: the records')"
+    parser.add_argument("--version", type=int, metavar="N", help=told)
     parser.add_argument("--studies", metavar="NAMES", help="names of studies or CSV files, separated by commas")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the CSV files")
     parser.add_argument("--queue", type=Path, default=QUEUE, help="the steps (default: benchmarks/reproduce.yaml)")
     options = parser.parse_args(words)
     try:
         steps = chosen_steps(read_queue(options.queue), options.studies)
-        rows = rows_in(
-            options.folders, commit=options.commit, cpu=options.cpu, gpu=options.gpu, version=options.version
-        )
+        rows = rows_in(options.folders, code=options.commit, cpu=options.cpu, gpu=options.gpu, version=options.version)
         used: set[str] = set()
         for name in dict.fromkeys(step.results for step in steps):
             path = options.results / f"{name}.csv"
             found = rows_of(name, steps, rows)
             used |= {row["hash"] for row in found}
             if found:
-                print(f"{path}: {len(found)} experiments, {add_rows(path, found)} new")
+                print(f"{path}: {counted(len(found), 'experiment')}, {add_rows(path, found)} new")
     except DeepSADError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(rows)} experiments, {len(rows) - len(used)} of them in no study of the queue")
+    print(f"{counted(len(rows), 'experiment')}, {len(rows) - len(used)} of them in no study of the queue")
     return 0
 
 

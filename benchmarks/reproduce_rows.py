@@ -60,13 +60,12 @@ def whole_step(name: str, steps: Iterable[Step], csv: Path) -> Step | None:
     rows, parts = read_rows(csv), [step for step in steps if step.results == name]
     there = {row["method"] for row in rows}
     methods = dict.fromkeys(method for step in parts for method in step.methods if method in there)
-    values = {axis: {float(row[axis]) for row in rows if row[axis]} for axis in parts[0].axes}
-    axes = {
-        axis: sorted({value for step in parts for value in step.axes[axis] if value in found})
-        for axis, found in values.items()
-    }
-    if not methods or not all(axes.values()):
+    if not methods:
         return None
+    asked = {axis: {value for step in parts for value in step.axes[axis]} for axis in parts[0].axes}
+    in_file = {axis: {float(row[axis]) for row in rows if row[axis]} for axis in asked}
+    # Where all methods are blind to labels, the rows have none of the values: each of these stands for all.
+    axes = {axis: sorted(values & in_file[axis] or values) for axis, values in asked.items()}
     return replace(parts[0], methods=tuple(methods), axes=axes, sample=None)
 
 

@@ -110,6 +110,18 @@ def test_a_step_without_its_data_is_left_out(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "results").exists()
 
 
+def test_ctrl_c_ends_it_with_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    write_queue(tmp_path, tiny("digits", ["iforest_raw"]))
+    monkeypatch.setattr("benchmarks.reproduce.run_step", interrupted)
+    assert main(command(tmp_path)[3:]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().out
+
+
 def test_words_name_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPSAD_DATA_DIR", "/somewhere")
     step = Step("r", "eta", "image_folder", ("deep_sad",), {"eta": [1.0]}, 5, ("dataset.root={data_dir}/x",))
