@@ -38,7 +38,7 @@ class Problem:
 
 def table(n: int) -> Problem:
     """Correlated normal rows with D = 21, the number of cardio's columns, and anomalies about twice as wide."""
-    return _problem(f"table, D={_TABLE_WIDTH}", n, *_drawn(n, _TABLE_WIDTH))
+    return _problem(f"table, D={_TABLE_WIDTH}", n, *drawn(n, _TABLE_WIDTH))
 
 
 def images(n: int) -> Problem:
@@ -54,11 +54,12 @@ def images(n: int) -> Problem:
 
 def random_images(n: int) -> Problem:
     """Correlated rows with values in [0, 1] and as many columns as MNIST has pixels."""
-    normal, anomalous = _drawn(n, _IMAGE_WIDTH)
+    normal, anomalous = drawn(n, _IMAGE_WIDTH)
     return _problem(f"random, D={_IMAGE_WIDTH}", n, expit(normal), expit(anomalous))
 
 
-def _drawn(n: int, width: int) -> tuple[Matrix, Matrix]:
+def drawn(n: int, width: int) -> tuple[Matrix, Matrix]:
+    """Draw n + 500 correlated normal rows, and as many anomalies, which are about twice as wide."""
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(width // 3, width)) / (width // 3) ** 0.5
     size = (n + _QUERIES, len(mixing))

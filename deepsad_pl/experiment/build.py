@@ -29,7 +29,7 @@ from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
 from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds, label_files_digest
 from deepsad_pl.experiment.plan import Plan
-from deepsad_pl.experiment.results_version import RESULTS_VERSION
+from deepsad_pl.experiment.shared_training import determined_by
 from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
 from deepsad_pl.settings.choices import DatasetChoice, PretrainChoice, TrainingChoice
@@ -40,9 +40,6 @@ log = logging.getLogger(__name__)
 
 # Independent random streams of a run's seed.
 _INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW_STREAM = range(100, 106)
-
-# Increase this when the meaning of an autoencoder's settings changes, so that old cache entries are not reused.
-_CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -335,24 +332,8 @@ def _phase(choice: TrainingChoice, plan: Plan, source: Source, data: AnomalyData
         module.set_partners(*map(torch.from_numpy, data.partners(module.partners)))
     if code_of(choice):
         _try_score(module, source)
-    determined_by = None
-    if (name == "pretrain" or plan.about.is_pretraining) and not plan.starts_warm:
-        training = dict(plan.identity[choice.group])
-        # The digest of the rows already covers which labels are seen.
-        for key in ("data", "sees_labeled_anomalies"):
-            training.pop(key, None)
-        determined_by = {
-            "format": _CACHE_FORMAT,
-            "results": RESULTS_VERSION,
-            # The rows say all that such a training sees; the labels of some of them are nothing to it.
-            "dataset": {key: value for key, value in plan.identity["dataset"].items() if key != "label_files"},
-            "rows": data.digest(),
-            "training": training,
-            "seed": plan.seed,
-            "precision": plan.trainer["precision"],
-            **({"trainer": plan.identity["trainer"]} if "trainer" in plan.identity else {}),
-        }
-    return Phase(name, module, data, determined_by)
+    known = determined_by(plan, choice)
+    return Phase(name, module, data, known and {**known, "rows": data.digest()})
 
 
 def _try_score(module: TrainedMethod, source: Source) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_type_hints
 import yaml
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.ranges import AtLeast2, problems
+from deepsad_pl.common.ranges import AtLeast1, AtLeast2, NonNegative, Positive, problems
 
 Settings = Mapping[str, Any]
 
@@ -29,10 +29,13 @@ class TrainingAbout:
     Attributes:
         sized_by_network: whether ``hidden`` and ``latent`` take their values from the network if they are null.
         needs_unit_interval: for a setting, the value that requires inputs in [0, 1].
+        cost: of an epoch, in multiples of Deep SAD's with the same network. For a shallow method, see
+            :class:`MethodAbout`. None: it is not known, so there is no estimate of the time beforehand.
     """
 
     sized_by_network: bool = False
     needs_unit_interval: Mapping[str, Any] = field(default_factory=dict)
+    cost: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class MethodAbout(TrainingAbout):
         style: how its curve is drawn: color, line, marker and whether it is in front.
         threshold: the score above which the method itself classifies a sample as an anomaly, if it has one.
         from_test: for a setting, the value that was chosen knowing AUROC on test data, which reports mention.
+        cost: of a shallow method: of a fit on 1,000 rows of 100 columns, in multiples of
+            :func:`~deepsad_pl.study.machine_speed.probe_seconds`; else as above.
+        cost_rows: the power of the number of rows with which the cost of a shallow method grows.
+        cost_columns: likewise for the number of columns.
+        cost_times: settings by which its cost is multiplied: by the number, or by the length of the list.
     """
 
     shallow: bool = False
@@ -86,6 +94,9 @@ class MethodAbout(TrainingAbout):
     style: Mapping[str, Any] = field(default_factory=dict)
     threshold: float | None = None
     from_test: Mapping[str, Any] = field(default_factory=dict)
+    cost_rows: NonNegative = 1.0
+    cost_columns: NonNegative = 0.0
+    cost_times: list[str] = field(default_factory=list)
 
     def hides_labeled_anomalies(self, sees_labeled_anomalies: bool) -> bool:
         """Whether the method is unsupervised and, by the setting of that name, does not see labeled anomalies."""
@@ -115,6 +126,9 @@ class DatasetAbout:
             the data set's own function as ``digest``.
         entry: the setting that says which of several tables it is. An entry of ``study.datasets`` may give it after a
             slash, such as ``adbench/cardio``. None: the choice is one data set.
+        shape: of a sample: channels, height and width, or the number of columns; for an estimate of the time.
+        rows: number of rows of each class, in their order: of the training data if it has its own test set, else of
+            all data. Without it or ``shape``, there is no estimate of the time beforehand.
     """
 
     inputs: Literal["images", "rows"] = "rows"
@@ -128,6 +142,8 @@ class DatasetAbout:
     class_names: str | None = None
     content: str | None = None
     entry: str | None = None
+    shape: list[AtLeast1] | None = None
+    rows: list[AtLeast1] | None = None
 
     def lies_in_unit_interval(self, scaling: object) -> bool:
         """Whether inputs with that setting lie in [0, 1]: images and min-max scaled rows do, z-scored ones do not."""
@@ -140,9 +156,19 @@ class NetworkAbout:
 
     Attributes:
         halvings: name of the setting whose length is the number of times that the network halves an image.
+        work: dotted path of a function of the settings and the shape of a sample that returns the network's
+            :class:`~deepsad_pl.networks.network_work.Work`. None: there is no estimate of the time beforehand.
+        step_cost: cost of a step of Deep SAD on an empty batch, in multiples of
+            :func:`~deepsad_pl.study.machine_speed.probe_seconds`.
+        operation_cost: what a million multiply-adds of ``work`` add to it.
+        value_cost: what a million values of ``work`` add to it.
     """
 
     halvings: str | None = None
+    work: str | None = None
+    step_cost: NonNegative = 0.0
+    operation_cost: NonNegative = 0.0
+    value_cost: NonNegative = 0.0
 
 
 def of_method(method: Settings) -> MethodAbout:

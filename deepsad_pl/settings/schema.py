@@ -33,18 +33,22 @@ def wandb_env(name: str, default: Any) -> Any:
     return (tags if name == "TAGS" else value) if value else default
 
 
-def adbench(what: Literal["name", "units", "lr_from_test"], *, _root_: DictConfig) -> Any:
+def adbench(what: Literal["name", "units", "lr_from_test", "shape", "rows"], *, _root_: DictConfig) -> Any:
     """What ``dataset=adbench`` derives from its table.
 
     A table that does not exist gets values as well: the check of the settings, which comes later, tells about it.
 
     Args:
         what: the setting: ``name``, of the run folders and reports; ``units``, the widths of the recommended network;
-            or ``lr_from_test``.
+            ``lr_from_test``; or ``shape`` or ``rows`` of ``about``.
     """
     table = table_named(OmegaConf.select(_root_, "dataset.table", throw_on_missing=False))
     if what == "units":
         return units_for(table.columns if table is not None else 1)
+    if what == "shape":
+        return None if table is None else [table.columns]
+    if what == "rows":
+        return None if table is None else [table.rows - table.anomalies, table.anomalies]
     if what == "lr_from_test":
         return table is not None and table.is_classic
     return f"adbench-{table.name}" if table is not None else "adbench"

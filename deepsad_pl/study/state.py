@@ -145,11 +145,11 @@ class Estimate:
 
     Attributes:
         seconds: total time if run one after the other, without those counted in ``unknown``.
-        unknown: number of experiments whose data set and method have no finished experiment yet.
+        unknown: experiments whose data set and method have no finished experiment yet.
     """
 
     seconds: float
-    unknown: int
+    unknown: list[Job]
 
 
 def estimate(jobs: Sequence[Job], records: Iterable[Mapping[str, Any]]) -> Estimate:
@@ -165,4 +165,5 @@ def estimate(jobs: Sequence[Job], records: Iterable[Mapping[str, Any]]) -> Estim
             continue
         spent.setdefault((record["dataset"], record["method"]), []).append(sum(record["seconds"].values()))
     keys = [(job.plan.dataset.name, job.plan.method.name) for job in jobs]
-    return Estimate(sum(mean(spent[key]) for key in keys if key in spent), sum(key not in spent for key in keys))
+    unknown = [job for job, key in zip(jobs, keys, strict=True) if key not in spent]
+    return Estimate(sum(mean(spent[key]) for key in keys if key in spent), unknown)

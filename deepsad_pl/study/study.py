@@ -57,6 +57,7 @@ class StudyRun:
         processes: number of experiments that run in parallel on this machine; None if the launcher decides.
         tasks: number of processes per experiment that the launcher starts on another machine; None if they run here.
         launch: runs jobs, given by their overrides, and returns the outcome of each.
+        most_in_stack: maximum number of experiments that the launcher trains as one.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class StudyRun:
         processes: int | None,
         tasks: int | None,
         launch: Launch,
+        most_in_stack: int = 1,
     ) -> None:
         self.folder, self._output_dir = study_folder(output_dir, asked["name"]), output_dir
         self._whole, self._composer = whole, composer
         self._processes, self._tasks, self._launch = processes, tasks, launch
+        self._most_in_stack = most_in_stack
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
         line = sort_overrides(composer.parse(arguments), asked["keys"])
         self._named = {field: asked[field] for field in _NAMING}
@@ -271,7 +274,8 @@ class StudyRun:
 
     def _show(self, planned: Planned) -> State:
         state = self._state(planned)
-        show_state(self._named["name"], state, self._processes)
+        finished = [job for job in planned.unique if job.plan.run_dir in state.records]
+        show_state(self._named["name"], state, self._processes, finished=finished, most_in_stack=self._most_in_stack)
         if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
             lacking = counted(len(incomplete), "of these lacks", "of these lack")
             console.print(f"{lacking} only a metric, which needs no training")

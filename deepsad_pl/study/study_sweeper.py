@@ -104,6 +104,7 @@ class StudySweeper(GridSweeper):
             processes=self._processes(),
             tasks=tasks_of(self.launcher),
             launch=self._launch,
+            most_in_stack=getattr(self.launcher, "most_in_stack", 1),
         )
 
     def _processes(self) -> int | None:

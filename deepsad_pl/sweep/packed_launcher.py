@@ -104,6 +104,11 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         """The number of processes per job on another machine; None if jobs run on this one."""
         return None
 
+    @property
+    def most_in_stack(self) -> int:
+        """The maximum number of experiments that a job trains as one."""
+        return max(1, self._per_job) if self._stack else 1
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Submit all experiments and wait for all jobs.
 

@@ -70,6 +70,13 @@ class StackedLauncher(Launcher):
         return 1 if self._n_jobs is None and on_gpu else self._on_cpu
 
     @property
+    def most_in_stack(self) -> int:
+        """The maximum number of experiments in a stack on a CPU, if the memory allows it."""
+        from deepsad_pl.stacked.grouping import MOST_ON_CPU
+
+        return self._most if isinstance(self._most, int) and self._most >= 1 else MOST_ON_CPU
+
+    @property
     def _on_cpu(self) -> int:
         if self._n_jobs is not None:
             return self.processes

@@ -66,9 +66,9 @@ def test_times_of_another_machine_say_nothing_about_this_one(tmp_path: Path) -> 
     write_finished(jobs[0].plan, results_version=RESULTS_VERSION, recall_fpr_5=0.5)
     file.add(jobs)
     same = [job for job in jobs[1:] if job.plan.method.name == jobs[0].plan.method.name]
-    assert estimate(same, file.records(jobs).values()) == Estimate(1.5 * len(same), unknown=0)
+    assert estimate(same, file.records(jobs).values()) == Estimate(1.5 * len(same), unknown=[])
     write_rows(file.path, [{**row, "machine": "NVIDIA H100"} for row in read_rows(file.path)])
-    assert estimate(same, file.records(jobs).values()) == Estimate(0, unknown=len(same))
+    assert estimate(same, file.records(jobs).values()) == Estimate(0, unknown=same)
 
 
 def test_results_of_another_version_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
