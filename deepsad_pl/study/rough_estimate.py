@@ -41,7 +41,7 @@ def rough_estimate(
         most_in_stack: maximum number of experiments that are trained as one, >= 1.
     """
     has_gpu = driver_has_gpu()
-    done = {part.key for plan in finished for part in parts_of(plan) or ()}
+    done = {part.key for plan in finished for part in parts_of(plan) or () if part.key is not None}
     undeclared = on_gpu = 0
     spent: list[float] = []
     groups: dict[Hashable, list[tuple[Plan, list[Part]]]] = {}
