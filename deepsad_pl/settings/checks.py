@@ -30,6 +30,9 @@ from deepsad_pl.tracking.wandb_run import trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
 from deepsad_pl.training.trainer_arguments import argument_problems, has_arguments
 
+# Of an image's height and width; one such image of three channels is 200 MB in training.
+_MOST_PIXELS = 4096
+
 
 def incomplete(settings: Settings) -> list[str]:
     """List the missing keys that all other checks depend on."""
@@ -137,14 +140,17 @@ def _dataset_problems(settings: Settings) -> Iterator[str]:
 
 
 def _size_problems(dataset: Settings) -> Iterator[str]:
-    """Yield a problem if the image size in the settings is too small for the network."""
+    """Yield a problem if the image size in the settings is too small for the network, or too large for any memory."""
     size, network = dataset.get("image_size"), dataset["network"]
     sizes = size if isinstance(size, list) else [size, size]
     halvings = network.get(about.declared("network", network).halvings or "")
     least = 2 ** len(halvings) if isinstance(halvings, list) else 1
-    if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
+    if size is not None and not (
+        len(sizes) == 2 and all(isinstance(s, int) and least <= s <= _MOST_PIXELS for s in sizes)
+    ):
         yield (
-            f"dataset.image_size is {size}; it must be one integer or [height, width], each >= {least} for the network"
+            f"dataset.image_size is {size}; it must be one integer or [height, width], each from {least} to "
+            f"{_MOST_PIXELS} for the network"
         )
 
 
