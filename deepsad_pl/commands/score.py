@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
+from deepsad_pl.common.console import progress_columns
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.signals import sigterm_exits
 
@@ -254,7 +255,7 @@ def _ask(run: Path, words: ScoreWords, stderr: Console) -> str:
 
 def _progress(stderr: Console) -> Progress:
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=stderr)
+    return Progress(*progress_columns(stderr, *columns), console=stderr)
 
 
 def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:

@@ -121,7 +121,8 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
             yield f"{key} is {value!r}; choose one of {', '.join(map(str, arguments))}"
     elif origin in _SEQUENCES:
         if not isinstance(value, list | tuple):
-            yield f"{key} is {value!r}; it must be a list, such as {key}=[...]"
+            inside = "..." if value is None or isinstance(value, Mapping) or value == "" else value
+            yield f"{key} is {value!r}; it must be a list, such as '{key}=[{inside}]'"
         else:
             for one in value if arguments else ():
                 yield from problems(key, one, arguments[0])

@@ -41,6 +41,10 @@ from deepsad_pl.training.trainer_arguments import identity_of
 # Increase this when the meaning of a configuration changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
 
+# The class names in a run folder's name are cut at so many letters; and if its part before the hash has too many bytes
+# for a file system, which allows 255 in all, at so many bytes.
+_NAME_LENGTH, _NAME_BYTES, _MOST_BYTES = 40, 48, 240
+
 T = TypeVar("T", bound=TrainingChoice)
 
 
@@ -214,7 +218,7 @@ def _in_scenario(plan: Plan, scenario: Scenario, folder: Path) -> Plan:
     before = None
     if isinstance(scenario, QueriedLabels) and scenario.rounds:
         before = replace(_in_scenario(plan, replace(scenario, rounds=scenario.rounds - 1), folder), force=False)
-    run_dir = folder / f"{_slug(scenario, plan.classes)}-{identity_hash(identity)}"
+    run_dir = folder / f"{_folder_slug(scenario, plan.classes)}-{identity_hash(identity)}"
     return replace(plan, scenario=scenario, identity=identity, run_dir=run_dir, previous_round=before)
 
 
@@ -307,12 +311,20 @@ def _completed(phase: T, max_epochs: int | None, network: NetworkChoice) -> T:
     return phase.with_arguments(latent=width, hidden=by_network if hidden is None else hidden)
 
 
-def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
+def _folder_slug(scenario: Scenario, classes: Sequence[str]) -> str:
+    """The scenario in words that a file system takes as a folder's name; it counts bytes, of which a letter has 1-4."""
+    slug = _slug(scenario, classes)
+    return slug if len(slug.encode()) <= _MOST_BYTES else _slug(scenario, classes, name_bytes=_NAME_BYTES)
+
+
+def _slug(scenario: Scenario, classes: Sequence[str], name_bytes: int = 4 * _NAME_LENGTH) -> str:
     if is_given(scenario):
         return f"given-seed_{scenario.seed}"
 
     def named(indices: Sequence[int]) -> str:
-        return re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:40]
+        name = re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:_NAME_LENGTH]
+        # Part of a letter at the end is dropped.
+        return name.encode()[:name_bytes].decode(errors="ignore")
 
     parts = [f"normal_{named(scenario.normal_classes)}"]
     if scenario.known_classes and not is_queried(scenario):

@@ -32,6 +32,8 @@ from deepsad_pl.training.trainer_arguments import argument_problems, has_argumen
 
 # Of an image's height and width; one such image of three channels is 200 MB in training.
 _MOST_PIXELS = 4096
+# Of a folder's name; file systems allow 255, and names of files are made from it.
+_MOST_BYTES = 200
 
 
 def incomplete(settings: Settings) -> list[str]:
@@ -90,6 +92,8 @@ def names_a_folder(key: str, name: str) -> Iterator[str]:
     """Yield a problem if a name cannot be used for a folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         yield f"{key} is {name!r}, but a folder is named after it; use only letters, digits, '.', '_' and '-'"
+    elif (length := len(name.encode())) > _MOST_BYTES:
+        yield f"{key} has {length} bytes, but a folder is named after it; use a name of at most {_MOST_BYTES} bytes"
 
 
 def output_dir_problems(output_dir: str) -> Iterator[str]:
@@ -172,12 +176,15 @@ def class_name_problems(dataset: Settings) -> Iterator[str]:
 
 def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
     lr, epochs = phase.get("lr"), phase.get("epochs")
+    # A number in place of a list is reported with the types.
+    lr = [lr] if isinstance(lr, int | float) else lr
+    epochs = [epochs] if isinstance(epochs, int | float) else epochs
     if not isinstance(lr, list) or not isinstance(epochs, list):
         return
     if not lr or len(lr) != len(epochs):
         yield (
             f"{group}.lr has {counted(len(lr), 'phase')}, but {group}.epochs has {len(epochs)}; both need the same "
-            "number, at least 1"
+            f"number, at least 1, such as '{group}.lr=[{(lr or [0.001])[0]}]' '{group}.epochs=[{(epochs or [100])[0]}]'"
         )
     if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
         yield f"{group}.epochs is {epochs}; there must be at least one epoch in total"

@@ -111,7 +111,7 @@ def test_values_are_converted_to_the_declared_type(value: Any, kind: Any, expect
         (2.5, int, "x is 2.5; it must be a whole number"),
         ([1.0, -1.0], Positives, "x is -1.0; it must be a number > 0 and < 1e6"),
         ([], Positives, "x is []; it must hold at least one value"),
-        (3, Positives, "x is 3; it must be a list, such as x=[...]"),
+        (3, Positives, "x is 3; it must be a list, such as 'x=[3]'"),
         ("c", Literal["a", "b"], "x is 'c'; choose one of a, b"),
         ("yes", bool, "x is 'yes'; it must be true or false"),
         ([1], str, "x is [1]; it must be a string"),
