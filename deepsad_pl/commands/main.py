@@ -19,6 +19,7 @@ from deepsad_pl.common.files import as_utf8
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.configured import run_configured
+from deepsad_pl.compose.override_text import home_expanded
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
 from deepsad_pl.data.class_names import quote_names
@@ -56,12 +57,18 @@ def _hasten_help() -> None:
         ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
-def _require_utf8() -> None:
-    """End with a sentence if a word is not UTF-8, since configurations and records are."""
-    for word in sys.argv[1:]:
+def _hydras_words() -> list[str]:
+    """The words of the command line as Hydra has to read them.
+
+    Raises:
+        SystemExit: after a sentence, if a word is not UTF-8, as configurations and records are.
+    """
+    words = sys.argv[1:]
+    for word in words:
         if (shown := as_utf8(word)) != word:
             print(f"{shown} is not UTF-8; type it in a terminal whose encoding is UTF-8", file=sys.stderr)
             raise SystemExit(1)
+    return [quote_names(home_expanded(word)) for word in words]
 
 
 def _says_version() -> bool:
@@ -78,8 +85,7 @@ def train() -> None:
     if _says_version():
         return
     _hasten_help()
-    _require_utf8()
-    sys.argv[1:] = map(quote_names, sys.argv[1:])
+    sys.argv[1:] = _hydras_words()
     _run_hydra("train")
 
 
@@ -94,8 +100,7 @@ def sweep() -> None:
     if _says_version():
         return
     _hasten_help()
-    _require_utf8()
-    sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
+    sys.argv[1:], held_back[:] = hold_back(_hydras_words())
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
         # The configuration sets this too, but if it has an error, Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")

@@ -16,6 +16,7 @@ from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.console import progress_columns
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import real_path
 from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
@@ -274,9 +275,9 @@ def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None",
         raise DeepSADError(f"explain: there are no heat maps for {inputs.described()}; leave it out")
     output = Path(words.output).expanduser()
     folder = output.with_name(f"{output.stem}-heat_maps") if words.heat_maps is None else Path(words.heat_maps)
-    folder = folder.expanduser().resolve()
+    folder = real_path(folder.expanduser())
     for place in map(Path, words.input):
-        if place.is_dir() and folder.is_relative_to(place.resolve()):
+        if place.is_dir() and folder.is_relative_to(real_path(place)):
             raise DeepSADError(
                 f"the heat maps would be in {folder}, below the input {place}, and be scored as images the next time; "
                 "give heat_maps=<a folder elsewhere>"

@@ -33,7 +33,7 @@ from deepsad_pl.compose.declared import (
     undeclared_settings,
     unknown_setting,
 )
-from deepsad_pl.compose.way_out import folder_problems, parse_problem, way_out
+from deepsad_pl.compose.way_out import folder_problems, parse_problem, sweep_problems, way_out
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.settings.schema import GROUPS, TrainConfig
 
@@ -85,6 +85,8 @@ class StrictLoader(ConfigLoaderImpl):
             cfg = compose()
         except COMPOSITION_ERRORS:
             found = find_problems(self, config_name, overrides, run_mode)
+            if run_mode == RunMode.RUN and (sweeps := list(sweep_problems(self, overrides))):
+                found = Findings(list(dict.fromkeys([*found.problems, *sweeps])), found.rest)
             if not found.problems:
                 raise
         else:

@@ -2,8 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
@@ -59,6 +61,30 @@ def _in_shell(key: str, value: str) -> str:
     if not text.startswith("'"):
         return word
     return shlex.quote(word) if set(word) & set('"$`!') or "\\\\" in word else f'"{word}"'
+
+
+def sweep_problems(loader: ConfigLoader, words: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each word that gives a single experiment several values.
+
+    Args:
+        loader: Hydra's.
+        words: the overrides.
+    """
+    try:
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
+    except OverrideParseException:
+        return
+    for override in overrides:
+        if override.is_sweep_override():
+            line = str(override.input_line)
+            yield (
+                f"{line} has several values, of which one experiment takes one; for an experiment of each, run "
+                f"python sweep.py {_sweep_in_shell(line)}"
+            )
+
+
+def _sweep_in_shell(line: str) -> str:
+    return line if re.fullmatch(r"[\w.,=/+-]*", line) else shlex.quote(line)
 
 
 def folder_problems(cfg: DictConfig) -> Iterator[str]:

@@ -154,7 +154,7 @@ def make_plan(
         except DeepSADError as error:
             problems += error.problems
     if problems or scenario is None:
-        raise DeepSADError(*problems)
+        raise DeepSADError(*dict.fromkeys(problems))
 
     dataset = choice_of(DatasetChoice, settings["dataset"])
     method = _completed(choice_of(MethodChoice, settings["method"]), trainer["max_epochs"], dataset.network)

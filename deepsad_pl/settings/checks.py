@@ -163,6 +163,9 @@ def class_name_problems(dataset: Settings) -> Iterator[str]:
     names = dataset.get("classes")
     if names is None:
         return
+    if of_type := list(problems("dataset.classes", names, list[str])):
+        yield from of_type
+        return
     if "" in names:
         yield f"dataset.classes is {names}; give every class a name"
     # Composed and decomposed Unicode letters look the same.
