@@ -17,6 +17,8 @@ from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.console import progress_columns
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import real_path
+from deepsad_pl.common.ranges import AtLeast1, Share
+from deepsad_pl.common.ranges import problems as value_problems
 from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
@@ -103,11 +105,9 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         verbatim=("run", "output", "id", "heat_maps", "device", "data_dir"),
         required=("run", "input", "output"),
     )
-    problems = []
-    if found.batch_size is not None and found.batch_size < 1:
-        problems.append(f"batch_size is {found.batch_size}; give a number of at least 1")
-    if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
-        problems.append(f"threshold.alpha is {found.threshold.alpha}; give a rate between 0 and 1")
+    problems: list[str] = []
+    problems += value_problems("batch_size", found.batch_size, AtLeast1 | None)
+    problems += value_problems("threshold.alpha", found.threshold.alpha, Share | None)
     if found.heat_maps is not None and not found.explain:
         problems.append("heat_maps is set, but there are none without explain=true; add it")
     if not found.input:
@@ -123,8 +123,7 @@ def _query_problems(words: ScoreWords) -> Iterator[str]:
         if words.query_by is not None:
             yield "query.by is set, but without query=... no labels are asked for; add it, such as query=20"
         return
-    if words.query < 1:
-        yield f"query is {words.query}; give a number of samples, at least 1"
+    yield from value_problems("query", words.query, AtLeast1)
     if words.query_by not in (None, *QUERIES):
         yield f"query.by is {words.query_by!r}; choose {', '.join(QUERIES)}"
     if words.input != [TRAIN]:

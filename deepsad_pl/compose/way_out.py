@@ -56,7 +56,7 @@ def parse_problem(error: OverrideParseException) -> str:
 
 
 def _in_shell(key: str, value: str) -> str:
-    text = quoted(value.strip("'\"[]"), number=True)
+    text = quoted(value.lstrip("'\"["), number=True)
     word = f"{key}={text}"
     if not text.startswith("'"):
         return word
