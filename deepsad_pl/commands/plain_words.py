@@ -76,7 +76,8 @@ def parse_words(
             problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is not key=value")
             continue
         try:
-            value = text if key in verbatim else _listed(text) if key in lists else _read(text)
+            plain = text.replace("${", "\\${")  # such a name of a file refers to nothing
+            value = plain if key in verbatim else _listed(plain) if key in lists else _read(text)
             OmegaConf.update(cfg, names.get(key, key), value)
         except (OmegaConfBaseException, YAMLError) as error:
             said = str(error).partition("\n")[0].rstrip(".")

@@ -58,6 +58,7 @@ Members = Annotated[int, Range(1, 1000, "a whole number from 1 to 1,000")]
 Depth = Annotated[int, Range(1, 100, "a whole number from 1 to 100")]
 Workers = Annotated[int, Range(1, 1024, "a whole number from 1 to 1,024")]
 Odd = Annotated[int, Range(1, 99, "an odd number from 1 to 99", odd=True)]
+Paths = str | Sequence[str]  # a path, a glob or a list of them
 Widths = Annotated[Sequence[Width], NON_EMPTY]
 Positives = Annotated[Sequence[Positive], NON_EMPTY]
 Shares = Annotated[Sequence[Share], NON_EMPTY]

@@ -41,6 +41,8 @@ from deepsad_pl.settings.schema import GROUPS, TrainConfig
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 # These are empty by default, so there are no settings in them to suggest.
 _ARGUMENTS = ("trainer.extra", "metrics")
+# In OmegaConf's message about a value that should be a list.
+_LIST = "is not a ListConfig"
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
         try:
             OmegaConf.update(cfg, key, value, merge=True, force_add=True)
         except OmegaConfBaseException as error:
-            yield f"{line}: {first_sentence(error)}{way_out(key, value)}"
+            yield f"{line}: {first_sentence(error)}{way_out(key, value, wants_list=_LIST in str(error))}"
 
 
 def _values(override: Override) -> Iterator[Any]:

@@ -13,6 +13,8 @@ from deepsad_pl.compose.override_text import quoted
 
 # 0-9, 0..9 or 0:9, meant as all numbers from the first to the last.
 _FROM_TO = re.compile(r"\s*(\d+)\s*(?:-|\.\.|:)\s*(\d+)\s*")
+# As many numbers are written out.
+_MOST_LISTED = 20
 # A word whose value might have to be quoted.
 _WORD = re.compile(r"([+~]*[\w./@]+)=(.+)", re.DOTALL)
 # Hydra's reference to its grammar, which has the rules but not the way out.
@@ -32,7 +34,7 @@ _HYDRAS_FOLDERS = {
 }
 
 
-def way_out(key: str, value: object) -> str:
+def way_out(key: str, value: object, *, wants_list: bool = False) -> str:
     """A clause with the right words for a value that does not fit a setting; empty if none is known.
 
     >>> way_out("seed", "0-9")
@@ -41,9 +43,14 @@ def way_out(key: str, value: object) -> str:
     Args:
         key: full name of the setting.
         value: the value.
+        wants_list: whether the setting is a list.
     """
-    if isinstance(value, str) and (found := _FROM_TO.fullmatch(value)) is not None:
-        first, last = map(int, found.groups())
+    found = _FROM_TO.fullmatch(value) if isinstance(value, str) else None
+    first, last = map(int, found.groups()) if found is not None else (0, 0)
+    if wants_list:
+        numbers = ",".join(map(str, range(first, min(last, first + _MOST_LISTED) + 1)))
+        return f"; give a list, such as '{key}=[{value if found is None else numbers}]'"
+    if found is not None:
         return f"; for each number from {first} to {last}: python sweep.py '{key}=range({first},{last + 1})'"
     return f"; {_INSTEAD[key]}" if key in _INSTEAD else ""
 

@@ -35,7 +35,7 @@ from deepsad_pl.settings.about import Settings
 from deepsad_pl.settings.checks import class_name_problems, incomplete, setting_problems
 from deepsad_pl.settings.choices import DatasetChoice, MethodChoice, NetworkChoice, PretrainChoice, TrainingChoice
 from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
-from deepsad_pl.settings.typed import choice_of, typed
+from deepsad_pl.settings.typed import choice_of, component_problems, typed
 from deepsad_pl.training.trainer_arguments import identity_of
 
 # Increase this when the meaning of a configuration changes, so that old runs are not mistaken for new ones.
@@ -255,11 +255,16 @@ def with_units(settings: Settings) -> dict[str, Any]:
     """Replace null widths of the network by widths that follow from the number of columns, where that is known."""
     dataset = settings["dataset"]
     network = dataset.get("network") or {}
-    if "units" not in network or network["units"] is not None:
+    if not isinstance(network, Mapping) or "units" not in network or network["units"] is not None:
         return dict(settings)
     try:
         columns = about.of_dataset(dataset).columns
-        units = None if columns is None else units_for(load(columns, "dataset.about.columns")(dataset))
+        if columns is None:
+            units = None
+        elif any(component_problems("dataset", dataset)):
+            units = units_for(1)
+        else:
+            units = units_for(load(columns, "dataset.about.columns")(dataset))
     except (DeepSADError, OSError):  # reported when the settings are checked
         units = units_for(1)
     return {**settings, "dataset": {**dataset, "network": {**network, "units": units}}}
@@ -279,6 +284,8 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     if about.of_dataset(dataset).classes_from_folder:
         return tuple(image_folder.class_names(root_of(dataset)))
     if (found := about.of_dataset(dataset).class_names) is not None:
+        if of_types := list(component_problems("dataset", dataset)):
+            raise DeepSADError(*of_types)
         return tuple(load(found, "dataset.about.class_names")(dataset))
     if problems := list(class_name_problems(dataset)):
         raise DeepSADError(*problems)

@@ -5,7 +5,7 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +49,14 @@ def incomplete(settings: Settings) -> list[str]:
     for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
         if key not in settings["dataset"] and not (key == "classes" and _finds_its_classes(settings)):
             missing.append(f"dataset has no {key}; add {what} to its YAML")
+    missing += _node_problems("dataset.network", settings["dataset"].get("network", {}))
     return missing
+
+
+def _node_problems(key: str, node: object) -> Iterator[str]:
+    """Yield a problem if a part of the configuration that describes a network is not a mapping."""
+    if not isinstance(node, Mapping):
+        yield f"{key} is {node!r}; it must be a mapping with _target_; choose a network with network=lenet or network=mlp"
 
 
 def _finds_its_classes(settings: Settings) -> bool:
@@ -122,8 +129,9 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
 def _dataset_problems(settings: Settings) -> Iterator[str]:
     dataset, network = settings["dataset"], "network" if settings["network"] else "dataset.network"
     yield from names_a_folder("dataset.name", dataset["name"])
-    yield from component_problems("dataset", dataset)
-    if (check := about.of_dataset(dataset).check) is not None:
+    yield from (of_types := list(component_problems("dataset", dataset)))
+    # Its own check may rely on the types.
+    if not of_types and (check := about.of_dataset(dataset).check) is not None:
         given = accepted(check, {"given": "given" in settings["scenario"]})
         yield from load(check, "dataset.about.check")(dataset, **given)
     of_that_name = about.own("dataset").get(dataset["name"], {})
@@ -139,8 +147,10 @@ def _dataset_problems(settings: Settings) -> Iterator[str]:
     yield from component_problems("network", dataset["network"], network)
     yield from _size_problems(dataset)
     decoder = dataset["network"].get("decoder")
-    if decoder is not None:
+    if isinstance(decoder, Mapping):
         yield from component_problems("network", decoder, f"{network}.decoder")
+    elif decoder is not None:
+        yield from _node_problems(f"{network}.decoder", decoder)
 
 
 def _size_problems(dataset: Settings) -> Iterator[str]:

@@ -27,6 +27,7 @@ from deepsad_pl.compose.way_out import parse_problem, way_out
         ("hydra.job.chdir=true", "hydra.job.chdir is True, but the package makes and names the run folders itself; "),
         ("hydra.run.dir=/x", "leave it out, and choose their place with output_dir=/x"),
         ("scenario.normal_class=caf(e)", """; if the value is text, quote it: "scenario.normal_class='caf(e)'\""""),
+        ("trainer.callbacks=5", "; give a list, such as 'trainer.callbacks=[5]'"),
     ],
 )
 def test_the_answer_has_the_right_command(word: str, told: str) -> None:
@@ -49,6 +50,10 @@ def test_the_quotes_that_are_named_make_the_value_text_again(text: str) -> None:
     (word,) = shlex.split(typed)
     (override,) = OverridesParser.create().parse_overrides([word])
     assert override.value() == text
+
+
+def test_a_range_is_written_out_where_a_list_is_wanted() -> None:
+    assert way_out("study.seeds", "0-3", wants_list=True) == "; give a list, such as 'study.seeds=[0,1,2,3]'"
 
 
 def test_no_way_out_is_made_up() -> None:
