@@ -56,7 +56,7 @@ def incomplete(settings: Settings) -> list[str]:
 def _node_problems(key: str, node: object) -> Iterator[str]:
     """Yield a problem if a part of the configuration that describes a network is not a mapping."""
     if not isinstance(node, Mapping):
-        yield f"{key} is {node!r}; it must be a mapping with _target_; choose a network with network=lenet or network=mlp"
+        yield f"{key} is {node!r}; it must be a mapping with _target_, such as that of network=mlp"
 
 
 def _finds_its_classes(settings: Settings) -> bool:
