@@ -127,6 +127,9 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
         else:
             for one in value if arguments else ():
                 yield from problems(key, one, arguments[0])
+    elif Mapping in (origin, kind) or dict in (origin, kind):
+        if not isinstance(value, Mapping):
+            yield f"{key} is {value!r}; it must be a mapping of names to values"
     elif kind in _NUMBERS:
         if not isinstance(value, int if kind is int else (int, float)) or isinstance(value, bool):
             yield f"{key} is {value!r}; it must be {_NUMBERS[kind]}"

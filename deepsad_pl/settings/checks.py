@@ -149,8 +149,6 @@ def _dataset_problems(settings: Settings) -> Iterator[str]:
     decoder = dataset["network"].get("decoder")
     if isinstance(decoder, Mapping):
         yield from component_problems("network", decoder, f"{network}.decoder")
-    elif decoder is not None:
-        yield from _node_problems(f"{network}.decoder", decoder)
 
 
 def _size_problems(dataset: Settings) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
-from planned import problems_of
+from planned import problems_of, settings_of
+
+from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.experiment.plan import make_plan
 
 TABLE = ("dataset=table", "dataset.label=label", "dataset.normal=[normal]")
 
@@ -35,3 +38,16 @@ def test_settings_of_tables(word: str, told: str, tmp_path: Path) -> None:
     table = tmp_path / "parts.csv"
     table.write_text("a,label\n1,normal\n2,\n")
     assert told in problems_of(*TABLE, f"dataset.path={table}", word)
+
+
+@pytest.mark.parametrize("fact", ["unused", "needs_extra", "style", "needs_unit_interval", "from_test"])
+def test_facts_that_are_mappings(fact: str) -> None:
+    settings = settings_of()
+    settings["method"] = {**settings["method"], "about": {**settings["method"]["about"], fact: 4}}
+    with pytest.raises(DeepSADError, match=rf"^method\.about\.{fact} is 4; it must be a mapping of names to values$"):
+        make_plan(settings)
+
+
+def test_a_decoder_is_a_mapping() -> None:
+    (told,) = problems_of("+dataset.network.decoder=5")
+    assert told == "dataset.network.decoder is 5; it must be a mapping of names to values"
