@@ -14,9 +14,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from deepsad_pl import __version__
+from deepsad_pl.common.console import prepare_output
+from deepsad_pl.common.files import as_utf8
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.configured import run_configured
+from deepsad_pl.compose.override_text import home_expanded
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
 from deepsad_pl.data.class_names import quote_names
@@ -54,6 +57,20 @@ def _hasten_help() -> None:
         ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
+def _hydras_words() -> list[str]:
+    """The words of the command line as Hydra has to read them.
+
+    Raises:
+        SystemExit: after a sentence, if a word is not UTF-8, as configurations and records are.
+    """
+    words = sys.argv[1:]
+    for word in words:
+        if (shown := as_utf8(word)) != word:
+            print(f"{shown} is not UTF-8; type it in a terminal whose encoding is UTF-8", file=sys.stderr)
+            raise SystemExit(1)
+    return [quote_names(home_expanded(word)) for word in words]
+
+
 def _says_version() -> bool:
     """Print our version and Hydra's if ``--version`` was given; return whether it was."""
     if "--version" not in sys.argv[1:]:
@@ -64,10 +81,11 @@ def _says_version() -> bool:
 
 def train() -> None:
     """Entry point of ``python train.py`` and ``deepsad-train``."""
+    prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
     if _says_version():
         return
     _hasten_help()
-    sys.argv[1:] = map(quote_names, sys.argv[1:])
+    sys.argv[1:] = _hydras_words()
     _run_hydra("train")
 
 
@@ -78,10 +96,11 @@ _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 
 def sweep() -> None:
     """Entry point of ``python sweep.py`` and ``deepsad-sweep``."""
+    prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
     if _says_version():
         return
     _hasten_help()
-    sys.argv[1:], held_back[:] = hold_back(list(map(quote_names, sys.argv[1:])))
+    sys.argv[1:], held_back[:] = hold_back(_hydras_words())
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
         # The configuration sets this too, but if it has an error, Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")

@@ -12,6 +12,7 @@ from rich.console import Console
 from yaml import YAMLError
 
 from deepsad_pl import __version__
+from deepsad_pl.common.console import PlainConsole, prepare_output, say
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 
@@ -26,19 +27,20 @@ def run_command(help_text: str, work: Callable[[Sequence[str], Console], str]) -
         work: called with the arguments and a console on standard error, where errors are printed; returns the summary.
     """
     words = sys.argv[1:]
+    prepare_output()
     if "--version" in words:
-        print(f"deepsad_pl {__version__}")
+        say(f"deepsad_pl {__version__}")
         return
     if not words or not {"-h", "--help"}.isdisjoint(words):
-        print(help_text, end="")
+        say(help_text, end="")
         return
-    stderr = Console(stderr=True, highlight=False)
+    stderr = PlainConsole(stderr=True)
     try:
         told = work(words, stderr)
     except DeepSADError as error:
         stderr.print(str(error), style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from None
-    print(told)
+    say(told)
 
 
 def parse_words(
@@ -74,7 +76,8 @@ def parse_words(
             problems.append(f"there is no setting {key} of {command}; {near}" if equals else f"{word} is not key=value")
             continue
         try:
-            value = text if key in verbatim else _listed(text) if key in lists else _read(text)
+            plain = text.replace("${", "\\${")  # such a name of a file refers to nothing
+            value = plain if key in verbatim else _listed(plain) if key in lists else _read(text)
             OmegaConf.update(cfg, names.get(key, key), value)
         except (OmegaConfBaseException, YAMLError) as error:
             said = str(error).partition("\n")[0].rstrip(".")

@@ -14,7 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
+from deepsad_pl.common.console import progress_columns
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import real_path
+from deepsad_pl.common.ranges import AtLeast1, Share
+from deepsad_pl.common.ranges import problems as value_problems
 from deepsad_pl.common.signals import sigterm_exits
 
 if TYPE_CHECKING:
@@ -101,11 +105,9 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         verbatim=("run", "output", "id", "heat_maps", "device", "data_dir"),
         required=("run", "input", "output"),
     )
-    problems = []
-    if found.batch_size is not None and found.batch_size < 1:
-        problems.append(f"batch_size is {found.batch_size}; give a number of at least 1")
-    if found.threshold.alpha is not None and not 0 < found.threshold.alpha < 1:
-        problems.append(f"threshold.alpha is {found.threshold.alpha}; give a rate between 0 and 1")
+    problems: list[str] = []
+    problems += value_problems("batch_size", found.batch_size, AtLeast1 | None)
+    problems += value_problems("threshold.alpha", found.threshold.alpha, Share | None)
     if found.heat_maps is not None and not found.explain:
         problems.append("heat_maps is set, but there are none without explain=true; add it")
     if not found.input:
@@ -121,8 +123,7 @@ def _query_problems(words: ScoreWords) -> Iterator[str]:
         if words.query_by is not None:
             yield "query.by is set, but without query=... no labels are asked for; add it, such as query=20"
         return
-    if words.query < 1:
-        yield f"query is {words.query}; give a number of samples, at least 1"
+    yield from value_problems("query", words.query, AtLeast1)
     if words.query_by not in (None, *QUERIES):
         yield f"query.by is {words.query_by!r}; choose {', '.join(QUERIES)}"
     if words.input != [TRAIN]:
@@ -254,7 +255,7 @@ def _ask(run: Path, words: ScoreWords, stderr: Console) -> str:
 
 def _progress(stderr: Console) -> Progress:
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=stderr)
+    return Progress(*progress_columns(stderr, *columns), console=stderr)
 
 
 def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None", Sequence[str]]:
@@ -273,9 +274,9 @@ def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None",
         raise DeepSADError(f"explain: there are no heat maps for {inputs.described()}; leave it out")
     output = Path(words.output).expanduser()
     folder = output.with_name(f"{output.stem}-heat_maps") if words.heat_maps is None else Path(words.heat_maps)
-    folder = folder.expanduser().resolve()
+    folder = real_path(folder.expanduser())
     for place in map(Path, words.input):
-        if place.is_dir() and folder.is_relative_to(place.resolve()):
+        if place.is_dir() and folder.is_relative_to(real_path(place)):
             raise DeepSADError(
                 f"the heat maps would be in {folder}, below the input {place}, and be scored as images the next time; "
                 "give heat_maps=<a folder elsewhere>"

@@ -25,6 +25,11 @@ def as_utf8(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def real_path(path: Path) -> Path:
+    """The path without symbolic links; unlike ``Path.resolve`` it leaves a loop of them to whoever opens the path."""
+    return Path(os.path.realpath(path))
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file atomically, so that a killed process never leaves half of it; text is encoded as UTF-8."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -42,15 +42,24 @@ class Range:
 
 NON_EMPTY = "at least one value"
 
-Positive = Annotated[float, Range(0, math.inf, "a number > 0", open=True)]
-NonNegative = Annotated[float, Range(0, math.inf, "a number >= 0")]
+# Upper ends lie far beyond every useful value, and below those that overflow, exhaust the memory or run for years.
+Positive = Annotated[float, Range(0, 1e6, "a number > 0 and < 1e6", open=True)]
+NonNegative = Annotated[float, Range(0, 1e6, "a number from 0 to 1e6")]
+Seconds = Annotated[float, Range(0, 1e9, "a number of seconds from 0 to 1e9")]
 Share = Annotated[float, Range(0, 1, "a number > 0 and < 1", open=True)]
+Slope = Annotated[float, Range(0, 1, "a number from 0 to 1")]
 Bandwidth = Annotated[float, Range(1e-50, 1e50, "a width between 1e-50 and 1e50, beyond which densities overflow")]
-Length = Annotated[int, Range(0, math.inf, "a number >= 0")]
-AtLeast1 = Annotated[int, Range(1, math.inf, "a number >= 1")]
-AtLeast2 = Annotated[int, Range(2, math.inf, "a number >= 2")]
-Odd = Annotated[int, Range(1, math.inf, "an odd number >= 1", odd=True)]
-Widths = Annotated[Sequence[AtLeast1], NON_EMPTY]
+Length = Annotated[int, Range(0, 10**6, "a whole number from 0 to 1,000,000")]
+AtLeast1 = Annotated[int, Range(1, 10**6, "a whole number from 1 to 1,000,000")]
+AtLeast2 = Annotated[int, Range(2, 10**6, "a whole number from 2 to 1,000,000")]
+Width = Annotated[int, Range(1, 2**14, "a whole number from 1 to 16,384")]
+Trees = Annotated[int, Range(1, 10**4, "a whole number from 1 to 10,000")]
+Members = Annotated[int, Range(1, 1000, "a whole number from 1 to 1,000")]
+Depth = Annotated[int, Range(1, 100, "a whole number from 1 to 100")]
+Workers = Annotated[int, Range(1, 1024, "a whole number from 1 to 1,024")]
+Odd = Annotated[int, Range(1, 99, "an odd number from 1 to 99", odd=True)]
+Paths = str | Sequence[str]  # a path, a glob or a list of them
+Widths = Annotated[Sequence[Width], NON_EMPTY]
 Positives = Annotated[Sequence[Positive], NON_EMPTY]
 Shares = Annotated[Sequence[Share], NON_EMPTY]
 Bandwidths = Annotated[Sequence[Bandwidth], NON_EMPTY]
@@ -113,10 +122,14 @@ def problems(key: str, value: Any, kind: Any) -> Iterator[str]:
             yield f"{key} is {value!r}; choose one of {', '.join(map(str, arguments))}"
     elif origin in _SEQUENCES:
         if not isinstance(value, list | tuple):
-            yield f"{key} is {value!r}; it must be a list, such as {key}=[...]"
+            inside = "..." if value is None or isinstance(value, Mapping) or value == "" else value
+            yield f"{key} is {value!r}; it must be a list, such as '{key}=[{inside}]'"
         else:
             for one in value if arguments else ():
                 yield from problems(key, one, arguments[0])
+    elif Mapping in (origin, kind) or dict in (origin, kind):
+        if not isinstance(value, Mapping):
+            yield f"{key} is {value!r}; it must be a mapping of names to values"
     elif kind in _NUMBERS:
         if not isinstance(value, int if kind is int else (int, float)) or isinstance(value, bool):
             yield f"{key} is {value!r}; it must be {_NUMBERS[kind]}"

@@ -26,6 +26,7 @@ from deepsad_pl.compose.strict import (
     searching_too,
     with_those_of_the_rest,
 )
+from deepsad_pl.compose.way_out import parse_problem
 from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.settings.choices import CHOICES
 
@@ -72,7 +73,7 @@ class Composer:
             try:
                 self._parsed.update(zip(new, parser.parse_overrides(new), strict=True))
             except OverrideParseException as error:
-                raise DeepSADError(f"{error.override}: {' '.join(str(error.message).split())}") from error
+                raise DeepSADError(parse_problem(error)) from error
         return [self._parsed[line] for line in lines]
 
     def is_choice(self, override: Override) -> bool:

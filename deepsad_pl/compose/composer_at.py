@@ -6,6 +6,7 @@ from pathlib import Path
 from hydra._internal.utils import create_config_search_path
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import real_path
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
@@ -24,7 +25,7 @@ def composer_at(config_dir: str | PathLike[str] | None = None) -> Composer:
     register()
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
-        if not (folder := Path(config_dir).expanduser().resolve()).is_dir():
+        if not (folder := real_path(Path(config_dir).expanduser())).is_dir():
             told = f"config_dir is {config_dir}, which is not a folder; pass the folder that holds method/ or dataset/"
             raise DeepSADError(told)
         schema = path.get_path().pop()

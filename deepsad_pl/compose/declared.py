@@ -90,7 +90,7 @@ def may_have(cfg: DictConfig, key: str) -> bool:
     return isinstance(above, DictConfig) and (declared_keys(above, key) is None or _takes_components(above))
 
 
-def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = ()) -> str:
+def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Sequence[str] = (), word: str = "") -> str:
     """The error sentence about a setting that does not exist; suggests the most similar one that does.
 
     Args:
@@ -98,19 +98,21 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
         cfg: the configuration that lacks it.
         said_by: a clause that says where it is set.
         groups: names of further groups that could be meant.
+        word: the word of the command line that sets it, if there is one.
     """
     names = setting_names(cfg)
     group, _, rest = key.partition(".")
     above, _, last = key.rpartition(".")
     if group in _ONLY_SWEEP and group not in names:
-        return f"train.py has no setting {key}{said_by}; it belongs to python sweep.py"
+        example = f": python sweep.py {word.lstrip('+')}" if word and not word.startswith("~") else ""
+        return f"train.py has no setting {key}{said_by}; it belongs to python sweep.py{example}"
     others = [OmegaConf.structured(kind) for kind in GROUP_CONFIGS.get(group, {}).values()]
     others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in CHOICES else []
     if any(has_setting(other, rest) for other in others if rest):
         chosen = _chosen(cfg, group)
         return f"there is no setting {key} with {chosen}{said_by}; leave it out or choose a {group} that has it"
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
-        return unknown_setting(above, cfg, said_by=said_by, groups=groups)
+        return unknown_setting(above, cfg, said_by=said_by, groups=groups, word=word)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help lists all settings"
     parent = OmegaConf.select(cfg, above, throw_on_missing=False) if above else cfg
     if isinstance(parent, DictConfig) and _takes_components(parent):

@@ -1,8 +1,12 @@
 """Format values as text that Hydra's override grammar parses back. Imports neither torch nor Hydra."""
 
+import os
 import re
 from os import PathLike
 from typing import Any
+
+# A path that starts with ~ as a value, or as an element of a list of values.
+_HOME = re.compile(r"(?<=[=\[,])~(?:/[^,\[\]{}()'\"=]*)?(?=[,\]]|$)")
 
 
 def quoted(value: str | int | float | None, *, number: bool = False) -> str:
@@ -25,6 +29,15 @@ def quoted(value: str | int | float | None, *, number: bool = False) -> str:
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"'{escaped}'"
+
+
+def home_expanded(word: str) -> str:
+    """Replace ``~`` at the start of a path by the home folder, which no shell does after ``key=``.
+
+    Args:
+        word: an override; paths in quotes stay as they are, as in a shell.
+    """
+    return _HOME.sub(lambda found: quoted(os.path.expanduser(found[0]), number=True), word)  # noqa: PTH111 (any user)
 
 
 def override_text(value: Any) -> str:

@@ -33,6 +33,7 @@ from deepsad_pl.compose.declared import (
     undeclared_settings,
     unknown_setting,
 )
+from deepsad_pl.compose.way_out import folder_problems, parse_problem, sweep_problems, way_out
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.settings.schema import GROUPS, TrainConfig
 
@@ -40,6 +41,8 @@ from deepsad_pl.settings.schema import GROUPS, TrainConfig
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 # These are empty by default, so there are no settings in them to suggest.
 _ARGUMENTS = ("trainer.extra", "metrics")
+# In OmegaConf's message about a value that should be a list.
+_LIST = "is not a ListConfig"
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,16 @@ class StrictLoader(ConfigLoaderImpl):
             cfg = compose()
         except COMPOSITION_ERRORS:
             found = find_problems(self, config_name, overrides, run_mode)
+            if run_mode == RunMode.RUN and (sweeps := list(sweep_problems(self, overrides))):
+                found = Findings(list(dict.fromkeys([*found.problems, *sweeps])), found.rest)
             if not found.problems:
                 raise
         else:
-            if not (problems := declaration_problems(cfg)):
+            problems, of_folders = declaration_problems(cfg), list(folder_problems(cfg))
+            if not problems and not of_folders:
                 return cfg
             found = find_problems(self, config_name, overrides, run_mode)
-            found = found if found.problems else Findings(problems)
+            found = Findings([*(found.problems or problems), *of_folders], found.rest if found.problems else None)
         one_experiment = found.rest is not None and OmegaConf.get_type(found.rest) is TrainConfig
         problems = with_those_of_the_rest(found) if run_mode == RunMode.RUN and one_experiment else found.problems
         raise ConfigCompositionException(str(DeepSADError(*problems)))
@@ -130,7 +136,7 @@ def find_problems(
     try:
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     except OverrideParseException as error:
-        return Findings([in_one_line(f"{error.override}: {error.message}")])
+        return Findings([parse_problem(error)])
     loader = searching_too(loader, words)
     problems: list[str] = []
     choices: list[Override] = []
@@ -265,7 +271,7 @@ def _is_foreign(override: Override, default: DictConfig) -> bool:
 def _foreign_choice(override: Override, default: DictConfig) -> str:
     group, line = override.key_or_group, override.input_line
     if group in GROUPS:
-        return unknown_setting(override.get_key_element(), default)
+        return unknown_setting(override.get_key_element(), default, word=str(line))
     return f"{line} replaces a chosen {group}, but none is chosen; write +{line} to add it"
 
 
@@ -279,7 +285,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
         if any(key.startswith(f"{place}.") for place in _ARGUMENTS):
             yield f"there is no setting {key} yet; write +{line} to add it"
         else:
-            yield unknown_setting(key, cfg, groups=groups)
+            yield unknown_setting(key, cfg, groups=groups, word=str(line))
         return
     group, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, group) if group else cfg
@@ -303,7 +309,7 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
         try:
             OmegaConf.update(cfg, key, value, merge=True, force_add=True)
         except OmegaConfBaseException as error:
-            yield f"{line}: {first_sentence(error)}"
+            yield f"{line}: {first_sentence(error)}{way_out(key, value, wants_list=_LIST in str(error))}"
 
 
 def _values(override: Override) -> Iterator[Any]:

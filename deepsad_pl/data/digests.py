@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.files import real_path, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def file_digests(root: Path, names: Sequence[str], cache_dir: Path, *, progress:
     Raises:
         OSError: if a file cannot be read.
     """
-    root = root.resolve()
+    root = real_path(root)
     memory = cache_dir / f"digests-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
     remembered = _load(memory, str(root)) | _unwritten.get(memory, {})
     digests: dict[str, str] = {}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import as_utf8
+from deepsad_pl.common.files import as_utf8, real_path
 from deepsad_pl.common.named_files import files_named
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.folder_labels import DEFAULTS, FolderLabels, folder_labels, layout_problems, parts_of, unreadable
@@ -72,7 +72,7 @@ def answered_images(
 
     def inside(path: str) -> str:
         """The path relative to the root; a path outside the root stays as it is."""
-        for folder in (root, root.absolute(), root.resolve()):
+        for folder in (root, root.absolute(), real_path(root)):
             if Path(path).is_relative_to(folder):
                 return Path(path).relative_to(folder).as_posix()
         return path

@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import real_path
 from deepsad_pl.common.ranges import AtLeast1
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.class_names import composed
@@ -205,8 +206,8 @@ def _category_folder(root: str | None, category: str | None) -> Path:
     there = sorted(name for name, folder in folders.items() if (folder / "train").is_dir())
     if "train" in folders and "test" in folders:
         raise DeepSADError(
-            f"dataset.root is {root}, which is the folder of one category; use dataset.root={top.resolve().parent} "
-            f"dataset.category={top.resolve().name}"
+            f"dataset.root is {root}, which is the folder of one category; use dataset.root={real_path(top).parent} "
+            f"dataset.category={real_path(top).name}"
         )
     if not there:
         raise DeepSADError(f"dataset.root is {root}, which has no folder of a category; {_expected()}")

@@ -12,7 +12,7 @@ import pandas as pd
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.named_files import files_named
-from deepsad_pl.common.ranges import Share
+from deepsad_pl.common.ranges import Paths, Share
 from deepsad_pl.data.class_names import composed
 from deepsad_pl.data.column_notes import columns_told, mostly_empty, names_warning, truth_told
 from deepsad_pl.data.image_folder import once
@@ -35,7 +35,7 @@ _SHOWN = 5
 
 
 def own_table(
-    path: Any,
+    path: Paths,
     *,
     given: bool,
     seed: int,
@@ -43,11 +43,11 @@ def own_table(
     normal: Sequence[str] = (),
     anomaly: Sequence[str] = (),
     truth: str | None = None,
-    test_path: Any = None,
+    test_path: Paths | None = None,
     train_share: Share = 0.6,
     id: str | None = None,
     drop: Sequence[str] = (),
-    labels: Any = None,
+    labels: Paths | None = None,
     scaling: Literal["zscore", "minmax"] = "zscore",
 ) -> Source:
     """Read a table and its labels, split its rows and encode its columns.
@@ -307,9 +307,12 @@ def column_count(dataset: Settings) -> int:
     """The number of columns of a table that are used.
 
     Raises:
-        DeepSADError: if the file cannot be read.
+        DeepSADError: if no file is named, or it cannot be read.
     """
-    columns = column_names(files_named(dataset["path"])[0])
+    files = files_named(dataset["path"])
+    if not files:
+        raise DeepSADError("dataset.path is an empty list; name at least one file")
+    columns = column_names(files[0])
     return len(features(columns, {role: dataset[role] for role in _ROLES}, dataset["drop"]))
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.data.scenario import Scenario, TrainingSet, draw_training_set, resolve_scenario
+from deepsad_pl.data.scenario import MOST_LABELS, Scenario, TrainingSet, draw_training_set, resolve_scenario
 from deepsad_pl.data.training_counts import counts_of_rows
 
 IntArray = npt.NDArray[np.int64]
 
 # Random streams of a run's seed, independent of all other draws.
 _FIRST_LABELS, _RANDOM_QUERIES = 130, 131
+# Each round is an experiment, planned and run within that of the next one, so the depth of calls grows with them.
+MOST_ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,13 @@ def queried_labels(
         DeepSADError: with every problem found.
     """
     problems = [
-        f"scenario.{name} is {value}; it must be a whole number >= {least}"
-        for name, value, least in (("start", start, 0), ("rounds", rounds, 0), ("query_count", query_count, 1))
-        if value < least
+        f"scenario.{name} is {value}; it must be a whole number from {least} to {most:,}"
+        for name, value, least, most in (
+            ("start", start, 0, MOST_LABELS),
+            ("rounds", rounds, 0, MOST_ROUNDS),
+            ("query_count", query_count, 1, MOST_LABELS),
+        )
+        if not least <= value <= most
     ]
     if query_by not in strategies:
         problems.append(f"scenario.query_by is {query_by!r}; choose {', '.join(strategies)}")

@@ -24,6 +24,8 @@ _KNOWN_CLASSES, _POLLUTION, _LABELED_ANOMALIES, _LABELED_NORMALS = range(4)
 
 # What the unlabeled training rows are, apart from pollution: normal ones, or with them all anomalies without a label.
 NORMAL, ALL = "normal", "all"
+# A larger number of labels is a slip of the keyboard.
+MOST_LABELS = 10**6
 
 
 class TooFewAnomaliesError(DeepSADError):
@@ -182,9 +184,10 @@ def number_problems(
             f"scenario.gamma_l + scenario.gamma_n is {gamma_l + gamma_n:g}, so nothing would be unlabeled; "
             "they must add up to less than 1"
         )
-    if labels is not None and labels < 0:
+    if labels is not None and not 0 <= labels <= MOST_LABELS:
         problems.append(
-            f"scenario.labels is {labels}; it must be a number of labeled anomalies >= 0, or null to use gamma_l"
+            f"scenario.labels is {labels}; it must be a number of labeled anomalies from 0 to {MOST_LABELS:,}, or null "
+            "to use gamma_l"
         )
     if unlabeled not in (NORMAL, ALL):
         problems.append(f"scenario.unlabeled is {unlabeled!r}; choose {NORMAL} or {ALL}")

@@ -17,7 +17,7 @@ from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8
-from deepsad_pl.common.ranges import Share
+from deepsad_pl.common.ranges import Paths, Share
 from deepsad_pl.data.adbench import load_adbench
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
 from deepsad_pl.data.published import PUBLISHED, Published
@@ -407,7 +407,7 @@ def image_folder_source(
     given: bool = False,
     normal: Any = None,
     anomaly: Any = None,
-    labels: Any = None,
+    labels: Paths | None = None,
 ) -> Source:
     """Load the images in ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``.
 

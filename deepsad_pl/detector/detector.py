@@ -139,6 +139,8 @@ class Detector:
         """
         try:
             self._device = torch.device(device)
+            if self._device.type == "meta":
+                raise RuntimeError("it holds no numbers")
             if self._module is not None:
                 self._module.to(self._device)
         except (RuntimeError, AssertionError) as error:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 
 from deepsad_pl.common.components import instantiate
-from deepsad_pl.common.console import console
+from deepsad_pl.common.console import console, progress_columns
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.batch_loader import BatchLoader
@@ -180,7 +180,14 @@ def features(loader: BatchLoader, encoder: TrainedMethod | None) -> npt.NDArray[
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[float], None]]:
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=console.quiet) as progress:
+    columns = progress_columns(
+        console,
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=console.quiet) as progress:
         bar = progress.add_task(name, total=1.0)
         yield lambda share: progress.update(bar, completed=share)

@@ -35,11 +35,15 @@ from deepsad_pl.settings.about import Settings
 from deepsad_pl.settings.checks import class_name_problems, incomplete, setting_problems
 from deepsad_pl.settings.choices import DatasetChoice, MethodChoice, NetworkChoice, PretrainChoice, TrainingChoice
 from deepsad_pl.settings.own_metrics import OwnMetric, own_metrics
-from deepsad_pl.settings.typed import choice_of, typed
+from deepsad_pl.settings.typed import choice_of, component_problems, typed
 from deepsad_pl.training.trainer_arguments import identity_of
 
 # Increase this when the meaning of a configuration changes, so that old runs are not mistaken for new ones.
 IDENTITY_FORMAT = 2
+
+# The class names in a run folder's name are cut at so many letters; and if its part before the hash has too many bytes
+# for a file system, which allows 255 in all, at so many bytes.
+_NAME_LENGTH, _NAME_BYTES, _MOST_BYTES = 40, 48, 240
 
 T = TypeVar("T", bound=TrainingChoice)
 
@@ -150,7 +154,7 @@ def make_plan(
         except DeepSADError as error:
             problems += error.problems
     if problems or scenario is None:
-        raise DeepSADError(*problems)
+        raise DeepSADError(*dict.fromkeys(problems))
 
     dataset = choice_of(DatasetChoice, settings["dataset"])
     method = _completed(choice_of(MethodChoice, settings["method"]), trainer["max_epochs"], dataset.network)
@@ -214,7 +218,7 @@ def _in_scenario(plan: Plan, scenario: Scenario, folder: Path) -> Plan:
     before = None
     if isinstance(scenario, QueriedLabels) and scenario.rounds:
         before = replace(_in_scenario(plan, replace(scenario, rounds=scenario.rounds - 1), folder), force=False)
-    run_dir = folder / f"{_slug(scenario, plan.classes)}-{identity_hash(identity)}"
+    run_dir = folder / f"{_folder_slug(scenario, plan.classes)}-{identity_hash(identity)}"
     return replace(plan, scenario=scenario, identity=identity, run_dir=run_dir, previous_round=before)
 
 
@@ -251,11 +255,16 @@ def with_units(settings: Settings) -> dict[str, Any]:
     """Replace null widths of the network by widths that follow from the number of columns, where that is known."""
     dataset = settings["dataset"]
     network = dataset.get("network") or {}
-    if "units" not in network or network["units"] is not None:
+    if not isinstance(network, Mapping) or "units" not in network or network["units"] is not None:
         return dict(settings)
     try:
         columns = about.of_dataset(dataset).columns
-        units = None if columns is None else units_for(load(columns, "dataset.about.columns")(dataset))
+        if columns is None:
+            units = None
+        elif any(component_problems("dataset", dataset)):
+            units = units_for(1)
+        else:
+            units = units_for(load(columns, "dataset.about.columns")(dataset))
     except (DeepSADError, OSError):  # reported when the settings are checked
         units = units_for(1)
     return {**settings, "dataset": {**dataset, "network": {**network, "units": units}}}
@@ -275,6 +284,8 @@ def class_names(dataset: Settings) -> tuple[str, ...]:
     if about.of_dataset(dataset).classes_from_folder:
         return tuple(image_folder.class_names(root_of(dataset)))
     if (found := about.of_dataset(dataset).class_names) is not None:
+        if of_types := list(component_problems("dataset", dataset)):
+            raise DeepSADError(*of_types)
         return tuple(load(found, "dataset.about.class_names")(dataset))
     if problems := list(class_name_problems(dataset)):
         raise DeepSADError(*problems)
@@ -307,12 +318,20 @@ def _completed(phase: T, max_epochs: int | None, network: NetworkChoice) -> T:
     return phase.with_arguments(latent=width, hidden=by_network if hidden is None else hidden)
 
 
-def _slug(scenario: Scenario, classes: Sequence[str]) -> str:
+def _folder_slug(scenario: Scenario, classes: Sequence[str]) -> str:
+    """The scenario in words that a file system takes as a folder's name; it counts bytes, of which a letter has 1-4."""
+    slug = _slug(scenario, classes)
+    return slug if len(slug.encode()) <= _MOST_BYTES else _slug(scenario, classes, name_bytes=_NAME_BYTES)
+
+
+def _slug(scenario: Scenario, classes: Sequence[str], name_bytes: int = 4 * _NAME_LENGTH) -> str:
     if is_given(scenario):
         return f"given-seed_{scenario.seed}"
 
     def named(indices: Sequence[int]) -> str:
-        return re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:40]
+        name = re.sub(r"[^\w.+]+", "", "+".join(classes[i] for i in indices))[:_NAME_LENGTH]
+        # Part of a letter at the end is dropped.
+        return name.encode()[:name_bytes].decode(errors="ignore")
 
     parts = [f"normal_{named(scenario.normal_classes)}"]
     if scenario.known_classes and not is_queried(scenario):

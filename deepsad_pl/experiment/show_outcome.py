@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
@@ -126,7 +126,10 @@ def show_sweep(rows: Sequence[tuple[dict[str, str], float | None]]) -> None:
     for values, auroc in rows:
         groups.setdefault(tuple(values[key] for key in keys), []).append(auroc)
     seeds = "seed" in rows[0][0]
-    table = Table(*map(escape, keys), "AUROC", *(["std (ddof 1)", "seeds"] if seeds else []))
+    # Numbers are whole on a narrow terminal, too, where the settings are broken into lines.
+    table = Table(*(Column(escape(key), overflow="fold") for key in keys), Column("AUROC", no_wrap=True))
+    for heading in ["std (ddof 1)", "seeds"] if seeds else []:
+        table.add_column(heading)
     for group, found in groups.items():
         done = [value for value in found if value is not None]
         unknown = any(map(isnan, done))

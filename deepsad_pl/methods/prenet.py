@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, require
+from deepsad_pl.common.ranges import Length, Members, NonNegative, Positive, require
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.losses import at_least_float32
 from deepsad_pl.networks.description import build_encoder, representation_width
@@ -54,7 +54,7 @@ class PReNetModule(TrainedMethod):
         network: Mapping[str, Any],
         *,
         gap: Positive = 4.0,
-        partners: AtLeast1 = 30,
+        partners: Members = 30,
         lr: Sequence[Positive] = (1e-4, 1e-5),
         epochs: Sequence[Length] = (50, 100),
         weight_decay: NonNegative = 1e-6,

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Share, Widths, require
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, Share, Width, Widths, require
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.losses import at_least_float32
 from deepsad_pl.methods.vae import GenerativeMethod
@@ -147,7 +147,7 @@ class SSDGMModule(GenerativeMethod):
         network: Mapping[str, Any],
         *,
         hidden: Widths,
-        latent: AtLeast1,
+        latent: Width,
         likelihood: str,
         labeled_share: float,
         anomaly_prior: Share | Literal["uniform"] = 0.05,

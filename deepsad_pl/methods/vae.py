@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deepsad_pl.common.ranges import AtLeast1, Length, NonNegative, Positive, Widths
+from deepsad_pl.common.ranges import Length, NonNegative, Positive, Width, Widths
 from deepsad_pl.methods.losses import at_least_float32
 from deepsad_pl.methods.noise import NoisyMethod
 from deepsad_pl.methods.variational import LIKELIHOODS, gaussian_kl, reparameterized
@@ -115,7 +115,7 @@ class VAEModule(GenerativeMethod):
         network: Mapping[str, Any],
         *,
         hidden: Widths,
-        latent: AtLeast1,
+        latent: Width,
         likelihood: str,
         seed: int = 0,
         lr: Sequence[Positive] = (1e-4, 1e-5),

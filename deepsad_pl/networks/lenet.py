@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from deepsad_pl.common.counting import counted
-from deepsad_pl.common.ranges import NonNegative, Odd, Widths
+from deepsad_pl.common.ranges import Odd, Slope, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.leakiness import LEAKINESS
 from deepsad_pl.networks.upsampled_convolution import run_merged
@@ -44,7 +44,7 @@ class LeNetEncoder(nn.Module):
         filters: Widths,
         dense: Widths,
         kernel_size: Odd = 5,
-        leakiness: NonNegative = LEAKINESS,
+        leakiness: Slope = LEAKINESS,
     ) -> None:
         super().__init__()
         channels, height, width = in_shape
@@ -84,7 +84,7 @@ class LeNetDecoder(nn.Module):
         filters: Widths,
         dense: Widths,
         kernel_size: Odd = 5,
-        leakiness: NonNegative = LEAKINESS,
+        leakiness: Slope = LEAKINESS,
     ) -> None:
         super().__init__()
         channels, height, width = in_shape

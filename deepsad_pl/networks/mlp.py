@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from deepsad_pl.common.ranges import NonNegative, Widths
+from deepsad_pl.common.ranges import Slope, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.leakiness import LEAKINESS
 
@@ -18,7 +18,7 @@ class MLP(nn.Module):
         leakiness: slope of the leaky ReLUs for negative inputs.
     """
 
-    def __init__(self, in_features: int, units: Widths, leakiness: NonNegative = LEAKINESS) -> None:
+    def __init__(self, in_features: int, units: Widths, leakiness: Slope = LEAKINESS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([in_features, *units])):
@@ -32,6 +32,6 @@ class MLP(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
-def mirrored_mlp(in_features: int, units: Widths, leakiness: NonNegative = LEAKINESS) -> MLP:
+def mirrored_mlp(in_features: int, units: Widths, leakiness: Slope = LEAKINESS) -> MLP:
     """The decoder of an :class:`MLP` with these arguments: (B, d) -> (B, D)."""
     return MLP(units[-1], [*reversed(units[:-1]), in_features], leakiness)

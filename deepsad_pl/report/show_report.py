@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from textwrap import fill
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from deepsad_pl.common.console import console
@@ -43,11 +43,12 @@ def _print_parts(
         _width([name, *(Text.from_markup(cell).plain for cell in text)])
         for name, text in zip(names, texts, strict=True)
     ]
-    heads = [["data set", *(row.dataset for row in rows)]]
-    heads += [[axis, *(row.values[number] for row in rows)] for number, axis in enumerate(report.axes)]
-    room = console.width - 1 - sum(_width(head) + _GAP for head in heads)
+    firsts = [["data set", *(row.dataset for row in rows)]]
+    firsts += [[axis, *(row.values[number] for row in rows)] for number, axis in enumerate(report.axes)]
+    room = console.width - 1 - sum(_width(head) + _GAP for head in firsts)
     for part in _parts(widths, room):
-        table = Table("data set", *report.axes, *(escape(names[number]) for number in part), title=title)
+        heads = [Column(head, overflow="fold") for head in ("data set", *report.axes)]
+        table = Table(*heads, *(Column(escape(names[number]), no_wrap=True) for number in part), title=title)
         for number, row in enumerate(rows):
             if number and row.dataset:
                 table.add_section()

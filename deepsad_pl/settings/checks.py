@@ -5,7 +5,7 @@ Works on plain dictionaries and without torch, so that a sweep can check all its
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +30,11 @@ from deepsad_pl.tracking.wandb_run import trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
 from deepsad_pl.training.trainer_arguments import argument_problems, has_arguments
 
+# Of an image's height and width; one such image of three channels is 200 MB in training.
+_MOST_PIXELS = 4096
+# Of a folder's name; file systems allow 255, and names of files are made from it.
+_MOST_BYTES = 200
+
 
 def incomplete(settings: Settings) -> list[str]:
     """List the missing keys that all other checks depend on."""
@@ -44,7 +49,14 @@ def incomplete(settings: Settings) -> list[str]:
     for key, what in (("classes", "the names of its classes"), ("network", "the network recommended for it")):
         if key not in settings["dataset"] and not (key == "classes" and _finds_its_classes(settings)):
             missing.append(f"dataset has no {key}; add {what} to its YAML")
+    missing += _node_problems("dataset.network", settings["dataset"].get("network", {}))
     return missing
+
+
+def _node_problems(key: str, node: object) -> Iterator[str]:
+    """Yield a problem if a part of the configuration that describes a network is not a mapping."""
+    if not isinstance(node, Mapping):
+        yield f"{key} is {node!r}; it must be a mapping with _target_, such as that of network=mlp"
 
 
 def _finds_its_classes(settings: Settings) -> bool:
@@ -87,6 +99,8 @@ def names_a_folder(key: str, name: str) -> Iterator[str]:
     """Yield a problem if a name cannot be used for a folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         yield f"{key} is {name!r}, but a folder is named after it; use only letters, digits, '.', '_' and '-'"
+    elif (length := len(name.encode())) > _MOST_BYTES:
+        yield f"{key} has {length} bytes, but a folder is named after it; use a name of at most {_MOST_BYTES} bytes"
 
 
 def output_dir_problems(output_dir: str) -> Iterator[str]:
@@ -115,8 +129,9 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
 def _dataset_problems(settings: Settings) -> Iterator[str]:
     dataset, network = settings["dataset"], "network" if settings["network"] else "dataset.network"
     yield from names_a_folder("dataset.name", dataset["name"])
-    yield from component_problems("dataset", dataset)
-    if (check := about.of_dataset(dataset).check) is not None:
+    yield from (of_types := list(component_problems("dataset", dataset)))
+    # Its own check may rely on the types.
+    if not of_types and (check := about.of_dataset(dataset).check) is not None:
         given = accepted(check, {"given": "given" in settings["scenario"]})
         yield from load(check, "dataset.about.check")(dataset, **given)
     of_that_name = about.own("dataset").get(dataset["name"], {})
@@ -132,19 +147,22 @@ def _dataset_problems(settings: Settings) -> Iterator[str]:
     yield from component_problems("network", dataset["network"], network)
     yield from _size_problems(dataset)
     decoder = dataset["network"].get("decoder")
-    if decoder is not None:
+    if isinstance(decoder, Mapping):
         yield from component_problems("network", decoder, f"{network}.decoder")
 
 
 def _size_problems(dataset: Settings) -> Iterator[str]:
-    """Yield a problem if the image size in the settings is too small for the network."""
+    """Yield a problem if the image size in the settings is too small for the network, or too large for any memory."""
     size, network = dataset.get("image_size"), dataset["network"]
     sizes = size if isinstance(size, list) else [size, size]
     halvings = network.get(about.declared("network", network).halvings or "")
     least = 2 ** len(halvings) if isinstance(halvings, list) else 1
-    if size is not None and not (len(sizes) == 2 and all(isinstance(s, int) and s >= least for s in sizes)):
+    if size is not None and not (
+        len(sizes) == 2 and all(isinstance(s, int) and least <= s <= _MOST_PIXELS for s in sizes)
+    ):
         yield (
-            f"dataset.image_size is {size}; it must be one integer or [height, width], each >= {least} for the network"
+            f"dataset.image_size is {size}; it must be one integer or [height, width], each from {least} to "
+            f"{_MOST_PIXELS} for the network"
         )
 
 
@@ -152,6 +170,9 @@ def class_name_problems(dataset: Settings) -> Iterator[str]:
     """Yield each problem with the class names, if the settings give them."""
     names = dataset.get("classes")
     if names is None:
+        return
+    if of_type := list(problems("dataset.classes", names, list[str])):
+        yield from of_type
         return
     if "" in names:
         yield f"dataset.classes is {names}; give every class a name"
@@ -166,12 +187,15 @@ def class_name_problems(dataset: Settings) -> Iterator[str]:
 
 def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
     lr, epochs = phase.get("lr"), phase.get("epochs")
+    # A number in place of a list is reported with the types.
+    lr = [lr] if isinstance(lr, int | float) else lr
+    epochs = [epochs] if isinstance(epochs, int | float) else epochs
     if not isinstance(lr, list) or not isinstance(epochs, list):
         return
     if not lr or len(lr) != len(epochs):
         yield (
             f"{group}.lr has {counted(len(lr), 'phase')}, but {group}.epochs has {len(epochs)}; both need the same "
-            "number, at least 1"
+            f"number, at least 1, such as '{group}.lr=[{(lr or [0.001])[0]}]' '{group}.epochs=[{(epochs or [100])[0]}]'"
         )
     if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
         yield f"{group}.epochs is {epochs}; there must be at least one epoch in total"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from deepsad_pl.common.ranges import AtLeast1, NonNegative, Share
+from deepsad_pl.common.ranges import AtLeast1, Seconds, Share, Workers
 from deepsad_pl.data.adbench_tables import ADBENCH_FOLDER, adbench_tables, table_named, units_for
 from deepsad_pl.settings.about import paper_grid
 from deepsad_pl.settings.choices import CHOICES
@@ -292,9 +292,10 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "accelerator": Literal["auto", "cpu", "gpu"],
         "strategy": Literal["auto", "ddp"],
         "precision": Literal["32-true", "bf16-mixed"],
-        **dict.fromkeys(("devices", "num_nodes"), AtLeast1),
-        **dict.fromkeys(("threads", "max_epochs"), AtLeast1 | None),
-        "checkpoint_seconds": NonNegative,
+        **dict.fromkeys(("devices", "num_nodes"), Workers),
+        "threads": Workers | None,
+        "max_epochs": AtLeast1 | None,
+        "checkpoint_seconds": Seconds,
     },
 }
 # All groups of an experiment.

@@ -36,7 +36,7 @@ hyper-parameters to select.
 import numpy as np
 from sklearn.ensemble import IsolationForest
 
-from deepsad_pl.common.ranges import AtLeast1, AtLeast2
+from deepsad_pl.common.ranges import AtLeast2, Trees
 from deepsad_pl.shallow.kernels import Rows
 from deepsad_pl.shallow.models import ForestModel
 from deepsad_pl.shallow.selection import FOREST_STREAM, generator
@@ -44,7 +44,7 @@ from deepsad_pl.shallow.task import Fitted, Task
 from deepsad_pl.shallow.tree_nodes import arrays_of
 
 
-def fit_iforest(task: Task, *, trees: AtLeast1, subsample: AtLeast2) -> Fitted:
+def fit_iforest(task: Task, *, trees: Trees, subsample: AtLeast2) -> Fitted:
     """Grow an isolation forest; see the module docstring.
 
     Args:

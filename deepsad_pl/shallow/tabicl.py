@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.ranges import AtLeast1
+from deepsad_pl.common.ranges import Members
 from deepsad_pl.shallow.kernels import FloatArray, Rows
 from deepsad_pl.shallow.models import Arrays, Model
 from deepsad_pl.shallow.selection import TABICL_STREAM, generator
@@ -40,7 +40,7 @@ from deepsad_pl.shallow.trees import is_known
 _ROWS = 1024
 
 
-def fit_tabicl(task: Task, *, weights: str, estimators: AtLeast1) -> Fitted:
+def fit_tabicl(task: Task, *, weights: str, estimators: Members) -> Fitted:
     """Store the training rows for TabICL, and check that its weights can be loaded; see the module docstring.
 
     Args:

@@ -36,7 +36,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.ranges import AtLeast1
+from deepsad_pl.common.ranges import Trees
 from deepsad_pl.shallow.kernels import FloatArray, Rows
 from deepsad_pl.shallow.models import Arrays, Model
 from deepsad_pl.shallow.selection import TREES_STREAM, IntArray, generator
@@ -70,7 +70,7 @@ def is_known(semi_y: IntArray) -> npt.NDArray[np.bool_]:
     return known
 
 
-def fit_trees(task: Task, *, trees: AtLeast1) -> Fitted:
+def fit_trees(task: Task, *, trees: Trees) -> Fitted:
     """Grow extremely randomized trees; see the module docstring.
 
     Args:

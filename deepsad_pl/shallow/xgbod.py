@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.common.ranges import AtLeast1, Positive
+from deepsad_pl.common.ranges import Depth, Positive, Trees
 from deepsad_pl.shallow.boosting import BoostedTrees, fit_boosting
 from deepsad_pl.shallow.detector_scores import DetectorScores, fit_detectors
 from deepsad_pl.shallow.kernels import FloatArray, Rows
@@ -49,7 +49,7 @@ from deepsad_pl.shallow.trees import is_known
 _DETECTORS = 0.8
 
 
-def fit_xgbod(task: Task, *, rounds: AtLeast1, depth: AtLeast1, learning_rate: Positive) -> Fitted:
+def fit_xgbod(task: Task, *, rounds: Trees, depth: Depth, learning_rate: Positive) -> Fitted:
     """Fit the detectors and boost trees on their scores; see the module docstring.
 
     Args:

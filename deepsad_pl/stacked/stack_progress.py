@@ -10,7 +10,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deepsad_pl.common.console import console
+from deepsad_pl.common.console import console, progress_columns
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.lightning_api import Callback, LightningModule, Trainer
 from deepsad_pl.stacked.stack_notes import stacks_in_training
@@ -65,14 +65,15 @@ class StackProgress:
         self._folder, self._every_s = folder, every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stack-progress", daemon=True)
-        self._progress = Progress(
+        columns = progress_columns(
+            console,
             TextColumn("experiments"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[stacks]}"),
-            console=console,
         )
+        self._progress = Progress(*columns, console=console)
         self._task = self._progress.add_task("", total=total, stacks="")
 
     def __enter__(self) -> "StackProgress":

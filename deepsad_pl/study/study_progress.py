@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deepsad_pl.common.console import PlainConsole, progress_columns
 from deepsad_pl.stacked.stack_notes import forget_stacks, stacks_folder, stacks_in_training
 from deepsad_pl.study.jobs import Job
 from deepsad_pl.study.state import is_blank, is_finished
@@ -40,7 +40,9 @@ class StudyProgress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="study-progress", daemon=True)
         # The shared console may be silenced by jobs in this process.
-        self._progress = Progress(
+        shown_by = PlainConsole()
+        columns = progress_columns(
+            shown_by,
             TextColumn("experiments"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -49,7 +51,10 @@ class StudyProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[stacks]}"),
-            console=Console(highlight=False),
+        )
+        self._progress = Progress(
+            *columns,
+            console=shown_by,
             # With hundreds of short experiments, the rate over minutes is more reliable than over seconds.
             speed_estimate_period=600,
         )

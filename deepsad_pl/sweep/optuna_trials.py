@@ -26,6 +26,7 @@ WARNING = (
     "AUROC of the chosen settings on other data"
 )
 RESULTS = "optimization_results.yaml"
+_MOST_TRIALS = 10**6
 
 
 @dataclass
@@ -97,8 +98,8 @@ def search_problems(sweeper: Mapping[str, Any], config_name: str, overrides: Seq
     if config_name != "train":
         yield "hydra/sweeper=optuna is for train.py -m; use it there, or leave it out of sweep.py"
     for key in ("n_trials", "n_jobs"):
-        if not isinstance(value := sweeper[key], int) or value < 1:
-            yield f"hydra.sweeper.{key} is {value}; give a whole number >= 1"
+        if not isinstance(value := sweeper[key], int) or not 1 <= value <= _MOST_TRIALS:
+            yield f"hydra.sweeper.{key} is {value}; give a whole number from 1 to {_MOST_TRIALS:,}"
     if not isinstance(seed := sweeper["sampler"]["seed"], int):
         yield (
             f"hydra.sweeper.sampler.seed is {seed}, so that a repeated command would draw other trials; give a whole "

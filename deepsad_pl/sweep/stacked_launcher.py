@@ -8,6 +8,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+# A larger number of processes is a slip of the keyboard.
+MOST_PROCESSES = 1024
+
 
 class StackedLauncher(Launcher):
     """Groups the jobs of a sweep into stacks and trains each stack as one.
@@ -40,10 +43,10 @@ class StackedLauncher(Launcher):
 
             from deepsad_pl.common.errors import DeepSADError
 
-            if not isinstance(self._n_jobs, int) or self._n_jobs == 0:
+            if not isinstance(self._n_jobs, int) or self._n_jobs == 0 or abs(self._n_jobs) > MOST_PROCESSES:
                 raise DeepSADError(
-                    f"hydra.launcher.n_jobs is {self._n_jobs}; it must be a whole number >= 1, -1 for all cores, or "
-                    "null"
+                    f"hydra.launcher.n_jobs is {self._n_jobs}; it must be a whole number from 1 to "
+                    f"{MOST_PROCESSES}, -1 for all cores, or null"
                 )
             return int(joblib.effective_n_jobs(self._n_jobs))
         assert self.config is not None

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import are
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import real_path
 
 COMMAND = (sys.executable, "-m", "wandb")
 JOBS = 8
@@ -34,7 +35,7 @@ def offline_folders(root: Path) -> dict[Path, list[Path]]:
     if not root.is_dir():
         raise DeepSADError(f"{root} is not a folder; name the output_dir of the runs, as in make wandb-sync RUNS=runs")
     found: dict[Path, list[Path]] = {}
-    for folder in sorted({path.parent for path in root.resolve().glob("**/wandb/offline-run-*/*.wandb")}):
+    for folder in sorted({path.parent for path in real_path(root).glob("**/wandb/offline-run-*/*.wandb")}):
         if not _is_uploaded(folder):
             found.setdefault(folder.parent.parent, []).append(folder)
     return found

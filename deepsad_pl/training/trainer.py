@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepsad_pl.common.checkpoints import seal
 from deepsad_pl.common.components import instantiate
-from deepsad_pl.common.console import console
+from deepsad_pl.common.console import console, progress_columns
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import (
     Callback,
@@ -186,13 +186,17 @@ class PhaseProgress(Callback):
     def _open(self, trainer: Trainer, unit: str, total: int, completed: int) -> None:
         if not trainer.is_global_zero:
             return
-        self._progress = Progress(
+        columns = progress_columns(
+            console,
             TextColumn("{task.description:<9}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit + "  {task.fields[loss]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+        )
+        self._progress = Progress(
+            *columns,
             console=console,
             disable=console.quiet,
         )

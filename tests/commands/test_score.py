@@ -325,7 +325,7 @@ def test_all_wrong_words_are_reported_at_once(tmp_path: Path) -> None:
         "run is not set",
     ):
         assert part in told
-    with pytest.raises(DeepSADError, match=r"threshold\.alpha is 7\.0; give a rate between 0 and 1"):
+    with pytest.raises(DeepSADError, match=r"threshold\.alpha is 7\.0; it must be a number > 0 and < 1"):
         parsed(["run=a", "input=b", "output=c.csv", "threshold.alpha=7"])
     told = refused(tmp_path / "no", f"input={tmp_path}/none.csv", f"output={tmp_path}/no/out.txt")
     assert "run: there is no folder" in told

@@ -126,7 +126,7 @@ def test_images_are_asked_for_by_path_and_fed_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("query=0",), ["query is 0; give a number of samples, at least 1"]),
+        (("query=0",), ["query is 0; it must be a whole number from 1 to 1,000,000"]),
         (("query=5", "query.by=random"), ["query.by is 'random'; choose anomalous, uncertain, diverse"]),
         (("query.by=diverse",), ["query.by is set, but without query=... no labels are asked for"]),
         (("query=5", "append=true", "explain=true"), ["append is true, but query", "explain is true, but query"]),

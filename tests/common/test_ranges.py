@@ -1,6 +1,5 @@
 """The types of settings: what each allows and how values are converted; constructors make the same checks."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,13 +13,20 @@ from deepsad_pl.common.ranges import (
     AtLeast1,
     AtLeast2,
     Bandwidth,
+    Depth,
     Length,
+    Members,
     NonNegative,
     Odd,
     Positive,
     Positives,
+    Seconds,
     Share,
+    Slope,
+    Trees,
+    Width,
     Widths,
+    Workers,
     converted,
     may_vary,
     problems,
@@ -33,16 +39,23 @@ from deepsad_pl.methods.deep_svdd import SoftBoundarySVDDModule
 NETWORK = {"name": "mlp", "in_features": 2, "units": [3]}
 # By definition, independently of the module's tables.
 ALLOWED: dict[Any, Any] = {
-    Positive: lambda x: 0 < x < math.inf,
-    NonNegative: lambda x: 0 <= x < math.inf,
+    Positive: lambda x: 0 < x < 1e6,
+    NonNegative: lambda x: 0 <= x <= 1e6,
+    Seconds: lambda x: 0 <= x <= 1e9,
     Share: lambda x: 0 < x < 1,
+    Slope: lambda x: 0 <= x <= 1,
     Bandwidth: lambda x: 1e-50 <= x <= 1e50,
 }
 WHOLE: dict[Any, Any] = {
-    Length: lambda n: n >= 0,
-    AtLeast1: lambda n: n >= 1,
-    AtLeast2: lambda n: n >= 2,
-    Odd: lambda n: n >= 1 and n % 2 == 1,
+    Length: lambda n: 0 <= n <= 1_000_000,
+    AtLeast1: lambda n: 1 <= n <= 1_000_000,
+    AtLeast2: lambda n: 2 <= n <= 1_000_000,
+    Width: lambda n: 1 <= n <= 16_384,
+    Trees: lambda n: 1 <= n <= 10_000,
+    Members: lambda n: 1 <= n <= 1_000,
+    Depth: lambda n: 1 <= n <= 100,
+    Workers: lambda n: 1 <= n <= 1_024,
+    Odd: lambda n: 1 <= n <= 99 and n % 2 == 1,
 }
 
 
@@ -53,7 +66,10 @@ def test_ranges_of_real_numbers(kind: Any, value: float) -> None:
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-@given(st.integers(-5, 9))
+@given(
+    st.integers(-5, 9)
+    | st.sampled_from([n + d for n in (99, 100, 1000, 1024, 10**4, 2**14, 10**6) for d in (-1, 0, 1)])
+)
 def test_ranges_of_whole_numbers(kind: Any, value: int) -> None:
     assert (not list(problems("x", value, kind))) == WHOLE[kind](value)
 
@@ -89,19 +105,19 @@ def test_values_are_converted_to_the_declared_type(value: Any, kind: Any, expect
 @pytest.mark.parametrize(
     ("value", "kind", "told"),
     [
-        (0.0, Positive, "x is 0.0; it must be a number > 0"),
-        ("wide", Positive, "x is 'wide'; it must be a number > 0"),
+        (0.0, Positive, "x is 0.0; it must be a number > 0 and < 1e6"),
+        ("wide", Positive, "x is 'wide'; it must be a number > 0 and < 1e6"),
         (True, float, "x is True; it must be a number"),
         (2.5, int, "x is 2.5; it must be a whole number"),
-        ([1.0, -1.0], Positives, "x is -1.0; it must be a number > 0"),
+        ([1.0, -1.0], Positives, "x is -1.0; it must be a number > 0 and < 1e6"),
         ([], Positives, "x is []; it must hold at least one value"),
-        (3, Positives, "x is 3; it must be a list, such as x=[...]"),
+        (3, Positives, "x is 3; it must be a list, such as 'x=[3]'"),
         ("c", Literal["a", "b"], "x is 'c'; choose one of a, b"),
         ("yes", bool, "x is 'yes'; it must be true or false"),
         ([1], str, "x is [1]; it must be a string"),
-        ([0], Widths | None, "x is 0; it must be a number >= 1"),
-        (0, AtLeast1 | list[AtLeast1], "x is 0; it must be a number >= 1"),
-        ([0], AtLeast1 | list[AtLeast1], "x is 0; it must be a number >= 1"),
+        ([0], Widths | None, "x is 0; it must be a whole number from 1 to 16,384"),
+        (0, AtLeast1 | list[AtLeast1], "x is 0; it must be a whole number from 1 to 1,000,000"),
+        ([0], AtLeast1 | list[AtLeast1], "x is 0; it must be a whole number from 1 to 1,000,000"),
     ],
 )
 def test_each_problem_is_one_sentence(value: Any, kind: Any, told: str) -> None:
@@ -118,7 +134,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
     require(function, a=1, b=0.5)
     with pytest.raises(
-        ValueError, match=r"^a is 0\.0; it must be a number > 0; b is 1\.0; it must be a number > 0 and < 1$"
+        ValueError, match=r"^a is 0\.0; it must be a number > 0 and < 1e6; b is 1\.0; it must be a number > 0 and < 1$"
     ):
         require(function, a=0, b=1)
 
@@ -126,13 +142,13 @@ def test_all_problems_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: DeepSADModule(NETWORK, eta=0), "eta is 0.0; it must be a number > 0"),
+        (lambda: DeepSADModule(NETWORK, eta=0), "eta is 0.0; it must be a number > 0 and < 1e6"),
         (
             lambda: DeepSADModule(NETWORK, center_from="x"),
             "center_from is 'x'; choose one of unlabeled_and_normal, all",
         ),
-        (lambda: DeepSADModule(NETWORK, lr=[-1.0], epochs=[1]), "lr is -1.0; it must be a number > 0"),
-        (lambda: DeepSADModule(NETWORK, weight_decay=-1), "weight_decay is -1.0; it must be a number >= 0"),
+        (lambda: DeepSADModule(NETWORK, lr=[-1.0], epochs=[1]), "lr is -1.0; it must be a number > 0 and < 1e6"),
+        (lambda: DeepSADModule(NETWORK, weight_decay=-1), "weight_decay is -1.0; it must be a number from 0 to 1e6"),
         (lambda: SoftBoundarySVDDModule(NETWORK, nu=1.0), "nu is 1.0; it must be a number > 0 and < 1"),
         (lambda: AutoencoderModule(NETWORK, sigmoid=True, loss="l1"), "loss is 'l1'; choose one of mse, cross_entropy"),
     ],

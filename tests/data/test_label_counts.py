@@ -141,7 +141,10 @@ def test_any_further_problem_makes_it_a_plain_error() -> None:
 @pytest.mark.parametrize(
     ("chosen", "told"),
     [
-        ({"labels": -1}, "scenario.labels is -1; it must be a number of labeled anomalies >= 0, or null"),
+        (
+            {"labels": -1},
+            "scenario.labels is -1; it must be a number of labeled anomalies from 0 to 1,000,000",
+        ),
         ({"unlabeled": "some"}, "scenario.unlabeled is 'some'; choose normal or all"),
         ({"unlabeled": "all", "gamma_p": 0.1}, "scenario.gamma_p is 0.1, but scenario.unlabeled=all keeps every"),
     ],

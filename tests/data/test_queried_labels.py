@@ -92,9 +92,9 @@ def test_all_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(DeepSADError) as caught:
         queried(normal_class="z", gamma_p=1.0, start=-1, rounds=-2, query_count=0, query_by="oracle", seed=-1)
     for told in (
-        "scenario.start is -1; it must be a whole number >= 0",
-        "scenario.rounds is -2; it must be a whole number >= 0",
-        "scenario.query_count is 0; it must be a whole number >= 1",
+        "scenario.start is -1; it must be a whole number from 0 to 1,000,000",
+        "scenario.rounds is -2; it must be a whole number from 0 to 200",
+        "scenario.query_count is 0; it must be a whole number from 1 to 1,000,000",
         "scenario.query_by is 'oracle'; choose random, diverse",
         "scenario.gamma_p is 1.0",
         "scenario.normal_class",

@@ -101,7 +101,7 @@ def test_all_problems_are_reported_at_once(root: Path) -> None:
     found = problems_of("dataset=mvtec", f"dataset.root={root}", "dataset.category=bottel", "method.eta=-1")
     assert [problem.partition(" ")[0] for problem in found] == ["dataset.category", "method.eta"]
     found = problems_of("dataset=mvtec", f"dataset.root={root}", "dataset.category=bottle", "dataset.labeled_images=0")
-    assert found == ["dataset.labeled_images is 0; it must be a number >= 1"]
+    assert found == ["dataset.labeled_images is 0; it must be a whole number from 1 to 1,000,000"]
 
 
 def test_a_sweep_over_categories_scores_new_images(

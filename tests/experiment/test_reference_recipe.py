@@ -80,4 +80,4 @@ def test_encoder_and_decoder_have_the_slope(network: dict[str, object]) -> None:
 
 def test_a_slope_is_not_negative() -> None:
     (problem,) = problems_of("dataset=mnist", "+dataset.network.leakiness=-1")
-    assert problem == "dataset.network.leakiness is -1.0; it must be a number >= 0"
+    assert problem == "dataset.network.leakiness is -1.0; it must be a number from 0 to 1"

@@ -290,8 +290,16 @@ def test_each_experiment_gets_the_split_of_its_own_seed(tmp_path: Path) -> None:
             ("hydra.launcher.max_replicas=a",),
             "hydra.launcher.max_replicas is a; it must be a whole number >= 1",
         ),
-        ("train.py", ("hydra.launcher.n_jobs=0",), "hydra.launcher.n_jobs is 0; it must be a whole number >= 1"),
-        ("train.py", ("dataset.batch_size=32,0",), "method.batch_size is 0; it must be a number >= 2"),
+        (
+            "train.py",
+            ("hydra.launcher.n_jobs=0",),
+            "hydra.launcher.n_jobs is 0; it must be a whole number from 1",
+        ),
+        (
+            "train.py",
+            ("dataset.batch_size=32,0",),
+            "method.batch_size is 0; it must be a whole number from 2",
+        ),
         ("sweep.py", ("experiments_per_job=4",), "experiments_per_job is 4, but this hydra/launcher submits no jobs"),
     ],
 )
