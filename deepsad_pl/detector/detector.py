@@ -455,8 +455,7 @@ def _module(path: Path, target: str) -> TrainedMethod:
         # Lightning would call what is named there.
         if "_instantiator" in hyper_parameters:
             raise DamagedError("its hyper-parameters name a function to call")
-        for value in hyper_parameters.values():
-            require_networks(value)
+        require_networks(hyper_parameters.get("network"))
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except DeepSADError:
         raise

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -88,13 +88,21 @@ def require_networks(network: Any) -> None:
     """
     for target in targets_of(network if isinstance(network, Mapping | list) else {}):
         found = load(str(target), "the network of the detector")
-        made = found if isinstance(found, type) else getattr(found, "__annotations__", {}).get("return")
+        made = found if isinstance(found, type) else _returned(found)
         if not (isinstance(made, type) and issubclass(made, nn.Module)):
             raise DeepSADError(
                 f"the network of the detector has _target_ {target}, which is neither a class derived from "
                 "torch.nn.Module nor a function annotated to return one, so it is not called; if the run is your own, "
                 "annotate the function"
             )
+
+
+def _returned(function: object) -> object:
+    """What a function is annotated to return; None without an annotation that can be resolved."""
+    try:
+        return get_type_hints(function).get("return")
+    except (TypeError, NameError):
+        return None
 
 
 def has_decoder(network: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ from deepsad_pl.experiment.warm_start import read_earlier
 from deepsad_pl.networks.description import require_networks
 from deepsad_pl.shallow.models import load_model
 from deepsad_pl.stacked.stack_notes import stacks_in_training
-from deepsad_pl.study.requests import RequestMemory
+from deepsad_pl.study.requests import Memory
 from deepsad_pl.study.result_rows import COLUMNS, read_rows
 from deepsad_pl.sweep.failures import Failures
 
@@ -81,7 +81,7 @@ CONTENTS = {
 
 
 def _memory(path: Path) -> Any:
-    return RequestMemory(path.parent).all()
+    return Memory(path.parent).all()
 
 
 def _failure(path: Path) -> Any:
