@@ -14,6 +14,7 @@ from yaml import YAMLError
 from deepsad_pl import __version__
 from deepsad_pl.common.console import PlainConsole, prepare_output, say
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.os_errors import in_sentences
 from deepsad_pl.common.suggestions import suggested
 
 _T = TypeVar("_T")
@@ -36,7 +37,8 @@ def run_command(help_text: str, work: Callable[[Sequence[str], Console], str]) -
         return
     stderr = PlainConsole(stderr=True)
     try:
-        told = work(words, stderr)
+        with in_sentences():
+            told = work(words, stderr)
     except DeepSADError as error:
         stderr.print(str(error), style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from None

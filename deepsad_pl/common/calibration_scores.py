@@ -38,6 +38,9 @@ def read_calibration(run_dir: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.in
     arrays = read_arrays(run_dir / CALIBRATION)
     if set(arrays) != {"score", "y"} or arrays["score"].shape != arrays["y"].shape or arrays["score"].ndim != 1:
         raise ValueError(f"its arrays are {', '.join(arrays) or 'missing'}, not score and y of the same length")
+    kinds = arrays["score"].dtype.kind, arrays["y"].dtype.kind
+    if kinds != ("f", "i") or not np.isfinite(arrays["score"]).all():
+        raise ValueError("its scores are not finite numbers, or its labels no whole numbers")
     return arrays["score"], arrays["y"]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.os_errors import naming
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +32,26 @@ def real_path(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file atomically, so that a killed process never leaves half of it; text is encoded as UTF-8."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp creates files with mode 0600, which would hide results from the rest of a group.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write a file atomically, so that a killed process never leaves half of it; text is encoded as UTF-8.
+
+    Raises:
+        OSError: if it cannot be written; the error names the file.
+    """
+    with naming(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp creates files with mode 0600, which would hide results from the rest of a group.
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(name).chmod(0o666 & ~umask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: Path) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import BusyError, locked
+from deepsad_pl.common.files import BusyError, locked, read_json
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,13 @@ def load_or_write(cache_dir: Path, key: str, names: Sequence[str], write: Callab
 
 def _is_whole(folder: Path, key: str, names: Sequence[str]) -> bool:
     try:
-        kept = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        return bool(kept == _manifest(folder, key, names))
-    except (OSError, ValueError):
+        if read_json(folder / _MANIFEST) != _manifest(folder, key, names):
+            return False
+        for name in names:
+            np.load(folder / f"{name}.npy", mmap_mode="r")
+    except (OSError, ValueError, EOFError):  # also of an array that is none, though its SHA-256 is right
         return False
+    return True
 
 
 def _manifest(folder: Path, key: str, names: Sequence[str]) -> dict[str, Any]:
@@ -67,7 +70,10 @@ def _write(folder: Path, key: str, names: Sequence[str], write: Callable[[Path],
     """Write the arrays into a temporary folder, which is renamed once it is complete."""
     if folder.exists():
         log.warning("the decoded images in %s are damaged: they are removed and decoded again", folder)
-        shutil.rmtree(folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink()
     _remove_parts(folder.parent)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

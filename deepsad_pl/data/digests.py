@@ -102,10 +102,13 @@ def _load(memory: Path, root: str) -> dict[str, tuple[str, str]]:
         return {}
     if hashlib.sha256(content).hexdigest().encode() != checksum:
         return {}
-    kept = json.loads(content)
-    if not isinstance(kept, dict) or (kept.get("format"), kept.get("root")) != (_FORMAT, root):
+    try:
+        kept = json.loads(content)
+        if (kept["format"], kept["root"]) != (_FORMAT, root):
+            return {}
+        return {name: (str(stamp), str(digest)) for name, (stamp, digest) in kept["files"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # whole, but not of this package
         return {}
-    return {name: (stamp, digest) for name, (stamp, digest) in kept["files"].items()}
 
 
 def _store(memory: Path, root: str, learned: dict[str, tuple[str, str]]) -> None:

@@ -62,7 +62,7 @@ def noted_sum(path: Path) -> str | None:
     """The SHA-256, in hex, that was noted when a file of unknown checksum was downloaded; None without a note."""
     try:
         return _note(path).read_text(encoding="utf-8").split(maxsplit=1)[0]
-    except (FileNotFoundError, IndexError):
+    except (OSError, ValueError, IndexError):
         return None
 
 

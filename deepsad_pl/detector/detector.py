@@ -16,6 +16,7 @@ import torch
 
 from deepsad_pl.common.arrays import read_arrays
 from deepsad_pl.common.calibration_scores import read_calibration
+from deepsad_pl.common.checkpoints import DamagedError, from_bytes
 from deepsad_pl.common.components import load
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
@@ -35,6 +36,7 @@ from deepsad_pl.detector.detector_folder import (
 from deepsad_pl.detector.inputs import Prepared, unusual_sentences
 from deepsad_pl.detector.read_input import chunks_of
 from deepsad_pl.methods.base import TrainedMethod
+from deepsad_pl.networks.description import require_networks
 from deepsad_pl.shallow.models import Model, load_model
 
 Floats = npt.NDArray[np.float64]
@@ -108,7 +110,7 @@ class Detector:
             except ValueError as error:
                 raise DeepSADError(f"{folder / CALIBRATION} is damaged ({error}); copy it again") from error
         if REFERENCES in facts.files:
-            references = read_arrays(folder / REFERENCES)["x"]
+            references = _references(folder / REFERENCES)
         return cls(facts, module, model, calibration, references)
 
     @property
@@ -429,9 +431,33 @@ def _require_none(problems: Sequence[str]) -> None:
         raise DeepSADError(*problems[:10], *more)
 
 
+def _references(path: Path) -> npt.NDArray[np.float32]:
+    """The samples that explanations compare with.
+
+    Raises:
+        DeepSADError: if the file has none.
+    """
+    try:
+        x = read_arrays(path)["x"]
+        if x.dtype != np.float32 or x.ndim < 2 or not np.isfinite(x).all():
+            raise ValueError(f"x is {x.dtype} {x.shape}")
+    except (ValueError, KeyError) as error:
+        raise DeepSADError(f"{path} does not hold samples to compare with ({error}); copy the run again") from error
+    return x
+
+
 def _module(path: Path, target: str) -> TrainedMethod:
     kind = load(target, "the class of the detector")
+    if not (isinstance(kind, type) and issubclass(kind, TrainedMethod)):
+        raise DeepSADError(
+            f"the class of the detector {path.parent} is {target}, which is not a TrainedMethod; copy the run again"
+        )
     try:
+        hyper_parameters = from_bytes(path.read_bytes()).get("hyper_parameters", {})
+        # Lightning would call what is named there.
+        if "_instantiator" in hyper_parameters:
+            raise DamagedError("its hyper-parameters name a function to call")
+        require_networks(hyper_parameters.get("network"))
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except DeepSADError:
         raise
@@ -441,5 +467,4 @@ def _module(path: Path, target: str) -> TrainedMethod:
             f"{target} cannot be created from {path} ({type(error).__name__}: {said}); a class of your own must call "
             "self.save_hyperparameters() in its constructor"
         ) from error
-    assert isinstance(module, TrainedMethod)
     return module

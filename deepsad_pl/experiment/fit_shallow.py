@@ -1,5 +1,6 @@
 """Run shallow methods on the data of an experiment: extract features, fit, score, save the model."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -154,7 +155,7 @@ class _Clock:
 
     def __init__(self, path: Path) -> None:
         self._path, self._start = path, time.monotonic()
-        self._before = float(path.read_text()) if path.exists() else 0.0
+        self._before = _seconds_in(path)
 
     @property
     def seconds(self) -> float:
@@ -162,6 +163,15 @@ class _Clock:
 
     def keep(self) -> None:
         write_atomic(self._path, repr(self.seconds))
+
+
+def _seconds_in(path: Path) -> float:
+    """The seconds in a clock's file; 0 without one, and if it does not hold a number of seconds."""
+    try:
+        seconds = float(path.read_text())
+    except (OSError, ValueError):
+        return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0
 
 
 @torch.no_grad()

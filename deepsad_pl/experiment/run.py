@@ -24,6 +24,7 @@ from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.metrics import metrics_where_known
+from deepsad_pl.common.os_errors import in_sentences
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import (
     AUROC_TOLERANCE,
@@ -51,6 +52,7 @@ from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
 from deepsad_pl.experiment.results_version import RESULTS_VERSION, VERSION_KEY
+from deepsad_pl.experiment.run_log import RunLog
 from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
@@ -76,6 +78,7 @@ class Score(Protocol):
         """Return ``idx``, ``y`` and ``score`` of every sample, and the device used."""
 
 
+@in_sentences()
 def run_experiment(
     plan: Plan, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
 ) -> Outcome:
@@ -207,7 +210,7 @@ def speaking_for(*plans: Plan) -> Iterator[None]:
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = RunLog(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(lambda _: (speaks_for := _speaks_for.get()) is None or path.parent in speaks_for)
     root = logging.getLogger()

@@ -129,7 +129,7 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
     try:
         checkpoint = from_bytes((earlier.run / _MODULE).read_bytes())
         before, now = Inputs.from_dict(earlier.inputs), Inputs.of_source(source)
-    except (OSError, DamagedError, KeyError, TypeError, ValueError) as error:
+    except (OSError, DamagedError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DeepSADError(
             f"warm_start: {earlier.run / _MODULE} cannot be used ({error}); copy the run again, or repeat it with "
             "force=true"

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
-from deepsad_pl.common.components import instantiate, load
+from deepsad_pl.common.components import instantiate, load, targets_of
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.networks.glorot import glorot
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP, mirrored_mlp
@@ -71,6 +72,37 @@ def build_encoder(network: Mapping[str, Any]) -> nn.Module:
         DeepSADError: if a class from outside the package cannot be instantiated.
     """
     return _own(network, 0) if _is_own(network) else _from_outside(network, network, "network")
+
+
+def require_networks(network: Any) -> None:
+    """Check that a mapping from a file names nothing but networks, which building it would call.
+
+    Settings are what the user wrote, but a file may be somebody else's: ``_target_: os.system`` would run a command.
+
+    Args:
+        network: the mapping, as in :func:`build_encoder`.
+
+    Raises:
+        DeepSADError: if a ``_target_`` in it is neither a class derived from ``torch.nn.Module`` nor a function that
+            is annotated to return one.
+    """
+    for target in targets_of(network if isinstance(network, Mapping | list) else {}):
+        found = load(str(target), "the network of the detector")
+        made = found if isinstance(found, type) else _returned(found)
+        if not (isinstance(made, type) and issubclass(made, nn.Module)):
+            raise DeepSADError(
+                f"the network of the detector has _target_ {target}, which is neither a class derived from "
+                "torch.nn.Module nor a function annotated to return one, so it is not called; if the run is your own, "
+                "annotate the function"
+            )
+
+
+def _returned(function: object) -> object:
+    """What a function is annotated to return; None without an annotation that can be resolved."""
+    try:
+        return get_type_hints(function).get("return")
+    except (TypeError, NameError):
+        return None
 
 
 def has_decoder(network: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from deepsad_pl.settings.own_metrics import metric_problems
 from deepsad_pl.settings.schema import GROUP_CONFIGS, KINDS
 from deepsad_pl.settings.typed import accepted, component_problems
 from deepsad_pl.tracking.loggers import node_problems, wandb_settings
-from deepsad_pl.tracking.wandb_run import trial_id
+from deepsad_pl.tracking.wandb_run import destination_problems, trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
 from deepsad_pl.training.trainer_arguments import argument_problems, has_arguments
 
@@ -322,6 +322,7 @@ def _logger_problems(logger: Settings, multirun: bool) -> Iterator[str]:
     if (wandb := wandb_settings(logger)) is not None:
         own = ("wandb", "csv") if "csv" in logger else ("wandb",)
         yield from problems("logger.mode", wandb["mode"], Literal["offline", "online"])
+        yield from destination_problems(wandb["project"], wandb["tags"])
     if logger["name"] not in own:
         choice = f"choose one of {', '.join(own)}" if own[1:] else f"it must be {own[0]}"
         yield f"logger.name is {logger['name']!r}; {choice}"

@@ -14,6 +14,7 @@ import torch
 
 from deepsad_pl.common.checkpoints import to_bytes
 from deepsad_pl.common.lightning_api import Callback, Checkpoint, LightningModule, Trainer
+from deepsad_pl.common.os_errors import naming
 from deepsad_pl.stacked.module import StackedModule
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.training.trainer import LossSink, loss_error, spread, warn_of_collapse
@@ -149,8 +150,9 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
                 continue
             part = replica.path.with_suffix(".part")
             try:
-                part.write_bytes(to_bytes(self._checkpoint(trainer, pl_module, index)))
-                part.replace(replica.path)
+                with naming(replica.path):
+                    part.write_bytes(to_bytes(self._checkpoint(trainer, pl_module, index)))
+                    part.replace(replica.path)
             except OSError as error:
                 replica.error = error
         self._saved = time.monotonic()

@@ -16,6 +16,7 @@ import torch
 from deepsad_pl.common.checkpoints import Checkpoint
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
+from deepsad_pl.common.os_errors import as_sentence, in_sentences
 from deepsad_pl.data.scenario import is_given
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.asked import round_before
@@ -106,6 +107,8 @@ class _Member:
 
     def end(self, result: Result) -> None:
         """Close the experiment as finished or failed."""
+        if isinstance(result, Exception):
+            result = as_sentence(result) or result
         self.result = result
         with speaking_for(self.plan):
             _close(self.work, result if isinstance(result, Exception) else None)
@@ -214,7 +217,7 @@ def _begin_all(
             except BusyError:
                 busy.append(index)
             except Exception as error:
-                results[index] = error
+                results[index] = as_sentence(error) or error
             else:
                 if isinstance(begin, _Member):
                     members.append(begin)
@@ -295,6 +298,8 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
         return finished
     with ExitStack() as work:
         work.enter_context(around(index))
+        # Inside the study's note of the experiment, which then holds the sentence.
+        work.enter_context(in_sentences())
         use_threads(plan)
         parts = build(plan, _source_of(plan, sources))
         work.enter_context(locked_run(plan, wait=False))

@@ -17,7 +17,8 @@ def stacks_in_training(folder: Path) -> str:
     """Phase, epoch and size of every stack in training, such as ``fit 3/150 of 31, pretrain 9/150 of 30``."""
     told: list[str] = []
     for path in sorted(folder.glob("*.txt")):
-        with suppress(FileNotFoundError):  # the stack has ended meanwhile
+        # The stack has ended meanwhile, or the file is not one that it has written.
+        with suppress(OSError, ValueError):
             told.append(path.read_text(encoding="utf-8"))
     return ", ".join(told)
 

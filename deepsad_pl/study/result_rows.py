@@ -115,18 +115,29 @@ def read_rows(path: Path) -> list[Row]:
     except (OSError, ValueError) as error:
         raise DeepSADError(f"the results {path} cannot be read ({error}); choose another study.results") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [name for name in _NEEDED if name not in (reader.fieldnames or ())]:
+    try:
+        columns = reader.fieldnames or ()
+    except csv.Error as error:
+        raise DeepSADError(f"the results {path} are no CSV file ({error}); choose another study.results") from error
+    if missing := [name for name in _NEEDED if name not in columns]:
         raise DeepSADError(
             f"the results {path} have no column {', '.join(missing)}; give a file that study.results has written, or "
             "one that does not exist yet"
         )
     rows: list[Row] = []
-    for number, found in enumerate(reader, start=2):
+    for number, found in enumerate(_parsed(reader, path), start=2):
         row = {name: found.get(name) or "" for name in COLUMNS}
         if (problem := next(_problems(row), None)) is not None:
             raise DeepSADError(f"line {number} of the results {path}: {problem}; mend or remove the line")
         rows.append(row)
     return rows
+
+
+def _parsed(reader: Iterable[dict[str, str]], path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DeepSADError(f"the results {path} are no CSV file ({error}); choose another study.results") from error
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -153,15 +164,23 @@ def _problems(row: Row) -> Iterator[str]:
         highest = 1.0 if name in METRICS else math.inf
         if row[name] and not (_is_number(row[name]) and 0 <= float(row[name]) <= highest):
             yield f"{name} is {row[name]!r}, which is not a number in [0, {highest:g}]"
+    for name in ("test_normal", "test_anomalous"):
+        if row[name] and not row[name].isdecimal():
+            yield f"{name} is {row[name]!r}, which is not a whole number"
     if not row["hash"]:
         yield "it has no hash"
     try:
         classes = json.loads(row[CLASSES] or "{}")
-        fits = isinstance(classes, dict) and all(len([*map(float, entry)]) == 2 for entry in classes.values())
-    except (TypeError, ValueError):
+        fits = isinstance(classes, dict) and all(_is_class(entry) for entry in classes.values())
+    except (ValueError, RecursionError):
         fits = False
     if not fits:
         yield f"{CLASSES} is {row[CLASSES]!r}, which are not a number of samples and an AUROC for each class"
+
+
+def _is_class(entry: Any) -> bool:
+    """Whether a class's entry is a number of samples and an AUROC."""
+    return isinstance(entry, list) and [type(one) in (int, float) for one in entry] == [True, True]
 
 
 def _is_number(text: str) -> bool:

@@ -56,6 +56,7 @@ class StudySweeper(GridSweeper):
         """
         from deepsad_pl.common.errors import DeepSADError
         from deepsad_pl.common.messages import CommandLineError
+        from deepsad_pl.common.os_errors import in_sentences
         from deepsad_pl.study.command_line import is_own
 
         assert self.hydra_context is not None
@@ -71,7 +72,8 @@ class StudySweeper(GridSweeper):
         if self._asked.action == "run":
             self._check_packing()
         try:
-            self._study(arguments).act(self._asked.action, dry_run=self._asked.dry_run)
+            with in_sentences():
+                self._study(arguments).act(self._asked.action, dry_run=self._asked.dry_run)
         except DeepSADError as error:
             raise CommandLineError(str(error)) from None
         return []

@@ -10,6 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.os_errors import in_sentences
 
 
 class GridSweeper(BasicSweeper):
@@ -44,7 +45,8 @@ class GridSweeper(BasicSweeper):
         self._check(jobs)
 
         try:
-            returns = list(self.launcher.launch(jobs, initial_job_idx=0))
+            with in_sentences():
+                returns = list(self.launcher.launch(jobs, initial_job_idx=0))
         except DeepSADError as error:
             raise CommandLineError(str(error)) from None
         values = [dict(override.split("=", 1) for override in job) for job in jobs]

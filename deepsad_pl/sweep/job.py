@@ -1,5 +1,6 @@
 """Run one experiment of a study in a launcher: without console output, with a note if it fails."""
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -20,6 +21,8 @@ from deepsad_pl.common.messages import CommandLineError, first_line
 from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.sweep.failures import STOPPED, Failures
+
+log = logging.getLogger(__name__)
 
 
 def run_study_job(failures: Path, sweep: int, cfg: DictConfig) -> float:
@@ -66,10 +69,14 @@ def noted(failures: Path, overrides: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         # The command line replaces an error that the user can fix by its message.
         cause = error if isinstance(error, BlankCellError) else error.__context__
-        if isinstance(cause, BlankCellError):
-            notes.note(overrides, first_line(cause), blank=cause.experiment)
-        else:
-            notes.note(overrides, first_line(error), traceback.format_exc())
+        try:
+            if isinstance(cause, BlankCellError):
+                notes.note(overrides, first_line(cause), blank=cause.experiment)
+            else:
+                notes.note(overrides, first_line(error), traceback.format_exc())
+        except OSError as unwritten:
+            # The error that ended the experiment is more telling, and on a full disk it is the same.
+            log.warning("the error of an experiment cannot be noted (%s): %s", unwritten, first_line(error))
         raise
     notes.forget(overrides)
 

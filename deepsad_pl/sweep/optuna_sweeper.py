@@ -50,6 +50,7 @@ class OptunaSweeper(Sweeper):
         """
         from deepsad_pl.common.errors import DeepSADError
         from deepsad_pl.common.messages import CommandLineError, set_up_logging
+        from deepsad_pl.common.os_errors import in_sentences
         from deepsad_pl.compose.composer import composer_of
         from deepsad_pl.sweep.decisive import is_decisive
         from deepsad_pl.sweep.optuna_trials import WARNING, Trials, corners, search_problems, write_trials
@@ -67,10 +68,13 @@ class OptunaSweeper(Sweeper):
             if problems := list(search_problems(hydra.sweeper, hydra.job.config_name, overrides)):
                 raise DeepSADError(*problems)
             trials.check(corners(overrides))
-            folder.mkdir(parents=True, exist_ok=True)
-            set_up_logging(True)
-            log.warning("%s", WARNING)
-            search.sweep(arguments)
+            with in_sentences():
+                folder.mkdir(parents=True, exist_ok=True)
+                set_up_logging(True)
+                log.warning("%s", WARNING)
+                search.sweep(arguments)
+                varied = [o.get_key_element() for o in overrides if o.is_sweep_override()]
+                log.info("%s", write_trials(folder, varied, trials))
         except DeepSADError as error:
             raise CommandLineError(str(error)) from None
         except Exception:
@@ -80,7 +84,6 @@ class OptunaSweeper(Sweeper):
                 if not isinstance(failure, CommandLineError):  # not a user error: show the traceback
                     traceback.print_exception(failure)
             raise CommandLineError(trials.told()) from None
-        log.info("%s", write_trials(folder, [o.get_key_element() for o in overrides if o.is_sweep_override()], trials))
 
     def _search(self, folder: Path, launcher: Launcher) -> Any:
         """Hydra's own sweeper, which writes into a folder of ours.

@@ -4,6 +4,8 @@ The local files are authoritative; a tracker only mirrors them.
 """
 
 import csv
+import logging
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +18,15 @@ from deepsad_pl.common.files import write_atomic
 from deepsad_pl.tracking.guarded_trackers import GuardedTracker, GuardedTrackers
 from deepsad_pl.tracking.loggers import logger_nodes, wandb_settings
 from deepsad_pl.tracking.tracker import NoTracker, Tracker
-from deepsad_pl.tracking.wandb_run import Destination, destination_of, open_run, trial_id
+from deepsad_pl.tracking.wandb_run import Destination, NotStartedError, destination_of, open_run, trial_id
+
+log = logging.getLogger(__name__)
 
 LOSSES = "losses.csv"
 RUN_ID = "wandb_id"
+_RUN_ID = re.compile(r"[\w-]{1,128}", re.ASCII)
 TEST = "test"
+_BINS = 64  # of a histogram of scores
 SCORES = (f"{TEST}/scores_normal", f"{TEST}/scores_anomalous")  # by label
 
 
@@ -121,7 +127,7 @@ class WandbTracker:
 def _histograms(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> dict[str, Any]:
     import wandb
 
-    edges = np.histogram_bin_edges(score, bins=64)
+    edges = _edges(score)
     drawn = {
         name: wandb.Histogram(np_histogram=np.histogram(score[y == label], bins=edges))
         for label, name in enumerate(SCORES)
@@ -130,6 +136,21 @@ def _histograms(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> dict[str, Any]:
     if (y < 0).any():
         drawn[f"{TEST}/scores_unknown"] = wandb.Histogram(np_histogram=np.histogram(score[y < 0], bins=edges))
     return drawn
+
+
+def _edges(score: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The edges of the bins of a histogram, shape (65,), increasing.
+
+    NumPy refuses scores that differ by so little that the edges would coincide; their bins are wider here.
+    """
+    low, high = np.float64(score.min()), np.float64(score.max())
+    least = 2 * _BINS * np.spacing(max(abs(low), abs(high)))
+    if high - low < least:
+        # As wide as NumPy makes the bins of equal scores, where that is possible.
+        low, high = low - max(0.5, least), high + max(0.5, least)
+    # The difference of two scores may be too large for a number.
+    edges: npt.NDArray[np.float64] = 2 * np.linspace(low / 2, high / 2, _BINS + 1)
+    return edges
 
 
 def _roc(y: npt.NDArray[Any], score: npt.NDArray[Any]) -> Any:
@@ -173,7 +194,8 @@ def make_tracker(
         first_steps: the step of the whole run at which each phase begins.
 
     Raises:
-        DeepSADError: if a logger cannot be created or is not a logger, or W&B cannot be reached or refuses.
+        DeepSADError: if a logger cannot be created or is not a logger, or W&B refuses because no user is logged in. If
+            it cannot start for another reason, a warning is logged, unless the run is the trial of a W&B agent.
     """
     made: list[GuardedTracker] = []
     try:
@@ -185,28 +207,55 @@ def make_tracker(
                 made.append(GuardedTracker(tracker, name))
         # W&B comes last, so that no run is started if another logger cannot be created.
         if (wandb := wandb_settings(logger)) is not None:
-            run = WandbTracker(
-                run_dir,
-                destination_of(wandb, group=group),
-                run_id=_run_id(run_dir),
-                config=flatten(config),
-                job_type=wandb["job_type"],
-                plots=plots if wandb["plots"] is None else wandb["plots"],
-                first_steps=first_steps,
-            )
-            made.append(GuardedTracker(run, "wandb"))
+            made += _wandb_tracker(wandb, run_dir, config, group=group, plots=plots, first_steps=first_steps)
     except BaseException:
         GuardedTrackers(made).finish(failed=True)
         raise
     return GuardedTrackers(made)
 
 
+def _wandb_tracker(
+    wandb: Mapping[str, Any],
+    run_dir: Path,
+    config: Mapping[str, Any],
+    *,
+    group: str,
+    plots: bool,
+    first_steps: Mapping[str, int],
+) -> list[GuardedTracker]:
+    """The tracker of W&B; none, with a warning, if W&B cannot start."""
+    try:
+        run = WandbTracker(
+            run_dir,
+            destination_of(wandb, group=group),
+            run_id=_run_id(run_dir),
+            config=flatten(config),
+            job_type=wandb["job_type"],
+            plots=plots if wandb["plots"] is None else wandb["plots"],
+            first_steps=first_steps,
+        )
+    except NotStartedError as error:
+        # The agent of a sweep waits for the result, which it would never see.
+        if trial_id() is not None:
+            raise
+        log.warning("the run goes on without its reports: %s", error)
+        return []
+    return [GuardedTracker(run, "wandb")]
+
+
 def _run_id(run_dir: Path) -> str:
     """The id of an experiment's W&B run: the W&B agent's, else that of the run to be resumed, else a new one."""
     path, trial = run_dir / RUN_ID, trial_id()
-    if trial is not None or not path.exists():
-        write_atomic(path, trial or secrets.token_hex(4))
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        kept = path.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, ValueError):
+        kept = ""
+    # Not what somebody else wrote into the file, which W&B might refuse.
+    if trial is None and _RUN_ID.fullmatch(kept):
+        return kept
+    run_id = trial or secrets.token_hex(4)
+    write_atomic(path, run_id)
+    return run_id
 
 
 def log_trial(

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,12 @@ from typing import Any
 from deepsad_pl.common.errors import DeepSADError
 
 log = logging.getLogger(__name__)
+
+# W&B's own limits.
+_NOT_IN_PROJECTS, _LONGEST_PROJECT, _LONGEST_TAG = "/\\#?%:", 128, 64
+_LONGEST_SAID = 300
+# What W&B raises where no user is logged in, or may not write to the project.
+_REFUSALS = ("UsageError", "AuthenticationError")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,29 @@ class Destination:
     def online(self) -> bool:
         """Whether the run is sent to W&B while it is running."""
         return self.mode == "online"
+
+
+class NotStartedError(DeepSADError):
+    """W&B cannot start a run, for a reason that lies in the surroundings; the experiment does not need it."""
+
+
+def destination_problems(project: str, tags: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each setting of a run that W&B would refuse.
+
+    Args:
+        project: project of the run.
+        tags: tags of the run.
+    """
+    if wrong := [char for char in _NOT_IN_PROJECTS if char in project]:
+        yield (
+            f"logger.project is {project!r}, but W&B allows no {' '.join(wrong)} in it; leave it out (logger.entity is "
+            "the owner)"
+        )
+    elif not 1 <= len(project) <= _LONGEST_PROJECT:
+        yield f"logger.project has {len(project)} characters; W&B allows 1 to {_LONGEST_PROJECT}"
+    for tag in tags:
+        if not 1 <= len(tag) <= _LONGEST_TAG:
+            yield f"logger.tags has {tag!r}, of {len(tag)} characters; W&B allows 1 to {_LONGEST_TAG}"
 
 
 def destination_of(logger: Mapping[str, Any], *, group: str) -> Destination:
@@ -80,10 +109,9 @@ def open_run(
         The ``wandb.Run``, a context manager that closes the run.
 
     Raises:
-        DeepSADError: if W&B cannot be reached or refuses.
+        DeepSADError: if the mode is online and no user is logged in.
+        NotStartedError: if W&B cannot start for any other reason.
     """
-    import wandb
-
     trial = trial_id() is not None
     if trial and not destination.online:
         log.warning(
@@ -92,6 +120,9 @@ def open_run(
             destination.mode,
         )
     try:
+        # It may be the import that fails, such as where no thread can be started.
+        import wandb
+
         run = wandb.init(
             project=None if trial else destination.project,
             entity=None if trial else destination.entity,
@@ -108,11 +139,23 @@ def open_run(
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
-    except wandb.errors.Error as error:
-        raise DeepSADError(
-            f"logger.mode is {destination.mode}, but W&B cannot start a run ({error}); run `wandb login`, or use "
-            "logger.mode=offline"
+    except Exception as error:  # of pydantic, of the system, or of W&B
+        if destination.online and type(error).__name__ in _REFUSALS:
+            raise DeepSADError(
+                f"logger.mode is online, but W&B cannot start a run ({_said(error)}); run `wandb login`, or use "
+                "logger.mode=offline"
+            ) from error
+        raise NotStartedError(
+            f"W&B cannot start a run ({_said(error)}); check its environment variables (env | grep WANDB), or do "
+            "without it by logger=csv"
         ) from error
     if destination.online:
         log.info("W&B run: %s", run.url)
     return run
+
+
+def _said(error: Exception) -> str:
+    """What W&B says in one line; pydantic has a line for the setting, one for what is wrong, and a link."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("For further information")]
+    text = " ".join(lines) or type(error).__name__
+    return text if len(text) <= _LONGEST_SAID else f"{text[:_LONGEST_SAID]} ..."

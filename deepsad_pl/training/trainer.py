@@ -24,6 +24,7 @@ from deepsad_pl.common.lightning_api import (
     SLURMEnvironment,
     Trainer,
 )
+from deepsad_pl.common.os_errors import naming
 from deepsad_pl.common.ranks import started_ranks
 from deepsad_pl.data.batch_loader import BatchLoader
 
@@ -147,10 +148,11 @@ class EpochCheckpoint(Checkpoint):
         if not due and not self._stops and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             return
         part = self.path.with_suffix(".part")
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            seal(part)
-            part.replace(self.path)
+        with naming(self.path):
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                seal(part)
+                part.replace(self.path)
         self._saved = time.monotonic()
 
 

@@ -1,0 +1,89 @@
+"""Errors of the operating system, such as a full disk or a folder that is gone, as sentences instead of tracebacks."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deepsad_pl.common.errors import DeepSADError
+
+_AGAIN = "the same command goes on from there"
+
+# What is wrong, to be read after the path of the file; and what to do.
+_REASONS = {
+    errno.ENOSPC: ("cannot be written, since its disk is full", f"make room; {_AGAIN}"),
+    errno.EDQUOT: ("cannot be written, since the disk quota is used up", f"make room; {_AGAIN}"),
+    errno.EFBIG: (
+        "cannot be written, since it is larger than files may be here",
+        f"raise the limit (ulimit -f), or choose a folder on another file system; {_AGAIN}",
+    ),
+    errno.EROFS: ("cannot be written, since its disk is read-only", "choose a folder that is writable"),
+    errno.EMFILE: ("cannot be opened, since this process has too many open files", f"raise ulimit -n; {_AGAIN}"),
+    errno.ENFILE: ("cannot be opened, since this machine has too many open files", f"close some; {_AGAIN}"),
+    errno.EIO: ("cannot be read or written, since its disk reports an error", f"check the disk; {_AGAIN}"),
+    errno.ESTALE: ("is gone from its network file system", f"check that it is mounted; {_AGAIN}"),
+}
+
+
+def as_sentence(error: BaseException) -> DeepSADError | None:
+    """What an error of the operating system means for the user; None if the error is of another kind.
+
+    An error that was raised while one of the system was handled counts as its consequence. The traceback, which the
+    log of the run has, is of no use to a user who has to make room.
+
+    >>> print(as_sentence(OSError(28, "No space left on device", "runs/metrics.json")))
+    runs/metrics.json cannot be written, since its disk is full; make room; the same command goes on from there
+    """
+    if isinstance(error, OSError):
+        return None if (told := _sentence(error)) is None else DeepSADError(told)
+    cause = None if isinstance(error, DeepSADError) else _cause(error)
+    while cause is not None and not isinstance(cause, DeepSADError):
+        # Of the other errors, such as that a file is missing, a later one need not be a consequence.
+        if isinstance(cause, OSError) and cause.errno in _REASONS:
+            return as_sentence(cause)
+        cause = _cause(cause)
+    return None
+
+
+@contextmanager
+def in_sentences() -> Iterator[None]:
+    """Inside the block, or the function that this decorates, raise errors of the operating system as sentences.
+
+    Raises:
+        DeepSADError: see :func:`as_sentence`; errors of another kind are passed on.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (told := as_sentence(error)) is None:
+            raise
+        raise told from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the operating system name a file: one of a write has no file name by itself, unlike one of open."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """The error that a traceback would show above this one."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _sentence(error: OSError) -> str | None:
+    path = None if error.filename is None else Path(str(error.filename))
+    if error.errno in _REASONS:
+        wrong, way_out = _REASONS[error.errno]
+        return f"{'a file' if path is None else path} {wrong}; {way_out}"
+    if path is None or error.strerror is None:
+        return None
+    if error.errno == errno.ENOENT:
+        gone = next((folder for folder in reversed(path.parents) if not folder.exists()), path)
+        return f"{gone} is missing, so it was removed or renamed while in use; put it back, or start again without it"
+    return f"{path} cannot be read or written ({error.strerror}); make it accessible, or choose another folder"
