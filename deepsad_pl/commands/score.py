@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import signals_exit
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -194,7 +194,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
     with (
-        sigterm_exits(),
+        signals_exit(),
         Output(Path(words.output), first, more=more, append=words.append) as output,
         _progress(stderr) as bar,
     ):

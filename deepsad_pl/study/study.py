@@ -13,7 +13,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import first_line
 from deepsad_pl.common.records import METRICS
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.class_metrics import lacks_metrics
 from deepsad_pl.experiment.finished import answer, record_of
@@ -364,7 +364,7 @@ class StudyRun:
 def _ends_with_a_word() -> Iterator[None]:
     """At Ctrl-C or SIGTERM, exit with a message and an exit code, after the launcher has ended its processes."""
     try:
-        with sigterm_exits():
+        with signals_exit():
             yield
     except KeyboardInterrupt:
         console.print("interrupted; the same command resumes it")

@@ -21,7 +21,7 @@ from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.records import RECORD
-from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.common.signals import CLOSE_S, signals_exit
 from deepsad_pl.training.fast_import import import_lightning
 
 # States of a job that will continue, although submitit does not know them.
@@ -124,7 +124,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         numbered = list(enumerate(map(list, job_overrides), initial_job_idx))
         packs = [numbered[i : i + self._per_job] for i in range(0, len(numbered), self._per_job)]
         jobs: list[Any] = []
-        with sigterm_exits():
+        with signals_exit():
             try:
                 return list(itertools.chain.from_iterable(self._run(packs, jobs)))
             except BaseException as stop:

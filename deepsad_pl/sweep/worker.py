@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.messages import set_up_logging
-from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.common.signals import CLOSE_S, signals_exit
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.sweep.job import end_with_the_sweep, noted
 from deepsad_pl.training.fast_import import import_lightning
@@ -121,7 +121,7 @@ def run_pack(
     set_up_logging(main=True)
     quiet, console.quiet = console.quiet, not show
     try:
-        with sigterm_exits(), _ended_by(sweep):
+        with signals_exit(), _ended_by(sweep):
             assignments, around = _assignments(jobs, threads), partial(_noted, jobs, failures)
             if in_turn:
                 results = run_in_turn(assignments, around=around)

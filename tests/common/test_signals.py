@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import signals_exit
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def default() -> Iterator[None]:
 
 def test_sigterm_leaves_the_block_with_its_exit_code() -> None:
     closed = []
-    with pytest.raises(SystemExit) as caught, sigterm_exits():
+    with pytest.raises(SystemExit) as caught, signals_exit():
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -35,15 +35,15 @@ def test_an_existing_handler_stays() -> None:
         seen.append(number)
 
     signal.signal(signal.SIGTERM, handler)
-    with sigterm_exits():
+    with signals_exit():
         signal.raise_signal(signal.SIGTERM)
     assert seen == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_an_inner_block_leaves_the_handler_of_the_outer_one() -> None:
-    with pytest.raises(SystemExit), sigterm_exits():
-        with sigterm_exits():
+    with pytest.raises(SystemExit), signals_exit():
+        with signals_exit():
             pass
         signal.raise_signal(signal.SIGTERM)
 
@@ -52,7 +52,7 @@ def test_in_another_thread_nothing_changes() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with sigterm_exits():
+        with signals_exit():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)
