@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from deepsad_pl import __version__
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import auroc_of
+from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
@@ -62,6 +63,7 @@ def _says_version() -> bool:
     return True
 
 
+@signals_exit()
 def train() -> None:
     """Entry point of ``python train.py`` and ``deepsad-train``."""
     if _says_version():
@@ -76,6 +78,7 @@ _INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", 
 _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 
 
+@signals_exit()
 def sweep() -> None:
     """Entry point of ``python sweep.py`` and ``deepsad-sweep``."""
     if _says_version():

@@ -83,6 +83,7 @@ class ScoreWords:
     threshold: ThresholdWords = field(default_factory=ThresholdWords)
 
 
+@signals_exit()
 def score() -> None:
     """Entry point of ``python score.py`` and ``deepsad-score``."""
     run_command(HELP, lambda words, stderr: score_new(parsed(words), stderr))
@@ -194,7 +195,6 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
     with (
-        signals_exit(),
         Output(Path(words.output), first, more=more, append=words.append) as output,
         _progress(stderr) as bar,
     ):

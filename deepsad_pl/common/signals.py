@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
 
 # Seconds that a stopped experiment has to close its trackers.
 CLOSE_S = 30
@@ -43,6 +42,8 @@ def signals_exit(*, replace: bool = False) -> Iterator[None]:
         for number, handler in before.items()
         if handler in default or (replace and handler not in (signal.SIG_IGN, leave))
     ]
+    if ours:
+        _left.clear()
     for number in ours:
         signal.signal(number, leave)
     if hasattr(signal, "pthread_sigmask"):
@@ -51,22 +52,30 @@ def signals_exit(*, replace: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        for number in ours:
-            if signal.getsignal(number) is leave:
+        if not _left:
+            for number in ours:
                 signal.signal(number, before[number])
 
 
-def leave(number: int, _: object) -> NoReturn:
-    """Signal handler that raises :class:`Stopped`."""
-    # A second signal, sent when the whole process group is stopped, must not interrupt the cleanup.
-    for other in STOPS:
-        signal.signal(other, signal.SIG_DFL if other == signal.SIGINT else signal.SIG_IGN)
-    if number not in (signal.SIGINT, signal.SIGTERM):
-        _leave_the_terminal()
+# The signal for which this process is ending.
+_left: list[int] = []
+
+
+def leave(number: int, _: object) -> None:
+    """Signal handler that raises :class:`Stopped`, once."""
+    if _left:
+        # Sent to the whole process group, or again by somebody impatient. It must not interrupt the cleanup.
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        return
+    _left.append(number)
+    if number not in (signal.SIGTERM, signal.SIGINT):
+        leave_the_terminal()
     raise Stopped(128 + number)
 
 
-def _leave_the_terminal() -> None:
+def leave_the_terminal() -> None:
     """Send the output nowhere if it went to a terminal, which is gone after SIGHUP: writing to it would fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):

@@ -117,7 +117,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
 
         Raises:
             DeepSADError: if the launcher's settings are invalid, or the jobs cannot be submitted.
-            SystemExit: if Ctrl-C or SIGTERM interrupts it; the jobs are cancelled first.
+            SystemExit: if a signal interrupts it; the jobs are cancelled first.
         """
         if problems := self._problems():
             raise DeepSADError(*problems)
@@ -133,8 +133,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                 if isinstance(stop, Exception):
                     raise
                 console.print(f"interrupted: {_names(jobs)} cancelled; the same command resumes them")
-                code = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else getattr(stop, "code", 1)
-                raise SystemExit(code) from None
+                raise SystemExit(getattr(stop, "code", 1)) from None
 
     def _problems(self) -> list[str]:
         numbers = {"experiments_per_job": self._per_job, "max_array_size": self._array}
