@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# slurm.sh start|stop FOLDER: start or stop a real one-node Slurm on this machine, for tests. Needs root on Debian or
-# Ubuntu; works without systemd, cgroups and Docker. To use it after the start: . FOLDER/env
+# slurm.sh start|stop FOLDER: start or stop a real Slurm on this machine, for tests. Needs root on Debian or Ubuntu;
+# works without systemd, cgroups and Docker. To use it after the start: . FOLDER/env
 #
-# SLURM_TEST_PORT (default 16917): the first of two free ports. SLURM_TEST_CPUS (default 8): CPUs that the node reports.
+# SLURM_TEST_PORT (default 16917): the first free port; one more is needed for each node. SLURM_TEST_CPUS (default 8):
+# CPUs that a node reports. SLURM_TEST_NODES (default 1): nodes, all on this machine; two or more are named node1, ...
 set -u
 usage="usage: $0 start|stop FOLDER"
 action=${1:?$usage}
 folder=${2:?$usage}
 port=${SLURM_TEST_PORT:-16917}
 cpus=${SLURM_TEST_CPUS:-8}
+count=${SLURM_TEST_NODES:-1}
 host=$(hostname -s)
 apt_log=$folder.apt
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive SLURM_CONF=$folder/slurm.conf

@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 from deepsad_pl.common.console import console
 from deepsad_pl.common.messages import set_up_logging
 from deepsad_pl.common.signals import CLOSE_S, STOPS, leave, leave_the_terminal, signals_exit
+from deepsad_pl.common.worker_end import end_with_the_sweep
 from deepsad_pl.experiment.plan import make_plan
-from deepsad_pl.sweep.job import end_with_the_sweep, noted
+from deepsad_pl.sweep.job import noted
 from deepsad_pl.training.fast_import import import_lightning
 
 if TYPE_CHECKING:
