@@ -123,7 +123,8 @@ class _Watch:
         signal.set_wakeup_fd(self._before)
         os.close(self._woken)
         os.close(self._wakes)
-        self._end_others(_END_S if kind is None else 0)
+        # Only rank 0 has files to close. After an error of its own, another rank may still be writing its log.
+        self._end_others(_END_S if kind is None else _LEAVE_S if issubclass(kind, Exception) else 0)
         for name, value in self._environment.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -223,14 +224,8 @@ class _Watch:
     def _end_others(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         for other in self._others.values():
-            if seconds:
-                with suppress(subprocess.TimeoutExpired):
-                    other.wait(max(0, end - time.monotonic()))
-            if other.poll() is None:
-                other.terminate()
-        for other in self._others.values():
             try:
-                other.wait(_KILL_S)
+                other.wait(max(0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 other.kill()
                 other.wait()
