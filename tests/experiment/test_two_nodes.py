@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def two_nodes(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def srun(*words: str) -> list[str]:
     step = ["srun", "--nodes=2", "--ntasks-per-node=1", "--mem=1500"]
-    return [*step, str(ROOT / ".venv" / "bin" / "python"), str(ROOT / "train.py"), *NODES, *words]
+    return [*step, sys.executable, str(ROOT / "train.py"), *NODES, *words]
 
 
 def test_two_nodes_equal_one_process(two_nodes: dict[str, str], tmp_path: Path) -> None:
