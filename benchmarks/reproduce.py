@@ -22,7 +22,7 @@ from benchmarks.reproduce_pages import write_page
 from benchmarks.reproduce_queue import QUEUE, Step, chosen_steps, read_queue, sweep
 from benchmarks.reproduce_rows import add_rows, rows_of
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.study.result_rows import read_rows
 
 # Seconds that a study has to end its processes and to write its results.
@@ -119,7 +119,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if unknown := [word for word in passed_on if word.startswith("--")]:
         parser.error(f"unknown options: {' '.join(unknown)}")
     try:
-        with sigterm_exits():
+        with signals_exit():
             steps = chosen_steps(read_queue(options.queue), options.studies)
             if not options.pages:
                 return 1 if run_queue(steps, options, passed_on) else 0

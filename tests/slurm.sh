@@ -1,24 +1,34 @@
 #!/usr/bin/env bash
-# slurm.sh start|stop FOLDER: start or stop a real one-node Slurm on this machine, for tests. Needs root on Debian or
-# Ubuntu; works without systemd, cgroups and Docker. To use it after the start: . FOLDER/env
+# slurm.sh start|stop FOLDER: start or stop a real Slurm on this machine, for tests. Needs root on Debian or Ubuntu;
+# works without systemd, cgroups and Docker. To use it after the start: . FOLDER/env
 #
-# SLURM_TEST_PORT (default 16917): the first of two free ports. SLURM_TEST_CPUS (default 8): CPUs that the node reports.
+# SLURM_TEST_PORT (default 16917): the first free port; one more is needed for each node. SLURM_TEST_CPUS (default 8):
+# CPUs that a node reports. SLURM_TEST_NODES (default 1): nodes, all on this machine; two or more are named node1, ...
 set -u
 usage="usage: $0 start|stop FOLDER"
 action=${1:?$usage}
 folder=${2:?$usage}
 port=${SLURM_TEST_PORT:-16917}
 cpus=${SLURM_TEST_CPUS:-8}
+count=${SLURM_TEST_NODES:-1}
 host=$(hostname -s)
 apt_log=$folder.apt
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive SLURM_CONF=$folder/slurm.conf
+
+# The nodes' names, and their daemons: slurmd, or slurmd.NODE for each.
+if ((count > 1)); then
+  nodes=()
+  for ((i = 1; i <= count; i++)); do nodes+=("node$i"); done
+else
+  nodes=("$host")
+fi
 
 # Whether one of our daemons runs. Checks its executable: another program may have its process ID, a zombie has none.
 alive() {
   local pid
   pid=$(cat "$folder/$1.pid" 2>/dev/null) || return 1
   case $(readlink "/proc/$pid/exe") in
-    */"$1" | */"$1"-wlm) return 0 ;;
+    */"${1%%.*}" | */"${1%%.*}"-wlm) return 0 ;;
     *) return 1 ;;
   esac
 }
@@ -28,7 +38,7 @@ stop() {
   if alive slurmctld && timeout 10 scancel --user="$(id -un)" 2>/dev/null; then
     sleep 1
   fi
-  for daemon in slurmd slurmctld munged; do
+  for daemon in "${nodes[@]/#/slurmd.}" slurmctld munged; do
     alive "$daemon" || continue
     pid=$(cat "$folder/$daemon.pid")
     kill "$pid"
@@ -58,9 +68,12 @@ install_packages() {
 }
 
 write_configuration() {
-  local address memory
+  local address memory node
   getent ahostsv4 "$(hostname)" >/dev/null || echo "127.0.0.1 $(hostname)" >>/etc/hosts
   address=$(getent ahostsv4 "$(hostname)" | awk 'NR == 1 { print $1 }')
+  if ((count > 1)) && ! getent ahostsv4 "${nodes[-1]}" >/dev/null; then
+    echo "$address ${nodes[*]}" >>/etc/hosts
+  fi
   memory=$(awk '/MemTotal/ { print int($2 / 1100) }' /proc/meminfo)
   # Fake GPU devices, so that Slurm sets CUDA_VISIBLE_DEVICES.
   rm -f "$folder"/gpu[01]
@@ -74,18 +87,17 @@ EOF
 ClusterName=test
 SlurmctldHost=$host($address)
 SlurmctldPort=$port
-SlurmdPort=$((port + 1))
 SlurmUser=root
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthInfo=socket=$folder/munge/socket,cred_expire=5
 # Job IDs that no earlier Slurm on this machine used.
 FirstJobId=$(($(date +%s) % 50000000 + 1))
 SlurmctldPidFile=$folder/slurmctld.own
-SlurmdPidFile=$folder/slurmd.own
+SlurmdPidFile=$folder/slurmd.%n.own
 SlurmctldLogFile=$folder/slurmctld.log
-SlurmdLogFile=$folder/slurmd.log
+SlurmdLogFile=$folder/slurmd.%n.log
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/spool.%n
 MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -98,9 +110,12 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 KillWait=5
 MinJobAge=36000
 ReturnToService=2
-NodeName=$host NodeAddr=$address CPUs=$cpus RealMemory=$memory Gres=gpu:2
-PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE DefMemPerCPU=100 State=UP
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=100 State=UP
 EOF
+  for node in "${!nodes[@]}"; do
+    echo "NodeName=${nodes[node]} NodeHostname=$host NodeAddr=$address Port=$((port + 1 + node)) CPUs=$cpus" \
+      "RealMemory=$((memory / count)) Gres=gpu:2"
+  done >>"$folder/slurm.conf"
 }
 
 # There is no accounting database, so sacct, which submitit calls, is replaced by a script that calls squeue.
@@ -123,29 +138,33 @@ EOF
 }
 
 start() {
-  local daemon
+  local node idle
   mkdir -p "$folder" || exit 1
   [[ $(id -u) == 0 ]] || fail "root is needed"
   install_packages
   stop
-  mkdir -p "$folder"/{munge,bin,state,spool} && chmod 755 "$folder" "$folder/munge" || fail "$folder cannot be written"
+  mkdir -p "$folder"/{munge,bin,state} && chmod 755 "$folder" "$folder/munge" || fail "$folder cannot be written"
   (umask 077 && head -c 256 /dev/urandom >"$folder/key")
   write_configuration
   write_sacct
   munged --force --key-file="$folder/key" --socket="$folder/munge/socket" --pid-file="$folder/munged.pid" \
     --log-file="$folder/munged.log" --seed-file="$folder/seed" || fail "munged"
-  for daemon in slurmctld slurmd; do
-    setsid "$daemon" -D -c </dev/null >"$folder/$daemon.out" 2>&1 &
-    echo $! >"$folder/$daemon.pid"
+  setsid slurmctld -D -c </dev/null >"$folder/slurmctld.out" 2>&1 &
+  echo $! >"$folder/slurmctld.pid"
+  for node in "${nodes[@]}"; do
+    mkdir -p "$folder/spool.$node"
+    setsid slurmd -D -c -N "$node" </dev/null >"$folder/slurmd.$node.out" 2>&1 &
+    echo $! >"$folder/slurmd.$node.pid"
   done
   for attempt in {1..600}; do
     sleep 0.1
-    timeout 5 sinfo --noheader --format=%T 2>/dev/null | grep -q idle && return
-    if ((attempt >= 20)) && ! { alive slurmctld && alive slurmd; }; then
-      fail "a daemon has ended (port $port or $((port + 1)) taken?)"
+    idle=$(timeout 5 sinfo --noheader --Node --format=%T 2>/dev/null | grep -c idle)
+    [[ $idle == "$count" ]] && return
+    if ((attempt >= 20)) && ! { alive slurmctld && alive "slurmd.${nodes[-1]}"; }; then
+      fail "a daemon has ended (one of the ports from $port to $((port + count)) taken?)"
     fi
   done
-  fail "the node does not become idle"
+  fail "not all nodes become idle"
 }
 
 case $action in

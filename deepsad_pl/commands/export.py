@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from deepsad_pl.commands.loading import load, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.signals import signals_exit
 
 # Repeated here because detector/export_file.py imports torch.
 _SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -36,6 +37,7 @@ class ExportWords:
     data_dir: str | None = None
 
 
+@signals_exit()
 def export() -> None:
     """Entry point of ``python export.py`` and ``deepsad-export``."""
     run_command(HELP, lambda words, _: export_run(parsed(words)))

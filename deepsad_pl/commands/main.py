@@ -18,6 +18,7 @@ from deepsad_pl.common.console import prepare_output
 from deepsad_pl.common.files import as_utf8
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import auroc_of
+from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.compose.override_text import home_expanded
 from deepsad_pl.compose.store import register
@@ -79,6 +80,7 @@ def _says_version() -> bool:
     return True
 
 
+@signals_exit()
 def train() -> None:
     """Entry point of ``python train.py`` and ``deepsad-train``."""
     prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
@@ -94,6 +96,7 @@ _INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", 
 _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 
 
+@signals_exit()
 def sweep() -> None:
     """Entry point of ``python sweep.py`` and ``deepsad-sweep``."""
     prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))

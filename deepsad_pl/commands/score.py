@@ -19,7 +19,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import real_path
 from deepsad_pl.common.ranges import AtLeast1, Share
 from deepsad_pl.common.ranges import problems as value_problems
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import signals_exit
 
 if TYPE_CHECKING:
     from deepsad_pl.detector.detector import Detector
@@ -87,6 +87,7 @@ class ScoreWords:
     threshold: ThresholdWords = field(default_factory=ThresholdWords)
 
 
+@signals_exit()
 def score() -> None:
     """Entry point of ``python score.py`` and ``deepsad-score``."""
     run_command(HELP, lambda words, stderr: score_new(parsed(words), stderr))
@@ -195,7 +196,6 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
             stderr.print(sentence, style="yellow", markup=False, soft_wrap=True)
 
     with (
-        sigterm_exits(),
         Output(Path(words.output), first, more=more, append=words.append) as output,
         _progress(stderr) as bar,
     ):

@@ -51,11 +51,6 @@ def sealed(archive: bytes) -> bytes:
     return content + hashlib.sha256(content).hexdigest().encode()
 
 
-def seal(path: Path) -> None:
-    """Seal a file that torch has saved. Not atomic: no other process may be reading the file yet."""
-    path.write_bytes(sealed(path.read_bytes()))
-
-
 def require_whole(content: bytes) -> None:
     """Check that every byte is as it was written.
 

@@ -1,14 +1,21 @@
 """Atomic writes and lock files."""
 
+import errno
+import hashlib
 import json
 import logging
 import os
+import re
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from deepsad_pl.common.errors import DeepSADError
@@ -32,26 +39,87 @@ def real_path(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file atomically, so that a killed process never leaves half of it; text is encoded as UTF-8.
+    """Write a file atomically, so that neither a kill nor a power cut leaves half of it; text is encoded as UTF-8.
 
     Raises:
         OSError: if it cannot be written; the error names the file.
     """
     with naming(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(**part_of(path))
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
             # mkstemp creates files with mode 0600, which would hide results from the rest of a group.
             umask = os.umask(0)
             os.umask(umask)
             Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
+            put_in_place(Path(name), path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def part_of(path: Path) -> dict[str, Any]:
+    """Arguments of ``tempfile`` for a temporary file or folder beside its target, by which :func:`clear_parts` goes."""
+    return {"prefix": f".{path.name}.{_host()}-{os.getpid()}.", "suffix": ".part", "dir": path.parent}
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Rename a file or a folder, replacing an earlier file; what it holds is on the disk first, and the name then."""
+    if part.is_dir():
+        for inside in part.rglob("*"):
+            _sync(inside)
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
+        return
+    # Windows synchronizes only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and user-space file systems cannot synchronize a folder.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+# Names of temporary files, and those of earlier releases.
+_PARTS = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)\.[a-z0-9_]{8}\.part")
+_OLD_PARTS = re.compile(r"\..+\.[a-z0-9_]{8}|(pretrain|last)\.part")
+
+
+@cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def clear_parts(*folders: Path, locked: bool = False) -> None:
+    """Remove the temporary files and folders that killed processes left in these folders, not below them.
+
+    Args:
+        folders: folders, which need not exist.
+        locked: whether a lock keeps every other process from writing there. Otherwise, only the files of processes of
+            this machine that have ended are removed.
+    """
+    for folder in folders:
+        for path in folder.glob("*"):
+            found = _PARTS.fullmatch(path.name)
+            if locked:
+                dead = found is not None or _OLD_PARTS.fullmatch(path.name) is not None
+            else:
+                dead = found is not None and found["host"] == _host() and not psutil.pid_exists(int(found["pid"]))
+            if dead:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                log.debug("%s was left by a process that was killed, and is removed", path)
 
 
 def read_json(path: Path) -> Any:

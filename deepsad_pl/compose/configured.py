@@ -19,7 +19,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.messages import CommandLineError, set_up_logging
 from deepsad_pl.common.os_errors import in_sentences
 from deepsad_pl.common.ranks import is_main_process
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.compose.declared import to_settings
 from deepsad_pl.compose.strict import is_searchpath
 from deepsad_pl.experiment.plan import make_plan
@@ -55,7 +55,7 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
         plan = make_plan(settings, multirun=multirun)
         from deepsad_pl.experiment.finished import answer
 
-        with sigterm_exits(), in_sentences():
+        with signals_exit(), in_sentences():
             if (finished := answer(plan, settings)) is not None:
                 return finished
             import_lightning()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import BusyError, locked, read_json
+from deepsad_pl.common.files import BusyError, locked, put_in_place, read_json
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _write(folder: Path, key: str, names: Sequence[str], write: Callable[[Path],
     try:
         write(part)
         (part / _MANIFEST).write_text(json.dumps(_manifest(part, key, names)), encoding="utf-8")
-        part.replace(folder)
+        put_in_place(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.files import put_in_place, write_atomic
 
 _TIMEOUT_S = 30
 _CHUNK = 1 << 16
@@ -72,6 +72,9 @@ def _note(path: Path) -> Path:
 
 def _fetch(url: str, path: Path, sha256: str | None, problem_of: Callable[[Path], str | None]) -> None:
     by_hand = f"download it by hand from {url} and put it at {path}"
+    # Left by processes that were killed: the lock keeps others away.
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        stale.unlink(missing_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _download(url, part, path.name)
@@ -84,7 +87,7 @@ def _fetch(url: str, path: Path, sha256: str | None, problem_of: Callable[[Path]
         if sha256 is None:
             # Before the file: one without a note counts as somebody's own.
             write_atomic(_note(path), f"{found}  {path.name}\n".encode())
-        part.replace(path)
+        put_in_place(part, path)
     except urllib.error.HTTPError as error:
         raise DeepSADError(
             f"{path.name} could not be downloaded: {url} answered {error.code} {error.reason}; {by_hand}"

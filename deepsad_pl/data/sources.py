@@ -16,7 +16,7 @@ from filelock import FileLock
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import as_utf8
+from deepsad_pl.common.files import as_utf8, clear_parts, part_of, put_in_place
 from deepsad_pl.common.ranges import Paths, Share
 from deepsad_pl.data.adbench import load_adbench
 from deepsad_pl.data.odds import ODDS_FILES, load_odds
@@ -307,7 +307,8 @@ def _download(data_dir: Path, wanted: _TorchvisionSet) -> None:
                 return
             console.print(f"downloading {wanted.folder} into {data_dir}", soft_wrap=True)
             # A temporary folder first: torchvision writes to the final names, so a kill would leave half a file there.
-            part = Path(tempfile.mkdtemp(prefix=f".{wanted.folder}.", suffix=".part", dir=data_dir))
+            clear_parts(data_dir)
+            part = Path(tempfile.mkdtemp(**part_of(final)))
             # Files that were put there by hand are not downloaded again.
             if final.exists():
                 shutil.copytree(final, part / wanted.folder)
@@ -316,7 +317,7 @@ def _download(data_dir: Path, wanted: _TorchvisionSet) -> None:
             _read(part, wanted, download=True)
             if final.exists():
                 final.replace(part / "before")
-            (part / wanted.folder).replace(final)
+            put_in_place(part / wanted.folder, final)
     except Exception as error:  # torchvision's exceptions as above, and a proxy may answer anything
         raise DeepSADError(
             f"{wanted.folder} could not be downloaded from {url} into {data_dir} ({_one_line(error)}); try again, "

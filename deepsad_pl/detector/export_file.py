@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import clear_parts, part_of, put_in_place
 from deepsad_pl.data.scaling import Scaling
 from deepsad_pl.data.table_columns import TableColumns
 from deepsad_pl.detector.detector import Detector, UnusualInputWarning
@@ -58,14 +59,15 @@ def export(detector: Detector, path: Path, kind: Format) -> dict[str, Any]:
     metadata = metadata_of(detector)
     write, read = (_write_onnx, onnx_scorer) if kind == "onnx" else (_write_program, program_scorer)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        clear_parts(path.parent)
+        with tempfile.TemporaryDirectory(**part_of(path)) as folder:
             made = Path(folder) / f"detector{FORMATS[kind]}"
             with _quiet(), _as_one_sentence(detector, kind):
                 write(graph, raw_samples(detector.facts.inputs, _TRACED), made, metadata)
             if others := sorted(one.name for one in made.parent.iterdir() if one != made):
                 raise DeepSADError(f"the export needs more than one file ({', '.join(others)}); use torch_export")
             _require_same_scores(detector, read(made))
-            made.replace(path)
+            put_in_place(made, path)
     except OSError as error:
         raise DeepSADError(f"{path} cannot be written ({error.strerror or error}); choose another output") from error
     return metadata

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import as_utf8
+from deepsad_pl.common.files import as_utf8, clear_parts, part_of, put_in_place
 from deepsad_pl.detector.append_rows import append, undo_interrupted
 
 OUTPUTS = (".csv", ".jsonl", ".parquet")
@@ -78,7 +78,8 @@ class Output:
                 # It has no name, so it disappears with the process.
                 self._file: Any = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed on leaving)
                 return
-            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            clear_parts(self.path.parent)
+            descriptor, name = tempfile.mkstemp(**part_of(self.path))
         except OSError as error:
             raise DeepSADError(f"output: {path} cannot be written ({error.strerror}); choose another file") from error
         self._temporary = Path(name)
@@ -164,12 +165,11 @@ class Output:
             append(self.path, self._file, before=b"\n")
             return
         self._file.flush()
-        os.fsync(self._file.fileno())
         # mkstemp creates files with mode 0600; the output gets the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         self._temporary.chmod(0o666 & ~umask)
-        self._temporary.replace(self.path)
+        put_in_place(self._temporary, self.path)
 
     def _discard(self) -> None:
         """Close the temporary file, and remove it if it is still there."""

@@ -23,7 +23,8 @@ from deepsad_pl.detector.detector import Detector
 from deepsad_pl.detector.detector_folder import DETECTOR
 from deepsad_pl.experiment.build import Parts, build
 from deepsad_pl.experiment.calibrated import threshold_entry
-from deepsad_pl.experiment.fit_deep import CHECKPOINTS, fit_phase
+from deepsad_pl.experiment.finished import CHECKPOINTS
+from deepsad_pl.experiment.fit_deep import fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan, make_plan, units_for
 from deepsad_pl.experiment.run import what_was_done

@@ -1,14 +1,14 @@
 """Recognize a finished experiment from its plan and files, without importing torch, so that the answer is fast."""
 
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deepsad_pl.common.calibration_scores import CALIBRATION, calibration_problem
-from deepsad_pl.common.files import locked
+from deepsad_pl.common.files import clear_parts, locked
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import (
     METRICS,
@@ -30,6 +30,9 @@ from deepsad_pl.tracking.trackers import log_trial
 from deepsad_pl.tracking.wandb_run import trial_id
 
 log = logging.getLogger(__name__)
+
+# The folder of a run with its checkpoints.
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,18 @@ def finished_outcome(plan: Plan) -> Outcome | None:
     return Outcome(record, plan.run_dir, was_finished=True)
 
 
-def locked_run(plan: Plan, *, wait: bool = True) -> AbstractContextManager[None]:
-    """Lock an experiment against other processes.
+@contextmanager
+def locked_run(plan: Plan, *, wait: bool = True) -> Iterator[None]:
+    """Lock an experiment against other processes, and remove the temporary files of those that were killed.
 
     Raises:
         DeepSADError: if the run folder cannot be written.
         BusyError: if another process holds the lock and ``wait`` is false.
     """
     busy = f"another process is running the experiment in {plan.run_dir}"
-    return locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait)
+    with locked(plan.run_dir / ".lock", busy=busy, way_out="choose another output_dir", wait=wait):
+        clear_parts(plan.run_dir, plan.run_dir / CHECKPOINTS, plan.run_dir / DETECTOR, locked=True)
+        yield
 
 
 def answer(plan: Plan, config: Mapping[str, Any], *, has_lock: bool = False, wait: bool = True) -> Outcome | None:

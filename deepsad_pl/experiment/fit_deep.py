@@ -15,6 +15,7 @@ from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.experiment.build import Phase
 from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
+from deepsad_pl.experiment.finished import CHECKPOINTS
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.tracking.tracker import Tracker
 from deepsad_pl.training.compiling import compiled
@@ -33,7 +34,6 @@ from deepsad_pl.training.trainer_arguments import has_arguments
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
 _CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from deepsad_pl.detector.detector_folder import DETECTOR, MODEL, MODULE, write_detector
 from deepsad_pl.detector.inputs import Inputs
 from deepsad_pl.experiment.build import Parts
-from deepsad_pl.experiment.fit_deep import CHECKPOINTS, checkpoint_path
+from deepsad_pl.experiment.finished import CHECKPOINTS
+from deepsad_pl.experiment.fit_deep import checkpoint_path
 from deepsad_pl.experiment.plan import Plan
 
 # Number of samples that explanations compare with: for rows, and for images, where each costs more.

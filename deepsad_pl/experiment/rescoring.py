@@ -10,7 +10,8 @@ from torch import Tensor
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment.build import Parts, Phase, build, load_data
-from deepsad_pl.experiment.fit_deep import CHECKPOINTS, finished_before, load_into_module
+from deepsad_pl.experiment.finished import CHECKPOINTS
+from deepsad_pl.experiment.fit_deep import finished_before, load_into_module
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.scoring import score_test_set
 from deepsad_pl.methods.base import TrainedMethod

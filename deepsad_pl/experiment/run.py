@@ -46,8 +46,8 @@ from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
-from deepsad_pl.experiment.finished import Outcome, answer, locked_run, record_of
-from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
+from deepsad_pl.experiment.finished import CHECKPOINTS, Outcome, answer, locked_run, record_of
+from deepsad_pl.experiment.fit_deep import Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
@@ -58,6 +58,7 @@ from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
 from deepsad_pl.tracking.tracker import NoTracker, Tracker
 from deepsad_pl.tracking.trackers import LOSSES, RUN_ID, make_tracker
+from deepsad_pl.training.rank_processes import ranks_together
 from deepsad_pl.training.trainer import PhaseProgress, make_trainer
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,10 @@ def run_experiment(
     with locked_run(plan):
         if (finished := finished_or_restored(plan, parts, config)) is not None:
             return finished
-        with begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=plots) as tracker:
+        with (
+            begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=plots) as tracker,
+            ranks_together(plan.trainer["devices"], plan.trainer["num_nodes"]),
+        ):
             record = _train_and_score(plan, parts, tracker, command)
     return Outcome(record, plan.run_dir, was_finished=False)
 
@@ -178,7 +182,8 @@ def begun(
 def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
     """Run a rank above 0 of a distributed run: it writes no file, except a log if it fails."""
     try:
-        return _train_and_score(plan, parts, NoTracker(), command)
+        with ranks_together(plan.trainer["devices"], plan.trainer["num_nodes"]):
+            return _train_and_score(plan, parts, NoTracker(), command)
     except Exception:
         name = f"train.rank{os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or '1'}.log"
         with _log_to(plan.run_dir / name):

@@ -20,8 +20,7 @@ from deepsad_pl.common.checkpoints import DamagedError, from_bytes
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import build, load_data
-from deepsad_pl.experiment.finished import record_of
-from deepsad_pl.experiment.fit_deep import CHECKPOINTS
+from deepsad_pl.experiment.finished import CHECKPOINTS, record_of
 from deepsad_pl.experiment.fit_shallow import MODEL, of_package
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod

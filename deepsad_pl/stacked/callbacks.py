@@ -13,8 +13,8 @@ from typing import Any, cast
 import torch
 
 from deepsad_pl.common.checkpoints import to_bytes
+from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.lightning_api import Callback, Checkpoint, LightningModule, Trainer
-from deepsad_pl.common.os_errors import naming
 from deepsad_pl.stacked.module import StackedModule
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.training.trainer import LossSink, loss_error, spread, warn_of_collapse
@@ -148,11 +148,8 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
         for index, replica in enumerate(self.stack):
             if replica.error is not None:
                 continue
-            part = replica.path.with_suffix(".part")
             try:
-                with naming(replica.path):
-                    part.write_bytes(to_bytes(self._checkpoint(trainer, pl_module, index)))
-                    part.replace(replica.path)
+                write_atomic(replica.path, to_bytes(self._checkpoint(trainer, pl_module, index)))
             except OSError as error:
                 replica.error = error
         self._saved = time.monotonic()

@@ -1,6 +1,5 @@
 """Carry out a command about a study: plan it, run the missing experiments, show its state, report it."""
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -10,15 +9,16 @@ from typing import Any, TypeVar
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import BusyError
+from deepsad_pl.common.files import BusyError, clear_parts
 from deepsad_pl.common.messages import first_line
 from deepsad_pl.common.records import METRICS
-from deepsad_pl.common.signals import sigterm_exits
+from deepsad_pl.common.signals import Stopped, signals_exit
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.class_metrics import lacks_metrics
 from deepsad_pl.experiment.finished import answer, record_of
 from deepsad_pl.settings.checks import output_dir_problems
 from deepsad_pl.settings.own_metrics import lacking, values_of
+from deepsad_pl.stacked.stack_notes import stacks_folder
 from deepsad_pl.study.command_line import sort_overrides
 from deepsad_pl.study.differences import Asked, differences_of
 from deepsad_pl.study.grid import Study, study_problems
@@ -154,6 +154,8 @@ class StudyRun:
         self._request = Request((*request.passed_on, *missing), request.narrowed or last.narrowed)
 
     def _run(self, dry_run: bool) -> None:
+        if not dry_run:
+            clear_parts(self.folder, self._failures.folder, stacks_folder(self._failures.folder))
         planned = self._plan(self._study(self._request))
         aside = [] if dry_run else set_aside(planned.unique)
         if not dry_run:
@@ -366,13 +368,13 @@ class StudyRun:
 
 @contextmanager
 def _ends_with_a_word() -> Iterator[None]:
-    """At Ctrl-C or SIGTERM, exit with a message and an exit code, after the launcher has ended its processes."""
+    """At a signal, exit with a message and an exit code, after the launcher has ended its processes."""
     try:
-        with sigterm_exits():
+        with signals_exit():
             yield
-    except KeyboardInterrupt:
+    except Stopped:
         console.print("interrupted; the same command resumes it")
-        raise SystemExit(128 + signal.SIGINT) from None
+        raise
 
 
 def _what_is_missing(state: State, total: int, *, forced: bool) -> str:

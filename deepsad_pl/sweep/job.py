@@ -2,13 +2,10 @@
 
 import logging
 import multiprocessing
-import os
-import threading
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +16,7 @@ from deepsad_pl.common.errors import BlankCellError
 from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import CommandLineError, first_line
 from deepsad_pl.common.records import auroc_of
+from deepsad_pl.common.worker_end import end_with_the_sweep
 from deepsad_pl.compose.configured import run_configured
 from deepsad_pl.sweep.failures import STOPPED, Failures
 
@@ -86,20 +84,3 @@ def failures_of(task: object) -> Path | None:
     if isinstance(task, partial) and task.func is run_study_job:
         return Path(task.args[0])
     return None
-
-
-@cache
-def end_with_the_sweep(sweep: int) -> None:
-    """End a joblib worker when its sweep is killed; it would keep its experiment's lock and its memory.
-
-    Args:
-        sweep: ID of the process whose worker this is. It may already be dead.
-    """
-
-    def watch() -> None:
-        while os.getppid() == sweep:
-            time.sleep(2)
-        # Safe, since every file is written atomically.
-        os._exit(1)
-
-    threading.Thread(target=watch, name="sweep-watch", daemon=True).start()

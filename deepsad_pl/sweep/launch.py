@@ -14,6 +14,7 @@ from hydra.core.config_loader import ConfigLoader
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.worker_end import end_with_the_sweep
 from deepsad_pl.compose.composer import composer_of
 from deepsad_pl.compose.configured import repeat_command
 from deepsad_pl.data.scenario import ALL
@@ -204,7 +205,13 @@ class Stacker:
         threads = None if len(packs) < 2 else max(1, joblib.cpu_count() // processes)
         show = alone and self._failures is None
         results: dict[int, Result] = {}
-        parallel = joblib.Parallel(n_jobs=1 if alone else processes, return_as="generator", batch_size=1)
+        parallel = joblib.Parallel(
+            n_jobs=1 if alone else processes,
+            return_as="generator",
+            batch_size=1,
+            initializer=end_with_the_sweep,
+            initargs=(os.getpid(),),
+        )
         with ExitStack() as open_:
             sweep, watch, bar = None, None, None
             if not alone:

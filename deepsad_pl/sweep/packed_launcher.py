@@ -21,7 +21,7 @@ from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.records import RECORD
-from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.common.signals import CLOSE_S, signals_exit
 from deepsad_pl.training.fast_import import import_lightning
 
 # States of a job that will continue, although submitit does not know them.
@@ -122,14 +122,14 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
 
         Raises:
             DeepSADError: if the launcher's settings are invalid, or the jobs cannot be submitted.
-            SystemExit: if Ctrl-C or SIGTERM interrupts it; the jobs are cancelled first.
+            SystemExit: if a signal interrupts it; the jobs are cancelled first.
         """
         if problems := self._problems():
             raise DeepSADError(*problems)
         numbered = list(enumerate(map(list, job_overrides), initial_job_idx))
         packs = [numbered[i : i + self._per_job] for i in range(0, len(numbered), self._per_job)]
         jobs: list[Any] = []
-        with sigterm_exits():
+        with signals_exit():
             try:
                 return list(itertools.chain.from_iterable(self._run(packs, jobs)))
             except BaseException as stop:
@@ -138,8 +138,7 @@ class PackedLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                 if isinstance(stop, Exception):
                     raise
                 console.print(f"interrupted: {_names(jobs)} cancelled; the same command resumes them")
-                code = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else getattr(stop, "code", 1)
-                raise SystemExit(code) from None
+                raise SystemExit(getattr(stop, "code", 1)) from None
 
     def _problems(self) -> list[str]:
         numbers = {"experiments_per_job": self._per_job, "max_array_size": self._array}

@@ -1,5 +1,6 @@
 """``hydra/launcher=stacked``: train compatible experiments together in stacks, and run the others as usual."""
 
+import os
 from collections.abc import Mapping, Sequence
 
 from hydra.core.singleton import Singleton
@@ -7,6 +8,8 @@ from hydra.core.utils import JobReturn, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from deepsad_pl.common.worker_end import end_with_the_sweep
 
 # A larger number of processes is a slip of the keyboard.
 MOST_PROCESSES = 1024
@@ -147,7 +150,7 @@ class StackedLauncher(Launcher):
 
         shared = (self.hydra_context, self.config, self.task_function, Singleton.get_state())
         run = joblib.delayed(execute_job)
-        returns = joblib.Parallel(n_jobs=processes)(
+        returns = joblib.Parallel(n_jobs=processes, initializer=end_with_the_sweep, initargs=(os.getpid(),))(
             run(initial_job_idx + index, overrides, *shared) for index, overrides in jobs.items()
         )
         return dict(zip(jobs, returns, strict=True))

@@ -18,9 +18,10 @@ from omegaconf import OmegaConf
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.messages import set_up_logging
-from deepsad_pl.common.signals import CLOSE_S, sigterm_exits
+from deepsad_pl.common.signals import CLOSE_S, STOPS, leave, leave_the_terminal, signals_exit
+from deepsad_pl.common.worker_end import end_with_the_sweep
 from deepsad_pl.experiment.plan import make_plan
-from deepsad_pl.sweep.job import end_with_the_sweep, noted
+from deepsad_pl.sweep.job import noted
 from deepsad_pl.training.fast_import import import_lightning
 
 if TYPE_CHECKING:
@@ -107,12 +108,13 @@ def run_pack(
         The result of each experiment, with picklable exceptions; None if the sweep is ending.
 
     Raises:
-        SystemExit: if SIGTERM interrupts it; the experiments are closed first.
+        SystemExit: if a signal interrupts it; the experiments are closed first.
     """
     if sweep is not None:
         end_with_the_sweep(sweep.pid)
-        # Ctrl-C reaches the whole process group; the sweep itself tells the workers.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and SIGHUP reach the whole process group; the sweep itself tells the workers.
+        for number in set(STOPS) - {signal.SIGTERM}:
+            signal.signal(number, signal.SIG_IGN)
     _allow_many_files()
     # In a joblib worker, nothing has imported Lightning yet.
     import_lightning()
@@ -121,7 +123,7 @@ def run_pack(
     set_up_logging(main=True)
     quiet, console.quiet = console.quiet, not show
     try:
-        with sigterm_exits(), _ended_by(sweep):
+        with signals_exit(), _ended_by(sweep):
             assignments, around = _assignments(jobs, threads), partial(_noted, jobs, failures)
             if in_turn:
                 results = run_in_turn(assignments, around=around)
@@ -195,7 +197,7 @@ def _allow_many_files() -> None:
 
 @contextmanager
 def workers_are_told(sweep: Sweep) -> Iterator[None]:
-    """At SIGTERM and Ctrl-C, let the workers close their experiments before joblib kills them.
+    """At SIGTERM, SIGHUP and Ctrl-C, let the workers close their experiments before joblib kills them.
 
     Inside the block, their packs then return None. After the block, or if the workers take too long, the signal has its
     usual effect. Only the main thread receives signals, so this has no effect in other threads.
@@ -210,7 +212,7 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in STOPS}
     came: list[int] = []
     too_late = threading.Timer(CLOSE_S, _kill_workers)
     too_late.daemon = True
@@ -218,13 +220,16 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
     def tell(number: int, _: FrameType | None) -> None:
         if not came:
             came.append(number)
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                leave_the_terminal()
             sweep.end()
             too_late.start()
         elif number == signal.SIGINT:
             raise SystemExit(128 + number)
 
-    for number in before:
-        signal.signal(number, tell)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, tell)
     try:
         yield
     except Exception:
@@ -238,7 +243,7 @@ def workers_are_told(sweep: Sweep) -> Iterator[None]:
     if came:
         console.print("interrupted; the same command resumes it")
         handler = before[signal.Signals(came[0])]
-        if callable(handler) and handler is not signal.default_int_handler:
+        if callable(handler) and handler not in (signal.default_int_handler, leave):
             handler(came[0], None)
         raise SystemExit(128 + came[0])
 

@@ -12,21 +12,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from deepsad_pl.common.checkpoints import seal
+from deepsad_pl.common.checkpoints import to_bytes
 from deepsad_pl.common.components import instantiate
 from deepsad_pl.common.console import console, progress_columns
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.lightning_api import (
-    Callback,
-    Checkpoint,
-    LightningEnvironment,
-    LightningModule,
-    SLURMEnvironment,
-    Trainer,
-)
-from deepsad_pl.common.os_errors import naming
-from deepsad_pl.common.ranks import started_ranks
+from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.lightning_api import Callback, Checkpoint, LightningModule, TorchCheckpointIO, Trainer
 from deepsad_pl.data.batch_loader import BatchLoader
+from deepsad_pl.training.rank_processes import environment_of
 
 log = logging.getLogger(__name__)
 
@@ -147,13 +140,16 @@ class EpochCheckpoint(Checkpoint):
         self._stops = trainer.should_stop
         if not due and not self._stops and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             return
-        part = self.path.with_suffix(".part")
-        with naming(self.path):
-            trainer.save_checkpoint(part)
-            if trainer.is_global_zero:
-                seal(part)
-                part.replace(self.path)
+        trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
+
+
+class SealedCheckpoints(TorchCheckpointIO):
+    """Writes Lightning's checkpoints atomically, with a checksum; the temporary file lies beside the checkpoint."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write the checkpoint, which replaces an earlier one."""
+        write_atomic(Path(path), to_bytes(checkpoint))
 
 
 class KnowsLoss(Protocol):
@@ -392,6 +388,7 @@ def make_trainer(
         DeepSADError: if Lightning rejects the extra arguments or callbacks.
     """
     quiet_lightning()
+    ranks = settings["devices"] * settings["num_nodes"]
     arguments: dict[str, Any] = {
         **{key: settings[key] for key in ("accelerator", "devices", "num_nodes", "strategy", "precision")},
         "max_epochs": max_epochs,
@@ -403,10 +400,10 @@ def make_trainer(
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
-        "plugins": _environment(settings["devices"] * settings["num_nodes"]),
+        "plugins": [SealedCheckpoints(), *filter(None, [environment_of(ranks)])],
     }
     try:
-        return Trainer(**arguments, **(extra or {}))
+        trainer = Trainer(**arguments, **(extra or {}))
     except Exception as error:
         # Lightning raises nearly any type of error for a value that it rejects.
         own = settings.get("callbacks", ())
@@ -416,14 +413,7 @@ def make_trainer(
         raise DeepSADError(
             f"Lightning's Trainer does not accept {given} ({error}); change or leave out some"
         ) from error
-
-
-def _environment(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:
-    """The environment that started the ranks; None: let Lightning detect it."""
-    if not SLURMEnvironment.detect():
-        return None
-    if 1 < ranks == started_ranks():
-        # The submitter requeues the job; Lightning would requeue it too, and write a second checkpoint.
-        return SLURMEnvironment(auto_requeue=False)
-    # The tasks of this SLURM job do not belong to this run, but Lightning would wait for them.
-    return LightningEnvironment()
+    if ranks > 1:
+        # Its SIGTERM handler broadcasts: a collective amid those of a step, which makes the ranks wait for ever.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer

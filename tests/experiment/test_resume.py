@@ -187,7 +187,8 @@ def test_a_kill_while_saving_leaves_the_previous_checkpoint(
 
     def half(self: EpochCheckpoint, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch == 3:
-            self.path.with_suffix(".part").write_bytes(b"half")
+            for name in (".pretrain.ckpt.0123abcd-4567.abcdefgh.part", "pretrain.part", "../.metrics.json.abcd_123"):
+                (self.path.parent / name).write_bytes(b"half")
             raise RuntimeError("the disk is gone")
         save(self, trainer, pl_module)
 
@@ -198,6 +199,7 @@ def test_a_kill_while_saving_leaves_the_previous_checkpoint(
     resumed = run(tmp_path)
     assert_same_bits(resumed.run_dir, undisturbed.run_dir)
     assert {path.name for path in (resumed.run_dir / "checkpoints").iterdir()} == set(CHECKPOINTS.values())
+    assert {path.name for path in resumed.run_dir.glob(".*")} == {".lock"}
 
 
 def one_bit(content: bytes) -> bytes:
@@ -252,7 +254,6 @@ def test_a_checkpoint_of_earlier_releases_without_a_checksum_is_resumed(
 ) -> None:
     with monkeypatch.context() as patch:
         break_at(patch, MODULES[phase], 2)
-        patch.setattr("deepsad_pl.training.trainer.seal", lambda _: None)
         patch.setattr("deepsad_pl.common.checkpoints.sealed", lambda archive: archive)
         with pytest.raises(RuntimeError, match="power"):
             run(tmp_path)

@@ -163,7 +163,7 @@ def kill_after(words: Sequence[str], cwd: Path, new_checkpoints: int, workers: b
     (os.killpg if workers else os.kill)(process.pid, signal.SIGKILL)
     process.wait(60)
     assert process.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 10
     while processes_in(cwd):
         assert time.monotonic() < deadline, "a worker has survived its sweep"
         time.sleep(0.2)

@@ -96,7 +96,7 @@ def test_a_pack_that_arrives_after_the_end_is_not_started(sweep: Sweep, tmp_path
 
 LATE = """
 import time
-from deepsad_pl.sweep.job import end_with_the_sweep
+from deepsad_pl.common.worker_end import end_with_the_sweep
 end_with_the_sweep({sweep})
 time.sleep(6)
 """
