@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import BusyError, locked, put_in_place, read_json
@@ -44,7 +44,7 @@ def load_or_write(cache_dir: Path, key: str, names: Sequence[str], write: Callab
                     _write(folder, key, names, write)
         except OSError as error:
             raise DeepSADError(f"{cache_dir} cannot be written to ({error}); {_WAY_OUT}") from error
-    return [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
+    return [open_memmap(folder / f"{name}.npy", mode="r") for name in names]
 
 
 def _is_whole(folder: Path, key: str, names: Sequence[str]) -> bool:
@@ -52,7 +52,7 @@ def _is_whole(folder: Path, key: str, names: Sequence[str]) -> bool:
         if read_json(folder / _MANIFEST) != _manifest(folder, key, names):
             return False
         for name in names:
-            np.load(folder / f"{name}.npy", mmap_mode="r")
+            open_memmap(folder / f"{name}.npy", mode="r")
     except (OSError, ValueError, EOFError):  # also of an array that is none, though its SHA-256 is right
         return False
     return True
