@@ -20,7 +20,7 @@ from deepsad_pl.detector.write_output import Output
 
 # Writes three chunks; kills itself before the n-th, or while it appends, or just after that.
 WRITER = """
-import os, shutil, signal, sys
+import os, shutil, signal, stat, sys
 from pathlib import Path
 from deepsad_pl.detector import append_rows
 from deepsad_pl.detector.write_output import Output
@@ -38,7 +38,11 @@ path, when, append = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "True"
 if when == "appending":
     shutil.copyfileobj = half
 if when == "appended":
-    os.fsync, sync = (lambda file: die() if os.fstat(file).st_size > 1000 else sync(file)), os.fsync
+    def is_output(file):
+        found = os.fstat(file)
+        return stat.S_ISREG(found.st_mode) and found.st_size > 1000
+
+    os.fsync, sync = (lambda file: die() if is_output(file) else sync(file)), os.fsync
 with Output(path, "id", append=append) as output:
     for chunk in range(3):
         if when == str(chunk):
