@@ -14,7 +14,7 @@ SEED ?=
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel torture bench bench-gpu reproduce lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel torture bench bench-gpu reproduce lint audit format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ lint: $(STAMP) ## check with ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(STAMP) ## look up known vulnerabilities of the installed packages with pip-audit
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --skip-editable $(ARGS)
 
 format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff check --fix .
