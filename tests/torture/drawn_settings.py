@@ -116,6 +116,9 @@ def command(draw: st.DrawFn, how: str) -> tuple[tuple[str, ...], str | None]:
     }
     names = sorted({*kinds, *scenario})
     some = draw(st.lists(st.sampled_from(names), max_size=5, unique=True))
+    if threshold == "labeled":
+        some = sorted({*some, "scenario.gamma_l", "scenario.gamma_n"})
+        scenario |= dict.fromkeys(("scenario.gamma_l", "scenario.gamma_n"), st.floats(0.1, 0.3).map(repr))
     words += [f"{name}={draw(scenario[name] if name in scenario else allowed(kinds[name]))}" for name in some]
     if how == "allowed":
         return tuple(words), None

@@ -17,8 +17,9 @@ def trial(bench: Bench, references: References) -> Outcome:
     sizes = [path.stat().st_size for path in reference.after.rglob("*") if path.is_file()]
     way = bench.rng.choice(("event", "limit", "mount"))
     if way == "mount":
-        size = sum(path.stat().st_size for path in reference.before.rglob("*") if path.is_file())
-        space = size + int(bench.rng.uniform(0.05, 1.0) * max(1, sum(sizes) - size))
+        # A file takes whole pages, a folder one.
+        needed = sum(_pages(path.stat().st_size) for path in reference.before.rglob("*")) + _pages(1)
+        space = needed + int(bench.rng.uniform(0.05, 1.0) * sum(sizes))
         if _mounted(bench, space):
             try:
                 return _trial(bench, references, name, f"a disk of {space:,} bytes", {}, remount=True)
@@ -34,8 +35,12 @@ def trial(bench: Bench, references: References) -> Outcome:
     return _trial(bench, references, name, f"a full disk from file event {event} of {reference.events} on", env)
 
 
+def _pages(size: int) -> int:
+    return (size // 4096 + 1) * 4096
+
+
 def _mounted(bench: Bench, size: int) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={max(size, 8192)}", "tmpfs", str(bench.folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(bench.folder)]
     with suppress(OSError):
         return subprocess.run(command, check=False, capture_output=True).returncode == 0
     return False

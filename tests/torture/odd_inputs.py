@@ -243,7 +243,7 @@ IMAGES: dict[str, tuple[bytes, Callable[[], bytes]]] = {
     "one bit": (b"j.png", lambda: _png(mode="1")),
     "a GIF": (b"k.gif", lambda: _png(mode="P", file_format="gif")),
     "a name that is no UTF-8": (b"l\xff.png", _png),
-    "a name with markup": (b"[red]m[/].png", _png),
+    "a name with markup": (b"[bold]m[red].png", _png),
     "a name with a newline": (b"n\n.png", _png),
     "a hidden file": (b".o.png", _png),
     "a changed header": (b"p.png", lambda: _png()[:20] + b"\xff\xff" + _png()[22:]),
