@@ -108,7 +108,7 @@ class Detector:
             except ValueError as error:
                 raise DeepSADError(f"{folder / CALIBRATION} is damaged ({error}); copy it again") from error
         if REFERENCES in facts.files:
-            references = read_arrays(folder / REFERENCES)["x"]
+            references = _references(folder / REFERENCES)
         return cls(facts, module, model, calibration, references)
 
     @property
@@ -441,3 +441,12 @@ def _module(path: Path, target: str) -> TrainedMethod:
         ) from error
     assert isinstance(module, TrainedMethod)
     return module
+
+
+def _references(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        arrays = read_arrays(path)
+        return arrays["x"].astype(np.float32, copy=False)
+    except (ValueError, KeyError) as error:
+        told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DeepSADError(f"{path} is damaged ({told}); copy it again") from error

@@ -1,4 +1,4 @@
-"""Damage to files that are read back: a bit, a byte, a hole, an end that is missing, more than there was."""
+"""Damage to files that are read back: a bit, a byte, a hole, a missing end, more than there was, another run's file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from torture.oracles import files_in, require_same_file, require_same_tree
 from torture.trial import Bench, Outcome, WrongError, refused, require_sentences, right
 from torture.workloads import TRAININGS, WORKLOADS, References
 
-WHAT = "a bit or byte flipped, a hole, a missing end or garbage in a file that is read back, and the command repeated"
+WHAT = "a bit or byte flipped, a hole, a missing end, garbage, or another run's file where one is read back; repeated"
 
 
 def _bit(content: bytearray, rng: Random) -> None:
@@ -57,6 +57,20 @@ def damage(path: Path, rng: Random) -> str:
     return how
 
 
+def _foreign(bench: Bench, references: References, name: str, path: str) -> str:
+    """One time in six, put the file of that name of another run in its place; return how, or nothing."""
+    if bench.rng.random() > 1 / 6:
+        return ""
+    donor = bench.rng.choice([one for one in TRAININGS if one not in (name, "study")])
+    files = [file for file in references.of(donor).after.rglob(Path(path).name) if file.is_file()]
+    if path.endswith(".bin"):
+        files = list(references.of(donor).after.rglob("*.bin"))
+    if not files:
+        return ""
+    (bench.folder / path).write_bytes(bench.rng.choice(sorted(files)).read_bytes())
+    return f"that of {donor}"
+
+
 def trial(bench: Bench, references: References) -> Outcome:
     name = TRAININGS[bench.turn % len(TRAININGS)]
     reference, workload = references.of(name), WORKLOADS[name]
@@ -70,7 +84,7 @@ def trial(bench: Bench, references: References) -> Outcome:
         for record in (*bench.folder.rglob("metrics.json"), *bench.folder.rglob("scores.csv")):
             if record != bench.folder / path:
                 record.unlink()
-    how = damage(bench.folder / path, bench.rng)
+    how = _foreign(bench, references, name, path) or damage(bench.folder / path, bench.rng)
     told = f"{name}: {how} in {path}{' of an unfinished run' if unfinished else ''}"
     try:
         repeated = bench.run(workload.script, *references.words(name))

@@ -31,7 +31,7 @@ SHORT = (
     ("odd inputs", 0),
     ("odd inputs", 1),
     ("hostile files", 1),
-    ("hostile files", 5),
+    ("hostile files", 6),
     ("hostile files", 11),
 )
 
