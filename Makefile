@@ -7,11 +7,14 @@ STAMP := $(VENV)/.installed
 # Options of wandb-sync: the output folder, and the number of uploads at a time.
 RUNS ?= runs
 JOBS ?= 8
+# Options of torture: how long, and the seed of the trials (default: drawn).
+MINUTES ?= 20
+SEED ?=
 # Option of test: an expression of pytest's markers.
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel bench bench-gpu reproduce lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel torture bench bench-gpu reproduce lint audit format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +56,9 @@ test-wheel: ## build the wheel, install it in .venv-wheel and run its commands o
 	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version \
 	  && $$bin/deepsad-export --version
 
+torture: $(STAMP) ## kill, fill, flip and misuse for some minutes, and write docs/reliability.md (MINUTES=, SEED=)
+	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --page docs/reliability.md $(ARGS)
+
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
@@ -75,6 +81,10 @@ lint: $(STAMP) ## check with ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(STAMP) ## look up known vulnerabilities of the installed packages with pip-audit
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --skip-editable $(ARGS)
 
 format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff check --fix .

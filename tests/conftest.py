@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 REAL_DATA = os.environ.get("DEEPSAD_DATA_DIR")
 
 # A test in one of these rooms is not a unit test, nor is one that uses these fixtures or whose file imports these.
-_WHOLE_ROOMS = frozenset({"detector", "estimators", "stacked", "sweep", "study", "commands", "benchmarks"})
+_WHOLE_ROOMS = frozenset({"detector", "estimators", "stacked", "sweep", "study", "commands", "benchmarks", "torture"})
 _WHOLE = frozenset(
     (
         *("cli", "experiment", "run", "forked_commands", "real_data", "subprocess", "background", "run_script"),

@@ -75,6 +75,9 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     # As Python does before anything else.
     sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = request["command"]
+    # A module of a test that changes this process, such as the file events of tests/torture.
+    if hook := os.environ.get("DEEPSAD_TEST_HOOK"):
+        importlib.import_module(hook)
     # The console has read the width of the terminal from the environment.
     from deepsad_pl.common.console import console
 
