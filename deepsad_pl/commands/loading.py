@@ -10,8 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import read_json
-from deepsad_pl.common.records import RECORD
+from deepsad_pl.common.records import RECORD, undamaged_record
 from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
 from deepsad_pl.experiment.finished import locked_run, record_of
 from deepsad_pl.experiment.plan import Plan, make_plan
@@ -46,7 +45,7 @@ def load(run: str | PathLike[str], *, data_dir: str | PathLike[str] | None = Non
 def _at_the_records_level(detector: "Detector", folder: Path) -> "Detector":
     """Set a detector's alpha or fpr to that of the run's record: earlier releases changed it only there."""
     try:
-        record = read_json(folder / RECORD)
+        record = undamaged_record(folder)
     except (OSError, ValueError):  # the detector was copied without its run, or the record is damaged
         return detector
     entry = record.get("threshold") if isinstance(record, dict) else None
@@ -88,7 +87,7 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
         started_warm = settings.pop(WARM_START, None) is not None
         plan = replace(make_plan(settings), run_dir=folder)
         if started_warm:
-            earlier_hash = read_json(folder / RECORD)["identity"][WARM_START]
+            earlier_hash = undamaged_record(folder)["identity"][WARM_START]
             plan = replace(plan, identity=with_earlier(plan.identity, earlier_hash))
     except DeepSADError as error:
         raise DeepSADError(*(f"{told}: {one}" for one in error.problems)) from error

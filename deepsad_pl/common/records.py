@@ -32,6 +32,8 @@ METRICS = (
 _FIRST_METRICS = ("auroc", "average_precision")
 # Metrics for which the anomaly classes count apart; they are blank where no class is known, or all are.
 APART = ("auroc_known", "auroc_novel")
+# In the file of a record: the SHA-256 of all the rest.
+_CHECKSUM = "sha256"
 # In a record: AUROC and number of test samples of each anomaly class.
 CLASSES = "classes"
 _COUNTS = (
@@ -48,7 +50,7 @@ TAKEN_NAMES = frozenset(
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
         *("lr_from_test", "setting_from_test", "finished", "known", "population", CLASSES),
-        "results_version",
+        *("results_version", _CHECKSUM),
         *("roc", "scores_normal", "scores_anomalous"),
     )
 )
@@ -69,8 +71,30 @@ def auroc_of(record: Mapping[str, Any]) -> float:
 
 
 def write_record(run_dir: Path, record: Mapping[str, Any]) -> None:
-    """Write ``metrics.json``; a valid one marks the run as finished."""
-    write_atomic(run_dir / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    """Write ``metrics.json``, with a checksum; a valid one marks the run as finished."""
+    whole = {**record, _CHECKSUM: _checksum(record)}
+    write_atomic(run_dir / RECORD, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of a record as it is read back, in which all keys are text."""
+    as_read = json.loads(json.dumps(record))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
+def undamaged_record(run_dir: Path) -> Any:
+    """Read ``metrics.json`` of any experiment as it was written; what it holds is checked by :func:`read_record` alone.
+
+    Raises:
+        ValueError: if it is not JSON or has changed since.
+        OSError: if it cannot be read.
+    """
+    record = read_json(run_dir / RECORD)
+    # Records of earlier releases have no checksum.
+    known = record.pop(_CHECKSUM, None) if isinstance(record, dict) else None
+    if known not in (None, _checksum(record)):
+        raise ValueError("its SHA-256 differs")
+    return record
 
 
 def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
@@ -86,7 +110,7 @@ def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
     path = run_dir / RECORD
     record = None
     try:
-        record = read_json(path)
+        record = undamaged_record(run_dir)
         problem = next(_record_problems(record, expected_hash), None)
     except FileNotFoundError:
         return None

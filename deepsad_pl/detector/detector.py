@@ -468,12 +468,3 @@ def _module(path: Path, target: str) -> TrainedMethod:
             "self.save_hyperparameters() in its constructor"
         ) from error
     return module
-
-
-def _references(path: Path) -> npt.NDArray[np.float32]:
-    try:
-        arrays = read_arrays(path)
-        return arrays["x"].astype(np.float32, copy=False)
-    except (ValueError, KeyError) as error:
-        told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DeepSADError(f"{path} is damaged ({told}); copy it again") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json
-from deepsad_pl.common.records import RECORD
+from deepsad_pl.common.records import RECORD, undamaged_record
 from deepsad_pl.settings import about
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def warn_if_calibrated_on_seen(plan: "Plan") -> None:
     if plan.earlier is None or plan.threshold.share is None:
         return
     try:
-        record = read_json(plan.earlier.run / RECORD)
+        record = undamaged_record(plan.earlier.run)
         before, now = record["identity"], plan.identity
         same = record["seed"] == plan.seed and before.get("threshold") == now.get("threshold")
         # Labels that were added later do not change what ``conformal`` draws; ``labeled`` draws from all labels.
