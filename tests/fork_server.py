@@ -81,7 +81,7 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     # The console has read the width of the terminal from the environment.
     from deepsad_pl.common.console import console
 
-    console.__init__(highlight=False)  # type: ignore[misc]
+    console.__init__()  # type: ignore[misc]
 
 
 def run() -> None:
