@@ -11,6 +11,7 @@ listens until its standard input is closed, and then kills the processes that st
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -78,10 +79,20 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     # A module of a test that changes this process, such as the file events of tests/torture.
     if hook := os.environ.get("DEEPSAD_TEST_HOOK"):
         importlib.import_module(hook)
+    _renew_output()
     # The console has read the width of the terminal from the environment.
     from deepsad_pl.common.console import console
 
     console.__init__()  # type: ignore[misc]
+
+
+def _renew_output() -> None:
+    # The present objects know whether the server's own output, which may be of another kind, can be rewound.
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
+    for name, number, usual in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        raw = open(number, "wb", closefd=False)  # noqa: SIM115
+        new = io.TextIOWrapper(raw, encoding, errors or usual, line_buffering=name == "stderr" or raw.isatty())
+        setattr(sys, name, new)
 
 
 def run() -> None:
