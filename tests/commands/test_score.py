@@ -23,6 +23,7 @@ from tiny_data import write_image_folder, write_odds
 from deepsad_pl.commands.score import parsed, score_new
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import read_scores
+from deepsad_pl.common.signals import STOPS, signals_exit
 from deepsad_pl.data.odds import load_odds, read_table
 from deepsad_pl.data.sources import split_rows
 
@@ -290,8 +291,13 @@ def test_a_terminated_process_cleans_up(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr("deepsad_pl.detector.score_chunks.score_chunks", terminated)
-    with pytest.raises(SystemExit) as caught:
-        scored(run_dir, f"input={raw}", f"output={tmp_path / 'out.csv'}")
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        with pytest.raises(SystemExit) as caught, signals_exit():
+            scored(run_dir, f"input={raw}", f"output={tmp_path / 'out.csv'}")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert caught.value.code == 143
     assert [*tmp_path.iterdir()] == [raw]
 
