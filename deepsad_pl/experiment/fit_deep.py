@@ -34,6 +34,8 @@ from deepsad_pl.training.trainer_arguments import has_arguments
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+# In the checkpoint of a finished training: the mean loss of each epoch.
+LOSSES = "losses"
 _CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
 
 
@@ -167,6 +169,7 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
         "epoch": progress.processed - 1,
         "seconds": checkpoint.seconds,
         "spread": {"initial": collapse.initial, "final": collapse.final},
+        LOSSES: recorder.means,
         "trained_with": {
             "device": device.type,
             "threads": torch.get_num_threads(),
