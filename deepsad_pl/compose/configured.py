@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
-def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
+def run_configured(cfg: DictConfig, *, single: bool) -> "Outcome":
     """Run the experiment of a configuration composed by Hydra.
 
     Args:
         cfg: the configuration, without Hydra's own settings.
-        plots: whether the tracker draws plots if its settings leave it open.
+        single: see :func:`~deepsad_pl.experiment.run.run_experiment`.
 
     Raises:
         CommandLineError: if the user can fix the problem.
@@ -65,7 +65,7 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
                 config=settings,
                 config_yaml=OmegaConf.to_yaml(cfg, resolve=True),
                 command=repeat_command(job.overrides.task, job),
-                plots=plots,
+                single=single,
             )
     except DeepSADError as error:
         if multirun:

@@ -36,12 +36,12 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 # In the checkpoint of a finished training: the mean loss of each epoch.
 LOSSES = "losses"
-_CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
 
 
 def checkpoint_path(plan: Plan, phase: Phase) -> Path:
     """The path of a training's checkpoint, both during the training and once it is finished."""
-    return plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+    return plan.run_dir / CHECKPOINTS / CHECKPOINT_OF[phase.name]
 
 
 @dataclass(frozen=True)

@@ -142,9 +142,11 @@ def line_chart(
             whole = [(place(line.x[0], y.low)), *filter(None, placed), place(line.x[-1], y.low)]
             paths.append((f"{_path(whole)}Z", line.style, True))
         paths.append((_path(placed), line.style, False))
-        chosen = np.unique(np.linspace(0, len(placed) - 1, _TIPS).round().astype(int)) if placed else []
-        points += [Point(*at, line.tips[one], line.style) for one in chosen if (at := placed[one]) is not None]
-    points += [Point(*place(across, up), tip, style, is_visible=True) for across, up, tip, style in marks]
+        chosen = np.unique(np.linspace(0, len(placed) - 1, min(_TIPS, len(placed))).round().astype(int))
+        points += [Point(at[0], at[1], line.tips[one], line.style) for one in chosen if (at := placed[one]) is not None]
+    for across, up, tip, style in marks:
+        left, top = place(across, up)
+        points.append(Point(left, top, tip, style, is_visible=True))
     return Chart(
         title,
         about,

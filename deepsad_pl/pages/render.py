@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -26,8 +27,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _inlined(name: str) -> jinja2.utils.markupsafe.Markup:
-    return jinja2.utils.markupsafe.Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+def _inlined(name: str) -> Markup:
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def _hash(name: str) -> str:

@@ -82,7 +82,7 @@ def run_page(results: RunResults, groups: Sequence[Group]) -> str:
     intervals = _intervals(results)
     charts = _detection_charts(results, anomalies) if intervals else []
     if intervals is None:
-        missing.append("Metrics and curves: the test set has no samples known to be normal, or none known as anomalies.")
+        missing.append("Metrics and curves: the test set has no known normal samples, or no known anomalies.")
     return render(
         "run.html",
         title=f"{record['method']} on {record['dataset']}",
@@ -151,7 +151,7 @@ def _headline(record: Mapping[str, Any], intervals: Intervals | None) -> list[di
                 {
                     "name": _METRICS[name][0],
                     "value": f"{record[name]:.3f}",
-                    "interval": f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else "",
+                    "interval": f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
                 }
             )
     return found
@@ -194,7 +194,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         chosen = [f"{key} {selection[key]:.4g}" for key in ("gamma", "nu", "bandwidth") if key in selection]
         if chosen:
             facts.append(("Selected", f"{', '.join(chosen)} by {selection.get('protocol')}"))
-    return [*facts, ("Seed", str(record.get("seed", "–")))]
+    return [*facts, ("Seed", str(record["seed"]))]
 
 
 def _sum(total: int, parts: Sequence[tuple[int, str, str]]) -> str:
@@ -209,8 +209,12 @@ def _metrics(results: RunResults, intervals: Intervals | None) -> Table:
         low, high = (intervals.metrics.get(name) if intervals else None) or (None, None)
         rows.append([Cell(called), *map(number_cell, (value, low, high)), Cell(about)])
     for name, value in results.own_metrics.items():
-        rows.append([Cell(name), number_cell(value, ".4g"), number_cell(None), number_cell(None), Cell("your own metric")])
-    return Table("Metrics of the test set", ["metric", "value", "from", "to", "what it says"], rows, frozenset({1, 2, 3}))
+        rows.append(
+            [Cell(name), number_cell(value, ".4g"), number_cell(None), number_cell(None), Cell("your own metric")]
+        )
+    return Table(
+        "Metrics of the test set", ["metric", "value", "from", "to", "what it says"], rows, frozenset({1, 2, 3})
+    )
 
 
 def _by_class(results: RunResults, intervals: Intervals) -> Chart | None:
@@ -344,9 +348,10 @@ def _threshold(record: Mapping[str, Any]) -> str:
         return ""
     level = "alpha" if "alpha" in threshold else "fpr"
     how = f"{level} {threshold[level]:g}" if threshold.get(level) is not None else "best F1"
+    test = threshold.get("test", {})
     names = {"false_alarm_rate": "false-alarm rate", "recall": "recall"}
-    found = {names[key]: value for key, value in threshold.get("test", {}).items() if value is not None and key in names}
-    on_test = "; on the test set: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()) if found else ""
+    rates = [f"{name} {test[key]:.3f}" for key, name in names.items() if test.get(key) is not None]
+    on_test = f"; on the test set: {', '.join(rates)}" if rates else ""
     samples = counted(threshold["rows"], "sample")
     return f"Scores above {threshold['value']:.6g} are anomalies ({threshold['kind']}, {how}, {samples}){on_test}."
 

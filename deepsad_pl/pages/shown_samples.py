@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ class Samples:
     Attributes:
         title: the heading, such as ``Most anomalous normal test samples``.
         about: a sentence below it.
-        x: the samples as a network takes them (rows) or uint8 pixels, shape (n, ...).
+        x: the samples of a data set as a network takes them (rows) or uint8 pixels, shape (N, ...).
+        rows: positions of the samples of this kind in ``x``, shape (n,).
         score: shape (n,).
         names: name of each sample, n texts.
         classes: class of each sample, n texts; empty where it is not known.
@@ -31,7 +33,8 @@ class Samples:
 
     title: str
     about: str
-    x: npt.NDArray[np.generic]
+    x: npt.NDArray[Any]
+    rows: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
     names: Sequence[str]
     classes: Sequence[str]
@@ -79,7 +82,7 @@ def groups_of(detector: Detector, groups: Sequence[Samples]) -> list[Group]:
     # All at once, since each call has a fixed cost.
     explained = None
     if detector.explains:
-        explained = detector.explained(np.concatenate([group.x[chosen] for group, chosen in filled]))
+        explained = detector.explained(np.concatenate([group.x[group.rows[chosen]] for group, chosen in filled]))
     found, first = [], 0
     for group, chosen in filled:
         of_group = None if explained is None else explained[first : first + len(chosen)]
@@ -99,7 +102,7 @@ def _cards(
 ) -> list[Card]:
     return [
         Card(
-            thumbnail(np.asarray(group.x[row], np.float64) / scale),
+            thumbnail(np.asarray(group.x[group.rows[row]], np.float64) / scale),
             None if explained is None else heat_map(explained[place]),
             group.names[row],
             group.classes[row],
@@ -130,5 +133,3 @@ def _table(
     places = ("strongest column", "second", "third", "fourth", "fifth")
     columns = ["sample", *(["class"] if has_classes else []), "score", *places[: len(filled)]]
     return Table(group.title, columns, rows, frozenset({columns.index("score")}))
-
-

@@ -39,9 +39,9 @@ class Table:
 
 
 def number_cell(value: float | None, form: str = ".4f") -> Cell:
-    """A cell of a number; a dash for None.
+    """A cell of a number; blank for None.
 
     >>> number_cell(0.5), number_cell(None).text
-    (Cell(text='0.5000', value=0.5, href=None), '–')
+    (Cell(text='0.5000', value=0.5, href=None), '')
     """
-    return Cell("–") if value is None else Cell(format(value, form), float(value))
+    return Cell("") if value is None else Cell(format(value, form), float(value))

@@ -57,7 +57,7 @@ def with_mean(means: Sequence[float], epoch: int, mean: float) -> list[float]:
         epoch: number of the epoch, from 0.
         mean: its mean loss.
     """
-    return [*means, *[math.nan] * (epoch - len(means))][:epoch] + [mean]
+    return [*means[:epoch], *([math.nan] * (epoch - len(means))), mean]
 
 
 def require_finite_weights(phase: str, module: LightningModule) -> None:

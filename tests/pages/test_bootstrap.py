@@ -18,7 +18,7 @@ def drawn(n: int, *, ties: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray,
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_resamples_have_the_metrics_of_the_package(ties: bool) -> None:
-    score, y, label = drawn(150, ties=ties)
+    score, _, label = drawn(150, ties=ties)
     values, rank = np.unique(score, return_inverse=True)
     normal, anomalous = ([rank[label == one] for one in which] for which in ((0, 1), (2, 3, 4)))
     found, each = bootstrap._resampled(np.random.default_rng(3), 4, len(values), normal, anomalous)

@@ -27,7 +27,7 @@ for (const button of document.querySelectorAll("th button")) {
 }
 // Cells without a value stay at the end.
 function isBlank(entry) {
-  return Number.isNaN(entry.value) && (entry.text === "" || entry.text === "–");
+  return Number.isNaN(entry.value) && entry.text.trim() === "";
 }
 
 for (const input of document.querySelectorAll(".filter input")) {
@@ -41,7 +41,7 @@ for (const input of document.querySelectorAll(".filter input")) {
   });
 }
 
-// The titles of points are read by screen readers and shown where there are no scripts; a tooltip of our own is faster.
+// Without scripts a browser shows the titles of points, but late; this shows that of the nearest point at once.
 const tip = document.getElementById("tip");
 for (const chart of document.querySelectorAll(".chart svg")) {
   const points = [...chart.querySelectorAll(".point")].filter((point) => point.querySelector("title"));
@@ -49,7 +49,6 @@ for (const chart of document.querySelectorAll(".chart svg")) {
     const title = point.querySelector("title");
     const found = { point, text: title.textContent, box: point.getBBox() };
     title.remove();
-    point.setAttribute("aria-label", found.text);
     return found;
   });
   let shown = null;
