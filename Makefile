@@ -51,7 +51,7 @@ test-wheel: ## build the wheel, install it in .venv-wheel and run its commands o
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
 	folder=$$(mktemp -d) && bin=$$PWD/.venv-wheel/bin && cd $$folder \
 	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version \
-	  && $$bin/deepsad-export --version
+	  && $$bin/deepsad-export --version && $$bin/deepsad-report --version
 
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)

@@ -52,10 +52,10 @@ def run_configured(cfg: DictConfig, *, single: bool) -> "Outcome":
         settings = to_settings(cfg)
         set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
         plan = make_plan(settings, multirun=multirun)
-        from deepsad_pl.experiment.finished import answer
+        from deepsad_pl.experiment.finished import answer, lacks_report
 
         with sigterm_exits():
-            if (finished := answer(plan, settings)) is not None:
+            if (finished := answer(plan, settings)) is not None and not lacks_report(plan):
                 return finished
             import_lightning()
             from deepsad_pl.experiment.run import run_experiment

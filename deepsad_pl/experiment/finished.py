@@ -145,6 +145,11 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
     return replace(outcome, record=record)
 
 
+def lacks_report(plan: Plan) -> bool:
+    """Whether the settings ask for the page of a run that has none, as after a run of an earlier release."""
+    return bool(plan.report) and not (plan.run_dir / REPORT).exists()
+
+
 def _forget_report(run_dir: Path) -> None:
     """Remove the page of a run whose record is about to change, before it shows something else."""
     if (run_dir / REPORT).exists():

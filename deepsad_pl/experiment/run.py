@@ -45,7 +45,7 @@ from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
-from deepsad_pl.experiment.finished import REPORT, Outcome, answer, locked_run, record_of
+from deepsad_pl.experiment.finished import REPORT, Outcome, answer, lacks_report, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import CHECKPOINTS, Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
@@ -94,6 +94,8 @@ def run_experiment(
         DeepSADError: if the plan cannot be carried out; if the data are the reason, before the run folder is created.
     """
     if (finished := answer(plan, config)) is not None:
+        if lacks_report(plan) and is_main_process(plan.ranks):
+            try_report(plan, build(plan, load_data(plan)), finished.record)
         return finished
     use_threads(plan)
     source = load_data(plan)

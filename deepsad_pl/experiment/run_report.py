@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,53 +36,66 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 4096
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What the samples of a page are made from.
+
+    Attributes:
+        plan: plan of the experiment.
+        parts: its data.
+        detector: its trained detector.
+    """
+
+    plan: Plan
+    parts: Parts
+    detector: Detector
+
+
 def try_report(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
     """As :func:`write_report`, but an error becomes a warning, since the experiment itself is finished."""
     try:
-        write_report(plan, parts, record)
+        write_report(plan.run_dir, record, Trained(plan, parts, Detector.read(plan.run_dir / DETECTOR)))
     # Whatever a user's own method or a full disk raises: the results are safe, and the page can be made later.
     except Exception as error:
         log.debug("the page of %s failed", plan.run_dir, exc_info=True)
         said = str(error).partition("\n")[0]
-        told = "%s could not be written (%s: %s), but the run is finished; write it with python report.py run=%s"
+        told = "%s was not written (%s: %s), but the run is finished; python report.py run=%s writes it"
         log.warning(told, plan.run_dir / REPORT, type(error).__name__, said, plan.run_dir)
 
 
-def write_report(plan: Plan, parts: Parts | None, record: Mapping[str, Any], *, without: str = "") -> Path:
+def write_report(run_dir: Path, record: Mapping[str, Any], trained: Trained | None, *, without: str = "") -> Path:
     """Write the page of a finished run into its folder, and return its path.
 
     The test set is not scored again: the page shows the scores that the run has kept.
 
     Args:
-        plan: plan of the experiment.
-        parts: its data; None: they cannot be had, so the page shows no samples.
-        record: its record.
-        without: why there are no ``parts``, for the page.
+        run_dir: the run folder.
+        record: record of the run.
+        trained: its data and its detector; None: they cannot be had, so the page shows no samples.
+        without: why they cannot be had, a sentence for the page.
 
     Raises:
         DeepSADError: if its detector cannot be used.
         OSError: if a file cannot be read or the page cannot be written.
         ValueError: if ``scores.csv`` is damaged.
     """
-    index, y, score = read_indexed_scores(plan.run_dir)
-    names, classes = _names_and_classes(plan.run_dir / SCORES, index)
-    losses, missing = _losses(plan, record)
-    known: list[str] = []
-    if classes is not None and not is_given(plan.scenario):
-        labels_train = () if parts is None else parts.data.source.labels_train
-        rows = () if parts is None else record.get(LABELED_ROWS, ())
-        known = known_classes(plan, labels_train, rows)
-    if classes is None and not is_given(plan.scenario):
+    index, y, score = read_indexed_scores(run_dir)
+    names, classes = _names_and_classes(run_dir / SCORES, index)
+    losses, missing = _losses(run_dir, record)
+    scenario = record["scenario"]
+    known = scenario.get("anomaly_class", [])
+    if trained is not None and LABELED_ROWS in record:
+        known = known_classes(trained.plan, trained.parts.data.source.labels_train, record[LABELED_ROWS])
+    if classes is None and not scenario.get("given"):
         missing.append(f"Classes: {SCORES} does not say them, since it is of an earlier release.")
     groups: list[Group] = []
-    if parts is None:
+    if trained is None:
         missing.append(f"Samples: {without}.")
     else:
-        detector = Detector.read(plan.run_dir / DETECTOR)
-        if not detector.explains:
+        if not trained.detector.explains:
             missing.append("Heat maps and strongest columns: the detector is of a release that kept no references.")
-        of_test = _test_samples(parts, index, y, score, names, classes)
-        groups = groups_of(detector, [*of_test, _unlabeled(plan, parts, detector)])
+        of_test = _test_samples(trained.parts, index, y, score, names, classes)
+        groups = groups_of(trained.detector, [*of_test, _unlabeled(trained)])
     spreads = record.get("spread", {})
     results = RunResults(
         record=record,
@@ -94,7 +108,7 @@ def write_report(plan: Plan, parts: Parts | None, record: Mapping[str, Any], *, 
         collapsed=[name for name, one in spreads.items() if has_collapsed(one["initial"], one["final"])],
         missing=missing,
     )
-    path = plan.run_dir / REPORT
+    path = run_dir / REPORT
     write_atomic(path, run_page(results, groups))
     return path
 
@@ -108,14 +122,14 @@ def _names_and_classes(path: Path, index: npt.NDArray[np.int64]) -> tuple[list[s
     return names, classes if any(classes) else None
 
 
-def _losses(plan: Plan, record: Mapping[str, Any]) -> tuple[dict[str, Sequence[float]], list[str]]:
+def _losses(run_dir: Path, record: Mapping[str, Any]) -> tuple[dict[str, Sequence[float]], list[str]]:
     """The mean loss of each epoch of each training, and a sentence about each that is not known."""
     found: dict[str, Sequence[float]] = {}
     missing = []
-    table = _loss_table(plan.run_dir / LOSS_TABLE)
+    table = _loss_table(run_dir / LOSS_TABLE)
     for name in record.get("spread", {}):
         try:
-            kept = from_bytes((plan.run_dir / CHECKPOINTS / CHECKPOINT_OF[name]).read_bytes()).get(LOSSES)
+            kept = from_bytes((run_dir / CHECKPOINTS / CHECKPOINT_OF[name]).read_bytes()).get(LOSSES)
         except (OSError, DamagedError):
             kept = None
         if losses := kept or table.get(name):
@@ -162,13 +176,13 @@ def _test_samples(
     return found
 
 
-def _unlabeled(plan: Plan, parts: Parts, detector: Detector) -> Samples:
+def _unlabeled(trained: Trained) -> Samples:
     """The unlabeled training samples, scored by the detector."""
-    source, drawn = parts.data.source, parts.data.training_set
+    source, drawn, plan = trained.parts.data.source, trained.parts.data.training_set, trained.plan
     is_open = drawn.semi_y == 0
     rows = drawn.index[is_open]
     parts_of_rows = [rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE)]
-    score = [np.empty(0), *(detector.scored(Prepared(source.x_train[part])) for part in parts_of_rows)]
+    score = [np.empty(0), *(trained.detector.scored(Prepared(source.x_train[part])) for part in parts_of_rows)]
     if source.ids_train is not None:
         called = source.ids_train[rows]
     else:
@@ -176,10 +190,10 @@ def _unlabeled(plan: Plan, parts: Parts, detector: Detector) -> Samples:
     classes, about = [""] * len(rows), "The first ones to check."
     if not is_given(plan.scenario):
         classes = [
-            plan.classes[label] + (", in truth an anomaly" if anomalous else "")
+            plan.classes[label] + (", pollution" if anomalous else "")
             for label, anomalous in zip(source.labels_train[rows], drawn.y[is_open], strict=True)
         ]
-        about = "Training did not know their classes; anomalies among them are pollution."
+        about = "The training did not know their classes; anomalies among them are pollution."
     return Samples(
         "Most anomalous unlabeled training samples",
         about,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
+from deepsad_pl.experiment.finished import REPORT
 from deepsad_pl.settings.own_metrics import values_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+    if (outcome.run_dir / REPORT).exists():
+        console.print(f"its page: {outcome.run_dir / REPORT}", soft_wrap=True, markup=False)
 
 
 def _apart(record: Mapping[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from deepsad_pl.pages.ticks import Scale
 Style = Literal["normal", "all", "known", "novel", "unknown"]
 
 _WIDTH, _HEIGHT = 480, 300
-_TOP, _RIGHT, _BOTTOM, _LEFT = 12, 16, 46, 56
+_TOP, _RIGHT, _BOTTOM, _LEFT = 12, 16, 46, 72
 # The height of a row of an interval chart, and about the width of a letter.
 _ROW, _LETTER = 24, 6.6
 # Number of points of a line that have a tooltip.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepsad_pl.common.counting import classes_named, counted
+from deepsad_pl.common.records import APART
 from deepsad_pl.pages.bootstrap import Intervals, bootstrap_intervals
 from deepsad_pl.pages.charts import Chart, Interval, Line, Style, interval_chart, line_chart
 from deepsad_pl.pages.curves import bins, curves, shares
@@ -138,14 +139,16 @@ def _lead(record: Mapping[str, Any]) -> str:
     sentences = [f"Normal: {classes_named(normal)}."]
     if known := scenario.get("anomaly_class"):
         sentences.append(f"Known anomalies: {classes_named(known)}.")
-    return " ".join([*sentences, "All other classes are anomalies, too."]) if known else " ".join(sentences)
+        if novel := len({*(record.get("classes") or {})}.difference(known)):
+            sentences.append(f"Novel anomalies of the test set: {counted(novel, 'other class', 'other classes')}.")
+    return " ".join(sentences)
 
 
 def _headline(record: Mapping[str, Any], intervals: Intervals | None) -> list[dict[str, str]]:
     """The numbers on top of the page: name, value and interval."""
     found = []
     for name in ("auroc", "auroc_known", "auroc_novel", "average_precision"):
-        if record.get(name) is not None and (name not in ("auroc_known", "auroc_novel") or _has_both(record)):
+        if record.get(name) is not None and (name not in APART or _has_both(record)):
             interval = intervals.metrics.get(name) if intervals else None
             found.append(
                 {
@@ -158,7 +161,7 @@ def _headline(record: Mapping[str, Any], intervals: Intervals | None) -> list[di
 
 
 def _has_both(record: Mapping[str, Any]) -> bool:
-    return record.get("auroc_known") is not None and record.get("auroc_novel") is not None
+    return all(record.get(name) is not None for name in APART)
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -205,6 +208,8 @@ def _metrics(results: RunResults, intervals: Intervals | None) -> Table:
     rows = []
     for name, (called, about) in _METRICS.items():
         if (value := results.record.get(name)) is None or name in results.own_metrics:
+            continue
+        if name in APART and not _has_both(results.record):
             continue
         low, high = (intervals.metrics.get(name) if intervals else None) or (None, None)
         rows.append([Cell(called), *map(number_cell, (value, low, high)), Cell(about)])
@@ -291,12 +296,18 @@ def _detection_charts(results: RunResults, anomalies: Sequence[_Kind]) -> list[C
             "Precision over the recall of all thresholds.",
             precision_recall,
             x=unit,
-            y=unit,
+            y=scale(_start(precision_recall), 1.0),
             x_label="recall",
             y_label="precision",
             marks=[(marks[1], marks[2], tips, "all")] if marks else [],
         ),
     ]
+
+
+def _start(lines: Sequence[Line]) -> float:
+    """Where the axis of precision starts: 0, or above if all values are so high that differences would not be seen."""
+    lowest = min(float(np.nanmin(line.y)) for line in lines)
+    return math.floor(lowest * 10) / 10 if 0.5 <= lowest < 1 else 0.0 if lowest < 1 else 0.9
 
 
 def _at_threshold(results: RunResults) -> tuple[tuple[float, float, float] | None, str]:

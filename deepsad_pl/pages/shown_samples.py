@@ -119,7 +119,8 @@ def _table(
     explained: npt.NDArray[np.float64] | None,
 ) -> Table:
     has_classes = any(group.classes[row] for row in chosen)
-    reasons = [] if explained is None else reasons_of(names, explained)
+    called = [f"column {name}" if name.isdecimal() else name for name in names]
+    reasons = [] if explained is None else reasons_of(called, explained)
     filled = [texts for texts in reasons if any(texts)]
     rows = [
         [

@@ -53,7 +53,11 @@ def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Sc
     if is_log and low > 0 and high >= 10 * low:
         first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
         every = -(-(last - first + 1) // most)
-        return Scale(low, high, True, tuple(10.0**power for power in range(first, last + 1, every)))
+        found = [10.0**power for power in range(first, last + 1, every)]
+        if len(found) < 3:
+            between = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
+            found = [value for value in between if low <= value <= high]
+        return Scale(low, high, True, tuple(found))
     return Scale(low, high, False, tuple(_round_numbers(low, high, most)))
 
 

@@ -43,7 +43,7 @@ for (const input of document.querySelectorAll(".filter input")) {
 
 // Without scripts a browser shows the titles of points, but late; this shows that of the nearest point at once.
 const tip = document.getElementById("tip");
-for (const chart of document.querySelectorAll(".chart svg")) {
+for (const chart of document.querySelectorAll(".chart > svg")) {
   const points = [...chart.querySelectorAll(".point")].filter((point) => point.querySelector("title"));
   const known = points.map((point) => {
     const title = point.querySelector("title");
