@@ -346,7 +346,7 @@ def _histogram(results: RunResults, anomalies: Sequence[_Kind]) -> Chart:
         "Histogram of the anomaly scores of the test samples, in percent of the samples of each kind.",
         lines,
         x=scale(float(found.edges[0]), float(found.edges[-1]), is_log=found.is_log),
-        y=scale(0.0, highest * 1.05),
+        y=scale(0.0, highest * 1.12),
         x_label=f"anomaly score{' (logarithmic)' if found.is_log else ''}{beyond}",
         y_label="% of the samples",
         rules=[(threshold["value"], "threshold")] if threshold is not None and inside else [],

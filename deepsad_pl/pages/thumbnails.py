@@ -24,7 +24,7 @@ def thumbnail(pixels: npt.NDArray[np.floating]) -> str:
     """
     values = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(np.moveaxis(values, 0, 2) if len(values) == 3 else values[0])
-    if min(image.size) > _SIDE:
+    if max(image.size) > _SIDE:
         image.thumbnail((_SIDE, _SIDE))
     return _data_uri(image, "JPEG" if max(image.size) > _LARGE else "PNG")
 
@@ -42,7 +42,7 @@ def heat_map(contributions: npt.NDArray[np.floating]) -> str:
     colors = [*[_LOWERS] * _LEVELS, (255, 255, 255), *[_RAISES] * _LEVELS]
     image.putpalette(np.array(colors, np.uint8).tobytes())
     image.info["transparency"] = np.round(opacity * 255).astype(np.uint8).tobytes()
-    if min(image.size) > _SIDE:
+    if max(image.size) > _SIDE:
         image = image.convert("RGBA")
         image.thumbnail((_SIDE, _SIDE))
     return _data_uri(image, "PNG")
