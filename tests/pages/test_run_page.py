@@ -41,7 +41,7 @@ def test_a_page_shows_everything_a_run_has_measured() -> None:
         "5 unlabeled samples in truth anomalous",
         "pre-training 1.0, training 2.0, scoring 0.1",
         "Scores above 4 are anomalies (conformal, alpha 0.05, 20 samples); on the test set: recall 0.500.",
-        "1 before, 2 after (× 2). Trained by another run and reused.",
+        "Trained by another run and reused.",
         "It has collapsed",
         "epoch 1: loss 10",
         "Loss of the training",
