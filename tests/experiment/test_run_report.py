@@ -4,22 +4,28 @@ import base64
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from planned import settings_of
 from tiny_data import write_odds
 
 from deepsad_pl.commands.report import ReportWords, parsed, report_run
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.experiment import run_report
-from deepsad_pl.experiment.run import Outcome
+from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.experiment.show_outcome import show_outcome
 
 Experiment = Callable[..., Outcome]
 SHORT = ("trainer.max_epochs=2", "report=true")
+IMAGES = ("trainer.max_epochs=2", "scenario.gamma_p=0.05", "threshold=conformal")
 
 
 def page_of(outcome: Outcome) -> str:
@@ -30,10 +36,21 @@ def report_of(outcome: Outcome, **words: str) -> str:
     return report_run(ReportWords(str(outcome.run_dir), **words))
 
 
-@pytest.fixture
-def images(experiment: Experiment) -> Outcome:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A finished run on the digits, with pollution and a threshold."""
-    return experiment(*SHORT, "scenario.gamma_p=0.05", "threshold=conformal")
+    output_dir = tmp_path_factory.mktemp("trained")
+    settings = settings_of(f"output_dir={output_dir}", "logger=none", *IMAGES, "report=true")
+    yaml = OmegaConf.to_yaml(OmegaConf.create(settings))
+    return run_experiment(make_plan(settings), config=settings, config_yaml=yaml, command="a test")
+
+
+@pytest.fixture
+def images(trained: Outcome, tmp_path: Path) -> Outcome:
+    """A copy of its folder, where the same experiment would write."""
+    folder = tmp_path / "runs" / Path(*trained.run_dir.parts[-3:])
+    shutil.copytree(trained.run_dir, folder)
+    return replace(trained, run_dir=folder)
 
 
 def test_a_run_on_images_writes_its_page(images: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,8 +83,7 @@ def test_the_command_writes_the_same_page(images: Outcome) -> None:
 
 
 def test_a_page_leaves_the_run_as_it_is(experiment: Experiment, images: Outcome, tmp_path: Path) -> None:
-    same = ("trainer.max_epochs=2", "scenario.gamma_p=0.05", "threshold=conformal")
-    without = experiment(*same, f"output_dir={tmp_path / 'without'}")
+    without = experiment(*IMAGES, f"output_dir={tmp_path / 'without'}")
     assert not (without.run_dir / "report.html").exists()
     assert without.run_dir.name == images.run_dir.name
     assert (without.run_dir / "scores.csv").read_bytes() == (images.run_dir / "scores.csv").read_bytes()
@@ -96,7 +112,7 @@ def test_without_the_data_the_page_has_no_samples(experiment: Experiment, tmp_pa
     assert "strongest column" not in page
     assert "ROC curve" in page
     data.write_bytes(content)
-    assert "without" not in report_of(outcome)
+    assert "without samples" not in report_of(outcome)
     assert page_of(outcome) == with_samples
 
 
@@ -156,10 +172,9 @@ def test_a_page_that_fails_leaves_a_finished_run(
 
 
 def test_an_outdated_page_is_removed(experiment: Experiment, images: Outcome) -> None:
-    same = ("trainer.max_epochs=2", "scenario.gamma_p=0.05", "threshold=conformal")
-    experiment(*same)
+    experiment(*IMAGES)
     assert (images.run_dir / "report.html").exists()
-    again = experiment(*same, "threshold.alpha=0.2")
+    again = experiment(*IMAGES, "threshold.alpha=0.2")
     assert again.was_finished
     assert not (images.run_dir / "report.html").exists()
     report_of(images)
