@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.pages.styles import Style
 from deepsad_pl.pages.ticks import Scale
 
-# How something is drawn: a color with a line style and a shape, so that they can be told apart in grey.
-Style = Literal["normal", "all", "known", "novel", "unknown"]
+# How a point is drawn: only under the pointer, filled or hollow.
+Look = Literal["hidden", "filled", "hollow"]
 
 _WIDTH, _HEIGHT = 480, 300
 _TOP, _RIGHT, _BOTTOM, _LEFT = 12, 16, 46, 72
@@ -31,6 +32,7 @@ class Line:
         y: shape (n,); NaN leaves a gap.
         tips: tooltip of each point.
         is_filled: whether the area below is filled.
+        points: how its points are drawn.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Line:
     y: npt.NDArray[np.float64]
     tips: Sequence[str]
     is_filled: bool = False
+    points: Look = "hidden"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Point:
     y: float
     tip: str
     style: Style
-    is_visible: bool = False
+    look: Look
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     rules: Iterable[tuple[float, str]] = (),
-    marks: Iterable[tuple[float, float, str, Style]] = (),
+    marks: Iterable[tuple[float, float, str, Style, Look]] = (),
 ) -> Chart:
     """Draw lines.
 
@@ -124,7 +127,7 @@ def line_chart(
         x_label: its text.
         y_label: its text.
         rules: vertical lines, each a value and a text.
-        marks: points that are always visible: two values, a tooltip and a style.
+        marks: further points: two values, a tooltip, a style and how it is drawn.
     """
     box = (_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
 
@@ -143,10 +146,14 @@ def line_chart(
             paths.append((f"{_path(whole)}Z", line.style, True))
         paths.append((_path(placed), line.style, False))
         chosen = np.unique(np.linspace(0, len(placed) - 1, min(_TIPS, len(placed))).round().astype(int))
-        points += [Point(at[0], at[1], line.tips[one], line.style) for one in chosen if (at := placed[one]) is not None]
-    for across, up, tip, style in marks:
+        points += [
+            Point(at[0], at[1], line.tips[one], line.style, line.points)
+            for one in chosen
+            if (at := placed[one]) is not None
+        ]
+    for across, up, tip, style, look in marks:
         left, top = place(across, up)
-        points.append(Point(left, top, tip, style, is_visible=True))
+        points.append(Point(left, top, tip, style, look))
     return Chart(
         title,
         about,
@@ -211,7 +218,7 @@ def interval_chart(
             (place(row.low), place(row.high), height, row.style) for height, row in zip(heights, rows, strict=True)
         ],
         points=[
-            Point(place(row.value), height, row.tip, row.style, is_visible=True)
+            Point(place(row.value), height, row.tip, row.style, "filled")
             for height, row in zip(heights, rows, strict=True)
         ],
     )

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from deepsad_pl.common.counting import classes_named, counted
 from deepsad_pl.common.records import APART
 from deepsad_pl.pages.bootstrap import Intervals, bootstrap_intervals
-from deepsad_pl.pages.charts import Chart, Interval, Line, Style, interval_chart, line_chart
+from deepsad_pl.pages.charts import Chart, Interval, Line, interval_chart, line_chart
 from deepsad_pl.pages.curves import bins, curves, shares
 from deepsad_pl.pages.render import render
 from deepsad_pl.pages.shown_samples import Group
+from deepsad_pl.pages.styles import ALL, KNOWN, NORMAL, NOVEL, UNKNOWN, Style
 from deepsad_pl.pages.tables import Cell, Table, number_cell
 from deepsad_pl.pages.ticks import scale
 
@@ -110,8 +111,8 @@ def _anomalies(results: RunResults) -> list[_Kind]:
     if results.classes is not None:
         known = anomaly & np.isin(np.asarray(results.classes, dtype=object), list(results.known))
         if known.any() and (anomaly & ~known).any():
-            return [_Kind("known anomalies", "known", known), _Kind("novel anomalies", "novel", anomaly & ~known)]
-    return [_Kind("anomalies", "known", anomaly)] if anomaly.any() else []
+            return [_Kind("known anomalies", KNOWN, known), _Kind("novel anomalies", NOVEL, anomaly & ~known)]
+    return [_Kind("anomalies", KNOWN, anomaly)] if anomaly.any() else []
 
 
 def _intervals(results: RunResults) -> Intervals | None:
@@ -235,12 +236,12 @@ def _by_class(results: RunResults, intervals: Intervals) -> Chart | None:
         low, high = intervals.classes.get(label_of.get(name, -1), (math.nan, math.nan))
         if math.isnan(low):
             return None
-        style: Style = "known" if name in results.known else "novel"
-        tip = f"{name} ({style}): {one['auroc']:.4f} ({low:.4f} to {high:.4f}), {counted(one['test'], 'sample')}"
+        style, kind = (KNOWN, "known") if name in results.known else (NOVEL, "novel")
+        tip = f"{name} ({kind}): {one['auroc']:.4f} ({low:.4f} to {high:.4f}), {counted(one['test'], 'sample')}"
         rows.append(Interval(name, style, one["auroc"], low, high, tip))
     shown = rows[:_CLASSES]
     lowest = min(row.low for row in shown)
-    legend: list[tuple[Style, str]] = [("known", "known in training"), ("novel", "novel")]
+    legend: list[tuple[Style, str]] = [(KNOWN, "known in training"), (NOVEL, "novel")]
     styles = {row.style for row in shown}
     title = "AUROC by anomaly class" + (f", the {_CLASSES} lowest of {len(rows)}" if len(rows) > _CLASSES else "")
     return interval_chart(
@@ -258,7 +259,7 @@ def _detection_charts(results: RunResults, anomalies: Sequence[_Kind]) -> list[C
     normal = results.y == 0
     kinds = list(anomalies)
     if len(kinds) > 1:
-        kinds = [_Kind("all anomalies", "all", results.y == 1), *kinds]
+        kinds = [_Kind("all anomalies", ALL, results.y == 1), *kinds]
     roc, precision_recall = [], []
     for kind in kinds:
         rows = normal | kind.rows
@@ -289,7 +290,7 @@ def _detection_charts(results: RunResults, anomalies: Sequence[_Kind]) -> list[C
             y=unit,
             x_label="false-positive rate",
             y_label="recall",
-            marks=[(marks[0], marks[1], tips, "all")] if marks else [],
+            marks=[(marks[0], marks[1], tips, ALL, "filled")] if marks else [],
         ),
         line_chart(
             "Precision and recall",
@@ -299,7 +300,7 @@ def _detection_charts(results: RunResults, anomalies: Sequence[_Kind]) -> list[C
             y=scale(_start(precision_recall), 1.0),
             x_label="recall",
             y_label="precision",
-            marks=[(marks[1], marks[2], tips, "all")] if marks else [],
+            marks=[(marks[1], marks[2], tips, ALL, "filled")] if marks else [],
         ),
     ]
 
@@ -323,7 +324,7 @@ def _at_threshold(results: RunResults) -> tuple[tuple[float, float, float] | Non
 
 
 def _histogram(results: RunResults, anomalies: Sequence[_Kind]) -> Chart:
-    kinds = [_Kind("normal", "normal", results.y == 0), *anomalies, _Kind("truth not known", "unknown", results.y < 0)]
+    kinds = [_Kind("normal", NORMAL, results.y == 0), *anomalies, _Kind("truth not known", UNKNOWN, results.y < 0)]
     found, lines = bins(results.score), []
     for kind in kinds:
         if not kind.rows.any():
@@ -397,10 +398,10 @@ def _losses(called: str, losses: Floats) -> Chart:
     return line_chart(
         f"Loss of the {called.lower()}",
         f"Mean loss of each of {len(losses)} epochs, from {losses[0]:.4g} to {losses[-1]:.4g}.",
-        [Line("loss", "all", epochs, losses, tips)],
+        [Line("loss", ALL, epochs, losses, tips)],
         x=scale(1.0, float(max(len(losses), 2))),
         y=scale(low, high, is_log=is_log) if is_log else scale(low - 0.05 * (high - low), high + 0.05 * (high - low)),
         x_label="epoch",
         y_label=f"mean loss{' (logarithmic)' if is_log else ''}",
-        marks=[(1.0, float(losses[0]), tips[0], "all")] if len(losses) == 1 else [],
+        marks=[(1.0, float(losses[0]), tips[0], ALL, "filled")] if len(losses) == 1 else [],
     )

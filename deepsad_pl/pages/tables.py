@@ -12,11 +12,13 @@ class Cell:
         text: what is shown.
         value: what the column is sorted by; None: the text.
         href: where the cell leads; None: nowhere.
+        group: with the anchor of another table as ``href``: the group of rows that it shows.
     """
 
     text: str
     value: float | None = None
     href: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Table:
         rows: the cells, one per column each.
         numbers: positions of the columns of numbers, which are aligned to the right.
         has_filter: whether a field above it filters the rows.
+        anchor: its place on the page, for links; empty: it has none.
+        groups: the group of each row, for cells that lead to it; empty: there are no groups.
     """
 
     name: str
@@ -36,12 +40,14 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     numbers: frozenset[int] = frozenset()
     has_filter: bool = False
+    anchor: str = ""
+    groups: Sequence[str] = ()
 
 
 def number_cell(value: float | None, form: str = ".4f") -> Cell:
     """A cell of a number; blank for None.
 
     >>> number_cell(0.5), number_cell(None).text
-    (Cell(text='0.5000', value=0.5, href=None), '')
+    (Cell(text='0.5000', value=0.5, href=None, group=None), '')
     """
     return Cell("") if value is None else Cell(format(value, form), float(value))

@@ -14,12 +14,14 @@ class Scale:
         high: value at the end, above ``low``.
         is_log: whether distances are those of the logarithms; then ``low`` is positive.
         ticks: values with a label.
+        names: texts at the ticks; empty: their numbers.
     """
 
     low: float
     high: float
     is_log: bool
     ticks: tuple[float, ...]
+    names: tuple[str, ...] = ()
 
     def share(self, value: float) -> float:
         """Where a value is, from 0 at the start to 1 at the end; values outside are put at the ends."""
@@ -31,7 +33,7 @@ class Scale:
     @property
     def labels(self) -> list[str]:
         """The texts at the ticks."""
-        return [f"{tick:.4g}" for tick in self.ticks]
+        return list(self.names) or [f"{tick:.4g}" for tick in self.ticks]
 
 
 def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Scale:
@@ -59,6 +61,12 @@ def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Sc
             found = [value for value in between if low <= value <= high]
         return Scale(low, high, True, tuple(found))
     return Scale(low, high, False, tuple(_round_numbers(low, high, most)))
+
+
+def named_scale(names: Sequence[str]) -> Scale:
+    """An axis of names at 0, 1, ... with some room at both ends."""
+    ticks = tuple(map(float, range(len(names))))
+    return Scale(-0.3, len(names) - 0.7, False, ticks, tuple(names))
 
 
 def _round_numbers(low: float, high: float, most: int) -> Sequence[float]:

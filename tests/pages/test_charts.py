@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from deepsad_pl.pages.charts import Interval, Line, interval_chart, line_chart
+from deepsad_pl.pages.styles import KNOWN, NOVEL
 from deepsad_pl.pages.ticks import scale
 
 
@@ -14,7 +15,7 @@ def chart_of(*lines: Line) -> object:
 
 
 def line(y: np.ndarray, **rest: bool) -> Line:
-    return Line("one", "known", np.arange(len(y), dtype=float), y, [f"tip {place}" for place in range(len(y))], **rest)
+    return Line("one", KNOWN, np.arange(len(y), dtype=float), y, [f"tip {place}" for place in range(len(y))], **rest)
 
 
 def test_lines_stay_inside_the_box() -> None:
@@ -46,7 +47,7 @@ def test_a_long_line_has_a_limited_number_of_tooltips() -> None:
 
 
 def test_intervals_are_rows_with_shortened_names() -> None:
-    rows = [Interval(name, "novel", 0.5, 0.25, 0.75, f"tip of {name}") for name in ("a", "b" * 300)]
+    rows = [Interval(name, NOVEL, 0.5, 0.25, 0.75, f"tip of {name}") for name in ("a", "b" * 300)]
     chart = interval_chart("t", "about", rows, x=scale(0.0, 1.0), x_label="x", legend=[])
     (_, short), (_, long) = chart.y_ticks
     assert short == "a"

@@ -30,15 +30,34 @@ function isBlank(entry) {
   return Number.isNaN(entry.value) && entry.text.trim() === "";
 }
 
-for (const input of document.querySelectorAll(".filter input")) {
-  const body = input.closest(".filter").nextElementSibling.querySelector("tbody");
-  input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/);
+// A row is shown if it has all words of the filter and belongs to the chosen group, if there is one.
+for (const section of document.querySelectorAll(".table")) {
+  const input = section.querySelector(".filter input");
+  const only = section.querySelector(".only");
+  const body = section.querySelector("tbody");
+  let group = null;
+  const show = () => {
+    const words = input ? input.value.toLowerCase().split(/\s+/) : [];
     for (const row of body.rows) {
       const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
+      const isChosen = group === null || row.dataset.group === group;
+      row.hidden = !(isChosen && words.every((word) => text.includes(word)));
     }
+    if (only) only.hidden = group === null;
+  };
+  if (input) input.addEventListener("input", show);
+  if (!only) continue;
+  only.querySelector("button").addEventListener("click", () => {
+    group = null;
+    show();
   });
+  for (const link of document.querySelectorAll(`a[data-group][href="#${section.id}"]`)) {
+    link.addEventListener("click", () => {
+      group = link.dataset.group;
+      if (input) input.value = "";
+      show();
+    });
+  }
 }
 
 // Without scripts a browser shows the titles of points, but late; this shows that of the nearest point at once.
