@@ -77,8 +77,9 @@ def write_report(
     by_known: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Write ``report.html``, ``table.md``, ``.csv``, ``.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
+    """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
 
+    ``report.html`` shows all of it on one page.
     Where known and novel anomalies are told apart, ``known_novel.md``, ``.csv``, ``.tex`` and a figure of that name are
     written as well. The figures are written as .png and .svg.
 

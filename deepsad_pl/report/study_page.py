@@ -16,13 +16,15 @@ from deepsad_pl.pages.styles import Color, Dash, Shape, Style
 from deepsad_pl.pages.tables import Cell, Table, number_cell
 from deepsad_pl.pages.ticks import named_scale, scale
 from deepsad_pl.report.cells import Cell as Result
-from deepsad_pl.report.cells import Place, Ranking
+from deepsad_pl.report.cells import Ranking
 from deepsad_pl.report.columns import describe, heading, in_order, value_text
 from deepsad_pl.settings.about import own_columns
 
 # The page of a run, in its folder.
 _RUN_PAGE = "report.html"
 _RUNS = "experiments"
+# Data set, values of the axes, column and variant.
+Variant = tuple[str, tuple[Any, ...], str, str]
 # The shape of a point for each of matplotlib's markers, which have more of them.
 _SHAPES: dict[str, Shape] = {
     **dict.fromkeys("sP", "square"),
@@ -57,7 +59,8 @@ def study_page(
         run_with: settings that differ from the study's own; may be empty.
     """
     finished, expected = sum(cell.n for cell in cells), sum(cell.expected for cell in cells)
-    groups = {cell.place: f"cell-{number}" for number, cell in enumerate(cells)}
+    # Only the variant that a cell shows belongs to it.
+    groups = {(*cell.place, cell.variant): f"cell-{number}" for number, cell in enumerate(cells)}
     return render(
         "study.html",
         title=title,
@@ -124,7 +127,7 @@ def _tip(cell: Result) -> str:
     return f"{where}: {cell.text} (n {cell.n})"
 
 
-def _table(cells: Sequence[Result], axes: Sequence[str], groups: Mapping[Place, str]) -> Table:
+def _table(cells: Sequence[Result], axes: Sequence[str], groups: Mapping[Variant, str]) -> Table:
     has_paper = any(cell.paper for cell in cells)
     has_error = any(not math.isnan(cell.error) for cell in cells)
     columns = ["data set", *axes, "method", "mean", "std", *(["SE"] if has_error else [])]
@@ -144,7 +147,7 @@ def _table(cells: Sequence[Result], axes: Sequence[str], groups: Mapping[Place, 
             paper, std = cell.paper or (math.nan, math.nan)
             row += [_number(paper), _number(std), _number(cell.mean - paper, "+.1f")]
         told = f"{cell.n}" if cell.n == cell.expected else f"{cell.n} of {cell.expected}"
-        rows.append([*row, Cell(told, float(cell.n), f"#{_RUNS}", groups[cell.place])])
+        rows.append([*row, Cell(told, float(cell.n), f"#{_RUNS}", groups[(*cell.place, cell.variant)])])
     columns.append("runs")
     numbers = {"mean", "std", "SE", "paper", "paper std", "difference", "runs", *axes}
     return Table(
@@ -187,14 +190,16 @@ def _tests(rankings: Sequence[Ranking], axes: Sequence[str]) -> Table | None:
     return Table("Best against second best", columns, rows, numbers) if rows else None
 
 
-def _runs(folder: Path, results: pd.DataFrame, axes: Sequence[str], metric: str, groups: Mapping[Place, str]) -> Table:
+def _runs(
+    folder: Path, results: pd.DataFrame, axes: Sequence[str], metric: str, groups: Mapping[Variant, str]
+) -> Table:
     """The finished experiments, each with the way to its page or else to its folder."""
     columns = ["data set", *axes, "method", "normal", "known", "seed", metric, "run"]
     rows, of_rows = [], []
     shown = results[results[metric].notna()]
     for one in shown.to_dict("records"):
         values = [None if pd.isna(one[axis]) else one[axis] for axis in axes]
-        place = one["dataset"], tuple(values), one["column"]
+        place = one["dataset"], tuple(values), one["column"], one["variant"]
         run = Path(one["experiment"])
         there = run / _RUN_PAGE if (run / _RUN_PAGE).exists() else run
         href = Path(os.path.relpath(there, folder)).as_posix() if there.exists() else None

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from made_pages import IMAGE, made_groups, made_results
+from report_rows import row
 
 from deepsad_pl.pages.run_page import run_page
+from deepsad_pl.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
@@ -41,20 +44,22 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Any, path: Path) -> Iterator[Open]:
     """Open the page; in the end there must have been no message, no error and no request but for the page itself."""
-    contexts, heard, asked = [], list[str](), list[str]()
+    contexts, heard, asked, right = [], list[str](), list[str](), {path.as_uri()}
 
-    def open_page(width: int = 1280, scheme: str = "light", **rest: Any) -> Any:
+    def open_page(width: int = 1280, scheme: str = "light", file: Path = path, **rest: Any) -> Any:
+        right.add(file.as_uri())
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **rest)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard.append(message.text))
         page.on("pageerror", lambda error: heard.append(str(error)))
         page.route("**/*", lambda route: (asked.append(route.request.url), route.continue_()))
-        page.goto(path.as_uri())
+        page.goto(file.as_uri())
         return page
 
     yield open_page
-    assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
+    assert asked
+    assert {url for url in asked if not url.startswith("data:")} <= right
     assert heard == []
     for context in contexts:
         context.close()
@@ -110,6 +115,21 @@ def test_without_scripts_the_page_is_whole(opened: Open) -> None:
     page = opened(java_script_enabled=False)
     assert page.locator(".chart").count() == 6
     assert page.locator("title").count() > 100
+
+
+def test_a_result_leads_to_its_runs(opened: Open, tmp_path: Path) -> None:
+    rows = [row(method, value, 0.9, normal_class=str(n)) for method in "ab" for value in (0.0, 0.1) for n in range(3)]
+    write_report(tmp_path, pd.DataFrame(rows), name="one", title="One", axes=["gamma_l"])
+    page = opened(file=tmp_path / "report.html")
+    assert len(column(page, 3, "Experiments")) == 12
+    results = page.locator('[aria-label="Results"] tbody tr')
+    results.nth(3).locator("a").click()
+    assert page.url.endswith("#experiments")
+    assert (column(page, 2, "Experiments"), column(page, 3, "Experiments")) == (["0.1"] * 3, ["b"] * 3)
+    page.get_by_role("button", name="Show all").click()
+    assert len(column(page, 3, "Experiments")) == 12
+    found = axe.Axe().run(page).response["violations"]
+    assert not [one["id"] for one in found if one["impact"] in ("serious", "critical")]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
