@@ -147,7 +147,8 @@ def _table(cells: Sequence[Result], axes: Sequence[str], groups: Mapping[Variant
             paper, std = cell.paper or (math.nan, math.nan)
             row += [_number(paper), _number(std), _number(cell.mean - paper, "+.1f")]
         told = f"{cell.n}" if cell.n == cell.expected else f"{cell.n} of {cell.expected}"
-        rows.append([*row, Cell(told, float(cell.n), f"#{_RUNS}", groups[(*cell.place, cell.variant)])])
+        way = (f"#{_RUNS}", groups[(*cell.place, cell.variant)]) if cell.n else (None, None)
+        rows.append([*row, Cell(told, float(cell.n), *way)])
     columns.append("runs")
     numbers = {"mean", "std", "SE", "paper", "paper std", "difference", "runs", *axes}
     return Table(
