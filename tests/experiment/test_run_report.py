@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from own_tables import parts
 from planned import settings_of
+from stacks import outcomes, together
 from tiny_data import write_odds
 
 from deepsad_pl.commands.report import ReportWords, parsed, report_run
@@ -192,3 +194,23 @@ def test_a_folder_without_a_finished_run_is_an_error(tmp_path: Path, images: Out
     (images.run_dir / "metrics.json").write_text("{}")
     with pytest.raises(DeepSADError, match=r"has no valid metrics\.json"):
         report_of(images)
+
+
+def test_the_truth_of_an_own_table_need_not_be_known(experiment: Experiment, tmp_path: Path) -> None:
+    parts().drop(columns="truth").to_csv(tmp_path / "parts.csv", index=False)
+    labels = ("dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part")
+    outcome = experiment("dataset=table", f"dataset.path={tmp_path / 'parts.csv'}", *labels, *SHORT)
+    page = page_of(outcome)
+    assert outcome.record["threshold"]["kind"] == "conformal"
+    assert "The labels came with the data." in page
+    assert "Scores by class" in page
+    assert re.search(r"<td[^>]*>P\d{5}</td>", page)
+    assert re.search(r"<td[^>]*>sensor_\d \+[\d.e-]+</td>", page)
+
+
+def test_experiments_of_a_sweep_have_pages_on_demand(tmp_path: Path) -> None:
+    for report in ("null", "true"):
+        cells = [("logger=none", "trainer.max_epochs=2", f"report={report}", f"seed={seed}") for seed in (0, 1)]
+        found = outcomes(together(tmp_path / report, *cells))
+        assert [(one.run_dir / "report.html").exists() for one in found] == [report == "true"] * 2
+        assert {one.record["trainer"]["replicas"] for one in found} == {2}
