@@ -66,7 +66,8 @@ for (const chart of document.querySelectorAll(".chart > svg")) {
   const points = [...chart.querySelectorAll(".point")].filter((point) => point.querySelector("title"));
   const known = points.map((point) => {
     const title = point.querySelector("title");
-    const found = { point, text: title.textContent, box: point.getBBox() };
+    const { e: x, f: y } = point.transform.baseVal[0].matrix;
+    const found = { point, text: title.textContent, x, y };
     title.remove();
     return found;
   });
@@ -81,7 +82,7 @@ for (const chart of document.querySelectorAll(".chart > svg")) {
     let nearest = null;
     let least = 24 ** 2;
     for (const one of known) {
-      const far = (one.box.x + one.box.width / 2 - at.x) ** 2 + (one.box.y + one.box.height / 2 - at.y) ** 2;
+      const far = (one.x - at.x) ** 2 + (one.y - at.y) ** 2;
       if (far < least) [nearest, least] = [one, far];
     }
     if (nearest !== shown) hide();
