@@ -54,7 +54,7 @@ test-wheel: ## build the wheel, install it in .venv-wheel and run its commands o
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
 	folder=$$(mktemp -d) && bin=$$PWD/.venv-wheel/bin && cd $$folder \
 	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version \
-	  && $$bin/deepsad-export --version
+	  && $$bin/deepsad-export --version && $$bin/deepsad-report --version
 
 torture: $(STAMP) ## kill, fill, flip and misuse for some minutes, and write docs/reliability.md (MINUTES=, SEED=)
 	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --page docs/reliability.md $(ARGS)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "deepsad_pl"
 # From what every room may use to the commands; a room imports only rooms listed before it.
 ROOMS = (
     *("common", "networks", "data", "methods", "shallow", "training", "tracking", "settings"),
-    *("detector", "experiment", "compose", "estimators", "stacked", "sweep", "report", "study", "commands"),
+    *("detector", "pages", "experiment", "compose", "estimators", "stacked", "sweep", "report", "study", "commands"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -102,7 +102,7 @@ def run(
         config=chosen,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(chosen)),
         command=shlex.join(["python", "train.py", *where, *words]),
-        plots=True,
+        single=True,
     )
     return Result(outcome.record, outcome.run_dir, outcome.was_finished, plan)
 

@@ -35,7 +35,7 @@ register()
 def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    outcome = run_configured(cfg, plots=not multirun)
+    outcome = run_configured(cfg, single=not multirun)
     if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
         from deepsad_pl.experiment.show_outcome import show_outcome
 

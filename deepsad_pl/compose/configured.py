@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
-def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
+def run_configured(cfg: DictConfig, *, single: bool) -> "Outcome":
     """Run the experiment of a configuration composed by Hydra.
 
     Args:
         cfg: the configuration, without Hydra's own settings.
-        plots: whether the tracker draws plots if its settings leave it open.
+        single: see :func:`~deepsad_pl.experiment.run.run_experiment`.
 
     Raises:
         CommandLineError: if the user can fix the problem.
@@ -53,10 +53,10 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
         settings = to_settings(cfg)
         set_up_logging(is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes))
         plan = make_plan(settings, multirun=multirun)
-        from deepsad_pl.experiment.finished import answer
+        from deepsad_pl.experiment.finished import answer, lacks_report
 
         with signals_exit(), in_sentences():
-            if (finished := answer(plan, settings)) is not None:
+            if (finished := answer(plan, settings)) is not None and not lacks_report(plan):
                 return finished
             import_lightning()
             from deepsad_pl.experiment.run import run_experiment
@@ -66,7 +66,7 @@ def run_configured(cfg: DictConfig, *, plots: bool) -> "Outcome":
                 config=settings,
                 config_yaml=OmegaConf.to_yaml(cfg, resolve=True),
                 command=repeat_command(job.overrides.task, job),
-                plots=plots,
+                single=single,
             )
     except DeepSADError as error:
         if multirun:

@@ -201,6 +201,11 @@ class Detector:
         return np.where(self.are_anomalies(self.score(x)), -1, 1)
 
     @property
+    def explains(self) -> bool:
+        """Whether scores can be explained; detectors of the first release cannot do so."""
+        return self._references is not None
+
+    @property
     def baseline_score(self) -> float:
         """The mean score of the references; a deep method's contributions add up to a sample's score minus this.
 

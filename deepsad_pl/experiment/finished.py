@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # The folder of a run with its checkpoints.
 CHECKPOINTS = "checkpoints"
+# The page of a run.
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,25 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
         # Before the record, which tells whether this has been done.
         keep_threshold(plan.run_dir / DETECTOR, record["threshold"])
     if record != outcome.record:
+        _forget_report(plan.run_dir)
         write_record(plan.run_dir, record)
         for told in _changes(plan, outcome.record, record):
             log.info("%s, without training: %s", told, plan.run_dir)
     if error is not None:
         raise error
     return replace(outcome, record=record)
+
+
+def lacks_report(plan: Plan) -> bool:
+    """Whether the settings ask for the page of a run that has none, as after a run of an earlier release."""
+    return bool(plan.report) and not (plan.run_dir / REPORT).exists()
+
+
+def _forget_report(run_dir: Path) -> None:
+    """Remove the page of a run whose record is about to change, before it shows something else."""
+    if (run_dir / REPORT).exists():
+        (run_dir / REPORT).unlink()
+        log.info("%s is outdated and removed; python report.py run=%s writes it again", REPORT, run_dir)
 
 
 def _changes(plan: Plan, before: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:

@@ -34,12 +34,14 @@ from deepsad_pl.training.trainer_arguments import has_arguments
 
 log = logging.getLogger(__name__)
 
-_CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
+# In the checkpoint of a finished training: the mean loss of each epoch.
+LOSSES = "losses"
+CHECKPOINT_OF = {"pretrain": "pretrain.ckpt", "fit": "last.ckpt"}
 
 
 def checkpoint_path(plan: Plan, phase: Phase) -> Path:
     """The path of a training's checkpoint, both during the training and once it is finished."""
-    return plan.run_dir / CHECKPOINTS / _CHECKPOINT_OF[phase.name]
+    return plan.run_dir / CHECKPOINTS / CHECKPOINT_OF[phase.name]
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
         "epoch": progress.processed - 1,
         "seconds": checkpoint.seconds,
         "spread": {"initial": collapse.initial, "final": collapse.final},
+        LOSSES: recorder.means,
         "trained_with": {
             "device": device.type,
             "threads": torch.get_num_threads(),

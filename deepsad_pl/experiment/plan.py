@@ -63,6 +63,7 @@ class Plan:
         logger: settings of the loggers.
         seed: seed for all randomness of the run.
         force: whether to repeat a finished run.
+        report: whether to write the page of the run; None: if it is a single run.
         data_dir: folder of the data.
         cache_dir: folder of cached autoencoders; None: use no cache.
         identity: everything that determines the result.
@@ -83,6 +84,7 @@ class Plan:
     logger: dict[str, Any]
     seed: int
     force: bool
+    report: bool | None
     data_dir: Path
     cache_dir: Path | None
     identity: dict[str, Any]
@@ -195,6 +197,7 @@ def make_plan(
         logger=dict(settings["logger"]),
         seed=settings["seed"],
         force=settings["force"],
+        report=settings.get("report"),
         data_dir=data_dir,
         cache_dir=output_dir / "cache" if settings["pretrain"].get("cache", True) else None,
         identity=identity,

@@ -46,13 +46,14 @@ from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
-from deepsad_pl.experiment.finished import CHECKPOINTS, Outcome, answer, locked_run, record_of
+from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT, Outcome, answer, lacks_report, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
 from deepsad_pl.experiment.results_version import RESULTS_VERSION, VERSION_KEY
 from deepsad_pl.experiment.run_log import RunLog
+from deepsad_pl.experiment.run_report import try_report
 from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
@@ -81,7 +82,7 @@ class Score(Protocol):
 
 @in_sentences()
 def run_experiment(
-    plan: Plan, *, config: Mapping[str, Any], config_yaml: str, command: str, plots: bool = False
+    plan: Plan, *, config: Mapping[str, Any], config_yaml: str, command: str, single: bool = False
 ) -> Outcome:
     """Run or resume a planned experiment, or return its outcome if it is finished.
 
@@ -90,12 +91,15 @@ def run_experiment(
         config: the configuration, nested, for the tracker.
         config_yaml: the configuration as YAML, for the run folder.
         command: command line that repeats the run.
-        plots: whether the tracker draws plots if its settings leave it open.
+        single: whether it is the only experiment rather than one of a sweep; then its page is written and the tracker
+            draws plots, if the settings leave it open.
 
     Raises:
         DeepSADError: if the plan cannot be carried out; if the data are the reason, before the run folder is created.
     """
     if (finished := answer(plan, config)) is not None:
+        if lacks_report(plan) and is_main_process(plan.ranks):
+            try_report(plan, build(plan, load_data(plan)), finished.record)
         return finished
     use_threads(plan)
     source = load_data(plan)
@@ -110,10 +114,12 @@ def run_experiment(
         if (finished := finished_or_restored(plan, parts, config)) is not None:
             return finished
         with (
-            begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=plots) as tracker,
+            begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=single) as tracker,
             ranks_together(plan.trainer["devices"], plan.trainer["num_nodes"]),
         ):
             record = _train_and_score(plan, parts, tracker, command)
+            if single if plan.report is None else plan.report:
+                try_report(plan, parts, record)
     return Outcome(record, plan.run_dir, was_finished=False)
 
 
@@ -193,7 +199,7 @@ def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
 
 def _forget(run_dir: Path) -> None:
     """Remove an earlier run's files, its record first: if killed midway, the run must not look finished."""
-    for name in (RECORD, DAMAGED, SCORES, CALIBRATION, LOSSES, RUN_ID, LOG):
+    for name in (RECORD, DAMAGED, SCORES, CALIBRATION, LOSSES, RUN_ID, LOG, REPORT):
         (run_dir / name).unlink(missing_ok=True)
     for folder in (CHECKPOINTS, DETECTOR):
         shutil.rmtree(run_dir / folder, ignore_errors=True)

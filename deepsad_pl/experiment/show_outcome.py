@@ -3,18 +3,15 @@
 from collections.abc import Mapping, Sequence
 from math import isnan
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Column, Table
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
+from deepsad_pl.experiment.finished import REPORT, Outcome
 from deepsad_pl.settings.own_metrics import values_of
-
-if TYPE_CHECKING:
-    from deepsad_pl.experiment.finished import Outcome
-
 
 _AT_LOW_RATES = {
     "auroc_fpr_10": "AUROC FPR <= 10 %",
@@ -23,7 +20,7 @@ _AT_LOW_RATES = {
 }
 
 
-def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
+def show_outcome(outcome: Outcome, *, compact: bool = False) -> None:
     """Print all metrics, sample counts, seconds of each phase and the run folder.
 
     Args:
@@ -77,6 +74,8 @@ def show_outcome(outcome: "Outcome", *, compact: bool = False) -> None:
     table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in record["seconds"].items()))
     console.print(table)
     console.print(f"run folder: {outcome.run_dir}", soft_wrap=True, markup=False)
+    if (outcome.run_dir / REPORT).exists():
+        console.print(f"its page: {outcome.run_dir / REPORT}", soft_wrap=True, markup=False)
 
 
 def _apart(record: Mapping[str, Any]) -> dict[str, float]:

@@ -27,6 +27,7 @@ from deepsad_pl.report.measure import AUROC
 from deepsad_pl.report.notes import notes_of
 from deepsad_pl.report.reference import paper_cell
 from deepsad_pl.report.scatter import scatter_figure
+from deepsad_pl.report.study_page import study_page
 from deepsad_pl.report.style import rendered
 
 
@@ -78,6 +79,7 @@ def write_report(
 ) -> Report:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
 
+    ``report.html`` shows all of it on one page.
     Where known and novel anomalies are told apart, ``known_novel.md``, ``.csv``, ``.tex`` and a figure of that name are
     written as well. The figures are written as .png and .svg.
 
@@ -131,6 +133,9 @@ def write_report(
         "table.tex": latex(title, cells, axes, told),
         "tests.csv": tests_csv(rankings, cells, axes, settings),
         "results.csv": results.to_csv(index=False, lineterminator="\n"),
+        "report.html": study_page(
+            *(folder, title, cells, rankings, shown, axes), metric=metric, notes=told, run_with=settings
+        ),
     }
     if with_figure:
         contents |= rendered(auroc_figure(title, cells, axes, settings), "figure")

@@ -216,6 +216,7 @@ class TrainConfig:
     output_dir: str = "runs"
     seed: int = 0
     force: bool = False  # train again even if the run is finished
+    report: bool | None = None  # write report.html into the run folder; null: in single runs only
     warm_start: str | None = None  # folder of a finished run whose weights the training starts from: docs/labeling.md
     dataset: dict[str, Any] = MISSING
     network: dict[str, Any] = MISSING

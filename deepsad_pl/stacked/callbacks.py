@@ -17,7 +17,7 @@ from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.lightning_api import Callback, Checkpoint, LightningModule, Trainer
 from deepsad_pl.stacked.module import StackedModule
 from deepsad_pl.stacked.replica_loader import StackedLoader
-from deepsad_pl.training.trainer import LossSink, loss_error, spread, warn_of_collapse
+from deepsad_pl.training.trainer import LossSink, loss_error, spread, warn_of_collapse, with_mean
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Replica:
         speaking: context in which log messages go to this replica only.
         seconds: time that earlier attempts have taken.
         spread: spread of its representation before and after training.
+        means: mean loss of each epoch.
         error: why it failed, or None.
     """
 
@@ -40,6 +41,7 @@ class Replica:
     speaking: Callable[[], AbstractContextManager[None]] = nullcontext
     seconds: float = 0.0
     spread: dict[str, float] = field(default_factory=lambda: {"initial": math.nan, "final": math.nan})
+    means: list[float] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -81,6 +83,7 @@ class ReplicaLosses(ReplicaCallback):
                 replica.error = loss_error(self.phase, trainer.current_epoch, mean)
                 continue
             means.append(mean)
+            replica.means = with_mean(replica.means, trainer.current_epoch, mean)
             with replica.speaking():
                 replica.sink.losses(self.phase, trainer.current_epoch, trainer.current_epoch * replica.batches, values)
         self.last = sum(means) / len(means) if means else math.nan
@@ -170,6 +173,7 @@ class ReplicaCheckpoints(ReplicaCallback, Checkpoint):
             "callbacks": {
                 "EpochCheckpoint": {"seconds": replica.seconds + self.share},
                 "CollapseCheck": dict(replica.spread),
+                "LossRecorder": {"means": list(replica.means)},
             },
             "optimizer_states": [optimizer],
             "lr_schedulers": [],

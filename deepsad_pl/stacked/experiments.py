@@ -44,6 +44,7 @@ from deepsad_pl.experiment.run import (
     speaking_for,
     use_threads,
 )
+from deepsad_pl.experiment.run_report import try_report
 from deepsad_pl.experiment.scoring import score_test_set
 from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
@@ -516,4 +517,6 @@ def _finish(member: _Member) -> None:
             replicas=member.replicas,
             score=score_test_set,
         )
+        if member.plan.report:
+            try_report(member.plan, member.parts, record)
         member.end(Outcome(record, member.plan.run_dir, was_finished=False))

@@ -14,6 +14,7 @@ from deepsad_pl.common.checkpoints import Checkpoint
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.lightning_api import Callback, LightningDataModule
 from deepsad_pl.experiment.build import Phase
+from deepsad_pl.experiment.fit_deep import LOSSES
 from deepsad_pl.stacked.callbacks import Replica, ReplicaCheckpoints, ReplicaLosses, ReplicaSpreads
 from deepsad_pl.stacked.module import StackedModule, joined_state
 from deepsad_pl.stacked.replica_loader import StackedLoader
@@ -111,6 +112,8 @@ def _train(
             training.phase.module.load_state_dict(training.resumed["state_dict"])
             replica.seconds = training.resumed["callbacks"]["EpochCheckpoint"]["seconds"]
             replica.spread = dict(training.resumed["callbacks"]["CollapseCheck"])
+            # The checkpoints of earlier releases have no losses.
+            replica.means = list(training.resumed["callbacks"].get("LossRecorder", {}).get("means", ()))
 
     losses = ReplicaLosses(phase, replicas)
     checkpoints = ReplicaCheckpoints(phase, replicas, settings["checkpoint_seconds"])
@@ -151,6 +154,7 @@ def _train(
             "epoch": epochs - 1,
             "seconds": replica.seconds + checkpoints.share,
             "spread": dict(replica.spread),
+            LOSSES: list(replica.means),
             "trained_with": dict(trained_with),
             "reused": None,
         }

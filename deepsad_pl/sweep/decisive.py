@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-_WITHOUT = ("logger", "data_dir", "force", "output_dir", "pretrain.cache", "trainer", "metrics", "threshold")
+_WITHOUT = ("logger", "data_dir", "force", "report", "output_dir", "pretrain.cache", "trainer", "metrics", "threshold")
 _BUT = ("trainer.max_epochs", "trainer.precision", "trainer.extra", "trainer.callbacks", "threshold.share")
 
 

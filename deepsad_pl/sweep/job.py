@@ -40,7 +40,7 @@ def run_study_job(failures: Path, sweep: int, cfg: DictConfig) -> float:
     quiet, console.quiet = console.quiet, True
     try:
         with noted(failures, list(HydraConfig.get().overrides.task)):
-            outcome = run_configured(cfg, plots=False)
+            outcome = run_configured(cfg, single=False)
     except Exception as error:
         # A library's exception may not be picklable for another process.
         raise CommandLineError(first_line(error)) from None

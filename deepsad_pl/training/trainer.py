@@ -43,6 +43,17 @@ def loss_error(phase: str, epoch: int, loss: float) -> DeepSADError:
     )
 
 
+def with_mean(means: Sequence[float], epoch: int, mean: float) -> list[float]:
+    """The mean losses of the epochs up to this one; NaN for earlier epochs that are not known.
+
+    Args:
+        means: those of earlier epochs, from epoch 0; there are too few if the training was begun by an earlier release.
+        epoch: number of the epoch, from 0.
+        mean: its mean loss.
+    """
+    return [*means[:epoch], *([math.nan] * (epoch - len(means))), mean]
+
+
 def require_finite_weights(phase: str, module: LightningModule) -> None:
     """Check that all parameters are finite after the last step, whose effect no loss shows.
 
@@ -65,6 +76,9 @@ class LossRecorder(Callback):
         sink: receives the losses, in the main process only.
         log_too: whether the module also logs its loss as ``train_loss``, for callbacks that read it.
 
+    Attributes:
+        means: mean loss of each epoch, kept over restarts.
+
     Raises:
         DeepSADError: at the end of an epoch in which a loss was not finite.
     """
@@ -74,7 +88,16 @@ class LossRecorder(Callback):
         # The module reads this and then does not log its loss, which would cost 0.1 to 0.3 ms per step.
         self.records_losses = not log_too
         self.last = math.nan
+        self.means: list[float] = []
         self._losses: list[Tensor] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mean losses so far."""
+        return {"means": list(self.means)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the mean losses."""
+        self.means = list(state_dict["means"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,6 +116,7 @@ class LossRecorder(Callback):
         self.last = sum(values) / len(values)
         if not math.isfinite(self.last):
             raise loss_error(self.phase, trainer.current_epoch, self.last)
+        self.means = with_mean(self.means, trainer.current_epoch, self.last)
         if trainer.is_global_zero:
             # Not global_step, which counts optimizer steps: these are fewer if gradients are accumulated.
             first_step = trainer.current_epoch * int(trainer.num_training_batches)

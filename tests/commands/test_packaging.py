@@ -29,6 +29,12 @@ def test_every_config_is_in_the_wheel(wheel: Path) -> None:
     assert {str(path.relative_to(wheel / "deepsad_pl" / "conf")) for path in wheel.rglob("*.yaml")} == configs
 
 
+def test_every_template_is_in_the_wheel(wheel: Path) -> None:
+    templates = {path.name for path in (ROOT / "deepsad_pl" / "pages" / "templates").iterdir()}
+    assert {"frame.html", "page.css", "page.js"} <= templates
+    assert {path.name for path in (wheel / "deepsad_pl" / "pages" / "templates").iterdir()} == templates
+
+
 def test_plugins_share_hydras_namespace(wheel: Path) -> None:
     assert (wheel / "hydra_plugins" / "deepsad_grid_sweeper.py").exists()
     assert not (wheel / "hydra_plugins" / "__init__.py").exists()
@@ -38,7 +44,9 @@ def test_nothing_else_is_installed_at_the_top(wheel: Path) -> None:
     assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"deepsad_pl", "hydra_plugins"}
 
 
-@pytest.mark.parametrize("script", [s for s in PROJECT["scripts"].values() if not s.endswith((":score", ":export"))])
+@pytest.mark.parametrize(
+    "script", [s for s in PROJECT["scripts"].values() if not s.endswith((":score", ":export", ":report"))]
+)
 def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, script: str) -> None:
     module, function = script.split(":")
     code = f"import {module}; print({module}.__file__); {module}.{function}()"
@@ -56,7 +64,7 @@ def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, s
     assert "name: thyroid" in done.stdout
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("score", "inptu"), ("export", "outptu")])
+@pytest.mark.parametrize(("name", "wrong"), [("score", "inptu"), ("export", "outptu"), ("report", "data_dri")])
 def test_the_other_commands_run_from_the_wheel_alone_without_torch(
     wheel: Path, tmp_path: Path, name: str, wrong: str
 ) -> None:

@@ -104,6 +104,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert losses(run_dir) == losses(undisturbed.run_dir)
     assert [row[:3] for row in losses(run_dir)][1:] == each_step_once(6)
     assert resumed.record["spread"] == undisturbed.record["spread"]
+    for name in CHECKPOINTS.values():
+        kept = [torch.load(folder / "checkpoints" / name)["losses"] for folder in (run_dir, undisturbed.run_dir)]
+        assert len(kept[0]) == 6
+        assert kept[0] == kept[1]
     log = (run_dir / "train.log").read_text()
     assert ("resumes from" in log) == (epoch > 0)
     assert ("pretrain has already been trained" in log) == (phase == "fit")

@@ -28,7 +28,7 @@ from deepsad_pl.report.significance import compare, paired
 from deepsad_pl.settings.about import own_columns
 
 TABLES = ("table.md", "table.csv", "table.tex", "tests.csv", "results.csv")
-FILES = (*TABLES, "figure.png", "figure.svg", "scatter.png", "scatter.svg")
+FILES = (*TABLES, "report.html", "figure.png", "figure.svg", "scatter.png", "scatter.svg")
 
 
 def example() -> pd.DataFrame:

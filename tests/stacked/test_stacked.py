@@ -243,6 +243,8 @@ def test_a_killed_stack_resumes_in_another_stack_or_alone(tmp_path: Path, monkey
         for key, tensor in expected[i]["state_dict"].items():
             torch.testing.assert_close(result["state_dict"][key], tensor, rtol=1e-8, atol=1e-10)
         assert result["spread"] == pytest.approx(expected[i]["spread"], rel=1e-6)
+        assert len(result["losses"]) == 6
+        assert result["losses"] == pytest.approx(expected[i]["losses"], rel=1e-6)
 
     phase, losses = made(*cells[3])[1].phases[0], Losses()
     trainer = make_trainer(plan.trainer, tmp_path, 6, [LossRecorder("fit", losses), CollapseCheck("fit")])

@@ -46,7 +46,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     output_dir = tmp_path_factory.mktemp("tracked")
     settings = settings_of(f"output_dir={output_dir}", "trainer.max_epochs=2", "logger.tags=[a,b]")
     plan = make_plan(settings)
-    return run_experiment(plan, config=settings, config_yaml=OmegaConf.to_yaml(settings), command="", plots=True)
+    return run_experiment(plan, config=settings, config_yaml=OmegaConf.to_yaml(settings), command="", single=True)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_nothing_is_written_beside_the_run_folder(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("plots", ["null", "false"])
 def test_the_roc_curve_can_be_off_but_histograms_are_always_on(experiment: Experiment, plots: str) -> None:
-    # The fixture passes plots=False, as a sweep does.
+    # The fixture passes single=False, as a sweep does.
     outcome = experiment("logger=wandb", f"logger.plots={plots}", "trainer.max_epochs=1", "pretrain=none")
     (path,) = wandb_file.run_files(outcome.run_dir)
     run = wandb_file.read(path)

@@ -1,0 +1,53 @@
+"""Tables of a page, which its reader can sort and filter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: what is shown.
+        value: what the column is sorted by; None: the text.
+        href: where the cell leads; None: nowhere.
+        group: with the anchor of another table as ``href``: the group of rows that it shows.
+    """
+
+    text: str
+    value: float | None = None
+    href: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: caption, unique on its page.
+        columns: names of the columns.
+        rows: the cells, one per column each.
+        numbers: positions of the columns of numbers, which are aligned to the right.
+        has_filter: whether a field above it filters the rows.
+        anchor: its place on the page, for links; empty: it has none.
+        groups: the group of each row, for cells that lead to it; empty: there are no groups.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    numbers: frozenset[int] = frozenset()
+    has_filter: bool = False
+    anchor: str = ""
+    groups: Sequence[str] = ()
+
+
+def number_cell(value: float | None, form: str = ".4f") -> Cell:
+    """A cell of a number; blank for None.
+
+    >>> number_cell(0.5), number_cell(None).text
+    (Cell(text='0.5000', value=0.5, href=None, group=None), '')
+    """
+    return Cell("") if value is None else Cell(format(value, form), float(value))

@@ -1,0 +1,77 @@
+"""The ticks of an axis: round numbers, or powers of ten."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from its lowest to its highest value.
+
+    Attributes:
+        low: value at the start.
+        high: value at the end, above ``low``.
+        is_log: whether distances are those of the logarithms; then ``low`` is positive.
+        ticks: values with a label.
+        names: texts at the ticks; empty: their numbers.
+    """
+
+    low: float
+    high: float
+    is_log: bool
+    ticks: tuple[float, ...]
+    names: tuple[str, ...] = ()
+
+    def share(self, value: float) -> float:
+        """Where a value is, from 0 at the start to 1 at the end; values outside are put at the ends."""
+        value = min(max(value, self.low), self.high)
+        if self.is_log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    @property
+    def labels(self) -> list[str]:
+        """The texts at the ticks."""
+        return list(self.names) or [f"{tick:.4g}" for tick in self.ticks]
+
+
+def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Scale:
+    """An axis for values between two numbers.
+
+    >>> scale(0.0, 0.83).ticks
+    (0.0, 0.2, 0.4, 0.6, 0.8)
+    >>> scale(0.02, 300.0, is_log=True).ticks
+    (0.1, 1.0, 10.0, 100.0)
+
+    Args:
+        low: lowest value; positive if ``is_log``.
+        high: highest value.
+        is_log: whether the axis is logarithmic; needs at least a factor of ten between the two values.
+        most: number of ticks that are not exceeded.
+    """
+    if not high > low:
+        low, high = low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2
+    if is_log and low > 0 and high >= 10 * low:
+        first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+        every = -(-(last - first + 1) // most)
+        found = [10.0**power for power in range(first, last + 1, every)]
+        if len(found) < 3:
+            between = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
+            found = [value for value in between if low <= value <= high]
+        return Scale(low, high, True, tuple(found))
+    return Scale(low, high, False, tuple(_round_numbers(low, high, most)))
+
+
+def named_scale(names: Sequence[str]) -> Scale:
+    """An axis of names at 0, 1, ... with some room at both ends."""
+    ticks = tuple(map(float, range(len(names))))
+    return Scale(-0.3, len(names) - 0.7, False, ticks, tuple(names))
+
+
+def _round_numbers(low: float, high: float, most: int) -> Sequence[float]:
+    rough = (high - low) / max(1, most - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(place * step, 12 - math.floor(math.log10(step))) for place in range(first, last + 1)]

@@ -1,0 +1,6 @@
+"""Write the page of a finished run; see python report.py --help."""
+
+from deepsad_pl.commands.report import report
+
+if __name__ == "__main__":
+    report()
