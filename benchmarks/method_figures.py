@@ -1,7 +1,8 @@
 """Draw the figure of each page in docs/methods: the regions that its methods consider normal, in the plane of Figure 1.
 
 A page's methods are those that its headline names. ``python -m benchmarks.method_figures`` draws all of them, and
-``python -m benchmarks.method_figures trees hsc`` those of two pages. TabICL has no figure, since its weights are missing.
+``python -m benchmarks.method_figures trees hsc`` those of two pages. TabICL, whose weights are
+not included, has no figure.
 """
 
 import argparse
@@ -55,13 +56,15 @@ def draw(page: Path, runs: Path, figures: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the figures of the pages named on the command line, or of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    pages = sorted(path for path in PAGES.glob("*.md") if path.stem not in WITHOUT_FIGURE)
-    parser.add_argument("page", nargs="*", choices=[path.stem for path in pages], help="name of a page; default: all")
+    pages = {path.stem: path for path in sorted(PAGES.glob("*.md")) if path.stem not in WITHOUT_FIGURE}
+    parser.add_argument("page", nargs="*", help=f"of {', '.join(pages)}; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the figures")
     options = parser.parse_args(arguments)
-    for page in pages:
-        if not options.page or page.stem in options.page:
-            print(draw(page, options.runs, FIGURES), flush=True)
+    if unknown := {*options.page} - {*pages}:
+        parser.error(f"there is no page {', '.join(sorted(unknown))}; the pages are {', '.join(pages)}")
+    for name in options.page or pages:
+        print(draw(pages[name], options.runs, options.figures), flush=True)
 
 
 if __name__ == "__main__":
