@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 # Options of wandb-sync: the output folder, and the number of uploads at a time.
 RUNS ?= runs
 JOBS ?= 8
@@ -11,10 +12,10 @@ JOBS ?= 8
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel bench bench-gpu reproduce lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel docs method-figures bench bench-gpu reproduce lint format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the project with its development tools
 
@@ -53,6 +54,16 @@ test-wheel: ## build the wheel, install it in .venv-wheel and run its commands o
 	  && $$bin/deepsad-train trainer.max_epochs=1 logger=none && $$bin/deepsad-sweep --version && $$bin/deepsad-score --version \
 	  && $$bin/deepsad-export --version
 
+docs: $(DOCS_STAMP) ## build the site into docs/_build/html, with warnings as errors (ARGS=... goes to sphinx-build)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $(DOCS_STAMP)
+
+method-figures: $(STAMP) ## draw the figures of docs/methods (ARGS="trees hsc": of two pages)
+	$(BIN)/python -m benchmarks.method_figures $(ARGS)
+
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
@@ -81,4 +92,4 @@ format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff format .
 
 clean: ## remove the caches of the tools (runs, data and .venv stay)
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build

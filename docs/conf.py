@@ -8,6 +8,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,25 @@ def _adapt_links(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)(#[^)]*)?\)", adapted, source[0])
 
 
+def requests_of(html: str) -> list[str]:
+    """What a browser would load from elsewhere to show a page; links that a reader may follow are no requests."""
+    tags = re.findall(r"<(?:script|link|img|iframe|source|object|video)\b[^>]*>", html)
+    address = r"((?:https?:)?//[^\"')\s>]+)"
+    loaded = re.findall(rf"(?:src|href|data)=[\"']?{address}", "\n".join(tags))
+    return loaded + re.findall(rf"(?:url\([\"']?|@import\s+[\"']){address}", html)
+
+
+def _require_no_requests(app: Sphinx, exception: Exception | None) -> None:
+    """Fail if a page or a style sheet of the site would load anything from elsewhere."""
+    if exception is None:
+        files = [path for path in Path(app.outdir).rglob("*") if path.suffix in (".html", ".css")]
+        loading = {path.name: found for path in files if (found := requests_of(path.read_text(encoding="utf-8")))}
+        if loading:
+            raise ExtensionError(f"these files of the site load something from elsewhere: {loading}; bring it along")
+
+
 def setup(app: Sphinx) -> None:
     """Show formulas as MathML, which needs neither scripts nor fonts, and adapt links to the site."""
     app.add_html_math_renderer("mathml", (_show_formula, None), (_show_displayed_formula, None))
     app.connect("source-read", _adapt_links)
+    app.connect("build-finished", _require_no_requests)
