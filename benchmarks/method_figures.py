@@ -49,7 +49,7 @@ def draw(page: Path, runs: Path, figures: Path) -> Path:
             small = drawn.convert("RGB").resize((width, round(drawn.height * width / drawn.width)))
     figures.mkdir(parents=True, exist_ok=True)
     path = figures / f"{page.stem}.png"
-    small.quantize(64).save(path, optimize=True)
+    small.quantize(256, Image.Quantize.FASTOCTREE).save(path, optimize=True)
     return path
 
 

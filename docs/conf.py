@@ -1,17 +1,21 @@
 """The documentation site: ``make docs`` builds it into docs/_build, with warnings as errors and without the network."""
 
 import os
+import pydoc
 import re
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
 
-ROOT = Path(__file__).parents[1]
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 
 project = "deepsad_pl"
 version = release = version_of("deepsad-pl")
@@ -23,8 +27,6 @@ highlight_language = "none"
 nitpicky = True
 # Names of other packages could only be looked up with the network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!deepsad_pl\.).*")]
-# docs/reliability.md may be missing.
-suppress_warnings = ["toc.empty_glob"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
@@ -58,22 +60,44 @@ def _show_displayed_formula(translator: HTML5Translator, node: nodes.math_block)
     raise nodes.SkipNode
 
 
+# Files of the checkout that are pages of the site, too.
+PAGES = {
+    ROOT / "benchmarks" / "README.md": "performance.md",
+    ROOT / "CHANGELOG.md": "changelog.md",
+    ROOT / "CONTRIBUTING.md": "contributing.md",
+}
+
+
 def _adapt_links(app: Sphinx, page: str, source: list[str]) -> None:
     """Let links that are made for readers of the checkout lead to a page of the site, too.
 
-    A folder of the checkout has no page, so that only its name stays. The page of the benchmarks is included in
-    ``performance``.
+    A page that only includes a file gets its text. A folder of the checkout has no page, so that only its name stays.
     """
-    folder = (ROOT / "docs" / page).parent
+    folder = origin = (DOCS / page).parent
+    if match := re.fullmatch(r"```{include} (\S+)\n```\s*", source[0]):
+        included = (folder / match[1]).resolve()
+        app.env.note_dependency(str(included))
+        source[0], origin = included.read_text(encoding="utf-8"), included.parent
 
     def adapted(link: re.Match[str]) -> str:
         text, target, anchor = link.groups(default="")
-        path = (folder / target).resolve()
-        if path == ROOT / "benchmarks" / "README.md":
-            return f"[{text}]({os.path.relpath(ROOT / 'docs' / 'performance.md', folder)}{anchor})"
-        return text if path.is_dir() else link[0]
+        path = (origin / target).resolve()
+        if path.is_dir():
+            return text
+        path = DOCS / PAGES[path] if path in PAGES else path
+        return f"[{text}]({os.path.relpath(path, folder)}{anchor})"
 
-    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)(#[^)]*)?\)", adapted, source[0])
+    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:\s]+)(#[^)]*)?\)", adapted, source[0])
+
+
+def _resolve_internal_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element
+) -> nodes.Element | None:
+    """A name of the package that is not in the reference is shown without a link; a name that is wrong is a warning."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") == "py" and target.startswith(f"{project}.") and pydoc.locate(target) is not None:
+        return text
+    return None
 
 
 def requests_of(html: str) -> list[str]:
@@ -97,4 +121,5 @@ def setup(app: Sphinx) -> None:
     """Show formulas as MathML, which needs neither scripts nor fonts, and adapt links to the site."""
     app.add_html_math_renderer("mathml", (_show_formula, None), (_show_displayed_formula, None))
     app.connect("source-read", _adapt_links)
+    app.connect("missing-reference", _resolve_internal_name)
     app.connect("build-finished", _require_no_requests)

@@ -6,7 +6,8 @@ from threading import Lock
 
 from rich.console import Console
 
-console = Console(highlight=False)
+# In a notebook, rich would show progress with ipywidgets, and print a warning for each step if they are missing.
+console = Console(highlight=False, force_jupyter=False)
 
 _lock, _silences, _quiet_before = Lock(), 0, False
 

@@ -49,7 +49,7 @@ class StudyProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[stacks]}"),
-            console=Console(highlight=False),
+            console=Console(highlight=False, force_jupyter=False),
             # With hundreds of short experiments, the rate over minutes is more reliable than over seconds.
             speed_estimate_period=600,
         )

@@ -37,7 +37,7 @@ def listed() -> set[str]:
     found = set()
     for path in PAGES:
         for block in re.findall(r"```{toctree}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
-            for entry in re.findall(r"^([\w*/]+)$", block, re.MULTILINE):
+            for entry in re.findall(r"^([\w*/[\]]+)$", block, re.MULTILINE):
                 found |= {one.relative_to(DOCS).with_suffix("").as_posix() for one in DOCS.glob(f"{entry}.*")}
     return found
 
