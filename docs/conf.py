@@ -100,6 +100,14 @@ def _resolve_internal_name(
     return None
 
 
+def _leave_out_ranges(
+    app: Sphinx, what: str, name: str, found: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Show ``Positive`` and the like as the number that they are; the text of an argument says what is allowed."""
+    annotated = r"~?typing\.Annotated\[~?([\w.]+), ~?deepsad_pl\.common\.ranges\.Range\([^)]*\)\]"
+    return (signature and re.sub(annotated, r"\1", signature)), returned
+
+
 def requests_of(html: str) -> list[str]:
     """What a browser would load from elsewhere to show a page; links that a reader may follow are no requests."""
     tags = re.findall(r"<(?:script|link|img|iframe|source|object|video)\b[^>]*>", html)
@@ -122,4 +130,5 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_show_formula, None), (_show_displayed_formula, None))
     app.connect("source-read", _adapt_links)
     app.connect("missing-reference", _resolve_internal_name)
+    app.connect("autodoc-process-signature", _leave_out_ranges)
     app.connect("build-finished", _require_no_requests)

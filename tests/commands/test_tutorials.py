@@ -103,6 +103,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     notebook = nbformat.read(TUTORIALS / "quickstart.ipynb", as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "ipywidgets" not in str(notebook)
     auroc = re.search(r"AUROC (\d\.\d+)", shown)
     assert auroc is not None and float(auroc[1]) > 0.8
     assert len([*(tmp_path / "runs" / "digits").iterdir()]) == 5
