@@ -20,7 +20,7 @@ FROM python:3.12-slim-bookworm
 
 COPY --from=build /opt/deepsad /opt/deepsad
 ENV PATH="/opt/deepsad/bin:$PATH" PYTHONUNBUFFERED=1
-RUN useradd --create-home --uid 1000 deepsad && mkdir /work && chown deepsad:deepsad /work
+RUN useradd --create-home --uid 1000 deepsad && mkdir /workspace && chown deepsad:deepsad /workspace
 USER 1000
-WORKDIR /work
+WORKDIR /workspace
 CMD ["deepsad-train", "--help"]
