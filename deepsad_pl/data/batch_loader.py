@@ -74,7 +74,7 @@ class BatchLoader:
         return self
 
     def labels(self, semi_y: Tensor) -> Tensor:
-        """The label of what is drawn at once, from the semi-labels of its samples: (..., *shape) -> (...)."""
+        """The label of what is drawn at once, from the semi-labels of its samples: ``(..., *shape)`` to ``(...)``."""
         return semi_y
 
     def order(self) -> Tensor:
