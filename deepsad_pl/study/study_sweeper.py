@@ -78,6 +78,7 @@ class StudySweeper(GridSweeper):
 
     def _study(self, arguments: Sequence[str]) -> "StudyRun":
         from deepsad_pl.common.errors import DeepSADError
+        from deepsad_pl.common.figure_format import FigureFormat
         from deepsad_pl.compose.composer import composer_of
         from deepsad_pl.compose.strict import searching_too
         from deepsad_pl.study.command_line import held_back
@@ -104,6 +105,7 @@ class StudySweeper(GridSweeper):
             processes=self._processes(),
             tasks=tasks_of(self.launcher),
             launch=self._launch,
+            form=FigureFormat(**self._asked.figure),
         )
 
     def _processes(self) -> int | None:
