@@ -197,7 +197,9 @@ def _told_off(below: Mapping[str, Sequence[float]], papers: Mapping[str, Sequenc
 
 
 def _range(values: Sequence[float], measure: Measure) -> str:
-    return " to ".join(dict.fromkeys(measure.number(value).replace("-", "−") for value in (min(values), max(values))))
+    return " to ".join(
+        dict.fromkeys(measure.number(value).replace("-", "\u2212") for value in (min(values), max(values)))
+    )
 
 
 def _is_blind(column: str) -> bool:
