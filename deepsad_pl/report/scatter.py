@@ -66,7 +66,7 @@ def scatter_figure(
         pitch = min(form.inches / wide, _WIDEST)
         # Each panel also needs room for its labels and a title of several lines.
         figure = new_figure(max(pitch * wide, min(form.inches, 3.4)), (pitch + 0.3) * len(lines) + 0.25)
-        figure.set_layout_engine("compressed", w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.02)
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.02)
         grid = figure.subplots(len(lines), wide, squeeze=False)
         for places, line in zip(grid, lines, strict=True):
             for place, row in zip(places, line, strict=False):
