@@ -184,7 +184,9 @@ def rendered(figure: Figure, name: str, form: FigureFormat = PAGE) -> dict[str, 
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             content = io.BytesIO()
             # Slides have as many pixels as a paper, over twice as many inches.
-            more: dict[str, Any] = {"pil_kwargs": {"dpi": (_DPI / form.scale, _DPI / form.scale)}} if kind == "png" else {}
+            more: dict[str, Any] = (
+                {"pil_kwargs": {"dpi": (_DPI / form.scale, _DPI / form.scale)}} if kind == "png" else {}
+            )
             figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata, **more)
             contents[f"{name}.{kind}"] = content.getvalue()
     svg = contents[f"{name}.svg"].decode()

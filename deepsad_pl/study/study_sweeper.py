@@ -67,6 +67,8 @@ class StudySweeper(GridSweeper):
                     f"action={self._asked.action} dry_run={self._asked.dry_run} is for a study, but none is named; add "
                     "study=..."
                 )
+            if figure := [str(o.input_line) for o in overrides if o.key_or_group.startswith("figure.")]:
+                raise CommandLineError(f"{' '.join(figure)} is for a study, but none is named; add study=...")
             return super().sweep([str(o.input_line) for o in overrides if not is_own(o)])
         if self._asked.action == "run":
             self._check_packing()
