@@ -15,13 +15,13 @@ from deepsad_pl.report.columns import heading, value_text
 from deepsad_pl.report.intervals import Interval, difference, interval
 from deepsad_pl.report.measure import Measure
 from deepsad_pl.report.style import HOLLOW, STAR, Style
-from deepsad_pl.report.zoom import View, zoomed
+from deepsad_pl.report.zoom import MARGIN, View, zoomed
 from deepsad_pl.settings.about import MethodAbout, of_method, own, own_columns
 
 # Columns are side by side, so that markers and bars of equal values do not hide each other.
 _DODGE, _WIDEST = 0.05, 0.45
-# Bars may make the axis longer by this share, on each side; they end where it ends.
-_BARS = 0.5
+# Bars of more curves than these may make the axis longer by this share only, on each side; they end where it ends.
+_FEW, _BARS = 4, 0.5
 # Room above the curves for a star, as a share of the axis.
 _HEADROOM = 0.14
 _STAR_ABOVE = 7  # points
@@ -102,7 +102,9 @@ def draw_metric(
         view: what of the vertical axis is shown; None: what suits the curves.
     """
     measure = cells[0].measure
-    view = view or view_of(curves, measure, bars=bars, stars=any(cell.significant for cell in cells))
+    if view is None:
+        papers = [cell.paper[0] for cell in cells if cell.n and cell.paper]
+        view = view_of(curves, measure, bars=bars, stars=any(cell.significant for cell in cells), near=papers)
     _draw(place, curves, styles, view, bars=bars)
     at, shifts = positions(cells, axis), _shifts([curve.column for curve in curves])
     papers: dict[str, list[float]] = {}
@@ -141,16 +143,35 @@ def positions(cells: Sequence[Cell], axis: str) -> dict[Any, int]:
     return {value: number for number, value in enumerate(dict.fromkeys(cell.row[axis] for cell in cells))}
 
 
-def view_of(curves: Sequence[Curve], measure: Measure, *, bars: bool, stars: bool = False, zero: bool = False) -> View:
-    """What of the vertical axis is shown."""
+def view_of(
+    curves: Sequence[Curve],
+    measure: Measure,
+    *,
+    bars: bool,
+    stars: bool = False,
+    zero: bool = False,
+    near: Sequence[float] = (),
+) -> View:
+    """What of the vertical axis is shown.
+
+    Args:
+        curves: the curves.
+        measure: their metric.
+        bars: whether they have bars.
+        stars: whether to leave room for stars.
+        zero: whether zero is shown in any case.
+        near: further values, which are shown unless they are far from the curves.
+    """
     values = {curve.column: curve.means for curve in curves}
     if zero:
         values["0"] = [0.0]
     largest = max(abs(value) for found in values.values() for value in found)
     view = zoomed(values, _LEAST if measure.in_percent else 0.01 * largest or 1.0)
     low, high = view.low, view.high
-    room = _BARS * (high - low)
+    length = high - low
+    close = [value for value in near if low - _BARS * length < value < high + _BARS * length]
     if bars:
+        room = _BARS * length if len(curves) > _FEW else math.inf
         ends = [
             (found.mean - found.half, found.mean + found.half)
             for curve in curves
@@ -160,6 +181,9 @@ def view_of(curves: Sequence[Curve], measure: Measure, *, bars: bool, stars: boo
         ]
         low = max([low - room, min([low, *(end for end, _ in ends)])])
         high = min([high + room, max([high, *(end for _, end in ends)])])
+    # With the margin that curves have.
+    low = min([low, *(value - MARGIN * length for value in close)])
+    high = max([high, *(value + MARGIN * length for value in close)])
     if stars:
         high += _HEADROOM * (high - low)
     return View(low, high, view.below)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # At most this share of the curves is left out, and only if the axis gets this much shorter.
 _SHARE, _SHORTER = 0.25, 0.55
-_MARGIN = 0.06
+MARGIN = 0.06
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,5 @@ def _view(ends: Collection[tuple[float, float]], below: Mapping[str, tuple[float
     low, high = min(low for low, _ in pairs), max(high for _, high in pairs)
     missing = max(0.0, least - (high - low))
     low, high = low - missing / 2, high + missing / 2
-    margin = _MARGIN * (high - low)
+    margin = MARGIN * (high - low)
     return View(low - margin, high + margin, below)
