@@ -60,7 +60,7 @@ def known_and_novel(results: pd.DataFrame) -> pd.DataFrame:
     assert pairs is not None
     means = {}
     for method, of_method in found.items():
-        keys = [key for key in pairs if of_method[key].notna().all()]
+        keys = [str(key) for key in pairs.columns if of_method[str(key)].notna().all()]
         means[method] = 100 * pairs.merge(of_method, on=keys)[list(KINDS)].mean()
     return pd.DataFrame(means).T.assign(pairs=len(pairs))
 
@@ -96,17 +96,17 @@ def showcase_figure(found: Mapping[str, pd.DataFrame]) -> Figure:
 def _panel(place: Axes, frame: pd.DataFrame) -> None:
     for method in METHODS:
         style = style_of(method)
-        y = frame.loc[method, list(KINDS)].tolist()
+        y = [float(frame[kind][method]) for kind in KINDS]
         width = 3.2 if method == "deep_sad" else 1.8
         place.plot(
             [0, 1], y, **{**style.drawn, "markersize": 8}, linestyle=style.line, linewidth=width, zorder=style.level
         )
     for x, kind, side, shift in ((0, "auroc_known", "right", -0.06), (1, "auroc_novel", "left", 0.06)):
-        values = frame[kind].sort_values()
-        for method, y in zip(values.index, spread(values.tolist(), _GAP, 101.0), strict=True):
-            text = f"{values[method]:.0f}" if x == 0 else f"{values[method]:.0f}  {METHODS[str(method)]}"
+        values = {str(method): float(value) for method, value in frame[kind].sort_values().items()}
+        for method, y in zip(values, spread([*values.values()], _GAP, 101.0), strict=True):
+            text = f"{values[method]:.0f}" if x == 0 else f"{values[method]:.0f}  {METHODS[method]}"
             weight = "bold" if method == "deep_sad" else "normal"
-            color = style_of(str(method)).color
+            color = style_of(method).color
             place.text(x + shift, y, text, ha=side, va="center", color=color, fontsize=_TEXT, fontweight=weight)
     place.set_xticks([0, 1], list(KINDS.values()))
     place.set_xlim(-0.5, 2.4)

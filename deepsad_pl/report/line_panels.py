@@ -103,8 +103,8 @@ def draw_metric(
     """
     measure = cells[0].measure
     if view is None:
-        papers = [cell.paper[0] for cell in cells if cell.n and cell.paper]
-        view = view_of(curves, measure, bars=bars, stars=any(cell.significant for cell in cells), near=papers)
+        near = [cell.paper[0] for cell in cells if cell.n and cell.paper]
+        view = view_of(curves, measure, bars=bars, stars=any(cell.significant for cell in cells), near=near)
     _draw(place, curves, styles, view, bars=bars)
     at, shifts = positions(cells, axis), _shifts([curve.column for curve in curves])
     papers: dict[str, list[float]] = {}

@@ -214,7 +214,7 @@ def draw_toy(
     lines = max(title.count("\n") + 1 for title in titles)
     with look(**{"axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
         figure = new_figure(pitch * wide, (0.85 * pitch + line_height(SMALL) * lines + 0.1) * high)
-        figure.get_layout_engine().set(w_pad=0.02, wspace=0.0)  # type: ignore[union-attr]
+        figure.set_layout_engine("constrained", w_pad=0.02, wspace=0.0)
         places = list(figure.subplots(high, wide, squeeze=False).flat)
         _scatter(places[0], training, pitch)
         for place, panel in zip(places[1:], panels, strict=False):
