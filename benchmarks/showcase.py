@@ -96,10 +96,10 @@ def showcase_figure(found: Mapping[str, pd.DataFrame]) -> Figure:
 def _panel(place: Axes, frame: pd.DataFrame) -> None:
     for method in METHODS:
         style = style_of(method)
-        y = [float(frame[kind][method]) for kind in KINDS]
+        ends = [float(frame[kind][method]) for kind in KINDS]
         width = 3.2 if method == "deep_sad" else 1.8
         place.plot(
-            [0, 1], y, **{**style.drawn, "markersize": 8}, linestyle=style.line, linewidth=width, zorder=style.level
+            [0, 1], ends, **{**style.drawn, "markersize": 8}, linestyle=style.line, linewidth=width, zorder=style.level
         )
     for x, kind, side, shift in ((0, "auroc_known", "right", -0.06), (1, "auroc_novel", "left", 0.06)):
         values = {str(method): float(value) for method, value in frame[kind].sort_values().items()}
