@@ -9,6 +9,7 @@ from drawn_cells import COLUMNS, cells_of, results
 from figure_texts import drawn_texts, faults, stars_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deepsad_pl.common.errors import DeepSADError
@@ -67,6 +68,7 @@ def test_known_beside_novel_and_scatter_plots_have_no_faults(form: FigureFormat,
 
 def test_the_faults_of_a_bad_figure_are_found() -> None:
     figure = Figure(figsize=(2, 2))
+    FigureCanvasAgg(figure)
     place = figure.subplots()
     place.set_title("a title that is far too wide for two inches")
     place.text(0.5, 0.5, "one")
