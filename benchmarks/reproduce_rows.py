@@ -65,7 +65,10 @@ def whole_step(name: str, steps: Iterable[Step], csv: Path) -> Step | None:
     asked = {axis: {value for step in parts for value in step.axes[axis]} for axis in parts[0].axes}
     in_file = {axis: {float(row[axis]) for row in rows if row[axis]} for axis in asked}
     # Where all methods are blind to labels, the rows have none of the values: each of these stands for all.
-    axes = {axis: sorted(values & in_file[axis] or values) for axis, values in asked.items()}
+    # Values of the queue, not of the file: a set of 0 and 0.0 may keep either, and k_l=0.0 is no count.
+    axes = {
+        axis: sorted({value for value in values if value in in_file[axis]} or values) for axis, values in asked.items()
+    }
     return replace(parts[0], methods=tuple(methods), axes=axes, sample=None)
 
 

@@ -24,7 +24,7 @@ class PlainConsole(Console):
     """A console without highlighting; if its reader has gone, such as ``head``, the program ends without a word."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        # In a notebook, rich would show progress with ipywidgets, and print a warning for each step if they are missing.
+        # In a notebook, rich would use ipywidgets, and print a warning for each step of progress if they are missing.
         super().__init__(stderr=stderr, highlight=False, force_jupyter=False)
 
     def on_broken_pipe(self) -> None:

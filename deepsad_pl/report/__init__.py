@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.records import APART, METRICS
 from deepsad_pl.report.cells import Cell, Ranking, make_cells
@@ -76,6 +77,7 @@ def write_report(
     metric: str = "auroc",
     by_known: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    form: FigureFormat = PAGE,
 ) -> Report:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``tests.csv``, ``results.csv``, ``figure`` and ``scatter``.
 
@@ -104,6 +106,7 @@ def write_report(
         by_known: as ``results``, but with a row for each known class that an experiment stands for, and with the
             columns ``known`` (names of these classes), ``auroc_known`` and ``auroc_novel``, which are shown from here.
         notes: sentences that come first beneath the table.
+        form: size of the figures.
 
     Raises:
         DeepSADError: if no experiment is finished, none has the metric, or the folder cannot be written.
@@ -138,15 +141,15 @@ def write_report(
         ),
     }
     if with_figure:
-        contents |= rendered(auroc_figure(title, cells, axes, settings), "figure")
-    scatter = scatter_figure(f"{title}: best against second best", cells, rankings, axes, settings)
-    contents |= rendered(scatter, "scatter")
+        contents |= rendered(auroc_figure(title, cells, axes, settings, form), "figure", form)
+    scatter = scatter_figure(f"{title}: best against second best", cells, rankings, axes, settings, form)
+    contents |= rendered(scatter, "scatter", form)
     if apart is not None:
         contents |= {
             f"{NAME}.md": known_novel_markdown(title, apart, axes, settings),
             f"{NAME}.csv": known_novel_csv(apart, axes, settings),
             f"{NAME}.tex": known_novel_latex(title, apart, axes, settings),
-            **rendered(known_novel_figure(title, apart, axes, settings), NAME),
+            **rendered(known_novel_figure(title, apart, axes, settings, form), NAME, form),
         }
     try:
         folder.mkdir(parents=True, exist_ok=True)

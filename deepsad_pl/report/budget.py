@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.report.columns import heading
+from deepsad_pl.report.legends import Entry, legend
 from deepsad_pl.report.measure import AUROC, Measure
-from deepsad_pl.report.style import PAGE, look, new_figure, rendered, set_title
+from deepsad_pl.report.style import MEDIUM, look, new_figure, rendered, set_title
+from deepsad_pl.report.text_width import wrapped
 
 _COLORS = {"random": "#6E6E6E", "anomalous": "#D55E00", "uncertain": "#0072B2", "diverse": "#009E73"}
 _MARKERS = {"random": "s", "anomalous": "^", "uncertain": "o", "diverse": "D"}
+_ACROSS = 3  # data sets side by side on a page
 _PLACE = ["dataset", "column", "strategy", "labels"]
 
 
@@ -57,8 +62,9 @@ def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.
         One row for each data set, column, strategy and number of labels. The metric, in a column of its name and in
         percent if it is one of the package's, and ``anomalies`` are means over ``seeds`` seeds, with standard errors
         in ``<name>_se`` and ``anomalies_se``. ``gain`` is the mean difference of the metric to the previous round,
-        paired by seed, over ``gain_seeds`` seeds; ``gain_se`` is its standard error. A standard error of fewer than
-        two seeds is NaN, and so is a gain without a round before.
+        paired by seed, over ``gain_seeds`` seeds; ``gain_se`` is its standard error. ``total_gain`` and
+        ``total_gain_se`` are likewise for the difference to the fewest labels. A standard error of fewer than two
+        seeds is NaN, and so is a gain without a round before.
     """
     found = pd.DataFrame([vars(point) for point in points])
     name = measure.name
@@ -67,7 +73,13 @@ def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.
     each = found.groupby([*_PLACE, "seed"], sort=False)[[name, "anomalies"]].mean().reset_index()
     each = each.sort_values("labels", kind="stable")
     # Only seeds that have finished both rounds are compared.
-    each["gain"] = each.groupby(["dataset", "column", "strategy", "seed"], sort=False)[name].diff()
+    loops = each.groupby(["dataset", "column", "strategy", "seed"], sort=False)
+    each["gain"] = loops[name].diff()
+    fewest = each.groupby(["dataset", "column", "strategy"], sort=False)["labels"].transform("min")
+    first = each[name].where(each["labels"] == fewest)
+    each["total_gain"] = each[name] - first.groupby([each[key] for key in (*_PLACE[:3], "seed")], sort=False).transform(
+        "first"
+    )
     rows = [
         {
             **dict(zip(_PLACE, place, strict=True)),
@@ -76,6 +88,7 @@ def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.
             **_mean_and_error(of_place, "anomalies"),
             "gain_seeds": int(of_place["gain"].notna().sum()),
             **_mean_and_error(of_place, "gain"),
+            **_mean_and_error(of_place, "total_gain"),
         }
         for place, of_place in each.groupby(_PLACE, sort=False)
     ]
@@ -138,52 +151,73 @@ def _seeds(frame: pd.DataFrame) -> str:
     return f"{least} seed{'' if least == 1 else 's'}" if least == most else f"{least} to {most} seeds"
 
 
-def budget_figure(title: str, frame: pd.DataFrame, run_with: str, measure: Measure = AUROC) -> Figure:
-    """Draw a panel of the metric, and below it one of the labeled anomalies, for each data set and method.
+def budget_figure(
+    title: str, frame: pd.DataFrame, run_with: str, measure: Measure = AUROC, form: FigureFormat = PAGE
+) -> Figure:
+    """Draw what labels gain, and below it how many anomalies are labeled, for each data set and method.
+
+    The gain over the fewest labels is paired by seed: the differences between seeds would hide it.
 
     Args:
         title: title of the study.
         frame: see :func:`budget_frame`.
         run_with: settings that differ from the study's own; may be empty.
         measure: the metric of the frame.
+        form: size of the figure.
     """
     panels = list(frame.groupby(["dataset", "column"], sort=False))
     several = frame["column"].nunique() > 1
+    wide = min(len(panels), _ACROSS) if not form.is_column else 1
+    high = math.ceil(len(panels) / wide)
     with look():
-        width = min(PAGE, 0.6 + 2.4 * len(panels)) if len(panels) > 1 else 4.2
-        figure = new_figure(width, 4.4)
-        grid = figure.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=(3, 2))
-        for place, ((dataset, column), found) in enumerate(panels):
-            above, below = grid[0, place], grid[1, place]
-            lines = list(found.groupby("strategy", sort=False))
-            # Side by side, so that their error bars do not hide each other.
-            gap = 0.06 * min(np.diff(sorted(found["labels"].unique())), default=1)
-            for number, (strategy, line) in enumerate(lines):
-                x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
-                shape = {"color": _COLORS.get(str(strategy), "#CC79A7"), "marker": _MARKERS.get(str(strategy), "v")}
-                for panel, name in ((above, measure.name), (below, "anomalies")):
-                    error = line[f"{name}_se"].fillna(0.0)
-                    panel.errorbar(
-                        *(x, line[name], error),
-                        **shape,
-                        label=strategy,
-                        markersize=3.4,
-                        linewidth=1.1,
-                        elinewidth=0.7,
-                        capsize=1.5,
-                    )
-            above.set_title(f"{dataset}, {heading(str(column))}" if several else str(dataset))
-            below.set_xlabel("labeled samples")
-            below.set_xticks(sorted(found["labels"].unique()))
-            below.set_ylim(bottom=0)
-            below.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        grid[0, 0].set_ylabel(measure.unit)
-        grid[1, 0].set_ylabel("labeled anomalies")
-        handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        told = f"mean and standard error over {_seeds(frame)}"
+        figure = new_figure(form.inches if wide > 1 else min(form.inches, 3.6), 3.5 * high)
+        room = float(figure.get_size_inches()[0]) / wide - 0.6
+        grid = figure.subplots(2 * high, wide, squeeze=False, height_ratios=[3, 2] * high)
+        for place in grid.flat:
+            place.set_axis_off()
+        for number, ((dataset, column), found) in enumerate(panels):
+            above, below = (grid[2 * (number // wide) + line, number % wide] for line in (0, 1))
+            name = f"{dataset}, {heading(str(column))}" if several else str(dataset)
+            _panels(above, below, found, name, measure, room)
+            if not number % wide:
+                above.set_ylabel(f"gain in {measure.label}" if measure.in_percent else "gain")
+                below.set_ylabel("labeled anomalies")
+        strategies = list(dict.fromkeys(map(str, frame["strategy"])))
+        legend(figure, [Entry(name, {**_shape(name), "linestyle": "-"}) for name in strategies])
+        told = f"mean and standard error over {_seeds(frame)}; gains are paired by seed"
         set_title(figure, title, told, f"run with {run_with}" if run_with else "")
         return figure
+
+
+def _panels(above: Axes, below: Axes, found: pd.DataFrame, name: str, measure: Measure, room: float) -> None:
+    """Draw the two panels of a data set and a method."""
+    lines = list(found.groupby("strategy", sort=False))
+    ticks = sorted(found["labels"].unique())
+    # Side by side, so that their error bars do not hide each other.
+    gap = 0.06 * min(np.diff(ticks), default=1)
+    start = found[found["labels"] == ticks[0]].iloc[0]
+    for number, (strategy, line) in enumerate(lines):
+        x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
+        for place, what in ((above, "total_gain"), (below, "anomalies")):
+            error = line[f"{what}_se"].fillna(0.0)
+            place.errorbar(x, line[what], error, **_shape(str(strategy)), elinewidth=0.7)
+    before = measure.plus_minus(start[measure.name], start[f"{measure.name}_se"])
+    told = f"{measure.label} {before} with {ticks[0]} {'label' if ticks[0] == 1 else 'labels'}"
+    above.set_title("\n".join(wrapped(line, room, MEDIUM) for line in (name, told)))
+    for place in (above, below):
+        place.set_axis_on()
+        place.set_xticks(ticks)
+    above.axhline(0, color="#404040", linewidth=0.8, zorder=1.2)
+    above.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    above.yaxis.set_major_formatter("{x:+g}")
+    above.tick_params(labelbottom=False)
+    below.set_xlabel("labeled samples")
+    below.set_ylim(bottom=0)
+    below.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _shape(strategy: str) -> dict[str, Any]:
+    return {"color": _COLORS.get(strategy, "#CC79A7"), "marker": _MARKERS.get(strategy, "v")}
 
 
 def write_budget(
@@ -192,6 +226,7 @@ def write_budget(
     points: Sequence[BudgetPoint],
     run_with: Sequence[str] = (),
     measure: Measure = AUROC,
+    form: FigureFormat = PAGE,
 ) -> list[Path]:
     """Write ``budget.md``, ``budget.csv``, ``figure.png`` and ``figure.svg``.
 
@@ -201,6 +236,7 @@ def write_budget(
         points: the finished experiments; without any, nothing is written.
         run_with: settings that differ from the study's own.
         measure: the metric of the points.
+        form: size of the figure.
 
     Returns:
         The files.
@@ -211,7 +247,7 @@ def write_budget(
     contents: dict[str, str | bytes] = {
         "budget.md": budget_markdown(title, frame, told, measure),
         "budget.csv": frame.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
-        **rendered(budget_figure(title, frame, told, measure), "figure"),
+        **rendered(budget_figure(title, frame, told, measure, form), "figure", form),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -51,6 +51,8 @@ class Cell:
         measure: the metric.
         error: standard error of the mean, in the unit of ``mean``; NaN if the cell has none, see :func:`make_cells`.
         population: number of experiments from which those of the cell were sampled; None if they were not.
+        experiments: the finished experiments, with ``normal_class``, ``anomaly_class``, ``seed`` and ``value``, the
+            metric in the unit of ``mean``.
     """
 
     dataset: str
@@ -72,6 +74,7 @@ class Cell:
     measure: Measure = AUROC
     error: float = math.nan
     population: int | None = None
+    experiments: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -286,6 +289,7 @@ def _cell(row: _Row, column: str, measure: Measure, with_paper: bool, *, best: b
         measure=measure,
         error=_error(found, shown, population),
         population=population,
+        experiments=found.loc[shown.index, ["normal_class", "anomaly_class", "seed"]].assign(value=shown),
     )
 
 

@@ -2,21 +2,30 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.report.rank_statistics import RankStatistics, p_text
-from deepsad_pl.report.style import PAGE, look, new_figure, set_title
+from deepsad_pl.report.style import MEDIUM, look, new_figure, set_title
+from deepsad_pl.report.text_width import wrapped
 
 # Heights in inches.
 _LINE, _BAR, _ABOVE, _BELOW = 0.17, 0.1, 0.5, 0.1
 _TICK = 0.05
 _INK, _ELBOW = "black", "#808080"
+_NAMES = 0.3  # share of the width that names have on each side
+_IN_A_COLUMN = 4  # more methods than this need a page
 
 
-def cd_diagram(title: str, found: RankStatistics, metric: str, headings: Mapping[str, str]) -> Figure:
+def cd_diagram(
+    title: str, found: RankStatistics, metric: str, headings: Mapping[str, str], form: FigureFormat = PAGE
+) -> Figure:
     """Draw the critical-difference diagram of one label budget, as Demsar does: the best method on the right.
+
+    It is as wide as a page if it has more than four methods, since their names would leave no room in a column.
 
     A bar connects methods of which no two differ by the critical difference; they are neighbors on the axis, so that
     every line that a bar crosses belongs to it.
@@ -26,14 +35,20 @@ def cd_diagram(title: str, found: RankStatistics, metric: str, headings: Mapping
         found: the statistics, with a Friedman test.
         metric: the metric as named in texts.
         headings: the name of each method.
+        form: size of the figure.
     """
     ranks = found.summary["rank"]
     levels = bar_levels([(ranks[group[0]], ranks[group[-1]]) for group in found.cliques])
     right = math.ceil(len(ranks) / 2)
     first_line = _BAR * (max(levels, default=-1) + 1) + 0.22
-    depth = first_line + _LINE * (right - 1) + _BELOW
+    width = form.inches if len(ranks) <= _IN_A_COLUMN else replace(form, width="page").inches
+    texts = {name: wrapped(f"{headings[name]} ({ranks[name]:.2f})", _NAMES * width, MEDIUM) for name in ranks.index}
+    sides = {"right": list(ranks.index[:right]), "left": list(ranks.index[right:])[::-1]}
+    depth = (
+        first_line + _LINE * (max(sum(_lines(texts[name]) for name in side) for side in sides.values()) - 1) + _BELOW
+    )
     with look():
-        figure = new_figure(PAGE if len(ranks) > 6 else 5.2, _ABOVE + depth + 0.35)
+        figure = new_figure(width, _ABOVE + depth + 0.35)
         place = figure.subplots()
         # The y-axis counts inches below the axis of ranks, which runs from the worst to the best.
         place.set(xlim=(len(ranks), 1), ylim=(depth, -_ABOVE))
@@ -41,10 +56,12 @@ def cd_diagram(title: str, found: RankStatistics, metric: str, headings: Mapping
         _axis(place, len(ranks), found.difference)
         for group, level in zip(found.cliques, levels, strict=True):
             _bar(place, ranks[group[0]], ranks[group[-1]], 0.14 + _BAR * level, len(ranks))
-        for side, names in (("right", list(ranks.index[:right])), ("left", list(ranks.index[right:])[::-1])):
-            for number, name in enumerate(names):
-                text = f"{headings[name]} ({ranks[name]:.2f})"
-                _label(place, text, ranks[name], first_line + _LINE * number, side)
+        for side, names in sides.items():
+            above = 0
+            for name in names:
+                middle = above + (_lines(texts[name]) - 1) / 2
+                _label(place, texts[name], ranks[name], first_line + _LINE * middle, side)
+                above += _lines(texts[name])
         set_title(figure, title, f"{found.budget.title}: {metric}", _told(found))
         return figure
 
@@ -65,6 +82,10 @@ def bar_levels(bars: Sequence[tuple[float, float]]) -> list[int]:
         ends[level : level + 1] = [end]
         found.append(level)
     return found
+
+
+def _lines(text: str) -> int:
+    return text.count("\n") + 1
 
 
 def _told(found: RankStatistics) -> str:

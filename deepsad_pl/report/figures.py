@@ -2,16 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.report.cells import Cell
-from deepsad_pl.report.columns import describe, heading, in_order, value_text
-from deepsad_pl.report.style import PAGE, look, new_figure, set_title, style_of
+from deepsad_pl.report.columns import describe, heading, in_order
+from deepsad_pl.report.dot_panels import dot_figure
+from deepsad_pl.report.legends import column_entries, legend, mark_entries
+from deepsad_pl.report.line_panels import (
+    Curve,
+    difference_curves,
+    draw_differences,
+    draw_metric,
+    metric_curves,
+    reference_of,
+    units,
+)
+from deepsad_pl.report.style import MEDIUM, SMALL, line_height, look, new_figure, set_title, styles_of_columns
+from deepsad_pl.report.text_width import wrapped
 
 AXIS_NAMES = {
     "gamma_l": r"ratio of labeled anomalies $\gamma_l$",
@@ -22,182 +32,109 @@ AXIS_NAMES = {
     "k_l": r"number of known anomaly classes $k_l$",
     "eta": r"hyper-parameter $\eta$",
 }
-_PANELS = 3  # panels per row
-_ENTRY = 1.7  # width of a legend entry, in inches
-DOTS = 54  # dots per row
+_HEIGHT = 1.9  # of a panel, in inches
+_ACROSS = 3  # panels per row of a page that has no differences
+_WITH_DIFFERENCES = 3  # more data sets than this are drawn without differences
+SIDES = 0.55  # width of a panel's vertical axis, in inches
 
 
-def auroc_figure(title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str) -> Figure:
+def auroc_figure(
+    title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str, form: FigureFormat = PAGE
+) -> Figure:
     """Draw the metric of each column: lines over the first axis, or dots if that axis has a single value.
+
+    Lines have a second panel beside them, with the differences to the best column that uses no labels, paired by
+    experiment, and their 95 % intervals. Curves far below the others are named instead of drawn.
 
     Args:
         title: title of the study.
         cells: cells of the table, row by row.
         axes: names of the axes; there is one panel per data set and combination of values of the other axes.
         run_with: settings that differ from the study's own, shown on a separate line; may be empty.
+        form: size of the figure.
     """
     with look():
         over_axis = axes and len({cell.row[axes[0]] for cell in cells}) > 1
-        figure = _over_axis(cells, axes) if over_axis else _dots(cells)
-        set_title(figure, title, f"run with {run_with}" if run_with else "")
-        return figure
+        if not over_axis:
+            return dot_figure(title, [("", cells)], run_with, form)
+        return _over_axis(title, cells, axes, run_with, form)
 
 
-def _over_axis(cells: Sequence[Cell], axes: Sequence[str]) -> Figure:
-    panels: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        where = describe({axis: cell.row[axis] for axis in axes[1:]})
-        panels.setdefault((cell.dataset, where), []).append(cell)
+def _over_axis(title: str, cells: Sequence[Cell], axes: Sequence[str], run_with: str, form: FigureFormat) -> Figure:
+    panels = line_groups(cells, axes)
     columns = in_order(cell.column for cell in cells if cell.n)
-    wide = min(len(panels), _PANELS)
-    high = math.ceil(len(panels) / wide)
-    width, height = (PAGE, 2.7) if wide > 1 else (5.2, 3.1)
-    figure = new_figure(width, height * high + legend_height(cells, columns, width))
-    grid = figure.subplots(high, wide, squeeze=False)
-    for place, ((dataset, others), found) in zip(grid.flat, panels.items(), strict=False):
-        panel(place, found, columns, axes[0])
-        place.set_title(", ".join(filter(None, (dataset, others))))
-    for unused in list(grid.flat)[len(panels) :]:
-        unused.set_axis_off()
-    for place in grid[:, 0]:
-        place.set_ylabel(cells[0].measure.unit)
-    for place in grid.flat[max(0, len(panels) - wide) : len(panels)]:
-        place.set_xlabel(AXIS_NAMES.get(axes[0], axes[0]))
-    legend(figure, cells, columns, lines=True)
+    styles, drawn = styles_of_columns(columns), []
+    references = [reference_of(found, columns) for found in panels.values()]
+    pairs = len(panels) <= _WITH_DIFFERENCES and any(references)
+    wide = (2 if pairs else min(len(panels), _ACROSS)) if not form.is_column else 1
+    high = math.ceil(len(panels) * (1 + pairs) / wide)
+    figure = new_figure(form.inches if wide > 1 or form.is_column else min(form.inches, 4.5), _HEIGHT * high)
+    inches = float(figure.get_size_inches()[0]) / wide - SIDES
+    places = list(figure.subplots(high, wide, squeeze=False).flat)
+    rest = iter(places)
+    for (name, found), reference in zip(panels.items(), references, strict=True):
+        place, curves = next(rest), metric_curves(found, columns, axes[0])
+        set_head(place, name, draw_metric(place, found, curves, styles, axes[0], bars=not pairs), inches)
+        place.set_ylabel(found[0].measure.unit)
+        drawn += [] if pairs else curves
+        if pairs:
+            drawn += _beside(next(rest), found, columns, axes[0], reference, inches)
+    last = wide if not pairs or wide == 2 else 1
+    for place in rest:
+        place.set_axis_off()
+    for place in _lowest(places[: len(panels) * (1 + pairs)], last):
+        place.set_xlabel(wrapped(AXIS_NAMES.get(axes[0], axes[0]), inches, MEDIUM))
+    make_room(figure, places, wide)
+    legend(figure, [*column_entries(columns, cells, lines=True), *mark_entries(cells)])
+    set_title(figure, title, f"run with {run_with}" if run_with else "", bars_told(drawn, paired=pairs))
     return figure
 
 
-def panel(place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str) -> None:
-    """Draw a line for each column, over an axis."""
-    # The values are spaced evenly, as in the paper, although they form no regular scale.
-    at = {value: number for number, value in enumerate(dict.fromkeys(cell.row[axis] for cell in cells))}
-    for column in columns:
-        line = [cell for cell in cells if cell.column == column and cell.n]
-        style, x = style_of(column), [at[cell.row[axis]] for cell in line]
-        shape: dict[str, Any] = {"color": style.color, "marker": style.marker}
-        front = 3.0 if style.front else 2.0
-        place.plot(
-            x, [cell.mean for cell in line], **shape, linestyle=style.line, linewidth=1.1, markersize=3.6, zorder=front
-        )
-        # Many overlapping bands would merge into a grey area.
-        place.fill_between(
-            x,
-            [cell.mean - _or_0(cell.std) for cell in line],
-            [min(cell.mean + _or_0(cell.std), cell.measure.highest) for cell in line],
-            color=style.color,
-            alpha=min(0.12, 0.4 / len(columns)),
-            linewidth=0,
-        )
-        paper = [(at[cell.row[axis]], cell.paper[0]) for cell in line if cell.paper]
-        if paper:
-            hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.6, "markersize": 3.6}
-            place.plot(*zip(*paper, strict=True), **shape, **hollow, linestyle="none", alpha=0.8, zorder=1.5)
+def _beside(
+    place: Axes, cells: Sequence[Cell], columns: Sequence[str], axis: str, reference: str | None, inches: float
+) -> list[Curve]:
+    """Draw the panel of differences; return its curves."""
+    curves = difference_curves(cells, columns, axis, reference) if reference else []
+    if reference is None or not curves:
+        place.set_axis_off()
+        return []
+    measure = cells[0].measure
+    off = draw_differences(place, cells, curves, styles_of_columns(columns), axis)
+    set_head(place, f"difference to {heading(reference)}", off, inches)
+    place.set_ylabel("percentage points" if measure.in_percent else measure.label)
+    return curves
+
+
+def line_groups(cells: Sequence[Cell], axes: Sequence[str]) -> dict[str, list[Cell]]:
+    """The cells of each panel of lines, by data set and values of all axes but the first."""
+    panels: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.significant:
-            _star(place, at[cell.row[axis]], cell.mean)
-    place.set_xticks(list(at.values()), [value_text(value) for value in at])
-    place.set_xlim(-0.25, len(at) - 0.75)
-    place.set_ylim(top=min(place.get_ylim()[1], 1.03 * cells[0].measure.highest))
-    place.yaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
+        others = describe({axis: cell.row[axis] for axis in axes[1:]})
+        panels.setdefault(", ".join(filter(None, (cell.dataset, others))), []).append(cell)
+    return panels
 
 
-def _star(place: Axes, x: float, y: float) -> None:
-    place.annotate(
-        "*",
-        (x, y),
-        xytext=(0, 1),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=12,
-        fontweight="bold",
-        zorder=4,
-    )
+def set_head(place: Axes, name: str, off: str, inches: float) -> None:
+    """Write the title of a panel, wrapped to its width, and what lies off its axis."""
+    place.set_title("\n".join(wrapped(line, inches, SMALL) for line in (name, off) if line), fontsize=SMALL)
 
 
-def _dots(cells: Sequence[Cell]) -> Figure:
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault("\n".join(filter(None, (cell.dataset, describe(cell.row)))), []).append(cell)
-    columns = in_order(cell.column for cell in cells if cell.n)
-    # Place as many groups side by side as fit, with the same number in each panel.
-    high = math.ceil(len(groups) / max(1, DOTS // len(columns)))
-    wide = math.ceil(len(groups) / high)
-    width = min(PAGE, max(5.2, 1.0 + 0.11 * (len(columns) + 2) * wide))
-    figure = new_figure(width, 2.7 * high + legend_height(cells, columns, width))
-    for number, place in enumerate(figure.subplots(high, 1, squeeze=False)[:, 0]):
-        shown = list(groups)[number * wide : (number + 1) * wide]
-        dot_panel(place, {name: groups[name] for name in shown}, columns)
-        place.set_xlim(-0.5, wide - 0.5)
-    legend(figure, cells, columns, lines=False)
-    return figure
+def make_room(figure: Figure, places: Sequence[Axes], wide: int) -> None:
+    """Enlarge a figure by the lines of its panels' titles, so that the panels keep their size."""
+    lines = [place.get_title().count("\n") for place in places]
+    rows = [max(lines[start : start + wide]) for start in range(0, len(lines), wide)]
+    width, height = map(float, figure.get_size_inches())
+    figure.set_size_inches(width, height + line_height(SMALL) * sum(rows))
 
 
-def dot_panel(place: Axes, groups: dict[str, list[Cell]], columns: Sequence[str]) -> None:
-    """Draw a dot for each column, in groups of cells by name."""
-    step = 0.86 / len(columns)
-    for number, cells in enumerate(groups.values()):
-        if number % 2:
-            place.axvspan(number - 0.5, number + 0.5, color="#f4f4f4", zorder=0)
-        for cell in cells:
-            x = number + (columns.index(cell.column) - (len(columns) - 1) / 2) * step if cell.n else 0.0
-            shape: dict[str, Any] = {"color": style_of(cell.column).color, "marker": style_of(cell.column).marker}
-            up, down = min(_or_0(cell.std), cell.measure.highest - cell.mean), _or_0(cell.std)
-            if cell.n:
-                place.errorbar(
-                    [x],
-                    [cell.mean],
-                    yerr=[[down], [up]],
-                    **shape,
-                    markersize=4,
-                    linestyle="none",
-                    elinewidth=0.9,
-                    zorder=3,
-                )
-            if cell.n and cell.paper:
-                hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.7, "markersize": 3.6}
-                place.plot([x + step * 0.42], [cell.paper[0]], **shape, **hollow, linestyle="none", zorder=2)
-            if cell.significant:
-                _star(place, x, cell.mean + up)
-    place.set_xticks(range(len(groups)), list(groups))
-    place.tick_params(axis="x", length=0)
-    place.grid(axis="x", visible=False)
-    place.set_ylabel(next(iter(groups.values()))[0].measure.unit)
+def bars_told(curves: Sequence[Curve], *, paired: bool = False) -> str:
+    """What the bars of a figure are; empty if there are none."""
+    over = units(curves)
+    if not over:
+        return ""
+    return f"{'differences are paired; ' if paired else ''}bars: 95 % intervals over {over}"
 
 
-def _or_0(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
-
-
-def _extras(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], str]]:
-    """Legend entries other than the columns."""
-    hollow = {"color": "#555555", "marker": "o", "markerfacecolor": "white", "markersize": 4, "linestyle": "none"}
-    star = {"color": "black", "marker": "$*$", "linestyle": "none"}
-    extras: list[tuple[dict[str, Any], str]] = []
-    if any(cell.paper and cell.n for cell in cells):
-        extras.append((hollow, "hollow: the paper"))
-    if any(cell.significant for cell in cells):
-        extras.append((star, "best, p < .05"))
-    if any(cell.test_informed and cell.n for cell in cells):
-        extras.append(({"color": "black", "marker": r"$\dagger$", "linestyle": "none"}, "test-informed"))
-    return extras
-
-
-def legend_height(cells: Sequence[Cell], columns: Sequence[str], width: float) -> float:
-    """Height of the legend with its title, in inches."""
-    return 0.4 + 0.17 * math.ceil((len(columns) + len(_extras(cells))) / int(width / _ENTRY))
-
-
-def legend(figure: Figure, cells: Sequence[Cell], columns: Sequence[str], *, lines: bool) -> None:
-    """Add the legend of the columns, drawn as lines or as dots."""
-    entries: list[tuple[dict[str, Any], str]] = []
-    informed = {cell.column for cell in cells if cell.test_informed and cell.n}
-    for column in columns:
-        style = style_of(column)
-        shape = {"color": style.color, "linestyle": style.line if lines else "none", "marker": style.marker}
-        entries.append(({**shape, "linewidth": 1.1}, heading(column) + ("†" if column in informed else "")))
-    entries += _extras(cells)
-    handles = [Line2D([], [], **{"markersize": 4, **shape}) for shape, _ in entries]
-    names = [name for _, name in entries]
-    ncols = int(float(figure.get_size_inches()[0]) / _ENTRY)
-    figure.legend(handles, names, loc="outside lower center", ncols=ncols, handlelength=3.2, columnspacing=1.4)
+def _lowest(places: Sequence[Axes], wide: int) -> list[Axes]:
+    """The lowest panel of each column of panels."""
+    return list({number % wide: place for number, place in enumerate(places)}.values())

@@ -3,25 +3,29 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.report.cells import DDOF, Cell, Place, make_cells
-from deepsad_pl.report.columns import describe, heading, in_order
-from deepsad_pl.report.figures import AXIS_NAMES, DOTS, dot_panel, legend, legend_height, panel
+from deepsad_pl.report.columns import heading, in_order
+from deepsad_pl.report.dot_panels import dot_figure
+from deepsad_pl.report.figures import AXIS_NAMES, SIDES, bars_told, line_groups, make_room, set_head
 from deepsad_pl.report.latex import escaped, latex_table, small_size
-from deepsad_pl.report.layout import grid_of, number, table_rows
+from deepsad_pl.report.layout import number, table_rows
+from deepsad_pl.report.legends import column_entries, legend, mark_entries
+from deepsad_pl.report.line_panels import Curve, draw_metric, metric_curves, shared_view
 from deepsad_pl.report.markdown import aligned, listed
 from deepsad_pl.report.notes import KNOWN_NOVEL
-from deepsad_pl.report.style import PAGE, look, new_figure, set_title
+from deepsad_pl.report.style import MEDIUM, look, new_figure, set_title, styles_of_columns
+from deepsad_pl.report.text_width import wrapped
 
 NAME = "known_novel"
-_PANELS = 3  # pairs of panels side by side
+_HEIGHT = 2.0  # of a panel, in inches
 _NOTES = (
     f"AUROC in percent, known | novel: means, and beneath them standard deviations (ddof {DDOF}) over n; the best of "
     "each kind in a row is bold.",
@@ -165,74 +169,48 @@ def known_novel_csv(found: KnownNovel, axes: Sequence[str], run_with: str) -> st
     return text.getvalue()
 
 
-def known_novel_figure(title: str, found: KnownNovel, axes: Sequence[str], run_with: str) -> Figure:
-    """Draw known anomalies above novel ones, on the same scale: lines over the first axis, or dots without one."""
+def known_novel_figure(
+    title: str, found: KnownNovel, axes: Sequence[str], run_with: str, form: FigureFormat = PAGE
+) -> Figure:
+    """Draw known anomalies beside novel ones, on the same scale: lines over the first axis, or dots without one.
+
+    Args:
+        title: title of the study.
+        found: the cells.
+        axes: names of the axes.
+        run_with: settings that differ from the study's own; may be empty.
+        form: size of the figure.
+    """
     with look():
-        over_axis = axes and len({cell.row[axes[0]] for cell in found.known}) > 1
-        figure = _over_axis(found, axes) if over_axis else _dots(found)
-        told = "AUROC of known anomalies (above) and of novel ones (below)"
-        set_title(figure, title, told, f"run with {run_with}" if run_with else "")
-        return figure
+        if not axes or len({cell.row[axes[0]] for cell in found.known}) < 2:
+            return dot_figure(title, [("known", found.known), ("novel", found.novel)], run_with, form)
+        return _over_axis(title, found, axes, run_with, form)
 
 
-def _over_axis(found: KnownNovel, axes: Sequence[str]) -> Figure:
-    panels: dict[str, list[Cell]] = {}
-    for cell in found.known:
-        others = describe({axis: cell.row[axis] for axis in axes[1:]})
-        panels.setdefault(", ".join(filter(None, (cell.dataset, others))), []).append(cell)
+def _over_axis(title: str, found: KnownNovel, axes: Sequence[str], run_with: str, form: FigureFormat) -> Figure:
+    panels = line_groups(found.known, axes)
     columns = in_order(cell.column for cell in found.known if cell.n)
-    wide = min(len(panels), _PANELS)
-    blocks = math.ceil(len(panels) / wide)
-    width, height = (PAGE, 2.3) if wide > 1 else (5.2, 2.4)
-    figure = new_figure(width, 2 * height * blocks + legend_height(found.known, columns, width))
-    grid = figure.subplots(2 * blocks, wide, squeeze=False)
-    for place in grid.flat:
-        place.set_axis_off()
-    for position, (name, cells) in enumerate(panels.items()):
-        block, across = divmod(position, wide)
-        pair = grid[2 * block, across], grid[2 * block + 1, across]
-        for place, of_kind in zip(pair, _kinds(found, cells), strict=True):
-            place.set_axis_on()
-            panel(place, of_kind, columns, axes[0])
-        _same_scale(pair)
-        pair[0].set_title(name)
-        pair[1].set_xlabel(AXIS_NAMES.get(axes[0], axes[0]))
-        if not across:
-            for place, kind in zip(pair, ("known", "novel"), strict=True):
-                place.set_ylabel(f"{kind}: AUROC in %")
-    legend(figure, found.known, columns, lines=True)
-    return figure
-
-
-def _kinds(found: KnownNovel, cells: Iterable[Cell]) -> list[list[Cell]]:
-    return [list(kind) for kind in zip(*(found.pair(cell) for cell in cells), strict=True)]
-
-
-def _same_scale(places: Sequence[Any]) -> None:
-    limits = [place.get_ylim() for place in places]
-    for place in places:
-        place.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
-def _dots(found: KnownNovel) -> Figure:
-    columns = in_order(cell.column for cell in found.known if cell.n)
-    groups = {
-        "\n".join(filter(None, (dataset, describe(next(iter(cells.values())).row)))): list(cells.values())
-        for (dataset, _), cells in grid_of(found.known).items()
-    }
-    per_line = max(1, DOTS // len(columns))
-    blocks = math.ceil(len(groups) / per_line)
-    wide = math.ceil(len(groups) / blocks)
-    width = min(PAGE, max(5.2, 1.0 + 0.11 * (len(columns) + 2) * wide))
-    figure = new_figure(width, 2 * 2.3 * blocks + legend_height(found.known, columns, width))
-    grid = figure.subplots(2 * blocks, 1, squeeze=False)[:, 0]
-    for block in range(blocks):
-        shown = list(groups)[block * wide : (block + 1) * wide]
-        pair = grid[2 * block], grid[2 * block + 1]
-        for kind, place in enumerate(pair):
-            dot_panel(place, {name: _kinds(found, groups[name])[kind] for name in shown}, columns)
-            place.set_xlim(-0.5, wide - 0.5)
-            place.set_ylabel(f"{('known', 'novel')[kind]}: AUROC in %")
-        _same_scale(pair)
-    legend(figure, found.known, columns, lines=False)
+    styles = styles_of_columns(columns)
+    wide = 1 if form.is_column else 2
+    high = 2 * len(panels) // wide
+    figure = new_figure(form.inches, _HEIGHT * high)
+    inches = form.inches / wide - SIDES
+    places = list(figure.subplots(high, wide, squeeze=False).flat)
+    drawn: list[Curve] = []
+    for order, (name, cells) in enumerate(panels.items()):
+        pair = places[2 * order : 2 * order + 2]
+        kinds = [list(kind) for kind in zip(*(found.pair(cell) for cell in cells), strict=True)]
+        curves = [metric_curves(of_kind, columns, axes[0]) for of_kind in kinds]
+        view = shared_view(curves, cells[0].measure)
+        for place, of_kind, lines, kind in zip(pair, kinds, curves, ("known", "novel"), strict=True):
+            off = draw_metric(place, of_kind, lines, styles, axes[0], bars=True, view=view)
+            set_head(place, f"{name}: {kind} anomalies", off, inches)
+            if kind == "known" or form.is_column:
+                place.set_ylabel("AUROC in %")
+            drawn += lines
+    for place in places[-wide:]:
+        place.set_xlabel(wrapped(AXIS_NAMES.get(axes[0], axes[0]), inches, MEDIUM))
+    make_room(figure, places, wide)
+    legend(figure, [*column_entries(columns, found.known, lines=True), *mark_entries(found.known)])
+    set_title(figure, title, f"run with {run_with}" if run_with else "", bars_told(drawn))
     return figure

@@ -1,20 +1,21 @@
 """A benchmark's metric and mean ranks against the number of labeled anomalies, a line per method."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.report.benchmark_results import Budget
+from deepsad_pl.report.legends import Entry, legend
 from deepsad_pl.report.rank_tests import rank_scores
-from deepsad_pl.report.style import PAGE, look, new_figure, set_title, styles_of
-
-_ENTRY = 1.75  # width of a legend entry, in inches
+from deepsad_pl.report.style import look, new_figure, set_title, styles_of
 
 
-def label_curves(title: str, budgets: Sequence[Budget], metric: str, headings: Mapping[str, str]) -> Figure | None:
+def label_curves(
+    title: str, budgets: Sequence[Budget], metric: str, headings: Mapping[str, str], form: FigureFormat = PAGE
+) -> Figure | None:
     """Draw the mean of a metric and the mean rank over data sets against the number of labeled anomalies.
 
     All points are means over the same data sets and rank the same methods, since means over different data sets cannot
@@ -25,6 +26,7 @@ def label_curves(title: str, budgets: Sequence[Budget], metric: str, headings: M
         budgets: the results of each number of labels, without those overall.
         metric: the metric as named in texts.
         headings: the name of each method.
+        form: size of the figure.
 
     Returns:
         The figure; None with fewer than two budgets, or if no data set has a value of every method in each of them.
@@ -36,31 +38,21 @@ def label_curves(title: str, budgets: Sequence[Budget], metric: str, headings: M
     means = [100 * scores.mean() for scores in common]
     methods = list(ranks[-1].sort_values(kind="stable").index)
     drawn = styles_of(methods)
-    columns = int(PAGE / _ENTRY)
     with look():
-        figure = new_figure(PAGE, 3.1 + 0.16 * math.ceil(len(methods) / columns))
-        left, right = figure.subplots(1, 2)
-        for place, points in ((left, means), (right, ranks)):
-            for method in methods:
-                style = drawn[method]
-                place.plot(
-                    [point[method] for point in points],
-                    color=style.color,
-                    linestyle=style.line,
-                    marker=style.marker,
-                    label=headings[method],
-                    linewidth=1.1,
-                    markersize=4,
-                    zorder=3 if style.front else 2,
-                )
+        figure = new_figure(form.inches, 5.2 if form.is_column else 2.9)
+        first, second = figure.subplots(2, 1) if form.is_column else figure.subplots(1, 2)
+        for place, points in ((first, means), (second, ranks)):
+            for method, style in drawn.items():
+                place.plot([point[method] for point in points], **style.drawn, linestyle=style.line, zorder=style.level)
             place.set_xticks(range(len(budgets)), [budget.name for budget in budgets])
             place.set_xlabel("labeled anomalies")
             place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        left.set_ylabel(f"{metric} in %")
-        right.set_ylabel("mean rank (1 is the best)")
-        right.invert_yaxis()
-        handles, names = left.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.2)
+        first.set_ylabel(f"{metric} in %")
+        second.set_ylabel("mean rank (1 is the best)")
+        second.invert_yaxis()
+        legend(
+            figure, [Entry(headings[name], {**style.drawn, "linestyle": style.line}) for name, style in drawn.items()]
+        )
         count = len(common[0])
         told = f"means over the {count} data sets with a value of every method and number of labels"
         set_title(figure, title, told if count > 1 else told.replace("sets", "set"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.report.benchmark_results import OVERALL, budgets_of, check_results, headings
 from deepsad_pl.report.critical_difference import cd_diagram
@@ -18,7 +19,11 @@ from deepsad_pl.report.style import rendered
 
 
 def write_ranks(
-    results: pd.DataFrame, folder: Path, metric: str = "auroc", title: str = "Benchmark of many tables"
+    results: pd.DataFrame,
+    folder: Path,
+    metric: str = "auroc",
+    title: str = "Benchmark of many tables",
+    form: FigureFormat = PAGE,
 ) -> list[Path]:
     """Write the ranks of a benchmark: by number of labeled anomalies, and overall if there are several.
 
@@ -36,6 +41,7 @@ def write_ranks(
         folder: folder for the files; created if missing.
         metric: column of a metric in [0, 1] of which more is better.
         title: title of the page, the tables and the figures.
+        form: size of the figures.
 
     Returns:
         The files.
@@ -57,10 +63,10 @@ def write_ranks(
         if one.friedman:
             file = f"critical_difference_{one.budget.name}"
             figures[one.budget.name] = f"{file}.png"
-            contents |= rendered(cd_diagram(title, one, name, names), file)
-    curves = label_curves(title, [budget for budget in budgets if budget.name != OVERALL], name, names)
+            contents |= rendered(cd_diagram(title, one, name, names, form), file, form)
+    curves = label_curves(title, [budget for budget in budgets if budget.name != OVERALL], name, names, form)
     if curves:
-        contents |= rendered(curves, "label_curves")
+        contents |= rendered(curves, "label_curves", form)
     contents = {
         "ranks.md": ranks_markdown(
             title, found, name, names, figures, "label_curves.png" if curves else None, _run_with(results)

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from deepsad_pl.common.checkpoints import DamagedError, from_bytes
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import build, load_data
 from deepsad_pl.experiment.finished import CHECKPOINTS, record_of
@@ -25,7 +23,9 @@ from deepsad_pl.experiment.fit_shallow import MODEL, of_package
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.report.cells import LOOKS_AT_TEST_LABELS
-from deepsad_pl.report.style import RC, new_figure, save, set_title
+from deepsad_pl.report.legends import Entry, legend
+from deepsad_pl.report.style import SMALL, line_height, look, new_figure, save, set_title
+from deepsad_pl.report.text_width import wrapped
 from deepsad_pl.settings.about import MethodAbout
 from deepsad_pl.shallow.models import load_model
 from deepsad_pl.training.restorable import require_state
@@ -39,7 +39,7 @@ NORMAL, KNOWN, NOVEL = range(3)
 NORMAL_SHARE = 0.95
 
 _POINTS_A_SIDE, _MARGIN = 160, 0.08
-_PANELS_A_LINE = 4
+_PANELS_ON_A_PAGE, _PANELS_IN_A_COLUMN = 4, 2
 _SHADES = 6
 # The inside is lighter than all shades of the outside, so that the regions differ in greyscale, too.
 _INSIDE, _OUTSIDE = "#e6f3fc", ["#dedede", "#adadad"]
@@ -48,6 +48,14 @@ _LOOKS: dict[int, dict[str, Any]] = {
     NORMAL: {"color": "#0072B2", "marker": "o", "markersize": 2.6, "markeredgewidth": 0},
     KNOWN: {"color": "#E69F00", "marker": "D", "markersize": 4.2, "markeredgecolor": "black", "markeredgewidth": 0.5},
     NOVEL: {"color": "#D55E00", "marker": "^", "markersize": 4.6, "markeredgecolor": "black", "markeredgewidth": 0.5},
+}
+_FULL_SIZE = 2.4  # width of a panel in inches for which the sizes of the markers are
+_REGION: dict[str, Any] = {
+    "marker": "s",
+    "markersize": 6.0,
+    "markerfacecolor": _INSIDE,
+    "markeredgecolor": "black",
+    "linestyle": "none",
 }
 _MEANINGS = {NORMAL: "normal, in (a) unlabeled", KNOWN: "known anomaly class", NOVEL: "novel anomaly class"}
 
@@ -99,7 +107,9 @@ class ToyPanel:
     threshold: float
 
 
-def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()) -> list[Path]:
+def draw_study(
+    folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = (), form: FigureFormat = PAGE
+) -> list[Path]:
     """Draw Figure 1 from finished experiments, one panel each, in their order.
 
     All panels show the same test set, so only experiments with the seed, normal classes and scaling of the first one
@@ -109,6 +119,7 @@ def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()
         folder: folder for the files.
         plans: plans of finished experiments on two-dimensional data.
         run_with: settings that differ from the study's own.
+        form: size of the figure.
 
     Returns:
         ``figure.png`` and ``figure.svg``.
@@ -130,7 +141,7 @@ def draw_study(folder: Path, plans: Sequence[Plan], run_with: Sequence[str] = ()
     test = Cloud(source.x_test, _kinds(source.labels_test, shown))
     plane = plane_around(np.concatenate([source.x_train, source.x_test]))
     panels = [_panel_of(plan, source, plane) for plan in plans]
-    return draw_toy(folder, _training_cloud(shown, source), test, plane, panels, " ".join(run_with))
+    return draw_toy(folder, _training_cloud(shown, source), test, plane, panels, " ".join(run_with), form)
 
 
 def score_grid(plan: Plan, source: Source, points: npt.NDArray[Any]) -> FloatArray:
@@ -170,7 +181,13 @@ def plane_around(x: npt.NDArray[Any]) -> Plane:
 
 
 def draw_toy(
-    folder: Path, training: Cloud, test: Cloud, plane: Plane, panels: Sequence[ToyPanel], run_with: str = ""
+    folder: Path,
+    training: Cloud,
+    test: Cloud,
+    plane: Plane,
+    panels: Sequence[ToyPanel],
+    run_with: str = "",
+    form: FigureFormat = PAGE,
 ) -> list[Path]:
     """Draw the figure from arrays; equal arrays give files with equal bytes.
 
@@ -181,35 +198,40 @@ def draw_toy(
         plane: grid on which the panels' scores were computed.
         panels: one panel per method.
         run_with: settings that differ from the study's own, shown above the panels; may be empty.
+        form: size of the figure.
 
     Returns:
         ``figure.png`` and ``figure.svg``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wide = min(len(panels) + 1, _PANELS_A_LINE)
+    wide = min(len(panels) + 1, _PANELS_IN_A_COLUMN if form.is_column else _PANELS_ON_A_PAGE)
     high = math.ceil((len(panels) + 1) / wide)
-    with mpl.rc_context({**RC, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
-        figure = new_figure(2.75 * wide, 2.55 * high + 0.35)
+    pitch = min(form.inches / wide, 2.4)
+    titles = ["(a) Training data\n" + _count(training)]
+    titles += [f"({letter}) {panel.title}" for letter, panel in zip(string.ascii_lowercase[1:], panels, strict=False)]
+    titles = ["\n".join(wrapped(line, pitch - 0.08, SMALL) for line in title.split("\n")) for title in titles]
+    lines = max(title.count("\n") + 1 for title in titles)
+    with look(**{"axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
+        figure = new_figure(pitch * wide, (0.85 * pitch + line_height(SMALL) * lines + 0.1) * high)
+        figure.set_layout_engine("constrained", w_pad=0.02, wspace=0.0)
         places = list(figure.subplots(high, wide, squeeze=False).flat)
-        _scatter(places[0], training)
-        places[0].set_title("(a) Training data\n" + _count(training))
-        for place, letter, panel in zip(places[1:], string.ascii_lowercase[1:], panels, strict=False):
+        _scatter(places[0], training, pitch)
+        for place, panel in zip(places[1:], panels, strict=False):
             _shade(place, plane, panel)
-            _scatter(place, test)
-            place.set_title(f"({letter}) {panel.title}")
-        for place in places[: len(panels) + 1]:
+            _scatter(place, test, pitch)
+        for place, title in zip(places, titles, strict=False):
+            place.set_title(title, fontsize=SMALL)
             place.set_xlim(plane.horizontal[0], plane.horizontal[-1])
             place.set_ylim(plane.vertical[0], plane.vertical[-1])
             place.set_xticks([])
             place.set_yticks([])
         for unused in places[len(panels) + 1 :]:
             unused.set_axis_off()
-        handles = [Line2D([], [], linestyle="none", label=_MEANINGS[kind], **look) for kind, look in _LOOKS.items()]
-        region = Patch(facecolor=_INSIDE, edgecolor="black", label="region deemed normal")
-        figure.legend(handles=[*handles, region], loc="outside lower center", ncols=4 if wide > 2 else 2)
+        entries = [Entry(_MEANINGS[kind], {**looks, "linestyle": "none"}) for kind, looks in _LOOKS.items()]
+        legend(figure, [*entries, Entry("region deemed normal", _REGION)])
         if run_with:
             set_title(figure, "", f"run with {run_with}")
-        return save(figure, folder, "figure")
+        return save(figure, folder, "figure", form)
 
 
 def _shade(place: Axes, plane: Plane, panel: ToyPanel) -> None:
@@ -230,10 +252,12 @@ def _shade(place: Axes, plane: Plane, panel: ToyPanel) -> None:
         place.contour(*axes, scores, levels=[threshold], colors="black", linewidths=1.2, linestyles="solid", zorder=1)
 
 
-def _scatter(place: Axes, cloud: Cloud) -> None:
-    for kind, look in _LOOKS.items():
+def _scatter(place: Axes, cloud: Cloud, pitch: float) -> None:
+    """Draw points, whose size follows that of the panel."""
+    for kind, looks in _LOOKS.items():
         x = cloud.x[cloud.kind == kind]
-        place.plot(x[:, 0], x[:, 1], linestyle="none", zorder=2 + kind, **look)
+        shape = {**looks, "markersize": looks["markersize"] * pitch / _FULL_SIZE}
+        place.plot(x[:, 0], x[:, 1], linestyle="none", zorder=2 + kind, **shape)
 
 
 def _count(training: Cloud) -> str:

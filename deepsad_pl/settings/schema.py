@@ -263,11 +263,20 @@ class StudyConfig:
 
 
 @dataclass
+class FigureConfig:
+    """The size of the figures in a study's report (``docs/figures.md``)."""
+
+    style: str = "paper"  # or slides
+    width: str = "page"  # or column
+
+
+@dataclass
 class SweepConfig(TrainConfig):
     """A study, or a plain sweep if ``study`` is null."""
 
     study: StudyConfig | None = None
     action: str = "run"  # report, status, dashboard or forget
+    figure: FigureConfig = field(default_factory=FigureConfig)
     dry_run: bool = False  # stop before the first experiment
     experiments_per_job: int = 1  # experiments per submitted job, trained as one stack where possible
 

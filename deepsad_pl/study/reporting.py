@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.queried_labels import QueriedLabels
 from deepsad_pl.experiment.plan import Plan
@@ -40,6 +41,7 @@ def report_study(
     logger: Mapping[str, Any],
     overrides: Sequence[str],
     notes: Sequence[str] = (),
+    form: FigureFormat = PAGE,
 ) -> None:
     """Write the report, print it, and log it to W&B if the experiments were logged there.
 
@@ -53,12 +55,13 @@ def report_study(
         logger: settings of the loggers.
         overrides: overrides that all experiments share.
         notes: sentences that come first beneath the table.
+        form: size of the figures.
 
     Raises:
         DeepSADError: if nothing is finished.
     """
     if study.figure == "ranks":
-        _report_ranks(folder, study, planned, records, differences.settings, logger, overrides)
+        _report_ranks(folder, study, planned, records, differences.settings, logger, overrides, form)
         return
     axes = list(study.axes)
     results, by_known = result_frames(planned, records, study, own_cells)
@@ -74,26 +77,28 @@ def report_study(
         metric=study.metric,
         by_known=by_known,
         notes=notes,
+        form=form,
     )
     files = report.files
     if study.figure == "budget":
-        files = [*files, *_write_budget(folder, study, planned, records, differences.settings)]
+        files = [*files, *_write_budget(folder, study, planned, records, differences.settings, form)]
     if study.figure == "regions":
         # Imported here because it loads torch: the trained models score every point of the plane.
         from deepsad_pl.report.toy_figure import draw_study
 
-        files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings)]
+        files = [*files, *draw_study(folder, _finished(planned, records), run_with=differences.settings, form=form)]
     show_report(report)
     _log(folder, study, report.frames(), files, differences.settings, logger, overrides)
 
 
-def report_results(path: Path, title: str, metric: str = "auroc") -> None:
+def report_results(path: Path, title: str, metric: str = "auroc", form: FigureFormat = PAGE) -> None:
     """Report a benchmark from its ``results.csv`` alone, into the file's folder.
 
     Args:
         path: a ``results.csv`` that a study has written.
         title: title of the report.
         metric: the metric of its ranks.
+        form: size of the figures.
 
     Raises:
         DeepSADError: if the file cannot be read, or no ranks can be made of it.
@@ -101,7 +106,7 @@ def report_results(path: Path, title: str, metric: str = "auroc") -> None:
     from deepsad_pl.report.benchmark_results import read_results
     from deepsad_pl.report.ranks_page import write_ranks
 
-    write_ranks(read_results(path), path.parent, metric, title)
+    write_ranks(read_results(path), path.parent, metric, title, form)
     show_ranks(title, path.parent)
 
 
@@ -113,6 +118,7 @@ def _report_ranks(
     run_with: Sequence[str],
     logger: Mapping[str, Any],
     overrides: Sequence[str],
+    form: FigureFormat,
 ) -> None:
     # Imported here because it loads statistical libraries, which take seconds.
     from deepsad_pl.report.benchmark_results import read_results
@@ -132,7 +138,7 @@ def _report_ranks(
         raise DeepSADError(f"{path} cannot be written ({error}); set output_dir to a writable folder") from error
     # The file alone makes the report, so that it can be made again where there are no run folders.
     results = read_results(path)
-    files = [path, *write_ranks(results, folder, study.metric, study.title)]
+    files = [path, *write_ranks(results, folder, study.metric, study.title, form)]
     show_ranks(study.title, folder)
     _log(folder, study, {"results": results}, files, run_with, logger, overrides)
 
@@ -201,9 +207,10 @@ def _write_budget(
     planned: Sequence[Planned],
     records: Mapping[Path, Mapping[str, Any]],
     settings: Sequence[str],
+    form: FigureFormat,
 ) -> list[Path]:
     points = _budget(study, planned, records)
-    return write_budget(folder, study.title, points, settings, measure_of(study.metric))
+    return write_budget(folder, study.title, points, settings, measure_of(study.metric), form)
 
 
 def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]]) -> list[BudgetPoint]:

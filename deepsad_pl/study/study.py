@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import BusyError, clear_parts
 from deepsad_pl.common.messages import first_line
 from deepsad_pl.common.records import METRICS
@@ -58,6 +59,7 @@ class StudyRun:
         tasks: number of processes per experiment that the launcher starts on another machine; None if they run here.
         launch: runs jobs, given by their overrides, and returns the outcome of each.
         most_in_stack: maximum number of experiments that the launcher trains as one.
+        form: size of the report's figures.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class StudyRun:
         tasks: int | None,
         launch: Launch,
         most_in_stack: int = 1,
+        form: FigureFormat = PAGE,
     ) -> None:
         self.folder, self._output_dir = study_folder(output_dir, asked["name"]), output_dir
-        self._whole, self._composer = whole, composer
+        self._whole, self._composer, self._form = whole, composer, form
         self._processes, self._tasks, self._launch = processes, tasks, launch
         self._most_in_stack = most_in_stack
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
@@ -317,6 +320,7 @@ class StudyRun:
             logger=self._logger_of(self._request),
             overrides=self._request.passed_on,
             notes=sample_notes([(one.study, one.planned.places) for one in asked]),
+            form=self._form,
         )
 
     def _report_results(self) -> None:
@@ -324,7 +328,7 @@ class StudyRun:
 
         study = self._study(self._request)
         self._check(study)
-        report_results(Path(str(study.results)).expanduser(), study.title, study.metric)
+        report_results(Path(str(study.results)).expanduser(), study.title, study.metric, self._form)
 
     def _records(self, planned: Planned) -> Mapping[Path, dict[str, Any]]:
         return self._state(planned, with_scores=False).records

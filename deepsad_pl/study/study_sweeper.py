@@ -68,6 +68,8 @@ class StudySweeper(GridSweeper):
                     f"action={self._asked.action} dry_run={self._asked.dry_run} is for a study, but none is named; add "
                     "study=..."
                 )
+            if figure := [str(o.input_line) for o in overrides if o.key_or_group.startswith("figure.")]:
+                raise CommandLineError(f"{' '.join(figure)} is for a study, but none is named; add study=...")
             return super().sweep([str(o.input_line) for o in overrides if not is_own(o)])
         if self._asked.action == "run":
             self._check_packing()
@@ -80,6 +82,7 @@ class StudySweeper(GridSweeper):
 
     def _study(self, arguments: Sequence[str]) -> "StudyRun":
         from deepsad_pl.common.errors import DeepSADError
+        from deepsad_pl.common.figure_format import FigureFormat
         from deepsad_pl.compose.composer import composer_of
         from deepsad_pl.compose.strict import searching_too
         from deepsad_pl.study.command_line import held_back
@@ -107,6 +110,7 @@ class StudySweeper(GridSweeper):
             tasks=tasks_of(self.launcher),
             launch=self._launch,
             most_in_stack=getattr(self.launcher, "most_in_stack", 1),
+            form=FigureFormat(**self._asked.figure),
         )
 
     def _processes(self) -> int | None:

@@ -20,6 +20,7 @@ from studies import STUDIES, planner, study_of
 from benchmarks.reproduce import main
 from benchmarks.reproduce_pages import beside_paper, parts_to_show
 from benchmarks.reproduce_queue import QUEUE, Step, chosen_steps, read_queue
+from benchmarks.reproduce_rows import whole_step
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.settings.about import own
 from deepsad_pl.study.result_rows import read_rows
@@ -201,3 +202,10 @@ def test_a_stopped_queue_goes_on_from_the_files_alone(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "figures")
     assert main(command(tmp_path, "--pages")[3:]) == 0
     assert page.read_text() == text and (tmp_path / "figures" / "digits_shallow.png").exists()
+
+
+def test_counts_of_the_queue_stay_whole_numbers() -> None:
+    steps = [one for one in read_queue(QUEUE) if one.results == "mnist_anomaly_classes"]
+    step = whole_step("mnist_anomaly_classes", steps, ROOT / "docs" / "results" / "mnist_anomaly_classes.csv")
+    assert step is not None
+    assert {type(value) for value in step.axes["k_l"]} == {int}

@@ -81,7 +81,7 @@ def test_the_files_are_reproduced_byte_for_byte(tmp_path: Path) -> None:
     texts = (
         "labeled samples",
         "labeled anomalies",
-        "AUROC in %",
+        "gain in AUROC",
         "random",
         "diverse",
         "run with seed=0",

@@ -130,9 +130,11 @@ def test_a_study_goes_on_from_the_file_alone(cli: CLI, tmp_path: Path) -> None:
 
     # The report needs no runs at all, and runs nothing.
     shutil.rmtree(tmp_path / "runs")
-    report = cli("sweep.py", *words, "action=report")
+    report = cli("sweep.py", *words, "action=report", "figure.style=slides")
     assert report.returncode == 0, report.stdout + report.stderr
     assert (tmp_path / "runs/studies/labeled_anomalies/table.md").read_bytes() == table
+    # 12 inches.
+    assert 'width="864pt"' in (tmp_path / "runs/studies/labeled_anomalies/known_novel.svg").read_text()
     assert not [*(tmp_path / "runs").rglob("metrics.json")]
     known = (tmp_path / "runs/studies/labeled_anomalies/known_novel.md").read_text()
     assert re.search(r"\d \\\| \*{0,2}\d", known)

@@ -51,7 +51,13 @@ def plan(*passed_on: str, **changed: Any) -> Planned:
 
 def test_the_words_of_a_command_line_are_sorted_out() -> None:
     found = words(
-        "study=eta", "dataset=mnist,fmnist", "method=deep_sad", "seed=0,1", "trainer.max_epochs=1", "dry_run=true"
+        "study=eta",
+        "dataset=mnist,fmnist",
+        "method=deep_sad",
+        "seed=0,1",
+        "trainer.max_epochs=1",
+        "dry_run=true",
+        "figure.style=slides",
     )
     assert found.narrowed == {"datasets": ["mnist", "fmnist"], "methods": ["deep_sad"], "seeds": [0, 1]}
     assert found.passed_on == ("trainer.max_epochs=1",)
