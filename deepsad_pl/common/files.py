@@ -1,6 +1,7 @@
 """Atomic writes and lock files."""
 
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -41,10 +42,15 @@ def real_path(path: Path) -> Path:
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file atomically, so that neither a kill nor a power cut leaves half of it; text is encoded as UTF-8.
 
+    What killed processes of this machine left of the same file is removed.
+
     Raises:
         OSError: if it cannot be written; the error names the file.
     """
     with naming(path):
+        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            if _is_dead(part):
+                _remove(part)
         descriptor, name = tempfile.mkstemp(**part_of(path))
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -109,17 +115,23 @@ def clear_parts(*folders: Path, locked: bool = False) -> None:
     """
     for folder in folders:
         for path in folder.glob("*"):
-            found = _PARTS.fullmatch(path.name)
-            if locked:
-                dead = found is not None or _OLD_PARTS.fullmatch(path.name) is not None
-            else:
-                dead = found is not None and found["host"] == _host() and not psutil.pid_exists(int(found["pid"]))
-            if dead:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-                log.debug("%s was left by a process that was killed, and is removed", path)
+            is_part = _PARTS.fullmatch(path.name) or _OLD_PARTS.fullmatch(path.name)
+            if is_part if locked else _is_dead(path):
+                _remove(path)
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether a path is a temporary file of a process of this machine that has ended."""
+    found = _PARTS.fullmatch(path.name)
+    return found is not None and found["host"] == _host() and not psutil.pid_exists(int(found["pid"]))
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+    log.debug("%s was left by a process that was killed, and is removed", part)
 
 
 def read_json(path: Path) -> Any:

@@ -1,8 +1,10 @@
 """What is renamed into place is on the disk first, and what killed processes left is removed."""
 
 import os
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deepsad_pl.common.files import clear_parts, part_of, put_in_place, write_atomic
@@ -67,3 +69,15 @@ def test_only_what_dead_processes_left_is_removed(tmp_path: Path, monkeypatch: p
     # Behind a lock nobody else can be writing.
     clear_parts(tmp_path, locked=True)
     assert {*tmp_path.iterdir()} == {tmp_path / ".env", tmp_path / "a.part"}
+
+
+def test_a_file_that_is_written_again_has_no_leftovers_of_killed_processes(tmp_path: Path) -> None:
+    ours, other = tmp_path / "a[1].csv", tmp_path / "b.csv"
+    dead = psutil.Process().pid
+    while psutil.pid_exists(dead):
+        dead += 1
+    left = [Path(tempfile.mkstemp(**part_of(path))[1]) for path in (ours, ours, other)]
+    of_dead = [path.rename(path.with_name(path.name.replace(f"-{os.getpid()}.", f"-{dead}."))) for path in left[::2]]
+    write_atomic(ours, "content")
+    # Another process may be writing the same file, and another file is not ours.
+    assert {*tmp_path.iterdir()} == {ours, left[1], of_dead[1]}
