@@ -140,4 +140,17 @@ def test_a_written_record_reads_back_equal(tmp_path: Path) -> None:
     assert read_record(tmp_path, record["hash"]) is None
     write_record(tmp_path, record)
     assert read_record(tmp_path, record["hash"]) == record
-    assert json.loads((tmp_path / RECORD).read_text()) == record
+    kept = json.loads((tmp_path / RECORD).read_text())
+    assert len(kept.pop("sha256")) == 64 and kept == record
+    # A record of an earlier release has no checksum.
+    (tmp_path / RECORD).write_text(json.dumps(kept))
+    assert read_record(tmp_path, record["hash"]) == record
+
+
+def test_a_record_that_has_changed_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = made_record(plan_of(), auroc=0.25, scenario={"normal_class": ["0"]})
+    write_record(tmp_path, record)
+    path = tmp_path / RECORD
+    path.write_text(path.read_text().replace('"auroc": 0.25', '"auroc": 0.75'))
+    assert read_record(tmp_path, record["hash"]) is None
+    assert "its SHA-256 differs" in caplog.text
