@@ -124,7 +124,7 @@ def test_the_share_of_anomalies_does_not_depend_on_the_size() -> None:
 
 
 def test_more_rows_than_the_data_have_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.problems._drawn", lambda n, width: (np.zeros((n, width)), np.zeros((n, width))))
+    monkeypatch.setattr("benchmarks.problems.drawn", lambda n, width: (np.zeros((n, width)), np.zeros((n, width))))
     with pytest.raises(DeepSADError, match="--sizes has 600, but table, D=21 has 600 normal"):
         table(600)
 
