@@ -169,6 +169,18 @@ def may_vary(kind: Any) -> bool:
     return kind is float or (origin is Annotated and may_vary(arguments[0]))
 
 
+def without_limits(kind: Any) -> Any:
+    """The type of the same values with neither ranges nor choices."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return without_limits(arguments[0])
+    if origin is Literal:
+        return Union[tuple({type(one) for one in arguments})]  # noqa: UP007
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(without_limits, arguments))]  # noqa: UP007
+    return list[without_limits(arguments[0])] if origin in _SEQUENCES and arguments else kind  # type: ignore[misc]
+
+
 def _fits(value: Any, kind: Any) -> bool:
     return not any(problems("", value, kind))
 

@@ -19,6 +19,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
@@ -38,7 +39,7 @@ from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.settings.schema import GROUPS, TrainConfig
 
 # The exceptions that Hydra raises for an invalid command line or file.
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, YAMLError)
 # These are empty by default, so there are no settings in them to suggest.
 _ARGUMENTS = ("trainer.extra", "metrics")
 # In OmegaConf's message about a value that should be a list.
@@ -85,6 +86,8 @@ class StrictLoader(ConfigLoaderImpl):
             return compose()
         try:
             cfg = compose()
+        except YAMLError as error:
+            raise ConfigCompositionException(_of_yaml(error)) from None
         except COMPOSITION_ERRORS:
             found = find_problems(self, config_name, overrides, run_mode)
             if run_mode == RunMode.RUN and (sweeps := list(sweep_problems(self, overrides))):
@@ -100,6 +103,13 @@ class StrictLoader(ConfigLoaderImpl):
         one_experiment = found.rest is not None and OmegaConf.get_type(found.rest) is TrainConfig
         problems = with_those_of_the_rest(found) if run_mode == RunMode.RUN and one_experiment else found.problems
         raise ConfigCompositionException(str(DeepSADError(*problems)))
+
+
+def _of_yaml(error: YAMLError) -> str:
+    """A sentence about a file that is not the YAML of a configuration."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    where = f"{mark.name.strip(chr(34))}, line {mark.line + 1}" if mark is not None else "a configuration"
+    return f"{where}: {problem}; write plain YAML, with spaces for indentation and without tags such as !!python"
 
 
 def with_those_of_the_rest(found: Findings, *, multirun: bool = False, tasks: int | None = None) -> list[str]:
@@ -185,6 +195,8 @@ def explained(error: Exception, loader: ConfigLoader, config_name: str | None, w
     Raises:
         Exception: the original error, if it is not about the words and files.
     """
+    if isinstance(error, YAMLError):
+        return DeepSADError(_of_yaml(error))
     problems = find_problems(loader, config_name, words).problems
     if not problems and not isinstance(error, HydraException | OmegaConfBaseException):
         raise error

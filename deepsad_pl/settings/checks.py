@@ -24,7 +24,7 @@ from deepsad_pl.settings import about
 from deepsad_pl.settings.about import Settings
 from deepsad_pl.settings.own_metrics import metric_problems
 from deepsad_pl.settings.schema import GROUP_CONFIGS, KINDS
-from deepsad_pl.settings.typed import accepted, component_problems
+from deepsad_pl.settings.typed import accepted, component_problems, has_types
 from deepsad_pl.tracking.loggers import node_problems, wandb_settings
 from deepsad_pl.tracking.wandb_run import destination_problems, trial_id
 from deepsad_pl.training.compiling import missing_for_compiling
@@ -129,9 +129,9 @@ def _name_problems(group: str, node: Settings, key: str | None = None) -> Iterat
 def _dataset_problems(settings: Settings) -> Iterator[str]:
     dataset, network = settings["dataset"], "network" if settings["network"] else "dataset.network"
     yield from names_a_folder("dataset.name", dataset["name"])
-    yield from (of_types := list(component_problems("dataset", dataset)))
+    yield from component_problems("dataset", dataset)
     # Its own check may rely on the types.
-    if not of_types and (check := about.of_dataset(dataset).check) is not None:
+    if has_types("dataset", dataset) and (check := about.of_dataset(dataset).check) is not None:
         given = accepted(check, {"given": "given" in settings["scenario"]})
         yield from load(check, "dataset.about.check")(dataset, **given)
     of_that_name = about.own("dataset").get(dataset["name"], {})

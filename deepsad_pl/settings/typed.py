@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Union, get_args, get_type_hints
 
 from deepsad_pl.common.components import problems_of
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.ranges import converted, problems
+from deepsad_pl.common.ranges import converted, problems, without_limits
 from deepsad_pl.common.signatures import signature_of
 from deepsad_pl.settings.about import Settings, about_problems, declared, own
 from deepsad_pl.settings.choices import CHOICES, Choice, NetworkChoice
@@ -131,6 +131,17 @@ def accepted(target: str, offered: Settings) -> dict[str, Any]:
 def _kinds_of_signature(target: str) -> Mapping[str, Any]:
     signature = signature_of(target)
     return signature.kinds if signature is not None else {}
+
+
+def has_types(group: str, node: Settings) -> bool:
+    """Whether the settings of a component have the declared types, though perhaps not allowed values."""
+    kinds = _kinds(group, str(node.get("_target_")))
+    return not any(
+        found
+        for name, kind in kinds.items()
+        if name in node
+        for found in problems(name, node[name], without_limits(kind))
+    )
 
 
 def component_problems(group: str, node: Settings, key: str | None = None) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Presets of whole experiments (``+experiment=``) give the same runs as their settings typed by hand."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,22 @@ def test_a_preset_can_be_used_from_python(tmp_path: Path, own: Path) -> None:
     assert result.plan.run_dir.name == planned(*TYPED, "dataset=digits").run_dir.name
     with pytest.raises(DeepSADError, match=r"method\.eta is -1"):
         run(overrides=["+experiment=quick_digits", "method.eta=-1"], output_dir=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "seed: [1,\n\t2]\n",
+            r"own\.yaml, line 2: found character '\\t' that cannot start any token; write plain YAML",
+        ),
+        ("seed: !!python/object/apply:os.getpid []\n", r"own\.yaml, line 1: could not determine a constructor"),
+    ],
+    ids=["tab", "python"],
+)
+def test_a_preset_that_is_no_plain_yaml_is_named(own: Path, text: str, told: str) -> None:
+    (own / "experiment" / "own.yaml").write_text(text)
+    with pytest.raises(DeepSADError, match=told):
+        planned("+experiment=own", config_dir=own)
+    (problem,) = problems_of("+experiment=own", config_dir=own)
+    assert re.search(told, problem)

@@ -233,7 +233,7 @@ def test_a_study_uses_the_typed_names(nasty: Path, monkeypatch: pytest.MonkeyPat
         "dry_run=true",
     ])  # fmt: skip
     planned = []
-    monkeypatch.setattr("deepsad_pl.study.study.show_state", lambda name, state, processes: planned.append(state))
+    monkeypatch.setattr("deepsad_pl.study.study.show_state", lambda name, state, *_, **__: planned.append(state))
     cli.sweep()
     (state,) = planned
     plans = [job.plan for job in state.missing]

@@ -82,7 +82,7 @@ def trial(bench: Bench, references: References) -> Outcome:
     if unfinished:
         # As if the run had been killed before its end: what it has of its training is read back.
         for record in (*bench.folder.rglob("metrics.json"), *bench.folder.rglob("scores.csv")):
-            if record != bench.folder / path:
+            if record != bench.folder / path and record.relative_to(bench.folder).as_posix() not in before:
                 record.unlink()
     how = _foreign(bench, references, name, path) or damage(bench.folder / path, bench.rng)
     told = f"{name}: {how} in {path}{' of an unfinished run' if unfinished else ''}"
