@@ -11,6 +11,7 @@ from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json
 from deepsad_pl.common.records import RECORD, SCORES, read_record, scores_problem
+from deepsad_pl.common.signals import signals_exit
 
 HELP = """Write report.html, the page of a finished run, into its folder.
 
@@ -31,6 +32,7 @@ class ReportWords:
     data_dir: str | None = None
 
 
+@signals_exit()
 def report() -> None:
     """Entry point of ``python report.py`` and ``deepsad-report``."""
     run_command(HELP, lambda words, _: report_run(parsed(words)))

@@ -18,6 +18,7 @@ from torchvision import datasets
 
 from deepsad_pl import list_datasets, list_methods
 from deepsad_pl.commands import main as cli
+from deepsad_pl.commands.report import report
 from deepsad_pl.commands.score import score
 from deepsad_pl.data.odds import ODDS_FILES
 
@@ -51,7 +52,7 @@ def commands() -> list[str]:
 
 
 COMMANDS = commands()
-SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep, "score.py": score}
+SCRIPTS = {"train.py": cli.train, "sweep.py": cli.sweep, "score.py": score, "report.py": report}
 # The class "scratched" is only in the test data, so the seed must not draw it.
 IMAGES = {"train": {"good": 8, "torn": 6}, "test": {"good": 8, "scratched": 6, "torn": 6}}
 
@@ -84,8 +85,8 @@ def test_python_commands_run(
     command: str, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, script, *arguments = shlex.split(command)
-    if script == "score.py":
-        run_score(arguments, fresh, monkeypatch, capsys)
+    if script in ("score.py", "report.py"):
+        run_on_a_detector(script, arguments, fresh, monkeypatch, capsys)
         return
     if any(argument.startswith("study=") for argument in arguments):
         run_study(arguments, fresh, monkeypatch, capsys)
@@ -108,19 +109,26 @@ def test_python_commands_run(
         assert "AUROC" in shown
 
 
-def run_score(
-    arguments: list[str], fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def run_on_a_detector(
+    script: str,
+    arguments: list[str],
+    fresh: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Run a command that scores, after the training command before it on a small table, with new rows."""
+    """Run a command about a finished run, after the training command before it on a small table, with new rows."""
     trained = next(command for command in COMMANDS if "dataset=table" in command)
     words = ["trainer.max_epochs=1", "logger=none"]
     monkeypatch.setattr(sys, "argv", [*shlex.split(trained)[1:], *words])
     cli.train()
     (run_dir,) = (fresh / "runs" / "table" / "deep_sad").iterdir()
     own_tables.parts(300, seed=1).drop(columns=["quality", "truth"]).to_csv("new.csv", index=False)
-    monkeypatch.setattr(sys, "argv", ["score.py", *(word.replace("$RUN", str(run_dir)) for word in arguments)])
+    monkeypatch.setattr(sys, "argv", [script, *(word.replace("$RUN", str(run_dir)) for word in arguments)])
     capsys.readouterr()
-    score()
+    SCRIPTS[script]()
+    if script == "report.py":
+        assert "report.html" in capsys.readouterr().out
+        return
     assert re.fullmatch(r"300 scored, \d+ anomalies at alpha 0.05: scores.csv\n", capsys.readouterr().out)
     assert len((fresh / "scores.csv").read_text().splitlines()) == 301
 
