@@ -130,7 +130,9 @@ def command(draw: st.DrawFn, how: str) -> tuple[tuple[str, ...], str | None]:
         key = draw(st.sampled_from(names))
         value = draw(st.sampled_from(_EXTREME + _TEXT))
         return (*(word for word in words if word.split("=")[0] != key), f"{key}={value}"), key
-    sure = {name: wrong for name, kind in kinds.items() if (wrong := outside(kind)) is not None}
+    # Without a pre-training, its settings are not read.
+    read = {name: kind for name, kind in kinds.items() if not (chosen == "none" and name.startswith("pretrain."))}
+    sure = {name: wrong for name, kind in read.items() if (wrong := outside(kind)) is not None}
     key = draw(st.sampled_from(sorted(sure)))
     return (*(word for word in words if word.split("=")[0] != key), f"{key}={draw(sure[key])}"), key
 
