@@ -14,7 +14,7 @@ from scipy.stats import betabinom
 
 def readme_command(script: str) -> list[str]:
     """The arguments of the story's only command with this script."""
-    section = (ROOT / "README.md").read_text().partition("## Your own data, and a detector")[2].partition("\n## ")[0]
+    section = (ROOT / "README.md").read_text().partition("## Use it on your own data")[2].partition("\n## ")[0]
     (line,) = re.findall(rf"^python {re.escape(script)} (.*)$", section, re.MULTILINE)
     return shlex.split(line)
 

@@ -20,7 +20,7 @@ from processes import Script, background, wait_for
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.experiment import build, encoder_cache
+from deepsad_pl.experiment import encoder_cache, shared_training
 from deepsad_pl.experiment import fit_deep as fitting
 from deepsad_pl.experiment import run as experiment_module
 from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
@@ -58,7 +58,7 @@ def test_an_autoencoder_of_an_older_version_of_the_results_is_trained_again(
     experiment: Experiment, trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = experiment(SHORT)
-    monkeypatch.setattr(build, "RESULTS_VERSION", RESULTS_VERSION + 1)
+    monkeypatch.setattr(shared_training, "RESULTS_VERSION", RESULTS_VERSION + 1)
     experiment(SHORT, "method.eta=10")
     assert trained.count("deep_sad/pretrain") == len(entries(tmp_path)) == 2
     # The finished run is still a result of its settings.

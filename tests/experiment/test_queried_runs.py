@@ -204,7 +204,7 @@ def test_force_repeats_only_the_last_round(tmp_path: Path) -> None:
         (["threshold=labeled"], "threshold=labeled keeps samples out of training"),
         (["trainer=ddp", "trainer.accelerator=cpu"], "scenario=queried trains one experiment after the other"),
         (["scenario.query_by=best"], "scenario.query_by is 'best'; choose anomalous, uncertain, diverse, random"),
-        (["scenario.start=-1"], "scenario.start is -1; it must be a whole number >= 0"),
+        (["scenario.start=-1"], "scenario.start is -1; it must be a whole number from 0 to 1,000,000"),
     ],
 )
 def test_impossible_settings_are_reported_before_any_work(words: list[str], told: str) -> None:
