@@ -18,11 +18,12 @@ from deepsad_pl.experiment.run import Outcome
 SHORT = ("trainer.max_epochs=2", "trainer.threads=1", "trainer.accelerator=cpu")
 ROWS = 60
 # Relative to the score, or for one near 0 to a tenth of the range of all scores.
-# M1 + M2 trains on what M1 samples, which carries rounding further: 2.3e-4 between an AMD and an Intel CPU.
-TOLERANCE = dict.fromkeys(METHODS, 1e-4) | {"ss_dgm_m1m2": 1e-3}
+TOLERANCE = dict.fromkeys(METHODS, 1e-4)
 # What is learned from a differently rounded bottleneck can jump: libsvm takes one more step to come within 1e-3 of the
 # optimum, or a row falls on the other side of a split.
 TOLERANCE |= {"ocsvm_hybrid": 2e-2, "iforest_hybrid": 1e-2}
+# M1 + M2 trains on what M1 samples, which carries rounding further: 2.3e-4 between an AMD and an Intel CPU.
+TOLERANCE |= {"ss_dgm_m1m2": 1e-3}
 
 
 def columns_of(path: Path) -> dict[str, list[str]]:

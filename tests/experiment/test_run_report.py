@@ -125,7 +125,7 @@ def test_an_earlier_release_kept_no_losses_and_no_classes(images: Outcome) -> No
     lines = [",".join(line.split(",")[:3]) for line in scores.read_text().splitlines()]
     scores.write_text("\n".join(lines) + "\n")
     record = json.loads((images.run_dir / "metrics.json").read_text())
-    del record["scores"]
+    del record["scores"], record["sha256"]
     (images.run_dir / "metrics.json").write_text(json.dumps(record))
     report_of(images)
     page = page_of(images)
