@@ -13,6 +13,7 @@ from studies import composer, fields_of
 
 from deepsad_pl.commands.main import CONF
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.signals import Stopped
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.study.study import Launch, StudyRun
@@ -143,7 +144,7 @@ def test_a_killed_job_is_named_with_the_launchers_message(bench: Bench) -> None:
     assert bench.failures.error(bench.launched[0]) == "RuntimeError: job 7 was cancelled"
 
 
-@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+@pytest.mark.parametrize(("stop", "code"), [(Stopped(130), 130), (Stopped(143), 143)])
 def test_an_interruption_ends_with_its_exit_code(bench: Bench, stop: BaseException, code: int) -> None:
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         bench.begin(jobs[0])
@@ -167,7 +168,7 @@ def test_notes_of_an_earlier_sweep_are_not_repeated(bench: Bench) -> None:
                 elif bench.known(job) == "7":
                     bench.failures.note(list(job), STOPPED)
             bench.launched.append([])
-            raise KeyboardInterrupt
+            raise Stopped(130)
         for job in jobs:
             bench.begin(job)
             if len(bench.launched) == 2:
