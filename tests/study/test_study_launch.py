@@ -309,7 +309,7 @@ def test_experiments_share_a_wandb_group_and_the_cores(bench: Bench, monkeypatch
     def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
         for job in jobs:
             bench.begin(job)
-        raise KeyboardInterrupt
+        raise Stopped(130)
 
     with pytest.raises(SystemExit):
         bench.run(launch, "logger=wandb")

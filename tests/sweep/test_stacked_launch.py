@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from processes import Script
+from processes import ROOT, Script
 from stacks import CLI, SHORT, STACKED, STEPS, alone, losses, outcomes, output_of, records, rows, scores, together
 from tiny_data import write_odds
 from wandb_file import OfflineRun, read, run_files
@@ -339,7 +339,12 @@ def test_a_pack_of_a_job_is_a_stack_unless_configured_otherwise(cli: CLI, tmp_pa
 
 def test_a_failing_experiment_of_a_jobs_stack_stops_no_other(cli: CLI, tmp_path: Path) -> None:
     rates = "method.lr=[1e-3],[1e30]"
-    done = cli("train.py", *LOCAL, "logger=none", "pretrain=none", "method.epochs=[2]", rates, "seed=0,1")
+    words = ("logger=none", "pretrain=none", "method.epochs=[2]", rates, "seed=0,1")
+    # The bounds of the settings would refuse what makes a loss that is no number, here and in the jobs.
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text((ROOT / "tests" / "no_bounds.py").read_text())
+    env = {"DEEPSAD_TEST_HOOK": "no_bounds", "PYTHONPATH": str(tmp_path / "site")}
+    done = cli("train.py", *LOCAL, *words, env=env)
     text = output_of(done)
     assert done.returncode == 1, text
     assert "Traceback" not in text

@@ -13,7 +13,8 @@ from torture.trial import WrongError
 # Keys of a record that tell about the course of a run, not about its result.
 _OF_THE_COURSE = ("seconds", "versions", "command", "trainer", "reused", "sha256")
 # Log messages, files that only hold a lock, and digests of inputs, which are kept only of files that are old enough.
-_UNCOMPARED = re.compile(r"(^|/)(train\.log|\.lock|[^/]*\.lock|digests-[0-9a-f]{16}\.json)$")
+# The page of a run has its seconds.
+_UNCOMPARED = re.compile(r"(^|/)(train\.log|report\.html|\.lock|[^/]*\.lock|digests-[0-9a-f]{16}\.json)$")
 # The rounding of a stack depends on who is in it, and training amplifies it.
 _REL, _ABS = 0.02, 2e-3
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
