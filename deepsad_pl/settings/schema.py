@@ -275,7 +275,8 @@ class SweepConfig(TrainConfig):
     """A study, or a plain sweep if ``study`` is null."""
 
     study: StudyConfig | None = None
-    action: str = "run"  # report, status, dashboard or forget
+    action: str = "run"  # report, serve, status, dashboard or forget
+    port: int = 0  # of action=serve; 0: any free one
     figure: FigureConfig = field(default_factory=FigureConfig)
     dry_run: bool = False  # stop before the first experiment
     experiments_per_job: int = 1  # experiments per submitted job, trained as one stack where possible

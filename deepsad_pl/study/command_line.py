@@ -10,12 +10,12 @@ from hydra.core.override_parser.types import Override, QuotedString
 from deepsad_pl.common.errors import DeepSADError
 
 # Settings that sweep.py has and train.py does not.
-_OWN = ("study", "action", "figure", "dry_run", "experiments_per_job")
+_OWN = ("study", "action", "port", "figure", "dry_run", "experiments_per_job")
 NARROWING = {"dataset": "datasets", "method": "methods", "seed": "seeds"}
 _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_class": "anomaly_classes"}
 
 # The only settings that action=forget passes to Hydra; others may no longer exist.
-_OF_FORGET = ("study", "action", "figure", "dry_run", "output_dir", "hydra")
+_OF_FORGET = ("study", "action", "port", "figure", "dry_run", "output_dir", "hydra")
 
 # Overrides of a study that are hidden from Hydra, which would apply them to the default method and data set.
 held_back: list[str] = []

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deepsad_pl.common.console import console
+from deepsad_pl.common.console import console, silent
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
@@ -34,7 +34,7 @@ from deepsad_pl.sweep.failures import STOPPED, Failures
 from deepsad_pl.sweep.job import noted
 from deepsad_pl.tracking.loggers import wandb_settings
 
-ACTIONS = ("run", "status", "report", "dashboard", "forget")
+ACTIONS = ("run", "status", "report", "serve", "dashboard", "forget")
 T = TypeVar("T")
 # Fields of a study that neither select nor define experiments.
 _NAMING = ("name", "title", "metric", "figure", "paper", "results")
@@ -60,6 +60,7 @@ class StudyRun:
         launch: runs jobs, given by their overrides, and returns the outcome of each.
         most_in_stack: maximum number of experiments that the launcher trains as one.
         form: size of the report's figures.
+        port: where action=serve listens; 0 for any free port.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class StudyRun:
         launch: Launch,
         most_in_stack: int = 1,
         form: FigureFormat = PAGE,
+        port: int = 0,
     ) -> None:
         self.folder, self._output_dir = study_folder(output_dir, asked["name"]), output_dir
-        self._whole, self._composer, self._form = whole, composer, form
+        self._whole, self._composer, self._form, self._port = whole, composer, form, port
         self._processes, self._tasks, self._launch = processes, tasks, launch
         self._most_in_stack = most_in_stack
         self._failures, self._memory = Failures(self.folder / "failures"), Memory(self.folder)
@@ -119,6 +121,8 @@ class StudyRun:
             self._show(self._plan(self._study(self._request)))
         elif action == "report":
             self._report()
+        elif action == "serve":
+            self._serve()
         else:
             self._dashboard()
 
@@ -286,7 +290,30 @@ class StudyRun:
             console.print(f"{lacking} only a metric, which needs no training")
         return state
 
-    def _report(self) -> None:
+    def _serve(self) -> None:
+        """Serve the report's page until the process is stopped."""
+        from deepsad_pl.study.serve import PageServer
+
+        study = self._study(self._request)
+        if study.figure == "ranks":
+            raise DeepSADError(f"action=serve: study={study.name} has no page, but a table.md; give action=report")
+        # What is wrong with the command is told here, not in the browser.
+        self._plan(study)
+
+        def make() -> str | None:
+            try:
+                with silent():
+                    self._report(tracked=False)
+            except DeepSADError as error:
+                return str(error)
+            return None
+
+        root, page = Path(self._output_dir).expanduser(), self.folder / "report.html"
+        with PageServer(root, page, self._named["title"], make, port=self._port) as server:
+            console.print(f"the page of the study: {server.url}\nit refreshes itself; Ctrl-C ends this", soft_wrap=True)
+            server.serve_forever()
+
+    def _report(self, *, tracked: bool = True) -> None:
         # Imported here because it loads pandas and matplotlib.
         from deepsad_pl.study.reporting import report_study
 
@@ -317,7 +344,7 @@ class StudyRun:
             records={path: r for one in asked for path, r in self._records(one.planned).items()},
             own_cells=own_cells or (),
             differences=differences_of(asked, own, own_cells, self._composer),
-            logger=self._logger_of(self._request),
+            logger=self._logger_of(self._request) if tracked else self._composer.settings(["logger=none"])["logger"],
             overrides=self._request.passed_on,
             notes=sample_notes([(one.study, one.planned.places) for one in asked]),
             form=self._form,

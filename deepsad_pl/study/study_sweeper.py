@@ -111,6 +111,7 @@ class StudySweeper(GridSweeper):
             launch=self._launch,
             most_in_stack=getattr(self.launcher, "most_in_stack", 1),
             form=FigureFormat(**self._asked.figure),
+            port=self._asked.port,
         )
 
     def _processes(self) -> int | None:

@@ -1,0 +1,108 @@
+"""Show the page of a study in a browser of this machine, made anew while experiments finish."""
+
+import http.server
+import threading
+import time
+from collections.abc import Callable
+from html import escape
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from deepsad_pl.common.errors import DeepSADError
+
+# Only this machine can reach it; a tunnel of ssh brings it to another.
+HOST = "127.0.0.1"
+# Seconds after which a browser asks again, and for which a page is not made anew.
+EVERY_S = 10
+_SHOWN = (".html", ".png", ".svg", ".csv", ".json", ".md", ".tex")
+_WAITING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="color-scheme" content="light dark"></head><body style="font-family: sans-serif; margin: 2rem">
+<main><h1>{title}</h1><p>{told}</p><p>This page refreshes itself.</p></main></body></html>"""
+
+
+class PageServer(http.server.ThreadingHTTPServer):
+    """Serves the pages and pictures below a folder to browsers of this machine.
+
+    Args:
+        root: the folder; nothing outside it, and no list of its files, is served.
+        page: the page to begin with, a file below the folder.
+        title: shown until the page exists.
+        make: makes the page anew, and returns why it cannot yet, or None.
+        port: where to listen; 0 for any free port.
+
+    Raises:
+        DeepSADError: if the port is not allowed or in use.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, root: Path, page: Path, title: str, make: Callable[[], str | None], *, port: int = 0) -> None:
+        if not 0 <= port <= 65_535:
+            raise DeepSADError(f"port is {port}; it must be a whole number from 0 (any free one) to 65,535")
+        self.root, self.page, self.title = root.resolve(), page.resolve(), title
+        self._make, self._lock = make, threading.Lock()
+        self._made = -float("inf")
+        self._told: str | None = None
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            raise DeepSADError(f"port {port} cannot be used ({error.strerror}); choose another, or port=0") from error
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        return f"http://{HOST}:{self.server_port}/{quote(self.page.relative_to(self.root).as_posix())}"
+
+    def refreshed(self) -> str | None:
+        """Make the page anew unless that was done just now; return why there is none, or None."""
+        with self._lock:
+            if time.monotonic() - self._made >= EVERY_S:
+                self._told = self._make()
+                self._made = time.monotonic()
+            return None if self.page.exists() else self._told or "nothing is finished yet"
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    server: PageServer
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, directory=str(arguments[2].root), **named)
+
+    def do_GET(self) -> None:
+        # A page from elsewhere that has a name resolve to this machine must not read what is served.
+        ours = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+        if self.headers.get("Host", "") not in ours:
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        path = unquote(urlsplit(self.path).path)
+        asked = (self.server.root / path.lstrip("/")).resolve()
+        if path == "/":
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", self.server.url)
+            self.end_headers()
+        elif asked == self.server.page and (told := self.server.refreshed()) is not None:
+            content = _WAITING.format(title=escape(self.server.title), told=escape(told)).encode()
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        elif not asked.is_relative_to(self.server.root) or asked.suffix not in _SHOWN or not asked.is_file():
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")
+        # Only the study's page changes.
+        if unquote(urlsplit(self.path).path).lstrip("/") == self.server.page.relative_to(self.server.root).as_posix():
+            self.send_header("Refresh", str(EVERY_S))
+        super().end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing of each request."""
