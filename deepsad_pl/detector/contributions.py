@@ -1,6 +1,8 @@
 """Compute how much each input value contributes to a score: integrated gradients and occlusion, by captum."""
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,15 @@ _STEPS = 16
 _AT_ONCE = 2048
 # Patches along each side of an image.
 _PATCHES = 7
+
+
+def _captum() -> Any:
+    """The attribution methods of captum, imported on demand."""
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets, about a progress bar that is not used.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from captum import attr
+    return attr
 
 
 def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
@@ -39,9 +50,7 @@ def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
     Returns:
         Contributions, in the shape of x.
     """
-    from captum.attr import IntegratedGradients
-
-    gradients = IntegratedGradients(score)
+    gradients = _captum().IntegratedGradients(score)
     with torch.no_grad():
         scores, starts = score(x).double().cpu(), score(references).double().cpu()
     total = torch.zeros(len(x), x[0].numel(), dtype=torch.float64)
@@ -69,11 +78,9 @@ def occlusion(score: Score, x: Tensor, references: Tensor, groups: npt.NDArray[n
     Returns:
         Contributions of the groups, shape (B, groups).
     """
-    from captum.attr import FeatureAblation
-
     mask = torch.from_numpy(groups)[None]
     at_once = max(1, _AT_ONCE // len(x))
-    ablation = FeatureAblation(score)
+    ablation = _captum().FeatureAblation(score)
     found = [
         ablation.attribute(x, reference[None], feature_mask=mask, perturbations_per_eval=at_once).double().cpu()
         for reference in references
@@ -97,12 +104,10 @@ def patch_occlusion(score: Score, x: Tensor, references: Tensor) -> Floats:
     Returns:
         For each pixel, the mean contribution of the patches that cover it, shape (B, H, W).
     """
-    from captum.attr import Occlusion
-
     channels, *sides = x.shape[1:]
     window = [max(2, round(side / _PATCHES)) if side > 1 else 1 for side in sides]
     strides = [max(1, side // 2) for side in window]
-    occluded = Occlusion(score)
+    occluded = _captum().Occlusion(score)
     found = [
         occluded.attribute(
             x,
