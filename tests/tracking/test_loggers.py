@@ -327,7 +327,7 @@ def test_all_loggers_of_a_failed_run_are_closed_as_failed(
 
     monkeypatch.setattr("pytorch_lightning.Trainer.test", fail)
     with pytest.raises(stop):
-        experiment("logger=wandb", "logger.mode=online", recorder, *SHORT)
+        experiment("logger=wandb", recorder, *SHORT)
     assert Recorder.closed == ["failed"]
     (run_dir,) = [path.parent for path in tmp_path.rglob("wandb_id")]
     (path,) = wandb_file.run_files(run_dir)
@@ -364,7 +364,7 @@ def test_a_logger_is_closed_when_wandb_refuses(
 
     monkeypatch.setattr(wandb, "init", refuse)
     with pytest.raises(DeepSADError, match="api_key not configured"):
-        experiment("logger=wandb", recorder, *SHORT)
+        experiment("logger=wandb", "logger.mode=online", recorder, *SHORT)
     assert Recorder.closed == ["failed"]
 
 
