@@ -45,6 +45,11 @@ def global_mean(values: Tensor) -> Tensor:
     return values.sum() * (dist.get_world_size() / count[0])
 
 
+# Batches are scored in multiples of this number of rows: matrix products round the rows of an incomplete block
+# differently, by CPU up to 16 of them, and a sample's score must not depend on the other samples.
+_ROWS = 16
+
+
 def require_one_each(module: nn.Module, name: str, values: Tensor, count: int) -> None:
     """Check that a module's method returned one number for each sample.
 
@@ -237,14 +242,16 @@ class TrainedMethod(LightningModule, ABC):
         return ()
 
     def checked_score(self, x: Tensor) -> Tensor:
-        """The anomaly scores, shape (B,).
+        """The anomaly scores, shape (B,); that of a sample does not depend on how many others there are.
 
         Raises:
             DeepSADError: if ``score`` returns another shape.
         """
-        score = self.score(x)
-        require_one_each(self, "score", score, len(x))
-        return score
+        lacking = -len(x) % _ROWS
+        padded = torch.cat([x, x[-1:].expand(lacking, *x.shape[1:])]) if lacking else x
+        score = self.score(padded)
+        require_one_each(self, "score", score, len(padded))
+        return score[: len(x)]
 
     def forward(self, x: Tensor) -> Tensor:
         """The anomaly scores, shape (B,)."""
