@@ -38,7 +38,7 @@ def way_out(key: str, value: object, *, wants_list: bool = False) -> str:
     """A clause with the right words for a value that does not fit a setting; empty if none is known.
 
     >>> way_out("seed", "0-9")
-    "; for each number from 0 to 9: python sweep.py 'seed=range(0,10)'"
+    "; for each number from 0 to 9: python train.py -m 'seed=range(0,10)'"
 
     Args:
         key: full name of the setting.
@@ -51,7 +51,7 @@ def way_out(key: str, value: object, *, wants_list: bool = False) -> str:
         numbers = ",".join(map(str, range(first, min(last, first + _MOST_LISTED) + 1)))
         return f"; give a list, such as '{key}=[{value if found is None else numbers}]'"
     if found is not None:
-        return f"; for each number from {first} to {last}: python sweep.py '{key}=range({first},{last + 1})'"
+        return f"; for each number from {first} to {last}: python train.py -m '{key}=range({first},{last + 1})'"
     return f"; {_INSTEAD[key]}" if key in _INSTEAD else ""
 
 
@@ -86,7 +86,7 @@ def sweep_problems(loader: ConfigLoader, words: Sequence[str]) -> Iterator[str]:
             line = str(override.input_line)
             yield (
                 f"{line} has several values, of which one experiment takes one; for an experiment of each, run "
-                f"python sweep.py {_sweep_in_shell(line)}"
+                f"python train.py -m {_sweep_in_shell(line)}"
             )
 
 

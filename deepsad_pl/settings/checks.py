@@ -193,9 +193,12 @@ def _schedule_problems(group: str, phase: Settings) -> Iterator[str]:
     if not isinstance(lr, list) or not isinstance(epochs, list):
         return
     if not lr or len(lr) != len(epochs):
+        # Not an example that is wrong itself.
+        rate = next((rate for rate in lr if isinstance(rate, float) and 0 < rate < 1), 0.001)
+        length = next((length for length in epochs if isinstance(length, int) and length > 0), 100)
         yield (
             f"{group}.lr has {counted(len(lr), 'phase')}, but {group}.epochs has {len(epochs)}; both need the same "
-            f"number, at least 1, such as '{group}.lr=[{(lr or [0.001])[0]}]' '{group}.epochs=[{(epochs or [100])[0]}]'"
+            f"number, at least 1, such as '{group}.lr=[{rate}]' '{group}.epochs=[{length}]'"
         )
     if epochs and all(isinstance(length, int) for length in epochs) and sum(epochs) < 1:
         yield f"{group}.epochs is {epochs}; there must be at least one epoch in total"

@@ -16,14 +16,14 @@ from deepsad_pl.compose.way_out import parse_problem, way_out
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("seed=0-9", "; for each number from 0 to 9: python sweep.py 'seed=range(0,10)'"),
+        ("seed=0-9", "; for each number from 0 to 9: python train.py -m 'seed=range(0,10)'"),
         ("trainer.devices=auto", "or give their number: trainer=ddp trainer.devices=2"),
         (
             "study=classic",
             "train.py has no setting study; it belongs to python sweep.py: python sweep.py study=classic",
         ),
-        ("seed=0,1", "; for an experiment of each, run python sweep.py seed=0,1"),
-        ("seed=range(0,3)", "; for an experiment of each, run python sweep.py 'seed=range(0,3)'"),
+        ("seed=0,1", "; for an experiment of each, run python train.py -m seed=0,1"),
+        ("seed=range(0,3)", "; for an experiment of each, run python train.py -m 'seed=range(0,3)'"),
         ("hydra.job.chdir=true", "hydra.job.chdir is True, but the package makes and names the run folders itself; "),
         ("hydra.run.dir=/x", "leave it out, and choose their place with output_dir=/x"),
         ("scenario.normal_class=caf(e)", """; if the value is text, quote it: "scenario.normal_class='caf(e)'\""""),
