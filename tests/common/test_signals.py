@@ -66,6 +66,8 @@ def test_a_signal_that_is_ignored_stays_ignored(replace: bool) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with signals_exit(replace=replace):
         signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_an_inner_block_leaves_the_handler_of_the_outer_one() -> None:
