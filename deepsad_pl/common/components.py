@@ -87,7 +87,7 @@ def targets_of(node: Any) -> list[str]:
     if isinstance(node, Mapping):
         own = [node[_TARGET]] if _TARGET in node else []
         return own + [target for value in node.values() for target in targets_of(value)]
-    return [target for value in node for target in targets_of(value)] if isinstance(node, list) else []
+    return [target for value in node for target in targets_of(value)] if isinstance(node, list | tuple) else []
 
 
 def fingerprint(target: str) -> dict[str, str]:

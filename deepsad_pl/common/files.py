@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,19 @@ def _sync(path: Path) -> None:
 
 # Names of temporary files, and those of earlier releases.
 _PARTS = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)\.[a-z0-9_]{8}\.part")
-_OLD_PARTS = re.compile(r"\..+\.[a-z0-9_]{8}|(pretrain|last)\.part")
+_OLD_PARTS = re.compile(
+    r"\.([\w-]+\.(json|yaml|csv|npz|ckpt|html)|wandb_id)\.(?=[a-z]*[0-9_])[a-z0-9_]{8}|(pretrain|last)\.part"
+)
 
 
 @cache
 def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """Where process ids have their meaning: this machine since its start, or a container on it."""
+    told = [socket.gethostname()]
+    for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
+        with suppress(OSError):  # not on Linux
+            told.append(str(path.readlink()) if path.is_symlink() else path.read_text())
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
 def clear_parts(*folders: Path, locked: bool = False) -> None:

@@ -37,7 +37,9 @@ def as_sentence(error: BaseException) -> DeepSADError | None:
     if isinstance(error, OSError):
         return None if (told := _sentence(error)) is None else DeepSADError(told)
     cause = None if isinstance(error, DeepSADError) else _cause(error)
-    while cause is not None and not isinstance(cause, DeepSADError):
+    seen = {id(error)}
+    while cause is not None and id(cause) not in seen and not isinstance(cause, DeepSADError):
+        seen.add(id(cause))
         # Of the other errors, such as that a file is missing, a later one need not be a consequence.
         if isinstance(cause, OSError) and cause.errno in _REASONS:
             return as_sentence(cause)
@@ -85,5 +87,5 @@ def _sentence(error: OSError) -> str | None:
         return None
     if error.errno == errno.ENOENT:
         gone = next((folder for folder in reversed(path.parents) if not folder.exists()), path)
-        return f"{gone} is missing, so it was removed or renamed while in use; put it back, or start again without it"
+        return f"{gone} does not exist, or no longer; put it in place, or start again without it"
     return f"{path} cannot be read or written ({error.strerror}); make it accessible, or choose another folder"

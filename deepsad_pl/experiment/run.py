@@ -99,7 +99,7 @@ def run_experiment(
     """
     if (finished := answer(plan, config)) is not None:
         if lacks_report(plan) and is_main_process(plan.ranks):
-            try_report(plan, build(plan, load_data(plan)), finished.record)
+            try_report(plan, lambda: build(plan, load_data(plan)), finished.record)
         return finished
     use_threads(plan)
     source = load_data(plan)
@@ -119,7 +119,7 @@ def run_experiment(
         ):
             record = _train_and_score(plan, parts, tracker, command)
             if single if plan.report is None else plan.report:
-                try_report(plan, parts, record)
+                try_report(plan, lambda: parts, record)
     return Outcome(record, plan.run_dir, was_finished=False)
 
 

@@ -3,7 +3,7 @@
 import csv
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,16 @@ class Trained:
     detector: Detector
 
 
-def try_report(plan: Plan, parts: Parts, record: Mapping[str, Any]) -> None:
-    """As :func:`write_report`, but an error becomes a warning, since the experiment itself is finished."""
+def try_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]) -> None:
+    """As :func:`write_report`, but an error becomes a warning, since the experiment itself is finished.
+
+    Args:
+        plan: plan of the experiment.
+        parts: returns its data.
+        record: its record.
+    """
     try:
-        write_report(plan.run_dir, record, Trained(plan, parts, Detector.read(plan.run_dir / DETECTOR)))
+        write_report(plan.run_dir, record, Trained(plan, parts(), Detector.read(plan.run_dir / DETECTOR)))
     # Whatever a user's own method or a full disk raises: the results are safe, and the page can be made later.
     except Exception as error:
         log.debug("the page of %s failed", plan.run_dir, exc_info=True)
@@ -141,12 +147,16 @@ def _losses(run_dir: Path, record: Mapping[str, Any]) -> tuple[dict[str, Sequenc
 
 def _loss_table(path: Path) -> dict[str, list[float]]:
     """The mean loss of each epoch in ``losses.csv``, by training; nothing without such a file."""
-    if not path.exists():
-        return {}
     values: dict[str, dict[int, list[float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            values.setdefault(row["phase"], {}).setdefault(int(row["epoch"]), []).append(float(row["loss"]))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                values.setdefault(row["phase"], {}).setdefault(int(row["epoch"]), []).append(float(row["loss"]))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        log.warning("%s is damaged (%s), so the page shows none of its losses", path, error)
+        return {}
     return {
         name: [float(np.mean(epochs[epoch])) if epoch in epochs else math.nan for epoch in range(max(epochs) + 1)]
         for name, epochs in values.items()

@@ -1,7 +1,7 @@
 """Build encoders and decoders from a plain mapping; the package's own get Glorot uniform weights (appendix C)."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_type_hints
 
 import torch
@@ -77,16 +77,22 @@ def build_encoder(network: Mapping[str, Any]) -> nn.Module:
 def require_networks(network: Any) -> None:
     """Check that a mapping from a file names nothing but networks, which building it would call.
 
-    Settings are what the user wrote, but a file may be somebody else's: ``_target_: os.system`` would run a command.
+    Settings are what the user wrote, but a file may be somebody else's: ``_target_: os.system`` would run a command,
+    and so could an interpolation, which is resolved when a network is built.
 
     Args:
         network: the mapping, as in :func:`build_encoder`.
 
     Raises:
         DeepSADError: if a ``_target_`` in it is neither a class derived from ``torch.nn.Module`` nor a function that
-            is annotated to return one.
+            is annotated to return one, or if it holds an interpolation.
     """
-    for target in targets_of(network if isinstance(network, Mapping | list) else {}):
+    if (text := next((text for text in _texts(network) if "${" in text), None)) is not None:
+        raise DeepSADError(
+            f"the network of the detector holds the interpolation {text!r}, which could call anything, so it is not "
+            "resolved; train the run again with plain values"
+        )
+    for target in targets_of(network):
         found = load(str(target), "the network of the detector")
         made = found if isinstance(found, type) else _returned(found)
         if not (isinstance(made, type) and issubclass(made, nn.Module)):
@@ -95,6 +101,15 @@ def require_networks(network: Any) -> None:
                 "torch.nn.Module nor a function annotated to return one, so it is not called; if the run is your own, "
                 "annotate the function"
             )
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """The strings in a node, keys included."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for one in (*node, *(node.values() if isinstance(node, Mapping) else ())):
+            yield from _texts(one)
 
 
 def _returned(function: object) -> object:

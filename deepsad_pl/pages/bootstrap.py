@@ -59,7 +59,7 @@ def bootstrap_intervals(
     normal = [group[rows] for rows in of_class.values() if truth[rows[0]] == 0]
     anomalous = {one: group[rows] for one, rows in of_class.items() if truth[rows[0]] == 1}
     resamples = int(np.clip(_DRAWS // len(group), _LEAST, _MOST))
-    step = max(1, _AT_ONCE // len(values))
+    step = max(1, _AT_ONCE // len(group))
     generator = np.random.default_rng(seed)
     parts = []
     for first in range(0, resamples, step):

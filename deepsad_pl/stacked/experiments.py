@@ -518,5 +518,5 @@ def _finish(member: _Member) -> None:
             score=score_test_set,
         )
         if member.plan.report:
-            try_report(member.plan, member.parts, record)
+            try_report(member.plan, lambda: member.parts, record)
         member.end(Outcome(record, member.plan.run_dir, was_finished=False))

@@ -1,6 +1,7 @@
 """Show the page of a study in a browser of this machine, made anew while experiments finish."""
 
 import http.server
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from deepsad_pl.common.errors import DeepSADError
+
+log = logging.getLogger(__name__)
 
 # Only this machine can reach it; a tunnel of ssh brings it to another.
 HOST = "127.0.0.1"
@@ -56,12 +59,16 @@ class PageServer(http.server.ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{quote(self.page.relative_to(self.root).as_posix())}"
 
     def refreshed(self) -> str | None:
-        """Make the page anew unless that was done just now; return why there is none, or None."""
+        """Make the page anew unless that was done just now; return why that is impossible, or None."""
         with self._lock:
             if time.monotonic() - self._made >= EVERY_S:
-                self._told = self._make()
+                try:
+                    self._told = self._make()
+                except Exception as error:  # told in the browser, where somebody waits for the page
+                    log.exception("the page of the study could not be made")
+                    self._told = f"{type(error).__name__}: {error}"
                 self._made = time.monotonic()
-            return None if self.page.exists() else self._told or "nothing is finished yet"
+            return self._told if self._told or self.page.exists() else "nothing is finished yet"
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -76,8 +83,12 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         if self.headers.get("Host", "") not in ours:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
-        path = unquote(urlsplit(self.path).path)
-        asked = (self.server.root / path.lstrip("/")).resolve()
+        path = self._path()
+        try:
+            asked = (self.server.root / path.lstrip("/")).resolve()
+        except ValueError:  # no name of a file
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
         if path == "/":
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", self.server.url)
@@ -100,9 +111,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-store")
         # Only the study's page changes.
-        if unquote(urlsplit(self.path).path).lstrip("/") == self.server.page.relative_to(self.server.root).as_posix():
+        if self._path().lstrip("/") == self.server.page.relative_to(self.server.root).as_posix():
             self.send_header("Refresh", str(EVERY_S))
         super().end_headers()
+
+    def _path(self) -> str:
+        # A request that cannot be parsed has none.
+        return unquote(urlsplit(getattr(self, "path", "")).path)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing of each request."""

@@ -12,6 +12,7 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import BusyError, clear_parts
 from deepsad_pl.common.messages import first_line
+from deepsad_pl.common.os_errors import in_sentences
 from deepsad_pl.common.records import METRICS
 from deepsad_pl.common.signals import Stopped, signals_exit
 from deepsad_pl.compose.composer import Composer
@@ -302,7 +303,7 @@ class StudyRun:
 
         def make() -> str | None:
             try:
-                with silent():
+                with silent(), in_sentences():
                     self._report(tracked=False)
             except DeepSADError as error:
                 return str(error)

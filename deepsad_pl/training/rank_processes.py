@@ -72,7 +72,9 @@ def ranks_together(devices: int, num_nodes: int) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            raise watch.explained(error) from error
+            if (told := watch.explained(error)) is error:
+                raise
+            raise told from error
 
 
 def environment_of(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:
@@ -160,7 +162,9 @@ class _Watch:
         if self._first is not None and (self._lost is None or not self._speaks):
             # The first rank says it, or the second one if the first is gone.
             return SystemExit(1)
-        lost = self._lost or "another process of this distributed run has ended"
+        # One of another machine, or this error has a reason of its own.
+        said = str(error).partition("\n")[0]
+        lost = self._lost or f"another process of this distributed run has ended, or cannot be reached ({said})"
         return DeepSADError(f"{lost}; {_AGAIN}")
 
     @property

@@ -202,3 +202,21 @@ def test_the_network_of_a_hostile_detector_is_not_called(tmp_path: Path, monkeyp
     with pytest.raises(DeepSADError, match="which is not a TrainedMethod"):
         _module(tmp_path / MODULE, "os.mkdir")
     assert not Path(MARK).exists()
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        ({"_target_": "builtins.print"},),
+        [({"_target_": "builtins.print"},)],
+        "${oc.create:{_target_: builtins.print}}",
+        "${oc.env:HOME}",
+        {"${oc.env:HOME}": 1},
+    ],
+    ids=["tuple", "nested", "created", "environment", "key"],
+)
+def test_nothing_hides_in_an_argument_of_a_network(argument: object) -> None:
+    with pytest.raises(
+        DeepSADError, match=r"the network of the detector (has _target_ builtins\.print|holds the inter)"
+    ):
+        require_networks({"_target_": "torch.nn.Flatten", "start_dim": argument})

@@ -59,7 +59,8 @@ def test_only_what_dead_processes_left_is_removed(tmp_path: Path, monkeypatch: p
     # No process has a number above the largest that Linux allows.
     dead, folder, alive = left_by(1 << 23, "a.json"), left_by(1 << 23, "b"), left_by(os.getpid(), "c.json")
     of_others = tmp_path / ".a.json.ffffffff-8388608.abcd_123.part"
-    kept = [alive, of_others, tmp_path / ".env", tmp_path / ".metrics.json.abcd_123", tmp_path / "a.part"]
+    mine = [tmp_path / name for name in (".env", ".metrics.json.original", ".my.notes_01", "a.part")]
+    kept = [alive, of_others, *mine, tmp_path / ".metrics.json.abcd_123"]
     for path in (dead, *kept):
         path.touch()
     folder.mkdir()
@@ -68,7 +69,7 @@ def test_only_what_dead_processes_left_is_removed(tmp_path: Path, monkeypatch: p
     assert {*tmp_path.iterdir()} == {*kept}
     # Behind a lock nobody else can be writing.
     clear_parts(tmp_path, locked=True)
-    assert {*tmp_path.iterdir()} == {tmp_path / ".env", tmp_path / "a.part"}
+    assert {*tmp_path.iterdir()} == {*mine}
 
 
 def test_a_file_that_is_written_again_has_no_leftovers_of_killed_processes(tmp_path: Path) -> None:

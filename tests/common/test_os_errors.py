@@ -35,7 +35,7 @@ def test_a_sentence_says_what_is_wrong_and_names_the_file(number: int, told: str
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError) as caught, in_sentences():
         write_atomic(tmp_path / "gone" / "run" / "metrics.json", "{}")
-    assert str(caught.value).startswith(f"{tmp_path / 'gone'} is missing, so it was removed or renamed while in use")
+    assert str(caught.value).startswith(f"{tmp_path / 'gone'} does not exist, or no longer; put it in place")
 
 
 def test_an_error_that_follows_from_a_full_disk_is_told_as_that() -> None:
@@ -75,3 +75,9 @@ def test_a_write_that_fails_names_the_file_and_leaves_nothing(tmp_path: Path, mo
     assert caught.value.filename == str(path)
     assert [one.name for one in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "before"
+
+
+def test_an_error_that_is_its_own_cause_is_passed_on() -> None:
+    error = RuntimeError("shape mismatch")
+    error.__cause__ = error
+    assert as_sentence(error) is None

@@ -61,7 +61,7 @@ def test_a_run_folder_that_is_removed_is_told(
         try:
             done = experiment(*SHORT)
         except DeepSADError as error:
-            assert "is missing, so it was removed or renamed while in use" in str(error)
+            assert "does not exist, or no longer; put it in place" in str(error)
         else:
             assert (done.run_dir / "metrics.json").exists()
     again = experiment(*SHORT, "force=true")

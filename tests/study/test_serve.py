@@ -1,6 +1,7 @@
 """The page of a study is served to this machine alone, and made anew while experiments finish."""
 
 import http.client
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,3 +103,30 @@ def test_a_port_that_is_taken_or_none_is_refused(tmp_path: Path) -> None:
         PageServer(tmp_path, page, "", lambda: None, port=server.server_port)
     with pytest.raises(DeepSADError, match="port is 70000; it must be a whole number from 0"):
         PageServer(tmp_path, page, "", lambda: None, port=70_000)
+
+
+def test_a_page_that_cannot_be_made_anew_is_told_though_an_old_one_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "EVERY_S", 0)
+    (tmp_path / "studies" / "eta").mkdir(parents=True)
+    (tmp_path / PAGE[1:]).write_text("old page")
+    made: list[object] = ["its settings have changed", OSError(28, "No space left on device"), None]
+
+    def make() -> str | None:
+        if isinstance(found := made.pop(0), OSError):
+            raise found
+        return found and str(found)
+
+    with served(tmp_path, make) as server:
+        assert "its settings have changed" in get(server, PAGE)[1]
+        assert "No space left on device" in get(server, PAGE)[1]
+        assert get(server, PAGE)[1] == "old page"
+
+
+def test_requests_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    with served(tmp_path, lambda: None) as server:
+        assert get(server, "/%00.html")[0] == 404
+        with socket.create_connection((HOST, server.server_port), timeout=10) as connection:
+            connection.sendall(b"GARBAGE\r\n\r\n")
+            assert b"400" in connection.recv(1000)
