@@ -49,13 +49,13 @@ BATCHES = (200, 32)
 COMPARED = {"cardio": (1000, 15), "mnist": (1000, 8)}
 SIZES, COLUMNS = (300, 1000, 3000), (6, 36, 784)
 QUICK_SIZES, QUICK_COLUMNS = (60, 120), (3, 6)
-# The scale of the declared numbers: a fit of a shallow method on so many rows and columns.
+# A shallow method declares the cost of a fit on this many rows and columns.
 _ROWS, _COLUMNS = 1000, 100
 _MILLION = 1e6
 
 
 def deep_costs(rounds: int, networks: Mapping[str, Mapping[str, tuple[int, int]]]) -> Iterator[Row]:
-    """Fit the costs of the package's networks to those of Deep SAD's epochs."""
+    """Fit the costs of the package's networks to the measured costs of Deep SAD's epochs."""
     for network, datasets in networks.items():
         design, costs, names = [], [], []
         for (dataset, (rows, epochs)), batch in product(datasets.items(), BATCHES):
@@ -87,7 +87,7 @@ def method_costs(rounds: int, methods: Sequence[str], datasets: Mapping[str, tup
 
 
 def shallow_costs(rounds: int, methods: Sequence[str], sizes: Sequence[int], columns: Sequence[int]) -> Iterator[Row]:
-    """Fit a power law to the cost of shallow methods on random tables, the scores of as many test rows included."""
+    """Fit a power law to the cost of shallow methods on random tables, including the scoring of as many test rows."""
     for name in methods:
         facts = of_method(own("method")[name])
         if not facts.shallow or facts.pretrain != ["none"] or facts.files:
@@ -98,7 +98,7 @@ def shallow_costs(rounds: int, methods: Sequence[str], sizes: Sequence[int], col
             costs.append(_fit_seconds(plan, n, width, rounds) / probe_seconds() / factor_of(plan.method))
             logs.append([1.0, np.log(n / _ROWS), np.log(width / _COLUMNS)])
         design, measured = np.array(logs), np.log(costs)
-        # Powers are not negative, while the logarithm of the cost may be.
+        # Exponents are not negative, but the logarithm of the cost may be.
         found, _ = nnls(np.column_stack([design, -design[:, 0]]), measured)
         shape = {"cost_rows": found[1], "cost_columns": found[2]}
         worst = float(np.exp(np.abs(design @ [found[0] - found[3], found[1], found[2]] - measured).max()))
@@ -115,7 +115,7 @@ def epoch_cost(plan: Plan, rows: int, rounds: int, *, of_pretraining: bool = Fal
         plan: plan of the experiment.
         rows: number of training rows.
         rounds: number of trainings, of whose epochs the fastest counts.
-        of_pretraining: whether that of the pre-training is asked for.
+        of_pretraining: whether to measure the pre-training.
     """
     least = float("inf")
     for _ in range(rounds):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.showcase
 
-What a detector makes of labeled anomalies: AUROC on anomalies of the class of which some were labeled in training,
+What a detector gains from labeled anomalies: AUROC on anomalies of the class of which some were labeled in training,
 and on those of all other classes, for Deep SAD, for a classifier, and for Deep SVDD, which uses no labels.
 """
 
@@ -114,7 +114,7 @@ def _panel(place: Axes, frame: pd.DataFrame) -> None:
 
 
 def spread(values: Sequence[float], gap: float, highest: float) -> list[float]:
-    """Move ascending values apart to a least distance, downwards from the highest one that is allowed.
+    """Move ascending values apart to a minimum distance, downwards from the highest value allowed.
 
     >>> spread([1.0, 9.5, 10.0], 1.0, 10.0)
     [1.0, 9.0, 10.0]

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def as_utf8(name: str) -> str:
-    r"""A file name as text that UTF-8 can encode; bytes of it that are no UTF-8 become escapes.
+    r"""A file name as text that UTF-8 can encode; bytes that are not valid UTF-8 become escapes.
 
     >>> as_utf8("caf\udce9.png")
     'caf\\udce9.png'
@@ -35,14 +35,14 @@ def as_utf8(name: str) -> str:
 
 
 def real_path(path: Path) -> Path:
-    """The path without symbolic links; unlike ``Path.resolve`` it leaves a loop of them to whoever opens the path."""
+    """The path without symbolic links; unlike ``Path.resolve``, a loop of them raises only when the path is opened."""
     return Path(os.path.realpath(path))
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file atomically, so that neither a kill nor a power cut leaves half of it; text is encoded as UTF-8.
 
-    What killed processes of this machine left of the same file is removed.
+    Temporary files that killed processes of this machine left for the same target are removed.
 
     Raises:
         OSError: if it cannot be written; the error names the file.
@@ -66,12 +66,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def part_of(path: Path) -> dict[str, Any]:
-    """Arguments of ``tempfile`` for a temporary file or folder beside its target, by which :func:`clear_parts` goes."""
+    """Arguments of ``tempfile`` for a temporary file or folder beside its target; :func:`clear_parts` knows them."""
     return {"prefix": f".{path.name}.{_host()}-{os.getpid()}.", "suffix": ".part", "dir": path.parent}
 
 
 def put_in_place(part: Path, path: Path) -> None:
-    """Rename a file or a folder, replacing an earlier file; what it holds is on the disk first, and the name then."""
+    """Rename a file or a folder, replacing an earlier file; the content is on the disk first, then the name."""
     if part.is_dir():
         for inside in part.rglob("*"):
             _sync(inside)
@@ -83,7 +83,7 @@ def put_in_place(part: Path, path: Path) -> None:
 def _sync(path: Path) -> None:
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
         return
-    # Windows synchronizes only what is open for writing.
+    # On Windows, only a file that is open for writing can be synchronized.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -95,7 +95,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-# Names of temporary files, and those of earlier releases.
+# Names of temporary files, now and in earlier releases.
 _PARTS = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)\.[a-z0-9_]{8}\.part")
 _OLD_PARTS = re.compile(
     r"\.([\w-]+\.(json|yaml|csv|npz|ckpt|html)|wandb_id)\.(?=[a-z]*[0-9_])[a-z0-9_]{8}|(pretrain|last)\.part"

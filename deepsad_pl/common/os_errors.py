@@ -9,7 +9,7 @@ from deepsad_pl.common.errors import DeepSADError
 
 _AGAIN = "the same command goes on from there"
 
-# What is wrong, to be read after the path of the file; and what to do.
+# What is wrong, as a continuation of the file's path, and what to do.
 _REASONS = {
     errno.ENOSPC: ("cannot be written, since its disk is full", f"make room; {_AGAIN}"),
     errno.EDQUOT: ("cannot be written, since the disk quota is used up", f"make room; {_AGAIN}"),
@@ -26,10 +26,10 @@ _REASONS = {
 
 
 def as_sentence(error: BaseException) -> DeepSADError | None:
-    """What an error of the operating system means for the user; None if the error is of another kind.
+    """An error of the operating system as a sentence for the user; None if the error is of another kind.
 
-    An error that was raised while one of the system was handled counts as its consequence. The traceback, which the
-    log of the run has, is of no use to a user who has to make room.
+    An error that was raised while such an error was handled counts as its consequence. The traceback stays in the run's
+    log: it is of no use to a user who has to make room.
 
     >>> print(as_sentence(OSError(28, "No space left on device", "runs/metrics.json")))
     runs/metrics.json cannot be written, since its disk is full; make room; the same command goes on from there
@@ -40,7 +40,7 @@ def as_sentence(error: BaseException) -> DeepSADError | None:
     seen = {id(error)}
     while cause is not None and id(cause) not in seen and not isinstance(cause, DeepSADError):
         seen.add(id(cause))
-        # Of the other errors, such as that a file is missing, a later one need not be a consequence.
+        # Other errors, such as a missing file, need not have caused the later one.
         if isinstance(cause, OSError) and cause.errno in _REASONS:
             return as_sentence(cause)
         cause = _cause(cause)
@@ -64,7 +64,7 @@ def in_sentences() -> Iterator[None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors of the operating system name a file: one of a write has no file name by itself, unlike one of open."""
+    """Add a file name to errors of the operating system: unlike an error of open, one of a write has none by itself."""
     try:
         yield
     except OSError as error:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# Seconds that a stopped experiment has to close its trackers.
+# Seconds that a stopped experiment has for closing its trackers.
 CLOSE_S = 30
 # The signals that stop a command. Windows has no SIGHUP.
 STOPS = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
@@ -47,7 +47,7 @@ def signals_exit(*, replace: bool = False) -> Iterator[None]:
     for number in ours:
         signal.signal(number, leave)
     if hasattr(signal, "pthread_sigmask"):
-        # A rank starts with Ctrl-C held back, which would be a traceback while it is importing.
+        # A rank starts with Ctrl-C blocked, since it would cause a traceback while the rank is importing.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield
@@ -64,7 +64,8 @@ _left: list[int] = []
 def leave(number: int, _: object) -> None:
     """Signal handler that raises :class:`Stopped`, once."""
     if _left:
-        # Sent to the whole process group, or again by somebody impatient. It must not interrupt the cleanup.
+        # A signal may come twice: to the whole process group, or from an impatient user. Only a second Ctrl-C may
+        # interrupt the cleanup.
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
@@ -76,11 +77,11 @@ def leave(number: int, _: object) -> None:
 
 
 def leave_the_terminal() -> None:
-    """Send the output nowhere if it went to a terminal, which is gone after SIGHUP: writing to it would fail."""
+    """Discard output that would go to a terminal: after SIGHUP the terminal is gone, and writing to it would fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a stream that is closed, or has no file
-            # A terminal that is gone is no longer called one by isatty().
+            # isatty() is false for a terminal that is gone.
             if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
                 os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""End a worker process when the process that started it is gone. Imports next to nothing, so that it can come first."""
+"""End a worker process when the process that started it is gone. Imports almost nothing, so that it can run first."""
 
 import os
 import threading
@@ -10,9 +10,9 @@ _LOOK_S = 0.5
 
 @cache
 def end_with_the_sweep(sweep: int) -> None:
-    """End a joblib worker when its sweep is killed; it would keep its experiment's lock and its memory.
+    """End a joblib worker when its sweep is killed; otherwise it would keep its experiment's lock and its memory.
 
-    As the initializer of the workers, this already watches while they import torch.
+    Being the initializer of the workers, it watches even while they import torch.
 
     Args:
         sweep: ID of the process whose worker this is. It may already be dead.
@@ -21,7 +21,7 @@ def end_with_the_sweep(sweep: int) -> None:
     def watch() -> None:
         while os.getppid() == sweep:
             time.sleep(_LOOK_S)
-        # Safe, since every file is written atomically.
+        # Safe to end without cleanup, since every file is written atomically.
         os._exit(1)
 
     threading.Thread(target=watch, name="sweep-watch", daemon=True).start()

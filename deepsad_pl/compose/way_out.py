@@ -1,4 +1,4 @@
-"""The right words in place of wrong ones that are often typed, as they are written in a shell."""
+"""Corrections of common mistakes on the command line, quoted for a shell."""
 
 import re
 import shlex
@@ -11,20 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from deepsad_pl.compose.override_text import quoted
 
-# 0-9, 0..9 or 0:9, meant as all numbers from the first to the last.
+# 0-9, 0..9 or 0:9, meant as all numbers from first to last.
 _FROM_TO = re.compile(r"\s*(\d+)\s*(?:-|\.\.|:)\s*(\d+)\s*")
-# As many numbers are written out.
+# The most further numbers of a range that are written out.
 _MOST_LISTED = 20
 # A word whose value might have to be quoted.
 _WORD = re.compile(r"([+~]*[\w./@]+)=(.+)", re.DOTALL)
-# Hydra's reference to its grammar, which has the rules but not the way out.
+# Hydra's link to its grammar, which does not say how to fix the mistake.
 _SEE = re.compile(r" See https?://\S+ for details")
-# What to do in place of settings that a user of other programs expects.
+# What to write for values of settings that users know from other programs.
 _INSTEAD = {
     "trainer.devices": "leave it out for one device, or give their number: trainer=ddp trainer.devices=2",
     "trainer.num_nodes": "leave it out for one node, or give their number: trainer=ddp trainer.num_nodes=2",
 }
-# Settings of Hydra about folders, with the value that they have here.
+# Hydra's settings of folders, with the values that they have here.
 _HYDRAS_FOLDERS = {
     "hydra.job.chdir": False,
     "hydra.run.dir": ".",
@@ -35,7 +35,7 @@ _HYDRAS_FOLDERS = {
 
 
 def way_out(key: str, value: object, *, wants_list: bool = False) -> str:
-    """A clause with the right words for a value that does not fit a setting; empty if none is known.
+    """A clause that says what to write instead of a value that does not fit a setting; empty if nothing is known.
 
     >>> way_out("seed", "0-9")
     "; for each number from 0 to 9: python train.py -m 'seed=range(0,10)'"
@@ -56,7 +56,7 @@ def way_out(key: str, value: object, *, wants_list: bool = False) -> str:
 
 
 def parse_problem(error: OverrideParseException) -> str:
-    """The sentence about a word that Hydra cannot parse, with the quotes that make its value text."""
+    """The message about a word that Hydra cannot parse, with the quotes that turn its value into text."""
     told = _SEE.sub("", " ".join(f"{error.override}: {error.message}".split()))
     found = _WORD.fullmatch(str(error.override))
     return f"{told}; if the value is text, quote it: {_in_shell(found[1], found[2])}" if found is not None else told
@@ -71,10 +71,10 @@ def _in_shell(key: str, value: str) -> str:
 
 
 def sweep_problems(loader: ConfigLoader, words: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each word that gives a single experiment several values.
+    """Yield a message for each word that gives a single experiment several values.
 
     Args:
-        loader: Hydra's.
+        loader: Hydra's configuration loader.
         words: the overrides.
     """
     try:
@@ -95,7 +95,7 @@ def _sweep_in_shell(line: str) -> str:
 
 
 def folder_problems(cfg: DictConfig) -> Iterator[str]:
-    """Yield a sentence for each setting of Hydra that would make a folder of its own.
+    """Yield a message for each of Hydra's settings that would create a folder of its own.
 
     Args:
         cfg: the configuration, with Hydra's settings.

@@ -1,8 +1,8 @@
-"""What an experiment costs on one core of a CPU, estimated from its plan alone. Does not import torch.
+"""The cost of an experiment on one CPU core, estimated from its plan alone. Does not import torch.
 
-The unit is :func:`~deepsad_pl.study.machine_speed.probe_seconds`. The data set declares its size, the network what a
-step of Deep SAD costs with it, the method and the pre-training how much more their own steps cost, or what a fit costs;
-see :mod:`deepsad_pl.settings.about`. ``benchmarks/cost.py`` measures these numbers.
+The unit is :func:`~deepsad_pl.study.machine_speed.probe_seconds`. The data set declares its size; the network, what a
+step of Deep SAD costs with it; the method and the pre-training, the ratio of their own epochs' cost to Deep SAD's; a
+shallow method, what a fit costs. See :mod:`deepsad_pl.settings.about`. ``benchmarks/cost.py`` measures these numbers.
 """
 
 from collections.abc import Hashable
@@ -20,7 +20,7 @@ from deepsad_pl.networks.network_work import Work
 from deepsad_pl.settings.choices import DatasetChoice, MethodChoice, PretrainChoice, TrainingChoice
 
 _MILLION = 1e6
-# A shallow method declares its cost for so many rows and columns.
+# The number of rows and columns for which a shallow method declares its cost.
 _ROWS, _COLUMNS = 1000, 100
 
 
@@ -29,9 +29,9 @@ class Part:
     """A training or a fit of an experiment.
 
     Attributes:
-        per_stack: the cost that does not grow with the number of experiments in a stack: that of a step as such.
+        per_stack: the cost that does not grow with the number of experiments in a stack: the overhead of its steps.
         per_experiment: the cost of the samples, or of a fit.
-        key: equal for trainings that experiments share; None: it is the experiment's own.
+        key: equal for trainings that experiments share; None: it is not shared.
     """
 
     per_stack: float
@@ -40,7 +40,7 @@ class Part:
 
 
 def parts_of(plan: Plan) -> list[Part] | None:
-    """The trainings and fits of an experiment; None if one of its choices does not declare what it takes.
+    """The trainings and fits of an experiment; None if one of its choices does not declare its cost.
 
     Args:
         plan: plan of the experiment.
@@ -93,7 +93,7 @@ def training_counts(plan: Plan) -> Counts | None:
 
 
 def network_work(dataset: DatasetChoice) -> Work | None:
-    """What the data set's network computes for a sample; None if one of them does not declare it.
+    """The work of the data set's network for a sample; None if the network or the data set does not declare it.
 
     Args:
         dataset: the data set with its network.
@@ -106,7 +106,7 @@ def network_work(dataset: DatasetChoice) -> Work | None:
 
 
 def factor_of(method: MethodChoice) -> float:
-    """By how much the settings of a shallow method multiply its cost: the number of candidates, trees and the like.
+    """The factor by which settings of a shallow method, such as the number of trees or candidates, multiply its cost.
 
     Args:
         method: the method.
@@ -121,7 +121,7 @@ def _rows(plan: Plan, choice: TrainingChoice, counts: Counts) -> int:
     leaves_out = isinstance(choice, PretrainChoice) and choice.data == "unlabeled"
     known = 0 if leaves_out or plan.method.hides_labeled_anomalies else counts.known_anomalies
     rows = counts.total - counts.known_anomalies + known
-    # With exposure, there are as many images of the second data set as other ones.
+    # Exposure adds as many images from the second data set as there are others.
     rows *= 1 if plan.scenario.exposure is None else 2
     return ceil(rows * (1 - (plan.threshold.share or 0)))
 

@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Work:
-    """What phi computes for one sample in a forward pass.
+    """The work of phi for one sample in a forward pass.
 
     Attributes:
-        multiply_adds: multiplications with an addition, of convolutions and dense layers.
-        values: values that these layers put out, which normalization, activation and pooling then read.
+        multiply_adds: number of multiply-adds in convolutions and dense layers.
+        values: number of outputs of these layers, which normalization, activation and pooling then read.
         width: d, the width of the representation.
     """
 

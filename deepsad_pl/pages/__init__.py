@@ -1,1 +1,1 @@
-"""Pages that one looks at: self-contained HTML of a run, and the frame, tables and charts that pages share."""
+"""HTML pages: the self-contained page of a run, and the frame, tables and charts that all pages share."""

@@ -13,9 +13,9 @@ Integers = npt.NDArray[np.int64]
 Interval = tuple[float, float]
 
 LEVEL = 0.95
-# The most resamples and the least; between them, as many as draw about this number of samples.
+# The largest and the smallest number of resamples; in between, as many as draw about _DRAWS samples in all.
 _MOST, _LEAST, _DRAWS = 1000, 200, 4_000_000
-# Resamples times distinct scores that are in memory at once.
+# The most resamples times distinct scores in memory at once.
 _AT_ONCE = 50_000
 
 
@@ -39,7 +39,7 @@ def bootstrap_intervals(
 ) -> Intervals:
     """Percentile intervals of 95 % for all metrics of a test set, from resamples that are stratified by class.
 
-    A resample draws from each class, with replacement, as many samples as the class has. So the intervals say how much
+    A resample draws from each class, with replacement, as many samples as the class has. So the intervals show how much
     the metrics depend on the test samples; they say nothing about other seeds or training sets.
 
     Args:
@@ -129,7 +129,7 @@ def _counted(drawn: Integers, scores: int) -> Floats:
 
 
 def _at_thresholds(normals: Floats, anomalies: Floats) -> dict[str, Floats]:
-    """The metrics that are defined by thresholds, as :func:`~deepsad_pl.common.metrics.ranking_metrics` defines them.
+    """The metrics that depend on thresholds, as :func:`~deepsad_pl.common.metrics.ranking_metrics` defines them.
 
     Args:
         normals: number of normal samples with each score, ascending, shape (B, scores).

@@ -1,4 +1,4 @@
-"""Charts as plain coordinates, which the template draws as SVG: themeable by CSS, with a tooltip at each point."""
+"""Charts as plain coordinates, which a template draws as SVG: styled by CSS, with a tooltip at each point."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ Look = Literal["hidden", "filled", "hollow"]
 
 _WIDTH, _HEIGHT = 480, 300
 _TOP, _RIGHT, _BOTTOM, _LEFT = 12, 16, 46, 72
-# The height of a row of an interval chart, and about the width of a letter.
+# The height of a row of an interval chart, and the approximate width of a letter.
 _ROW, _LETTER = 24, 6.6
-# Number of points of a line that have a tooltip.
+# The most points of a line that have a tooltip.
 _TIPS = 60
 
 
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with an interval, a row of an interval chart."""
+    """A row of an interval chart: a value with its interval."""
 
     name: str
     style: Style
@@ -172,7 +172,7 @@ def line_chart(
 
 
 def _path(places: Sequence[tuple[float, float] | None]) -> str:
-    """An SVG path through points, interrupted at None."""
+    """An SVG path through points, with a gap at each None."""
     parts, draws = [], False
     for at in places:
         if at is not None:

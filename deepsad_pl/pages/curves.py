@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# The most points of a curve, more than a chart has pixels to show.
+# The most points of a curve: enough for the pixels of a chart.
 _MOST = 300
-# The score axis is logarithmic if the upper scores are this many times the middle one.
+# The score axis is logarithmic if the upper scores are more than this many times the median.
 _SKEWED = 20
 
 
@@ -71,7 +71,7 @@ class Bins:
 
 
 def bins(score: npt.ArrayLike, count: int = 40) -> Bins:
-    """Bins for scores of a heavy tail: logarithmic if all are positive, and else without the highest 0.5 %.
+    """Bins for scores; if they have a heavy tail, logarithmic if all are positive, else without the top 0.5 %.
 
     Args:
         score: shape (n,), finite, n >= 1.

@@ -1,4 +1,4 @@
-"""Render the templates of pages as self-contained HTML: style and script inside, nothing from elsewhere."""
+"""Render the templates of pages as self-contained HTML: style and script are inlined, nothing is loaded."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
-        # Names of classes, columns and samples come from files that others wrote.
+        # Names of classes, columns and samples come from files that others may have written.
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -32,7 +32,7 @@ def _inlined(name: str) -> Markup:
 
 
 def _hash(name: str) -> str:
-    """The source by which the page's content security policy allows a file of the templates, and nothing else."""
+    """Source expression with which the page's content security policy allows just this file of the templates."""
     digest = hashlib.sha256((_TEMPLATES / name).read_bytes()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 

@@ -21,7 +21,7 @@ from deepsad_pl.pages.ticks import scale
 
 Floats = npt.NDArray[np.float64]
 
-# The most rows of the chart of classes.
+# The most rows of the chart of anomaly classes.
 _CLASSES = 30
 _METRICS = {
     "auroc": ("AUROC", "share of pairs of a normal sample and an anomaly that the scores put in the right order"),
@@ -65,7 +65,7 @@ class RunResults:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Test samples that are drawn apart."""
+    """Test samples that are drawn in a style of their own."""
 
     name: str
     style: Style
@@ -106,7 +106,7 @@ def run_page(results: RunResults, groups: Sequence[Group]) -> str:
 
 
 def _anomalies(results: RunResults) -> list[_Kind]:
-    """The anomalies of the test set, known and novel apart if it has both."""
+    """The anomalies of the test set; known and novel ones separately if it has both."""
     anomaly = results.y == 1
     if results.classes is not None:
         known = anomaly & np.isin(np.asarray(results.classes, dtype=object), list(results.known))
@@ -146,7 +146,7 @@ def _lead(record: Mapping[str, Any]) -> str:
 
 
 def _headline(record: Mapping[str, Any], intervals: Intervals | None) -> list[dict[str, str]]:
-    """The numbers on top of the page: name, value and interval."""
+    """The numbers at the top of the page: name, value and interval."""
     found = []
     for name in ("auroc", "auroc_known", "auroc_novel", "average_precision"):
         if record.get(name) is not None and (name not in APART or _has_both(record)):
@@ -255,7 +255,7 @@ def _by_class(results: RunResults, intervals: Intervals) -> Chart | None:
 
 
 def _detection_charts(results: RunResults, anomalies: Sequence[_Kind]) -> list[Chart]:
-    """The ROC and the precision-recall curve, with known and novel anomalies apart."""
+    """The ROC and the precision-recall curve, separately for known and novel anomalies."""
     normal = results.y == 0
     kinds = list(anomalies)
     if len(kinds) > 1:
@@ -306,7 +306,7 @@ def _detection_charts(results: RunResults, anomalies: Sequence[_Kind]) -> list[C
 
 
 def _start(lines: Sequence[Line]) -> float:
-    """Where the axis of precision starts: 0, or above if all values are so high that differences would not be seen."""
+    """Start of the axis of precision: 0, or higher if all values are so high that differences would be invisible."""
     lowest = min(float(np.nanmin(line.y)) for line in lines)
     return math.floor(lowest * 10) / 10 if 0.5 <= lowest < 1 else 0.0 if lowest < 1 else 0.9
 

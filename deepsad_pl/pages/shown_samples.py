@@ -1,4 +1,4 @@
-"""The samples that a page shows: the most surprising ones of a group, with what their scores are due to."""
+"""The samples that a page shows: those with the most surprising scores in a group, and the reasons for the scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from deepsad_pl.detector.reasons import reasons_of
 from deepsad_pl.pages.tables import Cell, Table, number_cell
 from deepsad_pl.pages.thumbnails import heat_map, thumbnail
 
-# Samples of a group on a page: images, whose explanation takes longer, and rows of a table.
+# The most samples of a group on a page: fewer images than rows, since explaining an image takes longer.
 _IMAGES, _ROWS = 8, 12
 
 
@@ -79,7 +79,7 @@ def groups_of(detector: Detector, groups: Sequence[Samples]) -> list[Group]:
     filled = [(group, chosen) for group in groups if len(chosen := group.chosen(_ROWS if inputs.are_rows else _IMAGES))]
     if not filled:
         return []
-    # All at once, since each call has a fixed cost.
+    # All groups in one call, since each call has a fixed cost.
     explained = None
     if detector.explains:
         explained = detector.explained(np.concatenate([group.x[group.rows[chosen]] for group, chosen in filled]))

@@ -1,4 +1,4 @@
-"""How lines and points are drawn: a color with a line style and a shape, so that grey tells them apart, too."""
+"""How lines and points are drawn: a color, a line style and a shape, so that they can be told apart in grey, too."""
 
 from dataclasses import dataclass
 from typing import Literal

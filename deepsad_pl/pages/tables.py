@@ -11,8 +11,8 @@ class Cell:
     Attributes:
         text: what is shown.
         value: what the column is sorted by; None: the text.
-        href: where the cell leads; None: nowhere.
-        group: with the anchor of another table as ``href``: the group of rows that it shows.
+        href: where the cell links to; None: nowhere.
+        group: if ``href`` is the anchor of another table, the group of its rows that the link shows.
     """
 
     text: str
@@ -31,8 +31,8 @@ class Table:
         rows: the cells, one per column each.
         numbers: positions of the columns of numbers, which are aligned to the right.
         has_filter: whether a field above it filters the rows.
-        anchor: its place on the page, for links; empty: it has none.
-        groups: the group of each row, for cells that lead to it; empty: there are no groups.
+        anchor: ID for links to it; empty: none.
+        groups: the group of each row, for cells that link to it; empty: there are no groups.
     """
 
     name: str

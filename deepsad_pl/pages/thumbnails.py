@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-# Longer sides are shortened to this number of pixels.
+# The longest side of an image, in pixels; larger ones are shrunk.
 _SIDE = 128
-# Images with longer sides are photographs rather than digits: JPEG is then smaller than PNG.
+# Images with longer sides are likely photographs rather than digits, for which JPEG is smaller than PNG.
 _LARGE = 64
-# Colors of pixels that raise and that lower the score, told apart by the color-blind; zero is transparent.
+# Colors of pixels that raise and that lower the score, safe for the color-blind; zero is transparent.
 _RAISES, _LOWERS = (213, 94, 0), (0, 114, 178)
 _LEVELS = 32
 
@@ -20,7 +20,7 @@ def thumbnail(pixels: npt.NDArray[np.floating]) -> str:
     """An image as a data URI.
 
     Args:
-        pixels: values in [0, 1], shape (C, H, W) with C 1 or 3; of any other number of channels, the first is shown.
+        pixels: values in [0, 1], shape (C, H, W); with any number of channels other than 3, only the first is shown.
     """
     values = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(np.moveaxis(values, 0, 2) if len(values) == 3 else values[0])
@@ -30,7 +30,7 @@ def thumbnail(pixels: npt.NDArray[np.floating]) -> str:
 
 
 def heat_map(contributions: npt.NDArray[np.floating]) -> str:
-    """The contributions of pixels to a score as a data URI: orange raises it, blue lowers it, nothing is transparent.
+    """The contributions of pixels to a score as a data URI: orange raises it, blue lowers it, and zero is transparent.
 
     Args:
         contributions: shape (H, W); the largest absolute value has the full color.

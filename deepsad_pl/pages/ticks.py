@@ -12,7 +12,7 @@ class Scale:
     Attributes:
         low: value at the start.
         high: value at the end, above ``low``.
-        is_log: whether distances are those of the logarithms; then ``low`` is positive.
+        is_log: whether the axis is logarithmic; ``low`` is then positive.
         ticks: values with a label.
         names: texts at the ticks; empty: their numbers.
     """
@@ -24,7 +24,7 @@ class Scale:
     names: tuple[str, ...] = ()
 
     def share(self, value: float) -> float:
-        """Where a value is, from 0 at the start to 1 at the end; values outside are put at the ends."""
+        """The position of a value, from 0 at the start to 1 at the end; values outside are moved to the ends."""
         value = min(max(value, self.low), self.high)
         if self.is_log:
             return math.log(value / self.low) / math.log(self.high / self.low)
@@ -47,8 +47,8 @@ def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Sc
     Args:
         low: lowest value; positive if ``is_log``.
         high: highest value.
-        is_log: whether the axis is logarithmic; needs at least a factor of ten between the two values.
-        most: number of ticks that are not exceeded.
+        is_log: whether the axis is logarithmic, which needs at least a factor of ten between the two values.
+        most: the largest number of ticks, as a goal.
     """
     if not high > low:
         low, high = low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2

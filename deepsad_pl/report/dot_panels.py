@@ -1,4 +1,4 @@
-"""Panels without an axis: a line for each column, with a dot at its metric, on a scale of its own for each panel."""
+"""Panels for studies without an axis: a row for each column, with a dot at its metric; each panel has its own scale."""
 
 import itertools
 import math
@@ -29,12 +29,12 @@ from deepsad_pl.report.style import (
 from deepsad_pl.report.text_width import width_of, wrapped
 from deepsad_pl.report.zoom import View
 
-_ROW, _AROUND = 0.15, 0.45  # heights of a column and of what is around them, in inches
+_ROW, _AROUND = 0.15, 0.45  # heights of a column and of everything around the columns, in inches
 _LEAST_PANEL = 1.15  # width of a panel, in inches
 _MOST_ACROSS = 4
 _STAR_BESIDE = 6  # points
-_NAMES = 0.42  # share of a figure's width that names have at most
-_PAPER = 0.26  # how far below our dot that of the paper is
+_NAMES = 0.42  # the most that names take of a figure's width
+_PAPER = 0.26  # how far the paper's dot is below ours
 
 
 def dot_figure(title: str, kinds: Sequence[tuple[str, Sequence[Cell]]], run_with: str, form: FigureFormat) -> Figure:
@@ -42,7 +42,7 @@ def dot_figure(title: str, kinds: Sequence[tuple[str, Sequence[Cell]]], run_with
 
     Args:
         title: title of the figure.
-        kinds: one list of cells, or several that have panels side by side with the same scale; each with its name.
+        kinds: lists of cells with their names; several get panels side by side, on the same scale.
         run_with: settings that differ from the study's own; may be empty.
         form: size of the figure.
     """
@@ -155,7 +155,7 @@ def _panel(
 
 
 def _outside(place: Axes, y: float, value: str, style: Style) -> None:
-    """Write a value that lies below the scale at its end."""
+    """Write a value below the scale at the lower end."""
     place.annotate(
         f"← {value}",
         (0.02, y),

@@ -13,7 +13,7 @@ from deepsad_pl.report.columns import heading
 from deepsad_pl.report.style import HOLLOW, SMALL, STAR, line_height, styles_of_columns
 from deepsad_pl.report.text_width import width_of, wrapped
 
-# Lengths in multiples of the size of the text, as matplotlib has them.
+# Lengths in multiples of the font size, matplotlib's unit for them.
 _HANDLE, _PAD, _GAP = 2.8, 0.6, 1.4
 _MARGIN = 0.1  # inches on each side
 
@@ -51,7 +51,7 @@ def mark_entries(cells: Sequence[Cell]) -> list[Entry]:
 
 
 def legend(figure: Figure, entries: Sequence[Entry]) -> None:
-    """Add a legend beneath a figure, which grows by its height. Use it within :func:`deepsad_pl.report.style.look`."""
+    """Add a legend beneath a figure, which grows to fit it. Use it within :func:`deepsad_pl.report.style.look`."""
     if not entries:
         return
     width, height = map(float, figure.get_size_inches())
@@ -74,12 +74,12 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
 
 
 def _before() -> float:
-    """Width of what is before a name."""
+    """Width, in inches, of the handle and padding before a name."""
     return (_HANDLE + _PAD) * SMALL / 72
 
 
 def _width(names: Sequence[str], columns: int) -> float:
-    """Width of a legend with that many columns, which matplotlib fills one after the other."""
+    """Width, in inches, of a legend with that many columns, which matplotlib fills one after the other."""
     parts = [part for part in np.array_split(np.array(names, dtype=object), columns) if len(part)]
     texts = sum(max(width_of(line, SMALL) for name in part for line in name.split("\n")) for part in parts)
     return texts + len(parts) * _before() + (len(parts) - 1) * _GAP * SMALL / 72

@@ -1,4 +1,4 @@
-"""Panels over an axis, with a line for each column: the metric, or differences of the metric to a column."""
+"""Panels over an axis, with a line for each column: the metric, or its differences from a reference column."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from deepsad_pl.report.style import HOLLOW, STAR, Style
 from deepsad_pl.report.zoom import MARGIN, View, zoomed
 from deepsad_pl.settings.about import MethodAbout, of_method, own, own_columns
 
-# Columns are side by side, so that markers and bars of equal values do not hide each other.
+# Columns are offset sideways, so that markers and bars of equal values do not hide each other.
 _DODGE, _WIDEST = 0.05, 0.45
-# Bars of more curves than these may make the axis longer by this share only, on each side; they end where it ends.
+# With more curves than _FEW, bars may lengthen the axis on each side by this share at most, and are cut off beyond.
 _FEW, _BARS = 4, 0.5
 # Room above the curves for a star, as a share of the axis.
 _HEADROOM = 0.14
 _STAR_ABOVE = 7  # points
-# The least length of an axis: smaller differences are no matter.
+# The least length of an axis: smaller differences do not matter.
 _LEAST = 1.0
 
 
@@ -34,7 +34,7 @@ class Curve:
     """A line of a panel.
 
     Attributes:
-        column: its column.
+        column: name of its column.
         x: positions on the axis.
         intervals: mean and interval at each position; None where there is no result.
     """
@@ -55,7 +55,7 @@ def metric_curves(cells: Sequence[Cell], columns: Sequence[str], axis: str) -> l
 
 
 def difference_curves(cells: Sequence[Cell], columns: Sequence[str], axis: str, reference: str) -> list[Curve]:
-    """The paired difference of each column to a reference, over an axis, without the reference itself."""
+    """The paired difference of each other column from a reference column, over an axis."""
     others = [column for column in columns if column != reference]
     found = {cell.row[axis]: cell for cell in cells if cell.column == reference and cell.n}
 
@@ -68,9 +68,9 @@ def difference_curves(cells: Sequence[Cell], columns: Sequence[str], axis: str, 
 
 
 def reference_of(cells: Sequence[Cell], columns: Sequence[str]) -> str | None:
-    """The column to which differences are shown: the best that uses no labels, or the best of all if there is none.
+    """The column from which differences are shown: the best that uses no labels, or the best of all if there is none.
 
-    Columns with results in more rows come first. None if there are not two columns.
+    Columns with results in more rows take precedence. None if fewer than two columns have results.
     """
     values = {column: [cell.mean for cell in cells if cell.column == column and cell.n] for column in columns}
     there = [column for column in columns if values[column]]
@@ -90,7 +90,7 @@ def draw_metric(
     bars: bool,
     view: View | None = None,
 ) -> str:
-    """Draw the metric, the paper's results and stars; return what lies off the axis, in words.
+    """Draw the metric, the paper's results and stars; return a text about what lies off the axis.
 
     Args:
         place: the panel.
@@ -99,7 +99,7 @@ def draw_metric(
         styles: the style of each column.
         axis: name of the horizontal axis.
         bars: whether to draw intervals.
-        view: what of the vertical axis is shown; None: what suits the curves.
+        view: the part of the vertical axis that is shown; None: one that suits the curves.
     """
     measure = cells[0].measure
     if view is None:
@@ -127,7 +127,7 @@ def draw_metric(
 def draw_differences(
     place: Axes, cells: Sequence[Cell], curves: Sequence[Curve], styles: Mapping[str, Style], axis: str
 ) -> str:
-    """Draw differences with their intervals around zero; return what lies off the axis, in words."""
+    """Draw differences with their intervals around zero; return a text about what lies off the axis."""
     view = view_of(curves, cells[0].measure, bars=True, zero=True)
     place.axhline(0, color="#404040", linewidth=0.8, zorder=1.2)
     _draw(place, curves, styles, view, bars=True)
@@ -138,7 +138,7 @@ def draw_differences(
 def positions(cells: Sequence[Cell], axis: str) -> dict[Any, int]:
     """The position of each value of an axis.
 
-    The values are spaced evenly, as in the paper, although they form no regular scale.
+    The values are spaced evenly, as in the paper, even if their distances differ.
     """
     return {value: number for number, value in enumerate(dict.fromkeys(cell.row[axis] for cell in cells))}
 
@@ -152,14 +152,14 @@ def view_of(
     zero: bool = False,
     near: Sequence[float] = (),
 ) -> View:
-    """What of the vertical axis is shown.
+    """The part of the vertical axis to show.
 
     Args:
         curves: the curves.
         measure: their metric.
         bars: whether they have bars.
         stars: whether to leave room for stars.
-        zero: whether zero is shown in any case.
+        zero: whether zero is always shown.
         near: further values, which are shown unless they are far from the curves.
     """
     values = {curve.column: curve.means for curve in curves}
@@ -181,7 +181,7 @@ def view_of(
         ]
         low = max([low - room, min([low, *(end for end, _ in ends)])])
         high = min([high + room, max([high, *(end for _, end in ends)])])
-    # With the margin that curves have.
+    # The same margin as for curves.
     low = min([low, *(value - MARGIN * length for value in close)])
     high = max([high, *(value + MARGIN * length for value in close)])
     if stars:
@@ -190,12 +190,12 @@ def view_of(
 
 
 def without_headroom(view: View) -> float:
-    """Upper end of an axis without the room for stars, of a view that has it."""
+    """Upper end of the axis of a view that has room for stars, without that room."""
     return view.high - (view.high - view.low) * _HEADROOM / (1 + _HEADROOM)
 
 
 def units(curves: Sequence[Curve]) -> str:
-    """What the intervals are over: ``10 normal classes``, ``2 to 10 seeds``; empty if there are none."""
+    """What the intervals are over, such as ``10 normal classes`` or ``2 to 10 seeds``; empty without intervals."""
     found = [one for curve in curves for one in curve.intervals if one is not None and not math.isnan(one.half)]
     told = []
     for unit in dict.fromkeys(one.unit for one in found):
@@ -206,7 +206,7 @@ def units(curves: Sequence[Curve]) -> str:
 
 
 def shared_view(panels: Sequence[Sequence[Curve]], measure: Measure, *, stars: bool = False) -> View:
-    """What is shown of an axis that several panels with bars share."""
+    """The part to show of an axis that several panels with bars share."""
     merged: dict[str, list[Interval | None]] = {}
     for curve in (curve for curves in panels for curve in curves):
         merged.setdefault(curve.column, []).extend(curve.intervals)

@@ -1,4 +1,4 @@
-"""The page of a study: its table beside the paper's, figures with a tooltip a point, and the way to each run."""
+"""The page of a study: its table beside the paper's, figures with a tooltip at each point, and links to the runs."""
 
 import math
 import os
@@ -20,12 +20,12 @@ from deepsad_pl.report.cells import Ranking
 from deepsad_pl.report.columns import describe, heading, in_order, value_text
 from deepsad_pl.settings.about import own_columns
 
-# The page of a run, in its folder.
+# File name of a run's page in its run folder.
 _RUN_PAGE = "report.html"
 _RUNS = "experiments"
 # Data set, values of the axes, column and variant.
 Variant = tuple[str, tuple[Any, ...], str, str]
-# The shape of a point for each of matplotlib's markers, which have more of them.
+# The shape of a point for each of matplotlib's markers, of which there are more than shapes.
 _SHAPES: dict[str, Shape] = {
     **dict.fromkeys("sP", "square"),
     **dict.fromkeys("DdxX+", "diamond"),
@@ -48,10 +48,10 @@ def study_page(
     """The page of a study as HTML.
 
     Args:
-        folder: folder of the page, from which it leads to the runs.
+        folder: folder of the page; links to the runs are relative to it.
         title: title of the study.
         cells: cells of its table.
-        rankings: best against second-best column of each row.
+        rankings: comparison of the best and second-best column of each row.
         results: its experiments, see :func:`deepsad_pl.report.write_report`.
         axes: names of the axes.
         metric: the column of ``results`` that is shown.
@@ -59,7 +59,7 @@ def study_page(
         run_with: settings that differ from the study's own; may be empty.
     """
     finished, expected = sum(cell.n for cell in cells), sum(cell.expected for cell in cells)
-    # Only the variant that a cell shows belongs to it.
+    # A cell links only to experiments of the variant that it shows.
     groups = {(*cell.place, cell.variant): f"cell-{number}" for number, cell in enumerate(cells)}
     return render(
         "study.html",
@@ -83,7 +83,7 @@ def _style_of(column: str) -> Style:
 
 
 def _charts(cells: Sequence[Result], axes: Sequence[str]) -> list[Chart]:
-    """A chart for each data set and combination of further axes: the means over the first axis, or over nothing."""
+    """A chart for each data set and combination of further axes: the means over the first axis, if there is one."""
     panels: dict[tuple[str, str], list[Result]] = {}
     for cell in cells:
         if cell.n:
@@ -170,7 +170,7 @@ def _value(value: Any) -> Cell:
 
 
 def _tests(rankings: Sequence[Ranking], axes: Sequence[str]) -> Table | None:
-    """The comparisons of the two best columns; None without any."""
+    """The comparisons of the two best columns; None if there are none."""
     rows = []
     for ranking in rankings:
         if (test := ranking.comparison) is None:
@@ -194,7 +194,7 @@ def _tests(rankings: Sequence[Ranking], axes: Sequence[str]) -> Table | None:
 def _runs(
     folder: Path, results: pd.DataFrame, axes: Sequence[str], metric: str, groups: Mapping[Variant, str]
 ) -> Table:
-    """The finished experiments, each with the way to its page or else to its folder."""
+    """The finished experiments, each with a link to its page, or else to its folder."""
     columns = ["data set", *axes, "method", "normal", "known", "seed", metric, "run"]
     rows, of_rows = [], []
     shown = results[results[metric].notna()]

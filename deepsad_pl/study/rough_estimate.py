@@ -11,12 +11,12 @@ from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, packs_of, stack_key
 
 @dataclass(frozen=True)
 class RoughEstimate:
-    """Estimated time for experiments of which no similar one is finished.
+    """Estimated time for experiments of a kind of which none has finished.
 
     Attributes:
-        cost: the time in parallel processes, in multiples of
-            :func:`~deepsad_pl.study.machine_speed.probe_seconds`, without the experiments of the other two numbers.
-        undeclared: number of experiments of which a choice does not declare its cost.
+        cost: the time with parallel processes, in multiples of
+            :func:`~deepsad_pl.study.machine_speed.probe_seconds`; it excludes the experiments counted below.
+        undeclared: number of experiments with a choice that does not declare its cost.
         on_gpu: number of experiments that would be trained on a GPU, whose speed is not known.
     """
 
@@ -31,8 +31,8 @@ def rough_estimate(
     """Add up what the choices of each experiment declare about their cost.
 
     A training that experiments share is counted once, and not at all if a finished experiment has done it. The
-    experiments of a stack take their steps together. The processes share the work, but the time is at least that of the
-    longest stack or experiment.
+    experiments of a stack share the overhead of each step. The processes share the work, but the time is at least that
+    of the longest stack or experiment.
 
     Args:
         plans: plans of the experiments.
@@ -66,7 +66,7 @@ def rough_estimate(
 
 
 def _of_stack(experiments: Sequence[Sequence[Part]]) -> float:
-    """The cost of experiments that are trained as one; they have equally many parts."""
+    """The cost of experiments that are trained as one; all have the same number of parts."""
     together: float = sum(max(part.per_stack for part in parts) for parts in zip(*experiments, strict=True))
     return together + sum(part.per_experiment for parts in experiments for part in parts)
 

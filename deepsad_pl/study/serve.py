@@ -1,4 +1,4 @@
-"""Show the page of a study in a browser of this machine, made anew while experiments finish."""
+"""Serve the page of a study to a browser on this machine, and rebuild it as experiments finish."""
 
 import http.server
 import logging
@@ -15,9 +15,9 @@ from deepsad_pl.common.errors import DeepSADError
 
 log = logging.getLogger(__name__)
 
-# Only this machine can reach it; a tunnel of ssh brings it to another.
+# Only this machine can reach it; from another one, use an SSH tunnel.
 HOST = "127.0.0.1"
-# Seconds after which a browser asks again, and for which a page is not made anew.
+# Seconds after which a browser reloads the page, and within which the page is not rebuilt.
 EVERY_S = 10
 _SHOWN = (".html", ".png", ".svg", ".csv", ".json", ".md", ".tex")
 _WAITING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -26,13 +26,13 @@ _WAITING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>
 
 
 class PageServer(http.server.ThreadingHTTPServer):
-    """Serves the pages and pictures below a folder to browsers of this machine.
+    """Serves the pages and pictures below a folder to browsers on this machine.
 
     Args:
         root: the folder; nothing outside it, and no list of its files, is served.
-        page: the page to begin with, a file below the folder.
+        page: the page to which the root address redirects, a file below the folder.
         title: shown until the page exists.
-        make: makes the page anew, and returns why it cannot yet, or None.
+        make: rebuilds the page; returns why it cannot do so yet, or None.
         port: where to listen; 0 for any free port.
 
     Raises:
@@ -59,7 +59,7 @@ class PageServer(http.server.ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{quote(self.page.relative_to(self.root).as_posix())}"
 
     def refreshed(self) -> str | None:
-        """Make the page anew unless that was done just now; return why that is impossible, or None."""
+        """Rebuild the page unless that was just done; return why that is impossible, or None."""
         with self._lock:
             if time.monotonic() - self._made >= EVERY_S:
                 try:
@@ -78,7 +78,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*arguments, directory=str(arguments[2].root), **named)
 
     def do_GET(self) -> None:
-        # A page from elsewhere that has a name resolve to this machine must not read what is served.
+        # Against DNS rebinding: a page from elsewhere whose host name resolves to this machine must not read anything.
         ours = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host", "") not in ours:
             self.send_error(HTTPStatus.FORBIDDEN)
@@ -120,4 +120,4 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         return unquote(urlsplit(getattr(self, "path", "")).path)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing of each request."""
+        """Do not log requests."""

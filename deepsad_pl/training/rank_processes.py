@@ -1,8 +1,8 @@
 """The processes of a distributed run on this machine: started together, stopped together, and never left behind.
 
-A rank that waits in a collective hears nothing: Python's signal handlers do not run there, and an exception cannot
-interrupt it. So a thread watches in each rank. It passes a signal on to the others, and ends this process if the main
-thread does not leave in time. No collective takes part in stopping, so none can be interrupted halfway.
+A rank that waits in a collective does not react: Python's signal handlers do not run there, and an exception cannot
+interrupt it. So each rank has a thread that watches. It passes a signal on to the others, and ends this process if the
+main thread does not leave in time. No collective takes part in stopping, so none can be interrupted halfway.
 """
 
 import os
@@ -36,24 +36,24 @@ from deepsad_pl.common.signals import STOPS, signals_exit
 # The process ID of this machine's first rank, which starts and stops the others.
 _FIRST = "DEEPSAD_FIRST_RANK"
 _LOOK_S = 0.1
-# Seconds that a rank has to leave what it is doing once it must end. Only rank 0 has something to close; a rank that
-# ends breaks its connections, which wakes those that wait for it.
+# Seconds that a rank has to end by itself. Rank 0 has longer, since only it has something to close; a rank that ends
+# breaks its connections, which wakes the ranks that wait for it.
 _LEAVE_S = 1.0
 _FIRST_LEAVES_S = 5.0
 # After this many seconds the first rank kills the others.
 _KILL_S = 3.0
-# The other ranks end by themselves when the run is finished; the last one has this long.
+# When the run is finished, the other ranks end by themselves, within this many seconds.
 _END_S = 30.0
 # A signal for all processes should reach the first rank before a copy that another rank passes on.
 _PASS_ON_S = 0.2
 _AGAIN = "the same command resumes from the last checkpoint"
-# What gloo, NCCL and torch's store say about a rank that is gone.
+# What messages of gloo, NCCL and torch's store contain when a rank is gone.
 _LOST = re.compile(r"gloo|nccl|connection (was )?(closed|reset|refused)|broken pipe|socket|recvvalue", re.IGNORECASE)
 
 
 @contextmanager
 def ranks_together(devices: int, num_nodes: int) -> Iterator[None]:
-    """Start the other ranks of this machine, unless a cluster has started them; inside the block, all end together.
+    """Start the other ranks of this machine, unless a cluster does so; inside the block, all ranks end together.
 
     Args:
         devices: number of ranks per machine.
@@ -80,7 +80,7 @@ def ranks_together(devices: int, num_nodes: int) -> Iterator[None]:
 def environment_of(ranks: int) -> LightningEnvironment | SLURMEnvironment | None:
     """The environment that started the ranks; None: let Lightning detect it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where srun exists, Lightning advises to use it
+        warnings.simplefilter("ignore")  # where srun exists, Lightning advises using it
         if not SLURMEnvironment.detect():
             return None
     if 1 < ranks == started_ranks():
@@ -152,7 +152,7 @@ class _Watch:
                 self._others[rank] = subprocess.Popen(command, env=changed, cwd=cwd)
 
     def explained(self, error: Exception) -> BaseException:
-        """What to raise for an error: if it is the echo of another rank's end, that instead."""
+        """The exception to raise for an error: if another rank's end has caused it, one that says so."""
         if isinstance(error, DeepSADError) or not _LOST.search(str(error)):
             return error
         # The connection breaks before the other process is gone.
@@ -160,7 +160,7 @@ class _Watch:
         while self._lost is None and (self._others or self._first) and time.monotonic() < end:
             time.sleep(_LOOK_S)
         if self._first is not None and (self._lost is None or not self._speaks):
-            # The first rank says it, or the second one if the first is gone.
+            # The first rank reports the loss, or the second one if the first is gone.
             return SystemExit(1)
         # One of another machine, or this error has a reason of its own.
         said = str(error).partition("\n")[0]
@@ -169,7 +169,7 @@ class _Watch:
 
     @property
     def _speaks(self) -> bool:
-        """Whether this rank reports a lost one of this machine."""
+        """Whether this rank reports the loss of a rank of this machine."""
         return os.environ.get("LOCAL_RANK", "0") in ("0", "1")
 
     def _watch(self) -> None:
@@ -195,7 +195,7 @@ class _Watch:
                 os.kill(self._first, number)
 
     def _look(self) -> None:
-        """Notice a rank of this machine that has ended before its time."""
+        """Notice if a rank of this machine has ended too early."""
         for rank, other in self._others.items():
             code = other.poll()
             if not code:
@@ -237,7 +237,7 @@ class _Watch:
 
 @contextmanager
 def _ctrl_c_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back in this thread, and in a process started inside the block until it has its own handlers."""
+    """Block Ctrl-C in this thread, and in a process started inside the block until that installs its own handlers."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,1 +1,1 @@
-"""Trials that disturb the commands in every way that a machine, a disk or a person can, and judge what comes of it."""
+"""Trials that disturb the commands in the ways that a machine, a disk or a person can, and judge the outcome."""

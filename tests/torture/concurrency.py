@@ -24,7 +24,7 @@ def trial(bench: Bench, references: References) -> Outcome:
 
 
 def _sharing(bench: Bench, references: References) -> Outcome:
-    """Two sweeps whose experiments share autoencoders: the results are those of one after the other."""
+    """Two sweeps at once whose experiments share autoencoders: the results are as if one had run after the other."""
     workload = WORKLOADS["single"]
     seeds = f"seed={bench.rng.randrange(100)},{bench.rng.randrange(100, 200)}"
     launcher = bench.rng.choice((("-m",), STACK))

@@ -21,7 +21,7 @@ from torture.workloads import References
 
 WHAT = "settings drawn by hypothesis from the declared types: allowed, out of range, extreme"
 _ALWAYS = ("trainer=cpu", "trainer.max_epochs=1", "logger=none")
-# What has no declared range here, or would only make a trial long.
+# Settings without a declared range here, or that would only make a trial long.
 _LEFT_OUT = frozenset(("name", "_target_", "about", "compile", "epochs", "num_nodes", "devices", "strategy", "threads"))
 _EXTREME = ("1e308", "-1e308", "1e-308", "1e20", "1000000000000", "nan", "inf", "-inf", "2147483648")
 _TEXT = ("''", "abc", "'1_0'", "ü", "[]", "{}", "null", "true", "'a,b'", "'${seed}'", "'{'")
@@ -74,7 +74,7 @@ def _inside(limit: Range, *, whole: bool) -> st.SearchStrategy[str]:
 
 
 def outside(kind: Any) -> st.SearchStrategy[str] | None:
-    """Values that a declared type does not allow; None for a type of which none is sure to be wrong."""
+    """Values that a declared type does not allow; None if no value is sure to be wrong."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated and isinstance(limit := arguments[1], Range):
         wrong = [value for value in (-1, -0.5, math.nan, math.inf, limit.high * 2 + 1) if value not in limit]
@@ -84,7 +84,7 @@ def outside(kind: Any) -> st.SearchStrategy[str] | None:
     if kind in (int, float):
         return st.sampled_from(("abc", "[1]", "{}"))
     if kind is bool:
-        # Not a number: to OmegaConf, each but 0 is true.
+        # No number: OmegaConf takes every number but 0 as true.
         return st.sampled_from(("abc", "[]"))
     return None
 

@@ -17,7 +17,7 @@ from torture.workloads import References
 
 @dataclass
 class Tally:
-    """What came of the trials of a kind."""
+    """The outcomes of the trials of a kind."""
 
     right: int = 0
     refused: int = 0
@@ -31,11 +31,11 @@ class Tally:
 
 
 class Workshop:
-    """Where trials are made.
+    """Makes trials, each in a folder of its own.
 
     Args:
-        seed: decides all trials; each can be repeated by its kind and its turn.
-        folder: for the working directories of trials; what is in it is removed.
+        seed: determines all trials; each can be repeated by its kind and its turn.
+        folder: for the working directories of trials; it is emptied first.
         evidence: for the files and the output of trials that went wrong.
     """
 
@@ -47,7 +47,7 @@ class Workshop:
         self.references = References(folder / "undisturbed", lambda home: Bench("", 0, random.Random(0), home))
 
     def try_once(self, kind: str, turn: int) -> Outcome:
-        """Make one trial; whatever happens in it that is not expected is wrong."""
+        """Make one trial; anything unexpected in it counts as wrong."""
         home = self._folder / f"{kind.replace(' ', '_')}-{turn}"
         bench = Bench(kind, turn, random.Random(f"{self.seed}/{kind}/{turn}"), home / "here")
         bench.folder.mkdir(parents=True)
@@ -56,7 +56,7 @@ class Workshop:
         except WrongError as error:
             outcome = Outcome("wrong", str(error))
         except Exception as error:
-            # A trial that fails is no proof of anything, so it is not left out.
+            # A trial that itself fails proves nothing, but must not go unnoticed.
             outcome = Outcome("wrong", f"the trial itself failed: {error!r}\n{traceback.format_exc()}")
         if outcome.verdict == "wrong":
             self._keep(bench, outcome)
@@ -84,9 +84,9 @@ def torture(
     kinds: Iterable[str] = tuple(KINDS),
     tell: Callable[[str, int, Outcome, float], None],
 ) -> tuple[dict[str, Tally], bool]:
-    """Make trials until the time is over or Ctrl-C.
+    """Make trials until the time is up or Ctrl-C.
 
-    The next trial is of the kind that has had the least of its share of the time.
+    The next trial is of the kind that is furthest behind its share of the time.
 
     Args:
         workshop: makes the trials.
@@ -96,7 +96,7 @@ def torture(
         tell: called after each trial with its kind, turn, outcome and seconds.
 
     Returns:
-        The tally of each kind, and whether the time was spent, which it is not after Ctrl-C.
+        The tally of each kind, and whether the time was used up, which it was not after Ctrl-C.
     """
     tallies = {kind: Tally() for kind in kinds}
     turns, spent = dict.fromkeys(tallies, 0), dict.fromkeys(tallies, 0.0)

@@ -1,4 +1,4 @@
-"""The power fails at a file event: before or after each open, rename, fsync, removal and new folder of a command."""
+"""Power cuts at a file event: before or after each open, rename, fsync, removal and new folder of a command."""
 
 import random
 
@@ -20,7 +20,7 @@ def at(count: str, event: int, how: str, *, group: bool = False) -> dict[str, st
 
 
 def drawn(bench: Bench, events: int) -> tuple[int, bool]:
-    """The next event, and whether to act after it: all come before one comes again."""
+    """The next event, and whether to act after it; none is repeated before all have had their turn."""
     places = list(range(2 * events))
     random.Random(events).shuffle(places)
     place = places[bench.turn // len(WORKLOADS) % len(places)]

@@ -1,4 +1,4 @@
-"""Damage to files that are read back: a bit, a byte, a hole, a missing end, more than there was, another run's file."""
+"""Damage to files that are read back: flipped bits and bytes, holes, missing ends, added bytes, another run's file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def damage(path: Path, rng: Random) -> str:
 
 
 def _foreign(bench: Bench, references: References, name: str, path: str) -> str:
-    """One time in six, put the file of that name of another run in its place; return how, or nothing."""
+    """One time in six, replace the file with another run's file of the same name; return how, or nothing."""
     if bench.rng.random() > 1 / 6:
         return ""
     donor = bench.rng.choice([one for one in TRAININGS if one not in (name, "study")])
@@ -80,7 +80,7 @@ def trial(bench: Bench, references: References) -> Outcome:
     path = bench.rng.choice(files)
     unfinished = bench.rng.random() < 0.4
     if unfinished:
-        # As if the run had been killed before its end: what it has of its training is read back.
+        # As if the run had been killed before its end, so that the checkpoints of its training are read back.
         for record in (*bench.folder.rglob("metrics.json"), *bench.folder.rglob("scores.csv")):
             if record != bench.folder / path and record.relative_to(bench.folder).as_posix() not in before:
                 record.unlink()
@@ -100,11 +100,11 @@ def trial(bench: Bench, references: References) -> Outcome:
 
 
 def _require_same(bench: Bench, references: References, name: str, path: str) -> None:
-    """Require that the repeated command left what it did without damage."""
+    """Require that the repeated command left the results of an undamaged run."""
     reference = references.of(name)
 
     def left_out(file: str) -> bool:
-        # The command does not read every file; the one that does is asked next.
+        # The command does not read every file; the next one reads the rest.
         return file == path or file.endswith(".damaged")
 
     require_same_tree(reference.after, bench.folder, exact=WORKLOADS[name].exact, but=left_out)

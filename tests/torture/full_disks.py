@@ -1,4 +1,4 @@
-"""Disks that are full from a moment on, files that may not grow, and a real small disk where one can be mounted."""
+"""Disks that become full at some moment, files that may not grow, and a small real disk where one can be mounted."""
 
 import subprocess
 from contextlib import suppress
@@ -17,7 +17,7 @@ def trial(bench: Bench, references: References) -> Outcome:
     sizes = [path.stat().st_size for path in reference.after.rglob("*") if path.is_file()]
     way = bench.rng.choice(("event", "limit", "mount"))
     if way == "mount":
-        # A file takes whole pages, a folder one.
+        # A file takes whole pages, a folder one page.
         needed = sum(_pages(path.stat().st_size) for path in reference.before.rglob("*")) + _pages(1)
         space = needed + int(bench.rng.uniform(0.05, 1.0) * sum(sizes))
         if _mounted(bench, space):

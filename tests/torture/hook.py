@@ -1,6 +1,6 @@
 """Imported first by a command under test: counts its file events, ends it at one of them, or fills its disk.
 
-What it does is in the environment:
+Environment variables say what it does:
 
     TORTURE_COUNT=<file>        each event appends a line to the file
     TORTURE_AT=<n>              the event at which something happens, from 1
@@ -8,7 +8,7 @@ What it does is in the environment:
                 full            from this event on, everything that writes fails: the disk is full
     TORTURE_GROUP=1             its whole process group is killed, as if the power had failed
     TORTURE_FSIZE=<bytes>       the largest file that it may write
-    TORTURE_MEMORY=<bytes>      the most memory that it may ask for
+    TORTURE_MEMORY=<bytes>      the most memory that it may allocate
 """
 
 import builtins
@@ -28,7 +28,7 @@ _write, _kill, _killpg, _fstat, _readlink = os.write, os.kill, os.killpg, os.fst
 
 
 def _counts(path: Any) -> bool:
-    """Whether something is a file in the working directory; what else a process writes is not its result."""
+    """Whether something is a file in the working directory; anything else that a process writes is not a result."""
     try:
         name = _readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else str(Path(HERE, os.fsdecode(path)))
     except (TypeError, OSError):
@@ -38,7 +38,7 @@ def _counts(path: Any) -> bool:
 
 def _event(name: str, path: Any) -> int:
     _write(_COUNT, f"{name} {str(path).replace(HERE, '')}\n".encode(errors="replace"))
-    # All processes of the command append to one file; each line counts.
+    # All processes of the command append to one file, whose lines are counted.
     return os.pread(_COUNT, 1 << 24, 0).count(b"\n")
 
 

@@ -1,4 +1,4 @@
-"""Files that run code if they are unpickled or imported, at every entrance; whoever reads one must not run it."""
+"""Files that run code if they are unpickled or imported, wherever a command reads files; none may run."""
 
 import hashlib
 import io
@@ -48,7 +48,7 @@ def as_array(canary: str) -> bytes:
 
 
 def as_arrays(path: Path, canary: str) -> bytes:
-    """An archive with the arrays of a file, of which each is an object array with a pickle."""
+    """An archive with the arrays of a file, each replaced by an object array with a pickle."""
     names = list(np.load(path)) if path.exists() else ["X", "y"]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -117,7 +117,7 @@ def _detector(workload: str, name: str) -> Callable[[Bench, References, str], li
 
 
 def _target(bench: Bench, references: References, canary: str) -> list[Command]:
-    """A detector that names a class in a module that lies beside it."""
+    """A detector that names a class in a module beside it."""
     references.put_finished("table", bench.folder)
     run = references.run_of("table")
     folder = bench.folder / run / "detector"
@@ -206,7 +206,7 @@ def _exported(bench: Bench, references: References, canary: str) -> list[Command
 
 
 def _names(bench: Bench, references: References, canary: str) -> list[Command]:
-    """Names that a shell would run."""
+    """Names that a shell would execute."""
     del references
     frame_name = f"$(mkdir {CANARY}).csv"
     from own_tables import parts

@@ -1,4 +1,4 @@
-"""Odd tables and images, scored by a detector or trained on: the good rows and images get their scores all the same."""
+"""Odd tables and images, scored by a detector or trained on: the good rows and images must still get their scores."""
 
 import gzip
 import io
@@ -44,7 +44,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-# Whole files that are odd, each with its name.
+# Files that are odd as a whole, with their names.
 FILES: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
     "an empty file": ("new.csv", lambda _: b""),
     "an empty line": ("new.csv", lambda _: b"\n"),
@@ -95,7 +95,7 @@ def _rows() -> pd.DataFrame:
 
 
 def _spoilt(frame: pd.DataFrame, rng: Random, columns: list[str]) -> tuple[pd.DataFrame, list[int], str]:
-    """A table with odd cells in a few rows; these rows, and what was done."""
+    """A table with odd cells in a few rows, the positions of these rows, and a text about what was done."""
     frame = frame.astype(object).copy()
     rows = rng.sample(range(len(frame)), rng.randint(1, 8))
     told = []
@@ -107,7 +107,7 @@ def _spoilt(frame: pd.DataFrame, rng: Random, columns: list[str]) -> tuple[pd.Da
 
 
 def _odd_cells(bench: Bench, references: References) -> Outcome:
-    """The rows without an odd cell get the scores that they get without the others."""
+    """Rows without an odd cell must get the scores that they get without the odd rows."""
     references.of("score")
     references.put("score", bench.folder)
     columns = ["sensor_0", "sensor_1", "sensor_3", "machine", "checked"]
@@ -251,7 +251,7 @@ IMAGES: dict[str, tuple[bytes, Callable[[], bytes]]] = {
 
 
 def _odd_images(bench: Bench, references: References) -> Outcome:
-    """The images that are good get the scores that they get alone."""
+    """Good images must get the scores that they get alone."""
     references.put_finished("photos", bench.folder)
     run, good = references.run_of("photos"), bench.folder / "good"
     good.mkdir()

@@ -10,10 +10,10 @@ import numpy as np
 
 from torture.trial import WrongError
 
-# Keys of a record that tell about the course of a run, not about its result.
+# Keys of a record that describe the course of a run, not its result.
 _OF_THE_COURSE = ("seconds", "versions", "command", "trainer", "reused", "sha256")
-# Log messages, files that only hold a lock, and digests of inputs, which are kept only of files that are old enough.
-# The page of a run has its seconds.
+# Log messages, lock files, digests of inputs, which are kept only for files that are old enough, and the pages of runs,
+# which show seconds.
 _UNCOMPARED = re.compile(r"(^|/)(train\.log|report\.html|\.lock|[^/]*\.lock|digests-[0-9a-f]{16}\.json)$")
 # The rounding of a stack depends on who is in it, and training amplifies it.
 _REL, _ABS = 0.02, 2e-3
@@ -30,8 +30,8 @@ def require_same_tree(expected: Path, got: Path, *, exact: bool, but: Callable[[
     """Require that two folders have the same files with the same results.
 
     Args:
-        expected: of an undisturbed run.
-        got: of a disturbed one.
+        expected: folder of an undisturbed run.
+        got: folder of a disturbed one.
         exact: whether the results must have the same bits.
         but: whether a file, by its relative path, is left out.
 
@@ -51,7 +51,7 @@ def require_same_tree(expected: Path, got: Path, *, exact: bool, but: Callable[[
 
 
 def require_same_file(expected: Path, got: Path, *, exact: bool) -> None:
-    """Require the same results in two files, as far as their kind tells results from the course of a run.
+    """Require the same results in two files, apart from what describes the course of a run.
 
     Raises:
         WrongError: if they differ.
@@ -61,7 +61,7 @@ def require_same_file(expected: Path, got: Path, *, exact: bool) -> None:
     name, suffix = got.name, got.suffix
     if name == "metrics.json":
         ours, theirs = _result(expected), _result(got)
-        # Damage to the name of the checksum leaves one more key, and a record that is right.
+        # Damage to the name of the checksum's key adds a key, but the record is right.
         same = all(key in theirs and _close(value, theirs[key], exact) for key, value in ours.items())
     elif name == "detector.json":
         same = _close(*({**json.loads(one.read_text()), "files": None} for one in (expected, got)), exact)

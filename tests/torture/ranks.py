@@ -16,7 +16,7 @@ _WORDS = (
     *("trainer.checkpoint_seconds=0", "pretrain.epochs=[40]", "method.epochs=[40]", "pretrain.lr=[1e-3]"),
     "method.lr=[1e-3]",
 )
-# Seconds in which a stopped run ends, and one that has lost a rank.
+# Seconds within which a stopped run must end, and one that has lost a rank.
 _STOPPED_S, _LOST_S = 15, 60
 _SECONDS: list[float] = []
 

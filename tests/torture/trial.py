@@ -16,14 +16,14 @@ import psutil
 from processes import Script
 
 Verdict = Literal["right", "refused", "wrong"]
-# A command of a trial takes a few seconds alone; one that takes this long hangs.
+# Alone, a command of a trial takes a few seconds; one that takes this long counts as hanging.
 HANGS_S = 180
-# Longest answer to a mistake or a full disk: a sentence for each problem, no dump.
+# The most lines in answer to a mistake or a full disk: one sentence for each problem, no dump.
 MOST_LINES = 40
 
 
 class WrongError(Exception):
-    """The judgement that something went wrong, in one sentence."""
+    """Something went wrong; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Running:
             hangs = WrongError(f"it did not end within {timeout:g} s")
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        # What a killed command has started may hold its output open.
+        # Processes that a killed command has started may hold its output open.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         out, err = self._script.communicate(20)
@@ -142,7 +142,7 @@ class Bench:
 
     Attributes:
         kind: the kind of the trial.
-        turn: how many trials of this kind were before.
+        turn: number of earlier trials of this kind.
         rng: seeded by the seed, the kind and the turn.
         folder: an empty folder, the working directory of its commands.
         history: the commands that have ended, as evidence.
@@ -155,7 +155,7 @@ class Bench:
     history: list[Ended] = field(default_factory=list)
 
     def env(self) -> dict[str, str]:
-        """The environment of a command, without what this machine adds."""
+        """The environment of a command, without settings of this machine."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "DEEPSAD_", "HYDRA_"))}
         temporary = self.folder.parent / "tmp"
         temporary.mkdir(exist_ok=True)
@@ -174,7 +174,7 @@ class Bench:
 
 
 def require_sentences(ended: Ended) -> None:
-    """Require that a command ended like a program and not like a crash.
+    """Require that a command ended regularly and did not crash.
 
     Raises:
         WrongError: if there is a traceback, a crash, no word about a failure, or a dump of many lines.

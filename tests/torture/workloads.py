@@ -1,4 +1,4 @@
-"""The commands that are disturbed, each short, with the inputs that it needs."""
+"""The commands that are disturbed, all short, with the inputs that they need."""
 
 import shutil
 import threading
@@ -30,7 +30,7 @@ class Workload:
     Attributes:
         script: the script.
         words: its arguments; ``{run}`` stands for the run folder of ``after``.
-        exact: whether a disturbed run ends with the same bits; stacks only do so up to rounding.
+        exact: whether a disturbed run has the same results to the bit; stacks have them only up to rounding.
         after: name of the workload whose results it needs.
         inputs: writes the files that it needs, if they are not those of ``after``.
     """
@@ -145,7 +145,7 @@ class References:
         workload.inputs(before)
         shutil.copytree(before, after)
         count = home / "events"
-        # The first command waits for the imports of the fork server, which is not its own time.
+        # The first command waits for the fork server's imports, which must not count as time of the workload.
         self._bench(after).run("train.py", "--version")
         ended = self._bench(after).run(
             workload.script,
@@ -182,8 +182,7 @@ def require_results(name: str, references: References, got: Path, *, times: Sequ
         name: of the workload.
         references: the undisturbed runs.
         got: the working directory of the disturbed one.
-        times: for rows that are appended: how often they may be there, since a command may have been killed after it
-            had done its work.
+        times: how often appended rows may be there: a command may have been killed after it had done its work.
 
     Raises:
         WrongError: if they differ.
