@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 class RunLog(logging.FileHandler):
-    """Writes messages to a file; if that fails, as on a full disk, it warns once and the run goes on without.
+    """Writes messages to a file; if that fails, as on a full disk, it warns once and the run goes on without it.
 
     Args:
         path: the file; messages are appended.
@@ -27,10 +27,10 @@ class RunLog(logging.FileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is that of the base class)
-        """Give up at an error of the file; logging itself would print a traceback for each message."""
+        """Give up after an error of the file; logging itself would print a traceback for each message."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            # A record with a traceback is the end of the run, which is told in a sentence of its own.
+            # A record with a traceback means the end of the run, about which there is a message of its own.
             self._give_up(error, tell=record.exc_info is None)
         else:
             super().handleError(record)

@@ -32,13 +32,13 @@ from deepsad_pl.training.trainer import has_collapsed
 
 log = logging.getLogger(__name__)
 
-# Training samples that are scored at once.
+# Number of training samples that are scored at once.
 _AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the samples of a page are made from.
+    """The source of the samples on a page.
 
     Attributes:
         plan: plan of the experiment.
@@ -52,7 +52,7 @@ class Trained:
 
 
 def try_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]) -> None:
-    """As :func:`write_report`, but an error becomes a warning, since the experiment itself is finished.
+    """Like :func:`write_report`, but an error becomes a warning, since the experiment itself is finished.
 
     Args:
         plan: plan of the experiment.
@@ -61,7 +61,7 @@ def try_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]
     """
     try:
         write_report(plan.run_dir, record, Trained(plan, parts(), Detector.read(plan.run_dir / DETECTOR)))
-    # Whatever a user's own method or a full disk raises: the results are safe, and the page can be made later.
+    # Any exception, since a user's own method or a full disk may raise it: the results are safe without the page.
     except Exception as error:
         log.debug("the page of %s failed", plan.run_dir, exc_info=True)
         said = str(error).partition("\n")[0]

@@ -28,7 +28,7 @@ def determined_by(plan: Plan, choice: TrainingChoice) -> dict[str, Any] | None:
     return {
         "format": _CACHE_FORMAT,
         "results": RESULTS_VERSION,
-        # The rows say all that such a training sees; the labels of some of them are nothing to it.
+        # The rows alone determine such a training; files with labels of some of them do not matter.
         "dataset": {key: value for key, value in plan.identity["dataset"].items() if key != "label_files"},
         "training": training,
         "seed": plan.seed,
@@ -38,7 +38,7 @@ def determined_by(plan: Plan, choice: TrainingChoice) -> dict[str, Any] | None:
 
 
 def training_key(plan: Plan, choice: TrainingChoice) -> Hashable:
-    """A key that is equal for trainings of which experiments of one sweep share one; None if this is not shared.
+    """A key that is equal for trainings that experiments of one sweep share; None if this one is not shared.
 
     The rows are those of the scenario, which is known before any data are read. Scenarios that differ although they
     happen to have the same rows get different keys.

@@ -88,7 +88,7 @@ def scatter_figure(
 
 
 def _pairs(ranking: Ranking) -> int:
-    """Number of pairs of experiments to draw: none if there is only one, which is no scatter."""
+    """Number of pairs of experiments to draw: none if there is only one, since one point makes no scatter plot."""
     test = ranking.comparison
     return 0 if test is None or len(test.best) < 2 else len(test.best)
 

@@ -28,7 +28,7 @@ _LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 STAR: Any = {"color": "black", "marker": (6, 2, 0), "markersize": 5.0, "markeredgewidth": 0.9, "linestyle": "none"}
 # Marks the paper's results.
 HOLLOW: Any = {"markerfacecolor": "white", "markeredgewidth": 0.6, "markersize": 3.4, "linestyle": "none"}
-# Markers that consist of lines need wide ones to be seen.
+# Markers that consist of lines must be wide to be visible.
 _THIN_MARKERS = frozenset("1234+x|_")
 
 # Sizes of text in points: small for numbers and names, medium for axes and panels, large for a figure's title.

@@ -1,4 +1,4 @@
-"""How wide a text is, to wrap it where it would not fit."""
+"""The width of a text, and wrapping of text that would not fit."""
 
 from functools import lru_cache
 

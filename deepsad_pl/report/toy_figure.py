@@ -49,7 +49,7 @@ _LOOKS: dict[int, dict[str, Any]] = {
     KNOWN: {"color": "#E69F00", "marker": "D", "markersize": 4.2, "markeredgecolor": "black", "markeredgewidth": 0.5},
     NOVEL: {"color": "#D55E00", "marker": "^", "markersize": 4.6, "markeredgecolor": "black", "markeredgewidth": 0.5},
 }
-_FULL_SIZE = 2.4  # width of a panel in inches for which the sizes of the markers are
+_FULL_SIZE = 2.4  # width of a panel, in inches, for which the marker sizes are meant
 _REGION: dict[str, Any] = {
     "marker": "s",
     "markersize": 6.0,

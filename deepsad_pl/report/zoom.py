@@ -1,4 +1,4 @@
-"""Which part of an axis to show: curves far below the others would squeeze these into a line."""
+"""Which part of an axis to show: a few curves far below the others would squeeze the others together."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

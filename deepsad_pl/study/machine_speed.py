@@ -1,4 +1,4 @@
-"""The speed of a core of this machine, from a short computation; costs are declared in multiples of it."""
+"""The speed of one core of this machine, from a short computation whose time is the unit of declared costs."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-# Many short rounds, of which one is likely to find a moment without other work on the machine.
+# Many short rounds, so that at least one is likely to run undisturbed by other work on the machine.
 _ROUNDS = 30
 _SIDE, _VALUES, _TURNS = 320, 100_000, 3_000
 
@@ -16,7 +16,7 @@ _SIDE, _VALUES, _TURNS = 320, 100_000, 3_000
 def probe_seconds() -> float:
     """The CPU seconds that a computation of fixed size takes on one core of this machine: the unit of all costs.
 
-    Like a training it multiplies matrices, passes over arrays and interprets Python. Of each part the fastest of many
+    Like a training it multiplies matrices, passes over arrays and interprets Python. For each part, the fastest of many
     rounds counts, since other work on the machine only slows it down; together they take a tenth of a second.
     """
     matrix = np.full((_SIDE, _SIDE), 0.5, dtype=np.float32)

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 # W&B's own limits.
 _NOT_IN_PROJECTS, _LONGEST_PROJECT, _LONGEST_TAG = "/\\#?%:", 128, 64
 _LONGEST_SAID = 300
-# What W&B raises where no user is logged in, or may not write to the project.
+# What W&B raises if no user is logged in, or the user may not write to the project.
 _REFUSALS = ("UsageError", "AuthenticationError")
 
 
@@ -43,7 +43,7 @@ class Destination:
 
 
 class NotStartedError(DeepSADError):
-    """W&B cannot start a run, for a reason that lies in the surroundings; the experiment does not need it."""
+    """W&B cannot start a run because of its environment; the experiment can do without it."""
 
 
 def destination_problems(project: str, tags: Sequence[str]) -> Iterator[str]:
