@@ -163,7 +163,7 @@ class _Watch:
             # The first rank reports the loss, or the second one if the first is gone.
             return SystemExit(1)
         # One of another machine, or this error has a reason of its own.
-        said = str(error).partition("\n")[0]
+        said = re.sub(r"^\[\S+:\d+\] ", "", str(error).partition("\n")[0]).partition(". ")[0]
         lost = self._lost or f"another process of this distributed run has ended, or cannot be reached ({said})"
         return DeepSADError(f"{lost}; {_AGAIN}")
 

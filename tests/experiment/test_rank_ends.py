@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,17 @@ SECONDS = 10
 
 
 def second_rank(process: Script) -> psutil.Process:
-    (rank,) = (child for child in psutil.Process(process.pid).children() if "hydra.job.name=rank_1" in child.cmdline())
+    """The second rank, once it has been started: until then it may be a copy of the first one."""
+    found: list[psutil.Process] = []
+
+    def started() -> bool:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                found.extend([child] if "hydra.job.name=rank_1" in child.cmdline() else [])
+        return bool(found)
+
+    wait_for(started, process)
+    (rank,) = found
     return rank
 
 
@@ -99,7 +110,6 @@ def test_a_killed_rank_is_one_sentence_and_ends_the_other(tmp_path: Path, killed
 
 def test_a_run_that_is_stopped_while_its_ranks_meet_ends_in_time(tmp_path: Path) -> None:
     with background("train.py", *TWO, *LONG, f"output_dir={tmp_path}", cwd=tmp_path) as process:
-        wait_for(lambda: psutil.Process(process.pid).children(), process)
         rank = second_rank(process)
         process.send_signal(signal.SIGTERM)
         out = end_of(process, rank)

@@ -82,6 +82,8 @@ def test_a_node_that_dies_ends_the_run_with_a_sentence(two_nodes: dict[str, str]
         # Slurm notices much later that the node no longer answers.
         step.terminate()
         out = step.communicate(timeout=60)[0]
-    assert "another process of this distributed run has ended; the same command resumes" in out
+    assert "another process of this distributed run has ended, or cannot be reached" in out
+    assert "; the same command resumes from the last checkpoint" in out
+    assert ".cc" not in out
     assert "Traceback" not in out
     assert list(tmp_path.rglob("pretrain.ckpt"))
