@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepsad_pl.pages.styles import Style
+from deepsad_pl.pages.styles import ALL, Style
 from deepsad_pl.pages.ticks import Scale
 
 # How a point is drawn: only under the pointer, filled or hollow.
@@ -15,8 +15,8 @@ Look = Literal["hidden", "filled", "hollow"]
 
 _WIDTH, _HEIGHT = 480, 300
 _TOP, _RIGHT, _BOTTOM, _LEFT = 12, 16, 46, 72
-# The height of a row of an interval chart, and the approximate width of a letter.
-_ROW, _LETTER = 24, 6.6
+# The height of a row of an interval chart, the distance of its bars, and the approximate width of a letter.
+_ROW, _BAR, _LETTER = 24, 10, 6.6
 # The most points of a line that have a tooltip.
 _TIPS = 60
 
@@ -85,6 +85,8 @@ class Chart:
         paths: an SVG path, its style, and whether it is an area.
         whiskers: horizontal lines: two ends, height and style.
         rules: vertical lines with a text: position and text.
+        bars: thick lines, each an SVG path.
+        texts: further texts, which start at a position.
         points: the points with tooltips.
     """
 
@@ -101,6 +103,8 @@ class Chart:
     paths: list[tuple[str, Style, bool]] = field(default_factory=list)
     whiskers: list[tuple[float, float, float, Style]] = field(default_factory=list)
     rules: list[tuple[float, str]] = field(default_factory=list)
+    bars: list[str] = field(default_factory=list)
+    texts: list[tuple[float, float, str]] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
 
 
@@ -182,7 +186,15 @@ def _path(places: Sequence[tuple[float, float] | None]) -> str:
 
 
 def interval_chart(
-    title: str, about: str, rows: Sequence[Interval], *, x: Scale, x_label: str, legend: list[tuple[Style, str]]
+    title: str,
+    about: str,
+    rows: Sequence[Interval],
+    *,
+    x: Scale,
+    x_label: str,
+    legend: list[tuple[Style, str]],
+    groups: Sequence[tuple[int, int, int]] = (),
+    span: tuple[float, str] | None = None,
 ) -> Chart:
     """Draw values with their intervals, one row each.
 
@@ -193,16 +205,26 @@ def interval_chart(
         x: horizontal axis.
         x_label: its text.
         legend: styles and names.
+        groups: vertical bars to the right of the plot: the first and the last row of each, and its place from the left.
+        span: a length on the axis, drawn above the plot, and its text.
     """
     longest = max(len(row.name) for row in rows)
     left = int(min(max(_LEFT, longest * _LETTER + 16), _WIDTH / 2))
-    box = (left, _TOP, _WIDTH - _RIGHT, _TOP + _ROW * len(rows))
+    top = _TOP if span is None else _TOP + _ROW
+    right = _WIDTH - _RIGHT - _BAR * (max((level for *_, level in groups), default=-1) + 1)
+    box = (left, top, right, top + _ROW * len(rows))
     fitting = int((left - 14) / _LETTER)
 
     def place(value: float) -> float:
         return round(box[0] + x.share(value) * (box[2] - box[0]), 1)
 
-    heights = [_TOP + _ROW * (number + 0.5) for number in range(len(rows))]
+    heights = [top + _ROW * (number + 0.5) for number in range(len(rows))]
+    whiskers = [(place(row.low), place(row.high), height, row.style) for height, row in zip(heights, rows, strict=True)]
+    texts = []
+    if span is not None:
+        end = place(x.low + span[0])
+        whiskers.append((box[0], end, top - _ROW / 2, ALL))
+        texts.append((end + 8, top - _ROW / 2 + 4, span[1]))
     return Chart(
         title,
         about,
@@ -214,9 +236,11 @@ def interval_chart(
         [(place(tick), label) for tick, label in zip(x.ticks, x.labels, strict=True)],
         [(height, _shortened(row.name, fitting)) for height, row in zip(heights, rows, strict=True)],
         legend=legend,
-        whiskers=[
-            (place(row.low), place(row.high), height, row.style) for height, row in zip(heights, rows, strict=True)
+        whiskers=whiskers,
+        bars=[
+            f"M{box[2] + _BAR * (level + 1)} {heights[first] - 6}V{heights[last] + 6}" for first, last, level in groups
         ],
+        texts=texts,
         points=[
             Point(place(row.value), height, row.tip, row.style, "filled")
             for height, row in zip(heights, rows, strict=True)

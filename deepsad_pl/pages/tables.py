@@ -1,7 +1,7 @@
 """Tables of a page, which its reader can sort and filter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,14 @@ class Cell:
         value: what the column is sorted by; None: the text.
         href: where the cell links to; None: nowhere.
         group: if ``href`` is the anchor of another table, the group of its rows that the link shows.
+        is_code: whether the text is to be typed, such as a command.
     """
 
     text: str
     value: float | None = None
     href: str | None = None
     group: str | None = None
+    is_code: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ class Scale:
         is_log: whether the axis is logarithmic; ``low`` is then positive.
         ticks: values with a label.
         names: texts at the ticks; empty: their numbers.
+        is_reversed: whether the highest value is at the start.
     """
 
     low: float
@@ -22,13 +23,16 @@ class Scale:
     is_log: bool
     ticks: tuple[float, ...]
     names: tuple[str, ...] = ()
+    is_reversed: bool = False
 
     def share(self, value: float) -> float:
         """The position of a value, from 0 at the start to 1 at the end; values outside are moved to the ends."""
         value = min(max(value, self.low), self.high)
         if self.is_log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return 1 - share if self.is_reversed else share
 
     @property
     def labels(self) -> list[str]:
@@ -61,6 +65,21 @@ def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Sc
             found = [value for value in between if low <= value <= high]
         return Scale(low, high, True, tuple(found))
     return Scale(low, high, False, tuple(_round_numbers(low, high, most)))
+
+
+def rank_scale(worst: float, *, is_reversed: bool = False, most: int = 8) -> Scale:
+    """An axis of ranks from 1, the best.
+
+    >>> rank_scale(14.0).ticks, rank_scale(3.5, is_reversed=True).share(1.0)
+    ((1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0), 1.0)
+
+    Args:
+        worst: the highest rank, above 1.
+        is_reversed: whether 1 is at the end.
+        most: the largest number of ticks.
+    """
+    ranks = range(1, math.floor(worst) + 1)
+    return Scale(1.0, worst, False, tuple(map(float, ranks[:: math.ceil(len(ranks) / most)])), is_reversed=is_reversed)
 
 
 def named_scale(names: Sequence[str]) -> Scale:

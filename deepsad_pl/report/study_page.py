@@ -1,10 +1,9 @@
 """The page of a study: its table beside the paper's, figures with a tooltip at each point, and links to the runs."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,25 +11,18 @@ import pandas as pd
 from deepsad_pl.common.counting import counted
 from deepsad_pl.pages.charts import Chart, Line, Look, line_chart
 from deepsad_pl.pages.render import render
-from deepsad_pl.pages.styles import Color, Dash, Shape, Style
+from deepsad_pl.pages.styles import Style
 from deepsad_pl.pages.tables import Cell, Table, number_cell
 from deepsad_pl.pages.ticks import named_scale, scale
 from deepsad_pl.report.cells import Cell as Result
 from deepsad_pl.report.cells import Ranking
 from deepsad_pl.report.columns import describe, heading, in_order, value_text
-from deepsad_pl.settings.about import own_columns
+from deepsad_pl.report.page_style import page_styles
+from deepsad_pl.report.run_cell import run_cell
 
-# File name of a run's page in its run folder.
-_RUN_PAGE = "report.html"
 _RUNS = "experiments"
 # Data set, values of the axes, column and variant.
 Variant = tuple[str, tuple[Any, ...], str, str]
-# The shape of a point for each of matplotlib's markers, of which there are more than shapes.
-_SHAPES: dict[str, Shape] = {
-    **dict.fromkeys("sP", "square"),
-    **dict.fromkeys("DdxX+", "diamond"),
-    **dict.fromkeys("^v<>*", "triangle"),
-}
 
 
 def study_page(
@@ -74,14 +66,6 @@ def study_page(
     )
 
 
-def _style_of(column: str) -> Style:
-    if column not in own_columns():
-        return Style("black", "dashdot", "triangle")
-    declared = own_columns()[column].style
-    shape = _SHAPES.get(declared["marker"], "circle")
-    return Style(cast(Color, declared["color"]), cast(Dash, declared["line"]), shape)
-
-
 def _charts(cells: Sequence[Result], axes: Sequence[str]) -> list[Chart]:
     """A chart for each data set and combination of further axes: the means over the first axis, if there is one."""
     panels: dict[tuple[str, str], list[Result]] = {}
@@ -97,8 +81,8 @@ def _chart(title: str, cells: Sequence[Result], axes: Sequence[str]) -> Chart:
     over = [value_text(cell.row[axes[0]]) if axes else "" for cell in cells]
     places = list(dict.fromkeys(over))
     lines, marks = [], list[tuple[float, float, str, Style, Look]]()
-    for column in in_order(cell.column for cell in cells):
-        style = _style_of(column)
+    columns = in_order(cell.column for cell in cells)
+    for column, style in page_styles(dict(zip(columns, columns, strict=True))).items():
         found = [(places.index(at), cell) for at, cell in zip(over, cells, strict=True) if cell.column == column]
         x = np.array([at for at, _ in found], np.float64)
         y = np.array([cell.mean for _, cell in found])
@@ -194,16 +178,13 @@ def _tests(rankings: Sequence[Ranking], axes: Sequence[str]) -> Table | None:
 def _runs(
     folder: Path, results: pd.DataFrame, axes: Sequence[str], metric: str, groups: Mapping[Variant, str]
 ) -> Table:
-    """The finished experiments, each with a link to its page, or else to its folder."""
+    """The finished experiments, each with a link to its page, or the command that writes it."""
     columns = ["data set", *axes, "method", "normal", "known", "seed", metric, "run"]
     rows, of_rows = [], []
     shown = results[results[metric].notna()]
     for one in shown.to_dict("records"):
         values = [None if pd.isna(one[axis]) else one[axis] for axis in axes]
         place = one["dataset"], tuple(values), one["column"], one["variant"]
-        run = Path(one["experiment"])
-        there = run / _RUN_PAGE if (run / _RUN_PAGE).exists() else run
-        href = Path(os.path.relpath(there, folder)).as_posix() if there.exists() else None
         rows.append(
             [
                 Cell(one["dataset"]),
@@ -213,7 +194,7 @@ def _runs(
                 Cell(_text(one["anomaly_class"])),
                 number_cell(one["seed"], ".0f"),
                 number_cell(one[metric]),
-                Cell("page" if there.name == _RUN_PAGE else "folder", None, href) if href else Cell(""),
+                run_cell(folder, Path(one["experiment"])),
             ]
         )
         of_rows.append(groups.get(place, ""))

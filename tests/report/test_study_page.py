@@ -1,6 +1,8 @@
 """The page of a study: its table beside the paper's, a tooltip a point, and the way from each result to its runs."""
 
 import re
+import shlex
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
@@ -52,13 +54,20 @@ def test_each_result_leads_to_its_runs(page: str) -> None:
     assert len(links) == 4
     for group in links:
         assert len(re.findall(f'<tr data-group="{group}">', page)) == 2
-    runs = re.findall(r'<a href="(\.\.[^"]+)">(\w+)</a>', page)
-    assert sorted(runs) == [
-        ("../../runs/deep_sad/0-0.0", "folder"),
-        ("../../runs/deep_sad/0-0.05/report.html", "page"),
-        ("../../runs/my_method/0-0.0", "folder"),
-        ("../../runs/my_method/0-0.05", "folder"),
+
+
+def test_only_a_run_with_a_page_has_a_link(tmp_path: Path) -> None:
+    runs = tmp_path / "my runs #1"
+    _, page = write(tmp_path / "studies" / "example", rows_of(runs))
+    (link,) = re.findall(r'<a href="([^"#]+)">page</a>', page)
+    assert link == "../../my%20runs%20%231/deep_sad/0-0.05/report.html"
+    shown = re.findall(r"<td><code>([^<]+)</code></td>", page)
+    # The runs of the second normal class are gone.
+    assert [shlex.split(unescape(one)) for one in shown] == [
+        ["python", "report.py", f"run={runs / name}"]
+        for name in ("deep_sad/0-0.0", "my_method/0-0.0", "my_method/0-0.05")
     ]
+    assert ">folder<" not in page
 
 
 def test_a_variant_that_a_cell_does_not_show_is_not_among_its_runs(tmp_path: Path) -> None:
