@@ -43,7 +43,7 @@ def read_results(path: Path) -> pd.DataFrame:
     try:
         columns = pd.read_csv(path, nrows=0).columns
         blank = {name: [""] if name in ("dataset", "method", "heading") else ["", "nan", "NaN"] for name in columns}
-        names = {"dataset": str, "method": str, "heading": str}
+        names = {"dataset": str, "method": str, "heading": str, "hash": str}
         return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=blank, float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise DeepSADError(

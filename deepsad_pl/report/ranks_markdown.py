@@ -35,10 +35,7 @@ def ranks_markdown(
     lines = [
         f"# {title}",
         "",
-        f"Values are {metric} in percent, means over the seeds. Methods are ranked by them within each data set: 1 is "
-        "the best, and equal values share their mean rank. Means and mean ranks are over the data sets on which every "
-        f"method has a value. Square brackets are 95 % intervals from {RESAMPLES:,} bootstrap samples of the data "
-        f"sets. Tests are over data sets, at the level of {100 * ALPHA:.0f} %.",
+        about_ranks(metric, "Square brackets"),
         "",
     ]
     if run_with:
@@ -50,6 +47,21 @@ def ranks_markdown(
     for one in found:
         lines += _of_budget(one, metric, headings, figures.get(one.budget.name))
     return "\n".join(lines)
+
+
+def about_ranks(metric: str, intervals: str) -> str:
+    """What the numbers of a page are.
+
+    Args:
+        metric: the metric as named in texts.
+        intervals: what shows the intervals, in the plural.
+    """
+    return (
+        f"Values are {metric} in percent, means over the seeds. Methods are ranked by them within each data set: 1 is "
+        "the best, and equal values share their mean rank. Means and mean ranks are over the data sets on which every "
+        f"method has a value. {intervals} are 95 % intervals from {RESAMPLES:,} bootstrap samples of the data "
+        f"sets. Tests are over data sets, at the level of {100 * ALPHA:.0f} %."
+    )
 
 
 def _overview(found: Sequence[RankStatistics], metric: str, headings: Mapping[str, str]) -> list[str]:
@@ -83,7 +95,7 @@ def _of_budget(found: RankStatistics, metric: str, headings: Mapping[str, str], 
         lines += [*_table(rows), ""]
     if figure:
         lines += [f"![Critical-difference diagram: {found.budget.title}]({figure})", ""]
-    notes = [f"- {text}" for text in [*_tests(found, headings), *_gaps(found, headings)]]
+    notes = [f"- {text}" for text in [*test_sentences(found, headings), *gap_sentences(found, headings)]]
     lines += [note.replace("_", r"\_") for note in notes]
     table = [["data set", *(headings[str(method)] for method in found.ranks.columns)]]
     for line in table_lines(found):
@@ -96,7 +108,13 @@ def _interval(low: float, high: float, digits: int) -> str:
     return "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _tests(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
+def test_sentences(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
+    """What the tests of a label budget find; a sentence may go on with lines of a nested list.
+
+    Args:
+        found: its statistics.
+        headings: the name of each method.
+    """
     n, k, test = len(found.ranks), len(found.ranks.columns), found.friedman
     size = f"{counted(n, 'data set')} and {counted(k, 'method')}"
     if test is None:
@@ -137,7 +155,13 @@ def _pairs(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
     return ["\n".join([f"{tests}: {len(different)} {'differs' if len(different) == 1 else 'differ'}.", *lines])]
 
 
-def _gaps(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
+def gap_sentences(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
+    """What a label budget lacks: methods and data sets that are not ranked, and seeds.
+
+    Args:
+        found: its statistics.
+        headings: the name of each method.
+    """
     told = []
     if found.absent:
         told.append(f"Not ranked, without any value: {', '.join(headings[name] for name in found.absent)}.")

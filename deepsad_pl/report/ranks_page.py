@@ -1,5 +1,6 @@
 """The page of a benchmark of many tables: ranks, tests, tables and figures, all from one ``results.csv``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from deepsad_pl.report.label_curves import label_curves
 from deepsad_pl.report.measure import measure_of
 from deepsad_pl.report.rank_files import cells_of_datasets_csv, pairs_csv, ranks_csv
 from deepsad_pl.report.rank_statistics import rank_statistics
+from deepsad_pl.report.ranks_html import ranks_html
 from deepsad_pl.report.ranks_latex import ranks_latex
 from deepsad_pl.report.ranks_markdown import ranks_markdown
 from deepsad_pl.report.style import rendered
@@ -24,13 +26,16 @@ def write_ranks(
     metric: str = "auroc",
     title: str = "Benchmark of many tables",
     form: FigureFormat = PAGE,
+    *,
+    runs: Mapping[str, Path] | None = None,
+    progress: str = "",
 ) -> list[Path]:
     """Write the ranks of a benchmark: by number of labeled anomalies, and overall if there are several.
 
-    The files are ``ranks.md`` (the page), ``ranks.tex``, ``ranks.csv`` (a row per number of labels and method),
-    ``rank_pairs.csv`` (a row per number of labels and pair of methods), ``rank_cells.csv`` (a row per number of labels,
-    data set and method), ``critical_difference_<labels>`` where a Friedman test is possible, and ``label_curves`` if
-    there are several numbers of labels; figures are written as .png and .svg.
+    The files are ``report.html`` (the page), ``ranks.md``, ``ranks.tex``, ``ranks.csv`` (a row per number of labels and
+    method), ``rank_pairs.csv`` (a row per number of labels and pair of methods), ``rank_cells.csv`` (a row per number
+    of labels, data set and method), ``critical_difference_<labels>`` where a Friedman test is possible, and
+    ``label_curves`` if there are several numbers of labels; figures are written as .png and .svg.
 
     Args:
         results: one row per experiment, with the columns ``dataset``, ``method``, ``labels`` (number of labeled
@@ -42,6 +47,8 @@ def write_ranks(
         metric: column of a metric in [0, 1] of which more is better.
         title: title of the page, the tables and the figures.
         form: size of the figures.
+        runs: the run folder of each experiment that has one here, by the ``hash`` in its row, for links to the runs.
+        progress: how much of the benchmark is finished, for the top of the page.
 
     Returns:
         The files.
@@ -67,9 +74,17 @@ def write_ranks(
     curves = label_curves(title, [budget for budget in budgets if budget.name != OVERALL], name, names, form)
     if curves:
         contents |= rendered(curves, "label_curves", form)
+    run_with = _run_with(results)
     contents = {
+        "report.html": ranks_html(
+            *(folder, title, found, results, metric, names),
+            figures={labels: file.replace(".png", ".svg") for labels, file in figures.items()},
+            runs=runs or {},
+            progress=progress,
+            run_with=run_with,
+        ),
         "ranks.md": ranks_markdown(
-            title, found, name, names, figures, "label_curves.png" if curves else None, _run_with(results)
+            title, found, name, names, figures, "label_curves.png" if curves else None, run_with
         ),
         "ranks.tex": ranks_latex(title, found, name, names),
         "ranks.csv": ranks_csv(found, metric, names),

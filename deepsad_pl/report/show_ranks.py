@@ -15,7 +15,7 @@ def show_ranks(title: str, folder: Path) -> None:
 
     Args:
         title: title of the report.
-        folder: folder with the ``ranks.csv`` of :func:`deepsad_pl.report.ranks_page.write_ranks`.
+        folder: folder with the files of :func:`deepsad_pl.report.ranks_page.write_ranks`.
     """
     ranks = pd.read_csv(folder / "ranks.csv", dtype={"labels": str})
     heads = []
@@ -28,7 +28,7 @@ def show_ranks(title: str, folder: Path) -> None:
     for heading, row in wide.iterrows():
         table.add_row(escape(str(heading)), *(_number(row[labels]) for labels, _ in heads))
     console.print(table)
-    console.print(f"report: {folder / 'ranks.md'}", markup=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
 def _number(value: float) -> str:

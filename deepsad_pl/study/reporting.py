@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepsad_pl.common.console import console
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
@@ -40,6 +41,7 @@ def report_study(
     differences: Differences,
     logger: Mapping[str, Any],
     overrides: Sequence[str],
+    blank: int = 0,
     notes: Sequence[str] = (),
     form: FigureFormat = PAGE,
 ) -> None:
@@ -54,6 +56,7 @@ def report_study(
         differences: how the experiments differ from the study's own.
         logger: settings of the loggers.
         overrides: overrides that all experiments share.
+        blank: number of requested experiments that the data cannot have.
         notes: sentences that come first beneath the table.
         form: size of the figures.
 
@@ -61,7 +64,7 @@ def report_study(
         DeepSADError: if nothing is finished.
     """
     if study.figure == "ranks":
-        _report_ranks(folder, study, planned, records, differences.settings, logger, overrides, form)
+        _report_ranks(folder, study, planned, records, blank, differences.settings, logger, overrides, form)
         return
     axes = list(study.axes)
     results, by_known = result_frames(planned, records, study, own_cells)
@@ -115,6 +118,7 @@ def _report_ranks(
     study: Study,
     planned: Sequence[Planned],
     records: Mapping[Path, dict[str, Any]],
+    blank: int,
     run_with: Sequence[str],
     logger: Mapping[str, Any],
     overrides: Sequence[str],
@@ -138,7 +142,11 @@ def _report_ranks(
         raise DeepSADError(f"{path} cannot be written ({error}); set output_dir to a writable folder") from error
     # The file alone makes the report, so that it can be made again where there are no run folders.
     results = read_results(path)
-    files = [path, *write_ranks(results, folder, study.metric, study.title, form)]
+    runs = {record["hash"]: run_dir for run_dir, record in records.items()}
+    progress = f"{len(results):,} of {counted(_number_of(planned), 'experiment')} finished"
+    if blank:
+        progress += f", {blank:,} blank, since their data have too few anomalies"
+    files = [path, *write_ranks(results, folder, study.metric, study.title, form, runs=runs, progress=progress)]
     show_ranks(study.title, folder)
     _log(folder, study, {"results": results}, files, run_with, logger, overrides)
 
@@ -239,6 +247,10 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
             )
             points[point] = None
     return list(points)
+
+
+def _number_of(planned: Sequence[Planned]) -> int:
+    return len({job.plan.run_dir for part in planned for job in part.unique})
 
 
 def _finished(planned: Sequence[Planned], records: Mapping[Path, object]) -> list[Plan]:

@@ -296,8 +296,6 @@ class StudyRun:
         from deepsad_pl.study.serve import PageServer
 
         study = self._study(self._request)
-        if study.figure == "ranks":
-            raise DeepSADError(f"action=serve: study={study.name} has no page, but a table.md; give action=report")
         # What is wrong with the command is told here, not in the browser.
         self._plan(study)
 
@@ -338,11 +336,13 @@ class StudyRun:
         except DeepSADError:
             # A data set lacks the study's own classes.
             own_cells = None
+        states = [self._state(one.planned, with_scores=False) for one in asked]
         report_study(
             self.folder,
             shown,
             [one.planned for one in asked],
-            records={path: r for one in asked for path, r in self._records(one.planned).items()},
+            records={path: record for state in states for path, record in state.records.items()},
+            blank=len({job.plan.run_dir for state in states for job, _ in state.blank}),
             own_cells=own_cells or (),
             differences=differences_of(asked, own, own_cells, self._composer),
             logger=self._logger_of(self._request) if tracked else self._composer.settings(["logger=none"])["logger"],
@@ -357,9 +357,6 @@ class StudyRun:
         study = self._study(self._request)
         self._check(study)
         report_results(Path(str(study.results)).expanduser(), study.title, study.metric, self._form)
-
-    def _records(self, planned: Planned) -> Mapping[Path, dict[str, Any]]:
-        return self._state(planned, with_scores=False).records
 
     def _logger_of(self, request: Request) -> Mapping[str, Any]:
         """The logger settings of the experiments."""

@@ -12,6 +12,7 @@ from report_rows import row
 
 from deepsad_pl.pages.run_page import run_page
 from deepsad_pl.report import write_report
+from deepsad_pl.report.ranks_page import write_ranks
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
@@ -129,6 +130,32 @@ def test_a_result_leads_to_its_runs(opened: Open, tmp_path: Path) -> None:
     assert len(column(page, 3, "Experiments")) == 12
     found = axe.Axe().run(page).response["violations"]
     assert not [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+
+
+def test_the_page_of_a_benchmark_works(opened: Open, tmp_path: Path) -> None:
+    rows = [
+        {"dataset": f"set-{number}", "method": method, "labels": labels, "seed": seed, "hash": f"{method}"}
+        | {"auroc": level + 0.01 * number + 0.001 * labels}
+        for number in range(6)
+        for method, level in (("deep_sad", 0.8), ("mine", 0.7), ("other", 0.6))
+        for labels in (1, 5)
+        for seed in range(2)
+    ]
+    write_ranks(pd.DataFrame(rows), tmp_path, title="Many tables")
+    page = opened(390, scheme="dark", file=tmp_path / "report.html")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.locator('[aria-label="Mean ranks"] th button').nth(1).click()
+    assert column(page, 1, "Mean ranks") == ["other", "mine", "Deep SAD"]
+    page.locator(".chart", has_text="5 labeled anomalies").locator("> svg .point").first.hover()
+    assert page.locator("#tip").inner_text().startswith("Deep SAD: mean rank 1.00 (1.00 to 1.00), mean AUROC 83.0 %")
+    results = page.locator(".table").nth(1)
+    results.get_by_role("searchbox").fill("set-2 mine")
+    assert column(page, 4, "Results") == ["72.1", "72.5"]
+    results.locator("tbody tr:visible a").last.click()
+    assert column(page, 1, "Experiments") == ["set-2"] * 2
+    assert column(page, 2, "Experiments") == ["5"] * 2
+    found = axe.Axe().run(page).response["violations"]
+    assert not [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -175,11 +175,11 @@ def test_the_page_tells_ranks_tests_and_gaps(tmp_path: Path) -> None:
     found = without(found, dataset="set_5", method="deep_sad", labels=1, seed=1)
     files = write_ranks(found, tmp_path, title="My benchmark")
     assert [path.name for path in files] == [
-        *("ranks.md", "ranks.tex", "ranks.csv", "rank_pairs.csv", "rank_cells.csv"),
+        *("report.html", "ranks.md", "ranks.tex", "ranks.csv", "rank_pairs.csv", "rank_cells.csv"),
         *(f"critical_difference_{name}.{kind}" for name in ("1", "10", "overall") for kind in ("png", "svg")),
         *("label_curves.png", "label_curves.svg"),
     ]
-    page = [re.sub(" +", " ", line) for line in files[0].read_text().splitlines()]
+    page = [re.sub(" +", " ", line) for line in files[1].read_text().splitlines()]
     assert page[0] == "# My benchmark"
     assert "| Deep SAD | 2.00 (61.0) | 2.00 (91.1) | **1.00** (76.1) |" in page
     assert "| data sets | 8 | 7 | 7 |" in page
@@ -275,13 +275,13 @@ def test_few_methods_have_no_diagram(tmp_path: Path, methods: list[str]) -> None
     found = results()[lambda rows: rows["method"].isin(methods)]
     files = write_ranks(found, tmp_path)
     assert not [path for path in files if path.name.startswith("critical_difference")]
-    page = files[0].read_text()
+    page = files[1].read_text()
     assert "No Friedman test: it needs three methods and two data sets" in page
     assert ("Deep SAD is better than mine" in page) == (len(methods) == 2)
 
 
 def test_a_single_data_set_has_ranks_but_no_tests(tmp_path: Path) -> None:
-    page = write_ranks(results()[lambda rows: rows["dataset"] == "set_0"], tmp_path)[0].read_text()
+    page = write_ranks(results()[lambda rows: rows["dataset"] == "set_0"], tmp_path)[1].read_text()
     assert "| IF Raw                | 1.00      | 70.0" in page
     assert "No Friedman test" in page and "Wilcoxon" not in page
 
@@ -291,19 +291,19 @@ def test_no_complete_data_set_is_told(tmp_path: Path) -> None:
     halves = [("deep_sad", SETS[:4]), ("mine", SETS[4:])]
     for method, sets in halves:
         rows = rows[~((rows["method"] == method) & rows["dataset"].isin(sets))]
-    page = write_ranks(rows, tmp_path)[0].read_text()
+    page = write_ranks(rows, tmp_path)[1].read_text()
     assert "there are 0 data sets and 4 methods" in page and "8 data sets left out" in page
     assert not (tmp_path / "label_curves.png").exists()
 
 
 def test_few_data_sets_cannot_show_a_difference_of_pairs(tmp_path: Path) -> None:
-    page = write_ranks(results()[lambda rows: rows["dataset"].isin(SETS[:5])], tmp_path)[0].read_text()
+    page = write_ranks(results()[lambda rows: rows["dataset"].isin(SETS[:5])], tmp_path)[1].read_text()
     assert "over 5 data sets no pair can differ, since no corrected p is below 0.38" in page
 
 
 def test_another_metric_is_named_and_read(tmp_path: Path) -> None:
     found = results().assign(recall_fpr_5=lambda rows: 1 - rows["auroc"])
-    page = write_ranks(found, tmp_path, metric="recall_fpr_5")[0].read_text()
+    page = write_ranks(found, tmp_path, metric="recall_fpr_5")[1].read_text()
     assert "mean recall at an FPR of at most 5 %" in page
     ranks = lines_of(tmp_path / "ranks.csv")
     assert (ranks[0]["metric"], ranks[0]["method"], ranks[0]["rank"]) == ("recall_fpr_5", "classifier", "1.0000")

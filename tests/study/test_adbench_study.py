@@ -133,6 +133,9 @@ def test_the_benchmark_is_run_resumed_and_reported_from_its_table(cli: CLI, tmp_
     assert {*zip(ranks["labels"], ranks["datasets"], strict=True)} >= {("1", 3), ("5", 2)}
     assert {*ranks["method"]} == set(METHODS)
     assert "data other than the published adbench-WBC" in (folder / "ranks.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert "26 of 30 experiments finished, 4 blank, since their data have too few anomalies; 3 data sets" in page
+    assert page.count("<code>python report.py run=") == 26
 
     made = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.suffix in (".csv", ".md", ".tex")}
     again = cli("sweep.py", *words)
