@@ -46,14 +46,14 @@ from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
-from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT, Outcome, answer, lacks_report, locked_run, record_of
+from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT, Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
 from deepsad_pl.experiment.results_version import RESULTS_VERSION, VERSION_KEY
 from deepsad_pl.experiment.run_log import RunLog
-from deepsad_pl.experiment.run_report import try_report
+from deepsad_pl.experiment.run_report import add_report, try_report
 from deepsad_pl.experiment.warm_start import warn_if_calibrated_on_seen
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.settings.own_metrics import values_of, with_metrics
@@ -98,8 +98,7 @@ def run_experiment(
         DeepSADError: if the plan cannot be carried out; if the data are the reason, before the run folder is created.
     """
     if (finished := answer(plan, config)) is not None:
-        if lacks_report(plan) and is_main_process(plan.ranks):
-            try_report(plan, lambda: build(plan, load_data(plan)), finished.record)
+        add_report(plan, lambda: build(plan, load_data(plan)), finished.record)
         return finished
     use_threads(plan)
     source = load_data(plan)
@@ -112,6 +111,7 @@ def run_experiment(
         return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
     with locked_run(plan):
         if (finished := finished_or_restored(plan, parts, config)) is not None:
+            add_report(plan, lambda: parts, finished.record)
             return finished
         with (
             begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=single) as tracker,

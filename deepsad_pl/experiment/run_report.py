@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from deepsad_pl.common.checkpoints import DamagedError, from_bytes
 from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import SCORES, read_indexed_scores
 from deepsad_pl.data.scenario import is_given
 from deepsad_pl.detector.detector import Detector
@@ -21,7 +22,7 @@ from deepsad_pl.detector.inputs import Prepared
 from deepsad_pl.experiment.asked import LABELED_ROWS
 from deepsad_pl.experiment.build import Parts
 from deepsad_pl.experiment.class_metrics import known_classes
-from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT
+from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT, lacks_report
 from deepsad_pl.experiment.fit_deep import CHECKPOINT_OF, LOSSES
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.pages.run_page import RunResults, run_page
@@ -67,6 +68,18 @@ def try_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]
         said = str(error).partition("\n")[0]
         told = "%s was not written (%s: %s), but the run is finished; python report.py run=%s writes it"
         log.warning(told, plan.run_dir / REPORT, type(error).__name__, said, plan.run_dir)
+
+
+def add_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]) -> None:
+    """Write the page of an experiment that was finished before, if the settings ask for one and it has none.
+
+    Args:
+        plan: plan of the experiment.
+        parts: returns its data.
+        record: its record.
+    """
+    if lacks_report(plan) and is_main_process(plan.ranks):
+        try_report(plan, parts, record)
 
 
 def write_report(run_dir: Path, record: Mapping[str, Any], trained: Trained | None, *, without: str = "") -> Path:

@@ -44,7 +44,7 @@ from deepsad_pl.experiment.run import (
     speaking_for,
     use_threads,
 )
-from deepsad_pl.experiment.run_report import try_report
+from deepsad_pl.experiment.run_report import add_report, try_report
 from deepsad_pl.experiment.scoring import score_test_set
 from deepsad_pl.stacked.forms import kind_of
 from deepsad_pl.stacked.steps import NotVectorizedError
@@ -296,6 +296,8 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
     """
     plan = assignment.plan
     if (finished := answer(plan, assignment.config, wait=False)) is not None:
+        with speaking_for(plan):
+            add_report(plan, lambda: build(plan, _source_of(plan, sources)), finished.record)
         return finished
     with ExitStack() as work:
         work.enter_context(around(index))
@@ -305,6 +307,7 @@ def _begin(index: int, assignment: Assignment, around: Around, sources: dict[str
         parts = build(plan, _source_of(plan, sources))
         work.enter_context(locked_run(plan, wait=False))
         if (finished := finished_or_restored(plan, parts, assignment.config)) is not None:
+            add_report(plan, lambda: parts, finished.record)
             return finished
         with speaking_for(plan):
             tracker = work.enter_context(

@@ -17,7 +17,7 @@ from deepsad_pl.common.records import METRICS
 from deepsad_pl.common.signals import Stopped, signals_exit
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.class_metrics import lacks_metrics
-from deepsad_pl.experiment.finished import answer, record_of
+from deepsad_pl.experiment.finished import answer, lacks_report, record_of
 from deepsad_pl.settings.checks import output_dir_problems
 from deepsad_pl.settings.own_metrics import lacking, values_of
 from deepsad_pl.stacked.stack_notes import stacks_folder
@@ -176,6 +176,7 @@ class StudyRun:
         self._write_new_results(planned, state)
         if state.working:
             console.print(f"another process is running {len(state.working)} of these experiments; waiting for it")
+        without_page = _without_page(planned, state)
         if state.missing:
             before = self._failures.versions()
             try:
@@ -191,6 +192,12 @@ class StudyRun:
             self._write_new_results(planned, state)
             show_blank([(job, reason) for job, reason in state.blank if job.plan.run_dir not in told_before])
         throw_away(aside)
+        if without_page:
+            with _ends_with_a_word():
+                self._launch_all(without_page)
+            if failed := sum(lacks_report(job.plan) for job in without_page):
+                told = f"{counted(failed, 'page was', 'pages were')} not written; python report.py run=<run> says why"
+                console.print(told, style="yellow")
         if state.records or any(map(_lacks_metrics, state.missing)):
             self._report()
         if state.missing:
@@ -289,6 +296,11 @@ class StudyRun:
         if incomplete := [job for job in state.missing if _lacks_metrics(job)]:
             lacking = counted(len(incomplete), "of these lacks", "of these lack")
             console.print(f"{lacking} only a metric, which needs no training")
+        if without_page := _without_page(planned, state):
+            told = counted(
+                len(without_page), "finished experiment lacks its page", "finished experiments lack their page"
+            )
+            console.print(f"{told}, which needs no training")
         return state
 
     def _serve(self) -> None:
@@ -418,6 +430,12 @@ def _what_is_missing(state: State, total: int, *, forced: bool) -> str:
             *lines,
         ]
     )
+
+
+def _without_page(planned: Planned, state: State) -> list[Job]:
+    """The finished experiments that lack the page that the settings ask for, except those that were run elsewhere."""
+    asked = [job for job in planned.unique if job.plan.run_dir in state.records and lacks_report(job.plan)]
+    return [job for job in asked if record_of(job.plan) is not None]
 
 
 def _add_new_metrics(jobs: Sequence[Job]) -> None:

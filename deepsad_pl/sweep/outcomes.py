@@ -11,13 +11,13 @@ from deepsad_pl.common.files import BusyError
 from deepsad_pl.common.messages import CommandLineError
 from deepsad_pl.common.records import auroc_of
 from deepsad_pl.compose.composer import Composer
-from deepsad_pl.experiment.finished import Outcome, answer
+from deepsad_pl.experiment.finished import Outcome, answer, lacks_report
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.experiment.show_outcome import show_outcome
 
 
 def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Outcome] | None:
-    """The outcome of each job if all of them were finished before, else None.
+    """The outcome of each job if all of them were finished before, with the pages asked for, else None.
 
     Args:
         composer: composes the jobs' settings.
@@ -27,10 +27,11 @@ def finished_before(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[O
     for overrides in jobs:
         try:
             settings = composer.settings(overrides)
-            outcome = answer(make_plan(settings, multirun=True), settings, wait=False)
+            plan = make_plan(settings, multirun=True)
+            outcome = answer(plan, settings, wait=False)
         except (DeepSADError, BusyError):
             return None
-        if outcome is None:
+        if outcome is None or lacks_report(plan):
             return None
         outcomes.append(outcome)
     return outcomes

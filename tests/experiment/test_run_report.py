@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from own_tables import parts
 from planned import settings_of
 from stacks import outcomes, together
+from studies import composer
 from tiny_data import write_odds
 
 from deepsad_pl.commands.report import ReportWords, parsed, report_run
@@ -24,6 +25,7 @@ from deepsad_pl.experiment import run_report
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.experiment.run import Outcome, run_experiment
 from deepsad_pl.experiment.show_outcome import show_outcome
+from deepsad_pl.sweep.outcomes import finished_before
 
 Experiment = Callable[..., Outcome]
 SHORT = ("trainer.max_epochs=2", "report=true")
@@ -209,8 +211,23 @@ def test_the_truth_of_an_own_table_need_not_be_known(experiment: Experiment, tmp
 
 
 def test_experiments_of_a_sweep_have_pages_on_demand(tmp_path: Path) -> None:
-    for report in ("null", "true"):
-        cells = [("logger=none", "trainer.max_epochs=2", f"report={report}", f"seed={seed}") for seed in (0, 1)]
-        found = outcomes(together(tmp_path / report, *cells))
-        assert [(one.run_dir / "report.html").exists() for one in found] == [report == "true"] * 2
-        assert {one.record["trainer"]["replicas"] for one in found} == {2}
+    pages = []
+    for report in ("null", "true", "null"):
+        cells = [("logger=none", "trainer.max_epochs=2", f"report={report}", f"seed={seed}") for seed in (0, 1, 2)]
+        if not pages:
+            # The third one is trained with the pages of the others.
+            cells.pop()
+        found = outcomes(together(tmp_path, *cells))
+        pages.append([(one.run_dir / "report.html").exists() for one in found])
+        assert [one.was_finished for one in found[:2]] == [len(pages) > 1] * 2
+        assert {one.record["trainer"]["replicas"] for one in found[:2]} == {2}
+    assert pages == [[False] * 2, [True] * 3, [True] * 3]
+
+
+def test_a_stacked_sweep_is_launched_for_its_pages(tmp_path: Path) -> None:
+    words = ["logger=none", "trainer.max_epochs=1", f"output_dir={tmp_path}"]
+    together(tmp_path, words)
+    assert finished_before(composer(), [words]) is not None
+    assert finished_before(composer(), [[*words, "report=true"]]) is None
+    together(tmp_path, [*words, "report=true"])
+    assert finished_before(composer(), [[*words, "report=true"]]) is not None

@@ -111,6 +111,29 @@ def test_a_launcher_that_gives_up_does_not_stop_the_others(bench: Bench) -> None
     assert (bench.where / "studies" / "labeled_anomalies" / "table.md").exists()
 
 
+def test_finished_experiments_are_launched_for_their_pages(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run(bench.all)
+    bench.launched.clear()
+
+    def launch(jobs: Sequence[Sequence[str]]) -> list[Any]:
+        """The page of class 3 cannot be written."""
+        for job in jobs:
+            bench.launched.append(list(job))
+            if bench.known(job) != "3":
+                (make_plan(bench.composer.settings(job)).run_dir / "report.html").touch()
+        return [0.5] * len(jobs)
+
+    for launched in ("123456789", "3"):
+        bench.run(launch, "report=true")
+        assert sorted(map(bench.known, bench.launched)) == [*launched]
+        assert "1 page was not written; python report.py run=<run> says why" in capsys.readouterr().out
+        bench.launched.clear()
+    bench.run(launch)
+    assert bench.launched == []
+    page = (bench.where / "studies" / "labeled_anomalies" / "report.html").read_text()
+    assert (page.count(">page</a>"), page.count("<code>python report.py")) == (8, 1)
+
+
 def test_a_launcher_that_cannot_start_is_reported_once(bench: Bench) -> None:
     calls = []
 
