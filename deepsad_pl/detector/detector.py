@@ -246,8 +246,14 @@ class Detector:
         columns = inputs.feature_names
         return pd.DataFrame(np.concatenate([np.empty((0, len(columns))), *parts]), columns=columns)
 
-    def explained(self, x: npt.NDArray[Any]) -> Floats:
-        """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W)."""
+    def explained(self, x: npt.NDArray[Any], *, most_occlusions: int | None = None) -> Floats:
+        """Contributions to the scores of prepared samples without problems: (n, columns) or (n, H, W).
+
+        Args:
+            x: the samples.
+            most_occlusions: the largest number of references that replace a patch of an image for a shallow method;
+                None: all of them.
+        """
         inputs, references = self.facts.inputs, self.require_references()
         groups, parts = inputs.feature_groups, []
         for part in self._batches(x):
@@ -259,7 +265,7 @@ class Detector:
             elif inputs.are_rows:
                 parts.append(occlusion(self._scores, seen, references, groups))
             else:
-                parts.append(patch_occlusion(self._scores, seen, references))
+                parts.append(patch_occlusion(self._scores, seen, references[:most_occlusions]))
         shape = (groups.max() + 1,) if inputs.are_rows else inputs.shape[-2:]
         return np.concatenate([np.empty((0, *shape)), *parts])
 

@@ -14,6 +14,9 @@ from deepsad_pl.pages.thumbnails import heat_map, thumbnail
 
 # The most samples of a group on a page: fewer images than rows, since explaining an image takes longer.
 _IMAGES, _ROWS = 8, 12
+# The most references of a heat map of a shallow method, which takes seconds with all 16. On MNIST, half of them give a
+# map whose correlation with that of all of them is 0.96.
+_OCCLUSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def groups_of(detector: Detector, groups: Sequence[Samples]) -> list[Group]:
     # All groups in one call, since each call has a fixed cost.
     explained = None
     if detector.explains:
-        explained = detector.explained(np.concatenate([group.x[group.rows[chosen]] for group, chosen in filled]))
+        x = np.concatenate([group.x[group.rows[chosen]] for group, chosen in filled])
+        explained = detector.explained(x, most_occlusions=_OCCLUSIONS)
     found, first = [], 0
     for group, chosen in filled:
         of_group = None if explained is None else explained[first : first + len(chosen)]

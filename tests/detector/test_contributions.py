@@ -94,6 +94,22 @@ def test_patch_occlusion_agrees_with_a_plain_loop() -> None:
     assert patch_occlusion(score, x, references) == pytest.approx(total / patches, rel=1e-5, abs=1e-6)
 
 
+def test_a_sample_that_is_as_before_is_not_scored_again() -> None:
+    scored = 0
+
+    def score(x: Tensor) -> Tensor:
+        nonlocal scored
+        scored += len(x)
+        return x.flatten(1).square().sum(dim=1)
+
+    x, references = samples(1, 1, 14, 14), samples(1, 1, 14, 14, seed=1)
+    references[..., 7:, :] = x[..., 7:, :]
+    found = patch_occlusion(score, x, references)
+    # Of the 13 rows of 13 patches, those from the seventh row of pixels on are the same; captum scores the sample, too.
+    assert scored == 1 + 7 * 13
+    assert (found[:, 8:] == 0).all() and (found[:, :7] != 0).all()
+
+
 def test_contributions_are_summed_by_group() -> None:
     found = summed(np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 1, 0, 2]))
     assert found.tolist() == [[4, 2, 4], [12, 6, 8]]
