@@ -41,11 +41,21 @@ def test_pairs_may_be_of_a_normal_class_and_a_seed() -> None:
 
 
 def test_several_commands_are_told_one_by_one() -> None:
-    small, large, whole = sampled(4), sampled(10, seed=1), sampled(None)
+    small, large, whole = sampled(4), sampled(10, seed=1), sampled(None, "kde_raw")
     (two, ten, rest) = sample_notes([planned(study) for study in (small, large, small, whole)])
     assert two.startswith("A sample of the study: 4 of 90 pairs")
     assert ten.startswith("A sample of the study: 10 of 90 pairs")
     assert rest == "Other experiments of the table were run without a sample."
+
+
+def test_a_sample_that_has_grown_is_told_once() -> None:
+    small, large, whole = sampled(4), sampled(10), sampled(None)
+    (ten,) = sample_notes([planned(study) for study in (large, small)])
+    assert ten.startswith("A sample of the study: 10 of 90 pairs")
+    assert sample_notes([planned(study) for study in (small, whole)]) == []
+    # It has grown for one of two methods, so that some cells still have the small one.
+    both = sample_notes([planned(study) for study in (large, sampled(4, "deep_sad", "ssad_raw"))])
+    assert [note[:30] for note in both] == ["A sample of the study: 10 of 9", "A sample of the study: 4 of 90"]
 
 
 def test_data_sets_with_other_numbers_of_pairs_are_named() -> None:
