@@ -86,7 +86,7 @@ class Chart:
         whiskers: horizontal lines: two ends, height and style.
         rules: vertical lines with a text: position and text.
         bars: thick lines, each an SVG path.
-        texts: further texts, which start at a position.
+        texts: further texts, which end at a position.
         points: the points with tooltips.
     """
 
@@ -220,11 +220,11 @@ def interval_chart(
 
     heights = [top + _ROW * (number + 0.5) for number in range(len(rows))]
     whiskers = [(place(row.low), place(row.high), height, row.style) for height, row in zip(heights, rows, strict=True)]
-    texts = []
+    texts: list[tuple[float, float, str]] = []
     if span is not None:
         end = place(x.low + span[0])
         whiskers.append((box[0], end, top - _ROW / 2, ALL))
-        texts.append((end + 8, top - _ROW / 2 + 4, span[1]))
+        texts.append((left - 8, top - _ROW / 2 + 4, span[1]))
     return Chart(
         title,
         about,

@@ -23,7 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 # The most rows of the chart of anomaly classes.
 _CLASSES = 30
-_METRICS = {
+# The short name of each metric, and what it says.
+METRIC_NAMES = {
     "auroc": ("AUROC", "share of pairs of a normal sample and an anomaly that the scores put in the right order"),
     "auroc_known": ("AUROC, known", "against anomalies of classes that had labels in training"),
     "auroc_novel": ("AUROC, novel", "against anomalies of classes that had none"),
@@ -153,7 +154,7 @@ def _headline(record: Mapping[str, Any], intervals: Intervals | None) -> list[di
             interval = intervals.metrics.get(name) if intervals else None
             found.append(
                 {
-                    "name": _METRICS[name][0],
+                    "name": METRIC_NAMES[name][0],
                     "value": f"{record[name]:.3f}",
                     "interval": f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
                 }
@@ -207,7 +208,7 @@ def _sum(total: int, parts: Sequence[tuple[int, str, str]]) -> str:
 
 def _metrics(results: RunResults, intervals: Intervals | None) -> Table:
     rows = []
-    for name, (called, about) in _METRICS.items():
+    for name, (called, about) in METRIC_NAMES.items():
         if (value := results.record.get(name)) is None or name in results.own_metrics:
             continue
         if name in APART and not _has_both(results.record):
@@ -399,7 +400,7 @@ def _losses(called: str, losses: Floats) -> Chart:
         f"Loss of the {called.lower()}",
         f"Mean loss of each of {len(losses)} epochs, from {losses[0]:.4g} to {losses[-1]:.4g}.",
         [Line("loss", ALL, epochs, losses, tips)],
-        x=scale(1.0, float(max(len(losses), 2))),
+        x=scale(1.0, float(max(len(losses), 2)), is_whole=True),
         y=scale(low, high, is_log=is_log) if is_log else scale(low - 0.05 * (high - low), high + 0.05 * (high - low)),
         x_label="epoch",
         y_label=f"mean loss{' (logarithmic)' if is_log else ''}",

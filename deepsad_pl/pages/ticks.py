@@ -36,11 +36,20 @@ class Scale:
 
     @property
     def labels(self) -> list[str]:
-        """The texts at the ticks."""
-        return list(self.names) or [f"{tick:.4g}" for tick in self.ticks]
+        """The texts at the ticks, with all digits that they have.
+
+        >>> scale(63.9701, 63.9712).labels
+        ['63.97025', '63.9705', '63.97075', '63.971']
+        """
+        return list(self.names) or [_text(tick) for tick in self.ticks]
 
 
-def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Scale:
+def _text(tick: float) -> str:
+    texts = (f"{tick:.{digits}g}" for digits in range(4, 13))
+    return next((text for text in texts if math.isclose(float(text), tick, rel_tol=1e-9)), f"{tick:.4g}")
+
+
+def scale(low: float, high: float, *, is_log: bool = False, is_whole: bool = False, most: int = 6) -> Scale:
     """An axis for values between two numbers.
 
     >>> scale(0.0, 0.83).ticks
@@ -52,6 +61,7 @@ def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Sc
         low: lowest value; positive if ``is_log``.
         high: highest value.
         is_log: whether the axis is logarithmic, which needs at least a factor of ten between the two values.
+        is_whole: whether all ticks are whole numbers.
         most: the largest number of ticks, as a goal.
     """
     if not high > low:
@@ -64,7 +74,8 @@ def scale(low: float, high: float, *, is_log: bool = False, most: int = 6) -> Sc
             between = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
             found = [value for value in between if low <= value <= high]
         return Scale(low, high, True, tuple(found))
-    return Scale(low, high, False, tuple(_round_numbers(low, high, most)))
+    ticks = _round_numbers(low, high, most)
+    return Scale(low, high, False, tuple(tick for tick in ticks if not is_whole or tick == round(tick)))
 
 
 def rank_scale(worst: float, *, is_reversed: bool = False, most: int = 8) -> Scale:

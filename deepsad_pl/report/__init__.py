@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -118,7 +119,8 @@ def write_report(
     cells, rankings = make_cells(shown, axes, with_paper=with_paper and is_auroc, metric=metric)
     in_paper = any(paper_cell(cell.dataset, cell.row, cell.column) for cell in cells)
     settings = " ".join(run_with)
-    told = notes_of(
+    told_of = partial(
+        notes_of,
         cells,
         rankings,
         axes,
@@ -127,6 +129,7 @@ def write_report(
         paper_has_another=not is_auroc and in_paper,
         first=notes,
     )
+    told = told_of()
     apart = None
     if by_known is not None:
         apart = known_novel_of(by_known, axes, {cell.place: cell.variant for cell in cells})
@@ -137,7 +140,10 @@ def write_report(
         "tests.csv": tests_csv(rankings, cells, axes, settings),
         "results.csv": results.to_csv(index=False, lineterminator="\n"),
         "report.html": study_page(
-            *(folder, title, cells, rankings, shown, axes), metric=metric, notes=told, run_with=settings
+            *(folder, title, cells, rankings, shown, axes),
+            metric=metric,
+            notes=told_of(best="marked"),
+            run_with=settings,
         ),
     }
     if with_figure:

@@ -38,6 +38,7 @@ def notes_of(
     paper_left_out: bool = False,
     paper_has_another: bool = False,
     first: Sequence[str] = (),
+    best: str = "bold",
 ) -> list[str]:
     """Write the notes beneath the table.
 
@@ -49,6 +50,7 @@ def notes_of(
         paper_left_out: whether the paper's results are not shown because of these settings.
         paper_has_another: whether they are not shown because they are AUROCs, and the table has another metric.
         first: notes that come before all others.
+        best: how the best of a row is marked.
     """
     measure = cells[0].measure if cells else AUROC
     notes = list(first)
@@ -58,7 +60,7 @@ def notes_of(
     shown = f"{measure.label} in percent" if measure.in_percent else measure.label
     notes.append(
         f"{shown[0].upper()}{shown[1:]}: mean ± standard deviation (ddof {DDOF}) over n experiments; the best of each "
-        f"row is bold{'' if measure.in_percent else ', where more is better'}."
+        f"row is {best}{'' if measure.in_percent else ', where more is better'}."
     )
     if measure.name in APART:
         notes += list(KNOWN_NOVEL)

@@ -11,6 +11,7 @@ import pandas as pd
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.records import APART, METRICS
 from deepsad_pl.pages.render import render
+from deepsad_pl.pages.run_page import METRIC_NAMES
 from deepsad_pl.pages.tables import Cell, Table, number_cell
 from deepsad_pl.report.benchmark_results import OVERALL, budgets_of
 from deepsad_pl.report.columns import value_text
@@ -113,7 +114,7 @@ def _table(
     """A row per data set, number of labels and method: the ranked metric, its rank and the means of other metrics."""
     others = [name for name in METRICS if name != metric and _is_shown(results, name)]
     means = {name: budgets_of(results, name) for name in others}
-    labels = [measure_of(name).label for name in others]
+    labels = [METRIC_NAMES[name][0] for name in others]
     columns = ["data set", "labels", "method", f"{measure_of(metric).label} in %", "std", "rank", *labels, "seeds"]
     rows = []
     for place, one in enumerate(found):
