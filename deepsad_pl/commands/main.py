@@ -37,12 +37,13 @@ register()
 def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    outcome = run_configured(cfg, single=not multirun)
-    if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
-        from deepsad_pl.experiment.show_outcome import show_outcome
+    with signals_exit():
+        outcome = run_configured(cfg, single=not multirun)
+        if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
+            from deepsad_pl.experiment.show_outcome import show_outcome
 
-        show_outcome(outcome, compact=multirun)
-    return auroc_of(outcome.record)
+            show_outcome(outcome, compact=multirun)
+        return auroc_of(outcome.record)
 
 
 def _run_hydra(config_name: str) -> None:
@@ -90,9 +91,8 @@ def _says_version() -> bool:
     return True
 
 
-@signals_exit()
 def train() -> None:
-    """Entry point of ``python train.py`` and ``deepsad-train``."""
+    """The command ``train.py``."""
     prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
     if _says_version():
         return
@@ -106,9 +106,8 @@ _INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", 
 _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 
 
-@signals_exit()
 def sweep() -> None:
-    """Entry point of ``python sweep.py`` and ``deepsad-sweep``."""
+    """The command ``sweep.py``."""
     prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
     if _says_version():
         return
