@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.records import RECORD, undamaged_record
+from deepsad_pl.common.records import RECORD, identity_hash, undamaged_record, valid_record
 from deepsad_pl.detector.detector_folder import DETECTOR, FACTS, MODEL, MODULE
 from deepsad_pl.experiment.finished import locked_run, record_of
 from deepsad_pl.experiment.plan import Plan, make_plan
@@ -94,11 +94,14 @@ def planned(folder: Path, data_dir: str | PathLike[str] | None) -> Plan:
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, KeyError, TypeError) as error:
         said = str(error).partition("\n")[0]
         raise DeepSADError(f"{told} ({type(error).__name__}: {said}); run it again") from error
-    if record_of(plan) is None:
+    try:
+        valid_record(folder, identity_hash(plan.identity))
+    except (OSError, ValueError) as error:
+        # Not the warning of read_record, that the experiment counts as unfinished: nothing is trained here.
         raise DeepSADError(
             f"run: {folder} cannot be used, since its data or its code have changed since the training, or its "
-            f"{RECORD} is damaged; set data_dir to the data of the training, or run the experiment again"
-        )
+            f"{RECORD} is damaged ({error}); set data_dir to the data of the training, or run the experiment again"
+        ) from error
     return plan
 
 

@@ -15,11 +15,13 @@ from omegaconf import DictConfig
 
 from deepsad_pl import __version__
 from deepsad_pl.common.console import prepare_output
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import auroc_of
 from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.compose.configured import run_configured
+from deepsad_pl.compose.flags import flags_first
 from deepsad_pl.compose.override_text import home_expanded
 from deepsad_pl.compose.store import register
 from deepsad_pl.compose.strict import StrictLoader
@@ -35,12 +37,13 @@ register()
 def run_job(cfg: DictConfig) -> float:
     """Run one experiment and return its AUROC, which Hydra's sweepers can optimize."""
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    outcome = run_configured(cfg, single=not multirun)
-    if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
-        from deepsad_pl.experiment.show_outcome import show_outcome
+    with signals_exit():
+        outcome = run_configured(cfg, single=not multirun)
+        if is_main_process(cfg.trainer.devices * cfg.trainer.num_nodes):
+            from deepsad_pl.experiment.show_outcome import show_outcome
 
-        show_outcome(outcome, compact=multirun)
-    return auroc_of(outcome.record)
+            show_outcome(outcome, compact=multirun)
+        return auroc_of(outcome.record)
 
 
 def _run_hydra(config_name: str) -> None:
@@ -58,17 +61,25 @@ def _hasten_help() -> None:
         ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
-def _hydras_words() -> list[str]:
+def _hydras_words(script: str) -> list[str]:
     """The words of the command line as Hydra has to read them.
 
+    Args:
+        script: name of the command, for messages.
+
     Raises:
-        SystemExit: after a sentence, if a word is not UTF-8, as configurations and records are.
+        SystemExit: after a sentence, if a word is not UTF-8, as configurations and records are, or no flag or setting.
     """
     words = sys.argv[1:]
     for word in words:
         if (shown := as_utf8(word)) != word:
             print(f"{shown} is not UTF-8; type it in a terminal whose encoding is UTF-8", file=sys.stderr)
             raise SystemExit(1)
+    try:
+        words = flags_first(words, script)
+    except DeepSADError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
     return [quote_names(home_expanded(word)) for word in words]
 
 
@@ -80,14 +91,13 @@ def _says_version() -> bool:
     return True
 
 
-@signals_exit()
 def train() -> None:
-    """Entry point of ``python train.py`` and ``deepsad-train``."""
+    """The command ``train.py``."""
     prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
     if _says_version():
         return
     _hasten_help()
-    sys.argv[1:] = _hydras_words()
+    sys.argv[1:] = _hydras_words("train.py")
     _run_hydra("train")
 
 
@@ -96,14 +106,13 @@ _INFORMING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", 
 _FLAGS = (*_INFORMING, "-r", "--run", "-m", "--multirun")
 
 
-@signals_exit()
 def sweep() -> None:
-    """Entry point of ``python sweep.py`` and ``deepsad-sweep``."""
+    """The command ``sweep.py``."""
     prepare_output(only_shows=any(word.split("=")[0] in _INFORMING for word in sys.argv[1:]))
     if _says_version():
         return
     _hasten_help()
-    sys.argv[1:], held_back[:] = hold_back(_hydras_words())
+    sys.argv[1:], held_back[:] = hold_back(_hydras_words("sweep.py"))
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
         # The configuration sets this too, but if it has an error, Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")

@@ -10,6 +10,7 @@ from deepsad_pl.commands.loading import load, planned, require_run
 from deepsad_pl.commands.plain_words import parse_words, run_command
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json
+from deepsad_pl.common.os_errors import in_sentences
 from deepsad_pl.common.records import RECORD, SCORES, read_record, scores_problem
 from deepsad_pl.common.signals import signals_exit
 
@@ -77,11 +78,7 @@ def report_run(words: ReportWords) -> str:
         trained = Trained(plan, build(plan, load_data(plan)), load(folder, data_dir=words.data_dir))
     except DeepSADError as error:
         without = error.problems[0]
-    try:
+    with in_sentences():
         path = write_report(folder, record, trained, without=without)
-    except OSError as error:
-        raise DeepSADError(
-            f"run: the page of {folder} cannot be written ({error}); make the folder writable"
-        ) from error
     told = f"{path} ({path.stat().st_size / 1000:.0f} kB)"
     return told if trained is not None else f"{told}, without samples: {without}"

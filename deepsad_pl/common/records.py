@@ -108,21 +108,33 @@ def read_record(run_dir: Path, expected_hash: str) -> dict[str, Any] | None:
         DeepSADError: if the file cannot be read at all.
     """
     path = run_dir / RECORD
-    record = None
     try:
-        record = undamaged_record(run_dir)
-        problem = next(_record_problems(record, expected_hash), None)
+        return valid_record(run_dir, expected_hash)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        problem = str(error)
+        warn_once(f"{path} is not a valid record ({error}), so the experiment counts as unfinished")
+        return None
     except OSError as error:
         raise DeepSADError(
             f"{path} cannot be read ({error}); make it readable, or choose another output_dir"
         ) from error
-    if problem is not None:
-        warn_once(f"{path} is not a valid record ({problem}), so the experiment counts as unfinished")
-        return None
+
+
+def valid_record(run_dir: Path, expected_hash: str) -> dict[str, Any]:
+    """Read the record of a finished run.
+
+    Args:
+        run_dir: the run folder.
+        expected_hash: :func:`identity_hash` of the experiment that the record must belong to.
+
+    Raises:
+        ValueError: if it is damaged, or not the experiment's.
+        OSError: if it cannot be read.
+    """
+    record = undamaged_record(run_dir)
+    if (problem := next(_record_problems(record, expected_hash), None)) is not None:
+        raise ValueError(problem)
     assert isinstance(record, dict)
     return record
 

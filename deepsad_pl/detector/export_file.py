@@ -207,7 +207,10 @@ def _write_program(graph: ScoreGraph, x: Raw, path: Path, metadata: Mapping[str,
     shapes = {"x": {0: torch.export.Dim("batch")}}
     with torch.no_grad():
         program = torch.export.export(graph, (torch.from_numpy(x),), dynamic_shapes=shapes)
-    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+    # On a full disk, torch would abort with a stack trace of its own.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 def _require_same_scores(detector: Detector, score: Scorer) -> None:

@@ -155,6 +155,7 @@ class NetworkAbout:
     """Facts about a network.
 
     Attributes:
+        inputs: what it takes: ``images``, or ``rows`` of a table. None: either, or it is not known.
         halvings: name of the setting whose length is the number of times that the network halves an image.
         work: dotted path of a function of the settings and the shape of a sample that returns the network's
             :class:`~deepsad_pl.networks.network_work.Work`. None: there is no estimate of the time beforehand.
@@ -164,6 +165,7 @@ class NetworkAbout:
         value_cost: what a million values of ``work`` add to it.
     """
 
+    inputs: Literal["images", "rows"] | None = None
     halvings: str | None = None
     work: str | None = None
     step_cost: NonNegative = 0.0

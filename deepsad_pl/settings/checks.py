@@ -146,9 +146,26 @@ def _dataset_problems(settings: Settings) -> Iterator[str]:
     yield from _name_problems("network", dataset["network"], network)
     yield from component_problems("network", dataset["network"], network)
     yield from _size_problems(dataset)
+    if settings["method"].get("features") != "raw":
+        yield from _input_problems(dataset, network)
     decoder = dataset["network"].get("decoder")
     if isinstance(decoder, Mapping):
         yield from component_problems("network", decoder, f"{network}.decoder")
+
+
+def _input_problems(dataset: Settings, key: str) -> Iterator[str]:
+    """Yield a problem if the network takes images and the data are rows, or the other way round."""
+    node = dataset["network"]
+    # A data set from outside that leaves it open may have either.
+    has = (dataset.get("about") or {}).get("inputs")
+    takes = about.declared("network", node).inputs
+    if None not in (has, takes) and has != takes:
+        fitting = [name for name, own in about.own("network").items() if own.get("about", {}).get("inputs") == has]
+        way_out = f"choose {key}={' or '.join(fitting)}" if key == "network" else f"choose a network for {has}"
+        yield (
+            f"{key} is {node.get('name', node['_target_'])}, which takes {takes}, but dataset={dataset['name']} has "
+            f"{has}; leave {key} out, or {way_out}"
+        )
 
 
 def _size_problems(dataset: Settings) -> Iterator[str]:

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from deepsad_pl.common.signals import signals_exit
 from deepsad_pl.sweep.grid_sweeper import GridSweeper, tasks_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class StudySweeper(GridSweeper):
             hydra_context=hydra_context, task_function=task_function, config=master
         )
 
+    @signals_exit()
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Carry out ``action``.
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.os_errors import in_sentences
+from deepsad_pl.common.signals import signals_exit
 
 
 class GridSweeper(BasicSweeper):
@@ -23,6 +24,7 @@ class GridSweeper(BasicSweeper):
         self.hydra_context: HydraContext | None = None
         self.launcher: Launcher | None = None
 
+    @signals_exit()
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Check all jobs, launch them and show the table.
 

@@ -14,6 +14,7 @@ from hydra.core.config_loader import ConfigLoader
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.signals import ctrl_c_held_back
 from deepsad_pl.common.worker_end import end_with_the_sweep
 from deepsad_pl.compose.composer import composer_of
 from deepsad_pl.compose.configured import repeat_command
@@ -234,7 +235,10 @@ class Stacker:
                 )
                 for pack in packs
             )
-            for pack, done in zip(packs, parallel(calls), strict=True):
+            # This starts the workers, and the threads that start others in their place.
+            with ctrl_c_held_back():
+                results_of = parallel(calls)
+            for pack, done in zip(packs, results_of, strict=True):
                 if done is None:
                     continue
                 for item, result in zip(pack, done, strict=True):

@@ -14,6 +14,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from deepsad_pl.common.signals import signals_exit
+
 log = logging.getLogger("deepsad_pl.optuna")
 
 
@@ -41,6 +43,7 @@ class OptunaSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    @signals_exit()
     def sweep(self, arguments: list[str]) -> None:
         """Check the ends of the search space, run the trials and write the best settings.
 

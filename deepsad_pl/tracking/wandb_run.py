@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.tracking.wandb_folders import ensure_folders
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ def open_run(
         # It may be the import that fails, such as where no thread can be started.
         import wandb
 
+        ensure_folders(folder / "wandb")
         run = wandb.init(
             project=None if trial else destination.project,
             entity=None if trial else destination.entity,

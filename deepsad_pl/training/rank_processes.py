@@ -31,7 +31,7 @@ from deepsad_pl.common.lightning_api import (
     TorchElasticEnvironment,
 )
 from deepsad_pl.common.ranks import started_ranks
-from deepsad_pl.common.signals import STOPS, signals_exit
+from deepsad_pl.common.signals import STOPS, ctrl_c_held_back, signals_exit
 
 # The process ID of this machine's first rank, which starts and stops the others.
 _FIRST = "DEEPSAD_FIRST_RANK"
@@ -148,7 +148,7 @@ class _Watch:
         for rank in range(1, devices):
             command, cwd = _command(rank)
             changed = {**os.environ, "LOCAL_RANK": str(rank), _FIRST: str(os.getpid())}
-            with _ctrl_c_held_back():
+            with ctrl_c_held_back():
                 self._others[rank] = subprocess.Popen(command, env=changed, cwd=cwd)
 
     def explained(self, error: Exception) -> BaseException:
@@ -233,19 +233,6 @@ class _Watch:
             except subprocess.TimeoutExpired:
                 other.kill()
                 other.wait()
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Block Ctrl-C in this thread, and in a process started inside the block until that installs its own handlers."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _command(rank: int) -> tuple[list[str], str | None]:

@@ -68,10 +68,10 @@ def test_console_scripts_run_from_the_wheel_alone(wheel: Path, tmp_path: Path, s
 def test_the_other_commands_run_from_the_wheel_alone_without_torch(
     wheel: Path, tmp_path: Path, name: str, wrong: str
 ) -> None:
-    assert PROJECT["scripts"][f"deepsad-{name}"] == f"deepsad_pl.commands.{name}:{name}"
+    assert PROJECT["scripts"][f"deepsad-{name}"] == f"deepsad_pl.commands.entry:{name}"
     code = (
-        f"import sys; from deepsad_pl.commands import {name}\n"
-        f"try: {name}.{name}()\n"
+        f"import sys; from deepsad_pl.commands import entry, {name}\n"
+        f"try: entry.{name}()\n"
         f"finally: print({name}.__file__, 'torch' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(

@@ -170,7 +170,9 @@ def test_a_run_of_an_earlier_release_gets_its_detector(
     assert (run_dir / "detector" / FACTS).read_bytes() == (trained / "detector" / FACTS).read_bytes()
 
 
-def test_a_damaged_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, tmp_path: Path) -> None:
+def test_a_damaged_run_of_an_earlier_release_is_refused_by_name(
+    run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree(run_dir / "detector")
     model = run_dir / "checkpoints" / "model.npz"
     whole = model.read_bytes()
@@ -185,6 +187,8 @@ def test_a_damaged_run_of_an_earlier_release_is_refused_by_name(run_dir: Path, t
     write_odds(other, "thyroid", rows=100)
     with pytest.raises(DeepSADError, match=f"{run_dir} cannot be used, since its data or its code have changed"):
         deepsad_pl.load(run_dir, data_dir=other)
+    # Nor is the record said to be invalid.
+    assert "not a valid record" not in caplog.text
     (run_dir / "metrics.json").unlink()
     with pytest.raises(DeepSADError, match="does not hold a finished run"):
         deepsad_pl.load(run_dir)

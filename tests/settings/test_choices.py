@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planned import plan_of, problems_of
+from planned import plan_of, problems_of, settings_of
 
+from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.settings.about import DatasetAbout, own
 from deepsad_pl.settings.choices import CHOICES, DatasetChoice, MethodChoice, NetworkChoice
 from deepsad_pl.settings.typed import choice_of
@@ -65,3 +66,44 @@ def test_a_changed_argument_changes_the_settings_alone() -> None:
 @pytest.mark.parametrize("key", ["method.batch_size", "dataset.scaling", "dataset.lr", "pretrain.data"])
 def test_a_setting_that_must_not_be_null_is_refused(key: str) -> None:
     assert any(problem.startswith(f"{key} is None") for problem in problems_of("dataset=cardio", f"{key}=null"))
+
+
+MLP, LENET = ("network=mlp", "network.units=[8,4]"), ("network=lenet", "network.filters=[4]", "network.dense=[4]")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("dataset=digits", *MLP),
+            "network is mlp, which takes rows, but dataset=digits has images; leave network out, or choose "
+            "network=lenet",
+        ),
+        (
+            ("dataset=cardio", *LENET),
+            "network is lenet, which takes images, but dataset=cardio has rows; leave network out, or choose "
+            "network=mlp",
+        ),
+        (
+            ("dataset=digits", "dataset.network.about.inputs=rows"),
+            "dataset.network is lenet, which takes rows, but dataset=digits has images; leave dataset.network out, or "
+            "choose a network for images",
+        ),
+    ],
+    ids=["rows", "images", "recommended"],
+)
+def test_a_network_for_other_data_is_refused(words: tuple[str, ...], told: str) -> None:
+    assert problems_of(*words) == [told]
+
+
+def test_a_network_is_not_refused_where_it_fits_or_is_unused_or_unknown() -> None:
+    assert plan_of("dataset=cardio", *MLP)
+    assert plan_of("dataset=digits", *LENET)
+    assert plan_of("dataset=digits", "method=iforest_raw", *MLP)
+    settings = settings_of("dataset=digits", *MLP)
+    # As a data set and a network of a user may be.
+    del settings["dataset"]["about"]["inputs"]
+    assert make_plan(settings)
+    settings = settings_of("dataset=digits", *MLP)
+    del settings["network"]["about"]["inputs"]
+    assert make_plan(settings)

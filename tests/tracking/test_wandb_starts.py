@@ -62,6 +62,39 @@ def test_a_wrong_environment_variable_costs_only_the_reports(
     assert "\n" not in told
 
 
+@pytest.mark.parametrize("home", [None, "", "missing", "file"], ids=repr)
+def test_without_a_home_everything_is_in_the_output(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wandb.sdk.wandb_setup, "_singleton", None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "file").touch()
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home and str(tmp_path / home))
+    for name in ("CACHE_DIR", "DATA_DIR"):
+        # So that it is unset again after the test.
+        monkeypatch.setenv(f"WANDB_{name}", "")
+        monkeypatch.delenv(f"WANDB_{name}")
+    with open_run(tmp_path / "run", OFFLINE, name="n", job_type="j", config={}) as run:
+        run.log({"table": wandb.Table(columns=["a"], data=[[1]])})
+    wandb.teardown()
+    assert capfd.readouterr() == ("", "")
+    assert (tmp_path / "run" / "wandb" / "cache" / "wandb" / "logs").is_dir()
+    assert (tmp_path / "run" / "wandb" / "data" / "artifacts").is_dir()
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("name", ["CACHE_DIR", "DATA_DIR"])
+def test_a_folder_of_the_environment_that_cannot_be_written_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"WANDB_{name}", "/proc/1/x")
+    with pytest.raises(NotStartedError, match=rf"WANDB_{name} is /proc/1/x, where nothing can be written.*logger=csv"):
+        open_run(tmp_path, OFFLINE, name="n", job_type="j", config={})
+
+
 def test_without_threads_the_run_goes_on_with_one_warning(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
