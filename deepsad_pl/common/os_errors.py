@@ -1,6 +1,7 @@
-"""Errors of the operating system, such as a full disk or a folder that is gone, as sentences instead of tracebacks."""
+"""Errors of the operating system, such as a full disk or too little memory, as sentences instead of tracebacks."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,24 +25,42 @@ _REASONS = {
     errno.ESTALE: ("is gone from its network file system", f"check that it is mounted; {_AGAIN}"),
 }
 
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|bad_alloc|bad allocation")
+_AMOUNT = re.compile(r"(?:tried|unable) to allocate ([\d.]+ \w+)", re.IGNORECASE)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy or torch says that there is not enough memory, of the machine or of a GPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+
 
 def as_sentence(error: BaseException) -> DeepSADError | None:
     """An error of the operating system as a sentence for the user; None if the error is of another kind.
 
     An error that was raised while such an error was handled counts as its consequence. The traceback stays in the run's
-    log: it is of no use to a user who has to make room.
+    log: it is of no use to a user who has to make room. The package's own errors have sentences already, but too little
+    memory may look like damaged data or wrong arguments to whoever catches it.
 
     >>> print(as_sentence(OSError(28, "No space left on device", "runs/metrics.json")))
     runs/metrics.json cannot be written, since its disk is full; make room; the same command goes on from there
     """
+    if lacks_memory(error):
+        amount = f" ({found[1]} at once)" if (found := _AMOUNT.search(str(error))) else ""
+        return DeepSADError(
+            f"there is not enough memory{amount}; free some, run fewer experiments at once (hydra.launcher.n_jobs=1), "
+            "or lower method.batch_size and pretrain.batch_size, or batch_size of score.py"
+        )
     if isinstance(error, OSError):
         return None if (told := _sentence(error)) is None else DeepSADError(told)
-    cause = None if isinstance(error, DeepSADError) else _cause(error)
+    own = isinstance(error, DeepSADError)
+    cause = error.__cause__ if own else _cause(error)
     seen = {id(error)}
-    while cause is not None and id(cause) not in seen and not isinstance(cause, DeepSADError):
+    while cause is not None and id(cause) not in seen and (own or not isinstance(cause, DeepSADError)):
         seen.add(id(cause))
         # Other errors, such as a missing file, need not have caused the later one.
-        if isinstance(cause, OSError) and cause.errno in _REASONS:
+        if lacks_memory(cause) or (not own and isinstance(cause, OSError) and cause.errno in _REASONS):
             return as_sentence(cause)
         cause = _cause(cause)
     return None

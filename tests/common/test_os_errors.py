@@ -2,10 +2,15 @@
 
 import errno
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from deepsad_pl.common.components import instantiate
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.os_errors import as_sentence, in_sentences, naming
@@ -30,6 +35,30 @@ def test_a_sentence_says_what_is_wrong_and_names_the_file(number: int, told: str
         raise OSError(number, os.strerror(number))
     assert str(caught.value).startswith(f"{path} ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("allocate", "amount"),
+    [
+        (lambda: np.empty(1 << 60, dtype=np.uint8), " (1.00 EiB at once)"),
+        (lambda: torch.empty(1 << 60, dtype=torch.uint8), f" ({1 << 60} bytes at once)"),
+        (lambda: instantiate({"_target_": "torch.empty", "size": [1 << 58]}, key="a"), f" ({1 << 60} bytes at once)"),
+        (lambda: bytearray(1 << 60), ""),
+    ],
+    ids=["NumPy", "torch", "a component", "Python"],
+)
+def test_too_little_memory_is_a_sentence(allocate: Callable[[], object], amount: str) -> None:
+    told = rf"^there is not enough memory{re.escape(amount)}; free some, .* or lower method\.batch_size"
+    with pytest.raises(DeepSADError, match=told), in_sentences():
+        allocate()
+
+
+def test_too_little_memory_is_not_told_as_damage() -> None:
+    with pytest.raises(DeepSADError, match=r"^there is not enough memory; free some"), in_sentences():
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise DeepSADError("the data are damaged; remove them") from error
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
