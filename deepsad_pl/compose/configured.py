@@ -56,7 +56,7 @@ def run_configured(cfg: DictConfig, *, single: bool) -> "Outcome":
         from deepsad_pl.experiment.finished import answer, lacks_report
 
         with signals_exit(), in_sentences():
-            if (finished := answer(plan, settings)) is not None and not lacks_report(plan):
+            if (finished := answer(plan, settings)) is not None and not lacks_report(plan, single=single):
                 return finished
             import_lightning()
             from deepsad_pl.experiment.run import run_experiment

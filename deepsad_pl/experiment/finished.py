@@ -150,9 +150,14 @@ def _with_metrics(plan: Plan, outcome: Outcome) -> Outcome:
     return replace(outcome, record=record)
 
 
-def lacks_report(plan: Plan) -> bool:
-    """Whether the settings ask for the page of a run that has none, as after a run of an earlier release."""
-    return bool(plan.report) and not (plan.run_dir / REPORT).exists()
+def lacks_report(plan: Plan, *, single: bool = False) -> bool:
+    """Whether a run has no page though it should have one, as after a kill or a run of an earlier release.
+
+    Args:
+        plan: plan of the experiment.
+        single: whether it is the only experiment, which has a page if the settings leave it open.
+    """
+    return (single if plan.report is None else plan.report) and not (plan.run_dir / REPORT).exists()
 
 
 def _forget_report(run_dir: Path) -> None:

@@ -98,7 +98,7 @@ def run_experiment(
         DeepSADError: if the plan cannot be carried out; if the data are the reason, before the run folder is created.
     """
     if (finished := answer(plan, config)) is not None:
-        add_report(plan, lambda: build(plan, load_data(plan)), finished.record)
+        add_report(plan, lambda: build(plan, load_data(plan)), finished.record, single=single)
         return finished
     use_threads(plan)
     source = load_data(plan)
@@ -111,7 +111,7 @@ def run_experiment(
         return Outcome(_compute_along(plan, parts, command), plan.run_dir, was_finished=False)
     with locked_run(plan):
         if (finished := finished_or_restored(plan, parts, config)) is not None:
-            add_report(plan, lambda: parts, finished.record)
+            add_report(plan, lambda: parts, finished.record, single=single)
             return finished
         with (
             begun(plan, parts, config=config, config_yaml=config_yaml, command=command, plots=single) as tracker,

@@ -70,15 +70,16 @@ def try_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]
         log.warning(told, plan.run_dir / REPORT, type(error).__name__, said, plan.run_dir)
 
 
-def add_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any]) -> None:
-    """Write the page of an experiment that was finished before, if the settings ask for one and it has none.
+def add_report(plan: Plan, parts: Callable[[], Parts], record: Mapping[str, Any], *, single: bool = False) -> None:
+    """Write the page of an experiment that was finished before, if it should have one and has none.
 
     Args:
         plan: plan of the experiment.
         parts: returns its data.
         record: its record.
+        single: see :func:`~deepsad_pl.experiment.finished.lacks_report`.
     """
-    if lacks_report(plan) and is_main_process(plan.ranks):
+    if lacks_report(plan, single=single) and is_main_process(plan.ranks):
         try_report(plan, parts, record)
 
 

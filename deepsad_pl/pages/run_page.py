@@ -13,6 +13,7 @@ from deepsad_pl.common.records import APART
 from deepsad_pl.pages.bootstrap import Intervals, bootstrap_intervals
 from deepsad_pl.pages.charts import Chart, Interval, Line, interval_chart, line_chart
 from deepsad_pl.pages.curves import bins, curves, shares
+from deepsad_pl.pages.metric_names import METRIC_NAMES
 from deepsad_pl.pages.render import render
 from deepsad_pl.pages.shown_samples import Group
 from deepsad_pl.pages.styles import ALL, KNOWN, NORMAL, NOVEL, UNKNOWN, Style
@@ -23,16 +24,6 @@ Floats = npt.NDArray[np.float64]
 
 # The most rows of the chart of anomaly classes.
 _CLASSES = 30
-# The short name of each metric, and what it says.
-METRIC_NAMES = {
-    "auroc": ("AUROC", "share of pairs of a normal sample and an anomaly that the scores put in the right order"),
-    "auroc_known": ("AUROC, known", "against anomalies of classes that had labels in training"),
-    "auroc_novel": ("AUROC, novel", "against anomalies of classes that had none"),
-    "average_precision": ("average precision", "mean precision at the anomalies; chance is their share of the samples"),
-    "auroc_fpr_10": ("AUROC at FPR ≤ 10 %", "area where false alarms are rare, from 0.5 (chance) to 1"),
-    "recall_fpr_1": ("recall at FPR ≤ 1 %", "share of the anomalies found at one false alarm in 100 normal samples"),
-    "recall_fpr_5": ("recall at FPR ≤ 5 %", "share of the anomalies found at one false alarm in 20 normal samples"),
-}
 _TRAININGS = {"pretrain": "Pre-training", "fit": "Training"}
 _SECONDS = {"pretrain": "pre-training", "fit": "training", "score": "scoring"}
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.records import APART, METRICS
+from deepsad_pl.pages.metric_names import METRIC_NAMES
 from deepsad_pl.pages.render import render
-from deepsad_pl.pages.run_page import METRIC_NAMES
 from deepsad_pl.pages.tables import Cell, Table, number_cell
 from deepsad_pl.report.benchmark_results import OVERALL, budgets_of
 from deepsad_pl.report.columns import value_text

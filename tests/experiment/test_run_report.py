@@ -3,8 +3,11 @@
 import base64
 import json
 import logging
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,7 @@ from tiny_data import write_odds
 
 from deepsad_pl.commands.report import ReportWords, parsed, report_run
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import part_of
 from deepsad_pl.experiment import run_report
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.experiment.run import Outcome, run_experiment
@@ -173,6 +177,25 @@ def test_a_page_that_fails_leaves_a_finished_run(
     monkeypatch.undo()
     assert experiment(*SHORT).was_finished
     assert (outcome.run_dir / "report.html").exists()
+
+
+def test_a_single_run_that_was_killed_while_it_wrote_its_page_writes_it_when_repeated(
+    images: Outcome, tmp_path: Path
+) -> None:
+    page = images.run_dir / "report.html"
+    page.unlink()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    prefix = str(part_of(page)["prefix"]).replace(str(os.getpid()), str(ended.pid))
+    part = page.with_name(f"{prefix}abcdefgh.part")
+    part.write_text("<html>")
+    settings = settings_of(f"output_dir={tmp_path / 'runs'}", "logger=none", *IMAGES)
+    plan = make_plan(settings)
+    assert run_experiment(plan, config=settings, config_yaml="", command="a test").was_finished
+    assert not page.exists()
+    assert run_experiment(plan, config=settings, config_yaml="", command="a test", single=True).was_finished
+    assert page.exists()
+    assert not part.exists()
 
 
 def test_an_outdated_page_is_removed(experiment: Experiment, images: Outcome) -> None:
