@@ -188,11 +188,11 @@ class _Watch:
         # As SIGTERM, since a second Ctrl-C would end the process at once.
         for other in self._others.values():
             other.terminate()
-        if self._first is not None:
+        # After Ctrl-C, which usually reaches all ranks, rank 0 sees by the exit code if it has not had it itself.
+        if self._first is not None and self._signal not in (None, signal.SIGINT):
             time.sleep(_PASS_ON_S)
             if os.getppid() == self._first:
-                number = signal.SIGTERM if self._signal in (None, signal.SIGINT) else self._signal
-                os.kill(self._first, number)
+                os.kill(self._first, self._signal)
 
     def _look(self) -> None:
         """Notice if a rank of this machine has ended too early."""

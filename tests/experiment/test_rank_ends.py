@@ -64,9 +64,19 @@ def stop(cwd: Path, target: str, number: signal.Signals, seconds: float, *words:
     return out
 
 
-@pytest.mark.parametrize(("target", "seconds"), [("rank 0", 0.13), ("rank 1", 0.31), ("group", 0.22)])
-def test_a_stopped_run_ends_in_time_and_keeps_its_checkpoint(tmp_path: Path, target: str, seconds: float) -> None:
-    stop(tmp_path, target, signal.SIGTERM, seconds, *LONG)
+@pytest.mark.parametrize(
+    ("target", "number", "seconds"),
+    [
+        ("rank 0", signal.SIGTERM, 0.13),
+        ("rank 1", signal.SIGTERM, 0.31),
+        ("group", signal.SIGTERM, 0.22),
+        ("rank 1", signal.SIGINT, 0.17),
+    ],
+)
+def test_a_stopped_run_ends_in_time_and_keeps_its_checkpoint(
+    tmp_path: Path, target: str, number: signal.Signals, seconds: float
+) -> None:
+    stop(tmp_path, target, number, seconds, *LONG)
     (checkpoint,) = tmp_path.rglob("pretrain.ckpt")
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 0
 
