@@ -5,7 +5,6 @@ import pty
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,7 @@ from processes import background, wait_for
 
 from deepsad_pl.common.signals import STOPS, Stopped, leave, signals_exit
 
-
-@pytest.fixture(autouse=True)
-def default() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in STOPS}
-    for number in STOPS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)

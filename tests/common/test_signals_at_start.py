@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,7 @@ from deepsad_pl.common.signals import STOPS, Stopped, signals_exit
 _SIGTERM_IS_CAUGHT = 1 << (signal.SIGTERM - 1)
 
 
-@pytest.fixture(autouse=True)
-def default() -> Iterator[None]:
-    """A process inherits which signals are ignored."""
-    before = {number: signal.getsignal(number) for number in STOPS}
-    for number in STOPS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 
 def catches(pid: int) -> bool:
