@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 RECORD = "metrics.json"
 SCORES = "scores.csv"
+# The page of a run, and of a study.
+REPORT = "report.html"
 
 # The metrics of a test set, in the order of a record.
 METRICS = (

@@ -12,6 +12,7 @@ from deepsad_pl.common.files import clear_parts, locked
 from deepsad_pl.common.ranks import is_main_process
 from deepsad_pl.common.records import (
     METRICS,
+    REPORT,
     SCORES,
     identity_hash,
     read_record,
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 # The folder of a run with its checkpoints.
 CHECKPOINTS = "checkpoints"
-# The page of a run.
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from deepsad_pl.common.records import (
     AUROC_TOLERANCE,
     CLASSES,
     RECORD,
+    REPORT,
     SCORES,
     auroc_of,
     identity_hash,
@@ -46,7 +47,7 @@ from deepsad_pl.experiment.asked import LABELED_ROWS, require_pool, round_before
 from deepsad_pl.experiment.build import Parts, build, load_data
 from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
-from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT, Outcome, answer, locked_run, record_of
+from deepsad_pl.experiment.finished import CHECKPOINTS, Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import Trained, fit_phase
 from deepsad_pl.experiment.keep_detector import keep_detector
 from deepsad_pl.experiment.plan import Plan

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from deepsad_pl.common.checkpoints import DamagedError, from_bytes
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.ranks import is_main_process
-from deepsad_pl.common.records import SCORES, read_indexed_scores
+from deepsad_pl.common.records import REPORT, SCORES, read_indexed_scores
 from deepsad_pl.data.scenario import is_given
 from deepsad_pl.detector.detector import Detector
 from deepsad_pl.detector.detector_folder import DETECTOR
@@ -22,7 +22,7 @@ from deepsad_pl.detector.inputs import Prepared
 from deepsad_pl.experiment.asked import LABELED_ROWS
 from deepsad_pl.experiment.build import Parts
 from deepsad_pl.experiment.class_metrics import known_classes
-from deepsad_pl.experiment.finished import CHECKPOINTS, REPORT, lacks_report
+from deepsad_pl.experiment.finished import CHECKPOINTS, lacks_report
 from deepsad_pl.experiment.fit_deep import CHECKPOINT_OF, LOSSES
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.pages.run_page import RunResults, run_page

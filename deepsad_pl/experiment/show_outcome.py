@@ -10,7 +10,8 @@ from rich.table import Column, Table
 
 from deepsad_pl.common.console import console
 from deepsad_pl.common.counting import counted
-from deepsad_pl.experiment.finished import REPORT, Outcome
+from deepsad_pl.common.records import REPORT
+from deepsad_pl.experiment.finished import Outcome
 from deepsad_pl.settings.own_metrics import values_of
 
 _AT_LOW_RATES = {

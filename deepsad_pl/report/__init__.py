@@ -10,7 +10,7 @@ import pandas as pd
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
-from deepsad_pl.common.records import APART, METRICS
+from deepsad_pl.common.records import APART, METRICS, REPORT
 from deepsad_pl.report.cells import Cell, Ranking, make_cells
 from deepsad_pl.report.figures import auroc_figure
 from deepsad_pl.report.known_novel import (
@@ -139,7 +139,7 @@ def write_report(
         "table.tex": latex(title, cells, axes, told),
         "tests.csv": tests_csv(rankings, cells, axes, settings),
         "results.csv": results.to_csv(index=False, lineterminator="\n"),
-        "report.html": study_page(
+        REPORT: study_page(
             *(folder, title, cells, rankings, shown, axes),
             metric=metric,
             notes=told_of(best="marked"),

@@ -54,7 +54,8 @@ def ranks_html(
         progress: how much of the benchmark is finished; empty if that is not known.
         run_with: settings that differ from the benchmark's own; may be empty.
     """
-    name, keys = measure_of(metric).label, [results[name] for name in ("dataset", "method", "labels")]
+    name = measure_of(metric).label
+    keys = [results[column] for column in ("dataset", "method", "labels")]
     size = f"{counted(results['dataset'].nunique(), 'data set')}, {counted(results['method'].nunique(), 'method')}"
     found_groups = dict.fromkeys(_group(*key) for key in zip(*keys, strict=True))
     groups = {group: f"cell-{number}" for number, group in enumerate(found_groups)}

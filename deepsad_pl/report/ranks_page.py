@@ -8,6 +8,7 @@ import pandas as pd
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.records import REPORT
 from deepsad_pl.report.benchmark_results import OVERALL, budgets_of, check_results, headings
 from deepsad_pl.report.critical_difference import cd_diagram
 from deepsad_pl.report.label_curves import label_curves
@@ -76,7 +77,7 @@ def write_ranks(
         contents |= rendered(curves, "label_curves", form)
     run_with = _run_with(results)
     contents = {
-        "report.html": ranks_html(
+        REPORT: ranks_html(
             *(folder, title, found, results, metric, names),
             figures={labels: file.replace(".png", ".svg") for labels, file in figures.items()},
             runs=runs or {},

@@ -5,10 +5,8 @@ import shlex
 from pathlib import Path
 from urllib.parse import quote
 
+from deepsad_pl.common.records import REPORT
 from deepsad_pl.pages.tables import Cell
-
-# File name of a run's page in its run folder.
-_RUN_PAGE = "report.html"
 
 
 def run_cell(folder: Path, run: Path) -> Cell:
@@ -20,7 +18,7 @@ def run_cell(folder: Path, run: Path) -> Cell:
         folder: folder of the page with the table; the link is relative to it.
         run: the run folder.
     """
-    if (run / _RUN_PAGE).exists():
+    if (run / REPORT).exists():
         # Names may have characters that end the path of an address, such as # and ?.
-        return Cell("page", None, quote(Path(os.path.relpath(run / _RUN_PAGE, folder)).as_posix()))
+        return Cell("page", None, quote(Path(os.path.relpath(run / REPORT, folder)).as_posix()))
     return Cell(shlex.join(["python", "report.py", f"run={run}"]), is_code=True) if run.exists() else Cell("")

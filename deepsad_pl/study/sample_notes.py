@@ -10,8 +10,7 @@ _OF_CLASSES, _WITH_SEEDS = "a normal and a known class", "a normal class and a s
 def sample_notes(asked: Sequence[tuple[Study, Sequence[Place]]]) -> list[str]:
     """Write a sentence for each sample in a report; none if nothing was sampled.
 
-    A sample that a later command has made larger, or complete, is not told: with the same seed it is part of the larger
-    one.
+    A sample that a later command has enlarged or completed is left out: with the same seed, the larger one contains it.
 
     Args:
         asked: the studies of the report, as narrowed by each command, with their places.

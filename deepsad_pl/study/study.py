@@ -13,7 +13,7 @@ from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import BusyError, clear_parts
 from deepsad_pl.common.messages import first_line
 from deepsad_pl.common.os_errors import in_sentences
-from deepsad_pl.common.records import METRICS
+from deepsad_pl.common.records import METRICS, REPORT
 from deepsad_pl.common.signals import Stopped, signals_exit
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.experiment.class_metrics import lacks_metrics
@@ -319,7 +319,7 @@ class StudyRun:
                 return str(error)
             return None
 
-        root, page = Path(self._output_dir).expanduser(), self.folder / "report.html"
+        root, page = Path(self._output_dir).expanduser(), self.folder / REPORT
         with PageServer(root, page, self._named["title"], make, port=self._port) as server:
             console.print(f"the page of the study: {server.url}\nit refreshes itself; Ctrl-C ends this", soft_wrap=True)
             server.serve_forever()
