@@ -17,7 +17,8 @@ from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.settings.about import MethodAbout, of_method, own
 
 # All methods but those that need a file, such as the weights of TabICL.
-METHODS = tuple(name for name, method in own("method").items() if not of_method(method).files)
+_OWN_METHODS = dict(own("method"))
+METHODS = tuple(name for name, method in _OWN_METHODS.items() if not of_method(method).files)
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
@@ -74,10 +75,9 @@ def problems_of(*overrides: str, multirun: bool = False) -> list[str]:
     return caught.value.problems
 
 
-@cache
 def about(method: str) -> MethodAbout:
     """The facts that a method declares about itself."""
-    return of_method(settings_of(f"method={method}")["method"])
+    return of_method(_OWN_METHODS[method])
 
 
 def is_shallow(method: str) -> bool:

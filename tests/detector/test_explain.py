@@ -17,7 +17,6 @@ from deepsad_pl.data.sources import split_rows
 from deepsad_pl.experiment.run import Outcome
 
 Experiment = Callable[..., Outcome]
-SHALLOW = tuple(method for method in METHODS if is_shallow(method))
 # At most one case in twenty may rank another cause first.
 CASES, FIRST = 100, 95
 
@@ -38,7 +37,7 @@ def test_columns_of_a_table_have_contributions(method: str, tmp_path: Path) -> N
     assert isinstance(found, pd.DataFrame)
     assert list(found) == ["sensor_0", "sensor_1", "sensor_2", "sensor_3", "machine", "checked"]
     assert np.isfinite(found.to_numpy()).all()
-    if method not in SHALLOW:
+    if not is_shallow(method):
         difference = detector.score(table) - detector.baseline_score
         assert found.sum(axis=1).to_numpy() == pytest.approx(difference, rel=1e-5, abs=1e-6)
     assert detector.explain(table[::-1])[::-1].to_numpy() == pytest.approx(found.to_numpy(), rel=1e-4, abs=1e-6)
