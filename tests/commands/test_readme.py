@@ -80,7 +80,15 @@ def test_every_command_on_the_pages_is_of_a_tested_kind() -> None:
         assert words[0] == "make" or (words[0] == "python" and words[1] in SCRIPTS), command
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        # The commands of the other pages are left to the gate.
+        pytest.param(command, id=command, marks=() if command in commands_of(README) else pytest.mark.slow)
+        for command in COMMANDS
+        if command.startswith("python")
+    ],
+)
 def test_python_commands_run(
     command: str, fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planned import METHODS
+from planned import EACH_METHOD
 from sklearn.datasets import load_digits
 from tiny_data import write_odds
 
@@ -19,7 +19,7 @@ Experiment = Callable[..., Outcome]
 SHORT = "trainer.max_epochs=2"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_raw_digits_get_the_scores_of_the_run(experiment: Experiment, method: str) -> None:
     outcome = experiment(f"method={method}", SHORT)
     data = load_digits()
@@ -29,7 +29,7 @@ def test_raw_digits_get_the_scores_of_the_run(experiment: Experiment, method: st
     assert found == pytest.approx(read_scores(outcome.run_dir)[1], rel=1e-5, abs=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_raw_rows_get_the_scores_of_the_run(experiment: Experiment, tmp_path: Path, method: str) -> None:
     file = write_odds(tmp_path, "cardio", rows=200, outliers=50)
     words = ("dataset=cardio", f"data_dir={tmp_path}", f"method={method}", SHORT, "scenario.gamma_l=0.1")

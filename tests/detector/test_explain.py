@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from own_tables import parts
-from planned import METHODS, is_shallow
+from planned import EACH_METHOD, is_shallow
 from sklearn.datasets import load_digits
 
 import deepsad_pl
@@ -28,7 +28,7 @@ def own_run(folder: Path, method: str, *words: str) -> Path:
     return deepsad_pl.run(method, "table", settings, output_dir=folder / "runs", data_dir=folder).run_dir
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_columns_of_a_table_have_contributions(method: str, tmp_path: Path) -> None:
     detector = deepsad_pl.load(own_run(tmp_path, method, "trainer.max_epochs=2"))
     table = parts(30, scrap=1, good=1, seed=3)

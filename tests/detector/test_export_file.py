@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from own_tables import parts
-from planned import METHODS
+from planned import EACH_METHOD
 from sklearn.datasets import load_digits
 
 import deepsad_pl
@@ -37,7 +37,7 @@ def as_numbers(table: pd.DataFrame) -> np.ndarray:
     return table.assign(machine=codes, checked=table["checked"].astype(float))[FEATURES].to_numpy(np.float64)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_exported_scores_of_a_table_equal_those_of_the_run(method: str, tmp_path: Path) -> None:
     result = trained(tmp_path, method)
     detector, x = deepsad_pl.load(result.run_dir), as_numbers(parts())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from own_tables import parts
-from planned import METHODS
+from planned import EACH_METHOD
 from rich.console import Console
 
 import deepsad_pl
@@ -40,7 +40,7 @@ def scored(run_dir: Path, table: Path, out: Path, *words: str) -> tuple[pd.DataF
     return pd.read_csv(out), f"{out.with_suffix('.log').read_text()}{told}"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_raw_rows_get_the_scores_of_the_run(method: str, tmp_path: Path) -> None:
     result = run(tmp_path, method)
     table = pd.read_csv(tmp_path / "parts.csv", keep_default_na=False)

@@ -56,7 +56,7 @@ def slow_but(*names: str) -> list[Any]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", slow_but("DeepSAD", "IsolationForest"))
+@pytest.mark.parametrize("name", slow_but("DeepSAD"))
 def test_a_subclass_that_ignores_y_passes_all_checks(name: str) -> None:
     results = check_estimator(quick(IGNORING[name]), on_skip=None)
     statuses = {result["check_name"]: result["status"] for result in results}

@@ -31,7 +31,11 @@ def test_the_defaults_are_those_of_the_method(method: str) -> None:
     assert composer().settings(words) == settings_of(*chosen, *fast)
 
 
-@pytest.mark.parametrize("method", BY_METHOD)
+@pytest.mark.parametrize(
+    "method",
+    # The selection of SSAD takes 50 fits.
+    [pytest.param(method, marks=pytest.mark.slow) if method.startswith("ssad_") else method for method in BY_METHOD],
+)
 def test_a_table_is_scored_as_by_the_command(method: str, tmp_path: Path, experiment: Callable[..., Any]) -> None:
     own_tables.parts().to_csv(tmp_path / "parts.csv", index=False)
     table = pd.read_csv(tmp_path / "parts.csv")

@@ -32,7 +32,7 @@ def scores_of(folder: Path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
-@pytest.mark.parametrize("method", ["deep_sad", "soft_boundary_svdd"])
+@pytest.mark.parametrize("method", ["deep_sad", pytest.param("soft_boundary_svdd", marks=pytest.mark.slow)])
 def test_two_ranks_equal_one_process(
     cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, method: str
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planned import METHODS, about, plan_of
+from planned import EACH_METHOD, about, plan_of
 
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.metrics import auroc
@@ -160,7 +160,7 @@ def test_a_record_without_auroc_is_valid_only_where_the_truth_is_not_known(run: 
     assert read_record(result.run_dir, record["hash"]) is None
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_every_method_runs_on_given_labels(method: str, run: Callable[..., Any]) -> None:
     result = run(method, truth="none")
     assert np.isfinite(result.scores).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from image_labels import PARTS, write_labeled
-from planned import METHODS
+from planned import EACH_METHOD
 from rich.console import Console
 from stacks import alone, outcomes, together
 
@@ -97,7 +97,7 @@ def test_an_undecodable_file_name_is_written_with_escapes(tmp_path: Path) -> Non
         assert str(root / "train" / "caf\\udce9.png") in read(out)["path"].tolist()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_every_method_learns_from_labeled_folders(method: str, tmp_path: Path) -> None:
     root = write_labeled(tmp_path / "photos", {"train": {"": 60, "normal": 6, "anomaly": 6}, "test": PARTS["test"]})
     words = (*WORDS[:-1], f"dataset.root={root}", f"data_dir={tmp_path / 'data'}", "trainer.max_epochs=1")

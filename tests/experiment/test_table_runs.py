@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from own_tables import parts
-from planned import METHODS, settings_of
+from planned import EACH_METHOD, settings_of
 
 import deepsad_pl
 from deepsad_pl.common.errors import DeepSADError
@@ -60,7 +60,7 @@ def test_the_command_ends_with_a_score_for_each_row(table: Path, cli: CLI, tmp_p
     assert {row["y"] for row in rows} == {""}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_every_method_is_evaluated_where_there_is_truth(method: str, table: Path) -> None:
     result = run(method, table, "dataset.truth=truth")
     assert len(result.scores) == 160

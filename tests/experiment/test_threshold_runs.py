@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planned import METHODS, plan_of
+from planned import EACH_METHOD, plan_of
 from processes import background, wait_for
 from stacks import alone, assigned, outcomes, together
 
@@ -138,7 +138,7 @@ def test_a_run_without_a_threshold_leaves_no_trace_of_one(tmp_path: Path) -> Non
     assert not (outcome.run_dir / CALIBRATION).exists()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_lost_calibration_scores_are_recomputed_from_the_trained_model(method: str, tmp_path: Path) -> None:
     """For every method, so that each can be calibrated."""
     words = (*CONFORMAL, f"method={method}")

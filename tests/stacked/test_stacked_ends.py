@@ -74,7 +74,9 @@ def test_a_stack_killed_in_each_phase_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processes", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGINT)], ids=str
+    ("processes", "number"),
+    [(1, signal.SIGTERM), pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow), (2, signal.SIGINT)],
+    ids=str,
 )
 def test_a_terminated_stack_reports_it_and_resumes_alone(
     tmp_path: Path, processes: int, number: signal.Signals

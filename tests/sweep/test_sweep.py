@@ -95,6 +95,7 @@ def test_experiments_per_job_is_refused_without_submitted_jobs(cli: CLI, tmp_pat
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_n_jobs_alone_makes_a_free_sweep_run_in_parallel(tmp_path: Path) -> None:
     def wait_for_the_other(cfg: DictConfig) -> float:
         (tmp_path / str(cfg.seed)).touch()

@@ -96,6 +96,7 @@ def test_bf16_trains_and_leaves_the_loss_in_float32(tmp_path: Path, method: str)
 
 
 @COMPILERS
+@pytest.mark.slow
 def test_the_compiler_is_used_with_bf16_too(experiment: Experiment) -> None:
     overrides = (
         "dataset=toy",
