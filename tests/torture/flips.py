@@ -58,7 +58,7 @@ def damage(path: Path, rng: Random) -> str:
 
 
 def _foreign(bench: Bench, references: References, name: str, path: str) -> str:
-    """One time in six, replace the file with another run's file of the same name; return how, or nothing."""
+    """One time in six, replace the file with another run's file of the same name; return its workload, or nothing."""
     if bench.rng.random() > 1 / 6:
         return ""
     donor = bench.rng.choice([one for one in TRAININGS if one not in (name, "study")])
@@ -68,7 +68,7 @@ def _foreign(bench: Bench, references: References, name: str, path: str) -> str:
     if not files:
         return ""
     (bench.folder / path).write_bytes(bench.rng.choice(sorted(files)).read_bytes())
-    return f"that of {donor}"
+    return donor
 
 
 def trial(bench: Bench, references: References) -> Outcome:
@@ -84,14 +84,17 @@ def trial(bench: Bench, references: References) -> Outcome:
         for record in (*bench.folder.rglob("metrics.json"), *bench.folder.rglob("scores.csv")):
             if record != bench.folder / path and record.relative_to(bench.folder).as_posix() not in before:
                 record.unlink()
-    how = _foreign(bench, references, name, path) or damage(bench.folder / path, bench.rng)
+    donor = _foreign(bench, references, name, path)
+    how = f"that of {donor}" if donor else damage(bench.folder / path, bench.rng)
+    # A stack may have trained the same experiment: its checkpoint is not foreign, but has the bits of a stack.
+    exact = workload.exact and (not donor or WORKLOADS[donor].exact)
     told = f"{name}: {how} in {path}{' of an unfinished run' if unfinished else ''}"
     try:
         repeated = bench.run(workload.script, *references.words(name))
         require_sentences(repeated)
         if repeated.code == 1:
             return refused(f"{told}: {repeated.told[:160]}")
-        _require_same(bench, references, name, path)
+        _require_same(bench, references, name, path, exact=exact)
         if name == "table":
             return _scored(bench, references, told)
     except WrongError as error:
@@ -99,7 +102,7 @@ def trial(bench: Bench, references: References) -> Outcome:
     return right(told)
 
 
-def _require_same(bench: Bench, references: References, name: str, path: str) -> None:
+def _require_same(bench: Bench, references: References, name: str, path: str, *, exact: bool) -> None:
     """Require that the repeated command left the results of an undamaged run."""
     reference = references.of(name)
 
@@ -107,9 +110,9 @@ def _require_same(bench: Bench, references: References, name: str, path: str) ->
         # The command does not read every file; the next one reads the rest.
         return file == path or file.endswith(".damaged")
 
-    require_same_tree(reference.after, bench.folder, exact=WORKLOADS[name].exact, but=left_out)
+    require_same_tree(reference.after, bench.folder, exact=exact, but=left_out)
     if path.endswith(("metrics.json", "scores.csv")):
-        require_same_file(reference.after / path, bench.folder / path, exact=WORKLOADS[name].exact)
+        require_same_file(reference.after / path, bench.folder / path, exact=exact)
 
 
 def _scored(bench: Bench, references: References, told: str) -> Outcome:
