@@ -302,7 +302,7 @@ def scores_problem(run_dir: Path, record: Mapping[str, Any], *, contents: bool =
         run_dir: the run folder.
         record: the valid record of the run. Records of earlier releases have no checksum of the file; then the scores
             themselves are checked: their number, that they are finite, and that they give the record's AUROC.
-        contents: whether to read the file; otherwise only its size is checked, which is enough for a study's overview.
+        contents: whether to read the file; otherwise only its size is checked.
 
     Raises:
         DeepSADError: if the file cannot be read.

@@ -66,6 +66,8 @@ from deepsad_pl.training.trainer import PhaseProgress, make_trainer
 log = logging.getLogger(__name__)
 
 CONFIG, LOG = "config.yaml", "train.log"
+# Followed by the rank of a distributed run and .log.
+_RANK_LOG = "train.rank"
 # An invalid record, or one whose scores and model are lost, is renamed to this.
 DAMAGED = f"{RECORD}.damaged"
 _THREADS = torch.get_num_threads()
@@ -192,16 +194,23 @@ def _compute_along(plan: Plan, parts: Parts, command: str) -> dict[str, Any]:
         with ranks_together(plan.trainer["devices"], plan.trainer["num_nodes"]):
             return _train_and_score(plan, parts, NoTracker(), command)
     except Exception:
-        name = f"train.rank{os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or '1'}.log"
+        name = f"{_RANK_LOG}{os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or '1'}.log"
         with _log_to(plan.run_dir / name):
             log.exception("this rank failed")
         raise
+
+
+def _forget_errors_of_ranks(run_dir: Path) -> None:
+    """Remove the logs that ranks above 0 have left in attempts that failed."""
+    for left in run_dir.glob(f"{_RANK_LOG}*.log"):
+        left.unlink(missing_ok=True)
 
 
 def _forget(run_dir: Path) -> None:
     """Remove an earlier run's files, its record first: if killed midway, the run must not look finished."""
     for name in (RECORD, DAMAGED, SCORES, CALIBRATION, LOSSES, RUN_ID, LOG, REPORT):
         (run_dir / name).unlink(missing_ok=True)
+    _forget_errors_of_ranks(run_dir)
     for folder in (CHECKPOINTS, DETECTOR):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
 
@@ -362,6 +371,7 @@ def score_and_record(
         known = {name: value for name, value in metrics.items() if value is not None}
         tracker.result(known | threshold_metrics(record) | values_of(record), arrays["y"], arrays["score"])
         keep_detector(plan, parts, record)
+        _forget_errors_of_ranks(plan.run_dir)
         write_record(plan.run_dir, record)
         if error is not None:
             raise error

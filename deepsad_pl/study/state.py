@@ -52,8 +52,8 @@ def state_of(
     Args:
         jobs: jobs of the study.
         failures: notes of the study.
-        with_scores: whether an experiment that has lost its ``scores.csv`` or lacks a metric counts as unfinished; a
-            report needs neither.
+        with_scores: whether an experiment that lacks a metric, or whose ``scores.csv`` is lost or damaged, counts as
+            unfinished; a report needs neither.
         elsewhere: records of experiments that are finished without a run folder here, by run folder.
 
     Raises:
@@ -90,13 +90,14 @@ def is_finished(job: Job) -> bool:
 
 
 def _finished(job: Job, with_scores: bool) -> dict[str, Any] | None:
-    """The record of a finished job, or None; checks only the size of the scores file, which has thousands of rows."""
+    """The record of a finished job, or None."""
     record = record_of(job.plan)
     if record is None or not with_scores:
         return record
     if lacks_metrics(record) or lacking(job.plan.metrics, record):
         return None
-    return None if scores_problem(job.plan.run_dir, record, contents=False) else record
+    # Records of earlier releases have no checksum, so thousands of rows of each would have to be parsed.
+    return None if scores_problem(job.plan.run_dir, record, contents="scores" in record) else record
 
 
 _BEFORE = f"{RECORD}.before"

@@ -172,6 +172,18 @@ def test_force_starts_from_scratch(experiment: Experiment, caplog: pytest.LogCap
     assert "resumes from" not in (outcome.run_dir / "train.log").read_text()
 
 
+@pytest.mark.parametrize("words", [(), ("force=true",)])
+def test_the_log_of_a_rank_that_failed_is_gone_once_the_run_is_finished(
+    experiment: Experiment, words: tuple[str, ...]
+) -> None:
+    run_dir = experiment(ONE_EPOCH).run_dir
+    (run_dir / "train.rank1.log").touch()
+    if not words:
+        (run_dir / "metrics.json").unlink()
+    assert not experiment(ONE_EPOCH, *words).was_finished
+    assert not (run_dir / "train.rank1.log").exists()
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_seed_gives_the_same_bits_whatever_ran_before(experiment: Experiment, tmp_path: Path, seed: int) -> None:
     first = experiment(ONE_EPOCH, f"seed={seed}", f"output_dir={tmp_path / 'one'}")

@@ -1,5 +1,6 @@
 """From a study and a command line to planned experiments, remembered requests, and the state of the experiments."""
 
+import hashlib
 import json
 import shlex
 from pathlib import Path
@@ -275,8 +276,14 @@ def test_an_experiment_without_scores_is_unfinished_but_reported(tmp_path: Path)
     failures = Failures(tmp_path / "failures")
     finish(one, 0.9)
     finish(other, 0.8)
-    (one.plan.run_dir / "scores.csv").unlink()
-    assert state_of([one, other], failures).missing == [one]
+    scores = one.plan.run_dir / "scores.csv"
+    content = scores.read_bytes()
+    finish(one, 0.9, scores={"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    assert state_of([one, other], failures).missing == []
+    # A changed digit leaves the size as it is.
+    for damage in (lambda: scores.write_bytes(content.replace(b".", b"7", 1)), scores.unlink):
+        damage()
+        assert state_of([one, other], failures).missing == [one]
     assert len(state_of([one, other], failures, with_scores=False).records) == 2
 
 
