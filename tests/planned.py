@@ -19,7 +19,7 @@ from deepsad_pl.settings.about import MethodAbout, of_method, own
 # All methods but those that need a file, such as the weights of TabICL.
 _OWN_METHODS = dict(own("method"))
 METHODS = tuple(name for name, method in _OWN_METHODS.items() if not of_method(method).files)
-# Methods of every kind; tests that take seconds for each of the others leave these to the gate.
+# At least one method of each kind. Tests that take seconds for each method leave the others to the gate.
 TYPICAL = ("deep_sad", "autoencoder", "ss_dgm_m2", "devnet", "ocsvm_raw", "knn_hybrid", "trees")
 EACH_METHOD = [name if name in TYPICAL else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
