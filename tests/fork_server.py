@@ -38,6 +38,13 @@ MODULES = (
     "deepsad_pl.stacked.experiments",
     "deepsad_pl.study.study",
     "deepsad_pl.experiment.show_outcome",
+    # What they import once they have a logger, or write a page.
+    "wandb.sdk.launch",
+    "requests",
+    "opentelemetry.sdk.metrics",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "captum.attr",
+    "matplotlib.backends.backend_agg",
 )
 
 
@@ -179,7 +186,10 @@ if __name__ == "__main__":
         code: object = None
         try:
             if warm_workers.starts_workers(sys.argv):
-                warm_workers.open_nursery()
+                try:
+                    warm_workers.open_nursery()
+                except KeyboardInterrupt:  # which the script would meet in its first lines
+                    end(130)
             run()
         except SystemExit as stop:
             code = stop.code

@@ -32,7 +32,13 @@ def open_nursery() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     script = os.getpid()
     ours, theirs = socket.socketpair()
-    if os.fork() == 0:
+    # Ctrl-C is for the script and its workers; the nursery ends with the script.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    is_nursery = os.fork() == 0
+    if is_nursery:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    if is_nursery:
         ours.close()
         _nurse(theirs, script)
         return
@@ -80,6 +86,7 @@ def _nurse(requests: socket.socket, script: int) -> None:
         os.close(file)
     os.environ.clear()
     os.environ.update(request["env"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)
     sys.argv = request["command"][1:]
