@@ -1,6 +1,7 @@
 """Settings, plans and their problems, without a command line: composed once for each choice of groups."""
 
 import copy
+from collections.abc import Container, Iterable
 from functools import cache
 from typing import Any
 
@@ -21,9 +22,15 @@ _OWN_METHODS = dict(own("method"))
 METHODS = tuple(name for name, method in _OWN_METHODS.items() if not of_method(method).files)
 # At least one method of each kind. Tests that take seconds for each method leave the others to the gate.
 TYPICAL = ("deep_sad", "autoencoder", "ss_dgm_m2", "devnet", "ocsvm_raw", "knn_hybrid", "trees")
-EACH_METHOD = [name if name in TYPICAL else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
+
+def slow_but(quick: Container[Any], every: Iterable[Any]) -> list[Any]:
+    """The parameters of a test that takes seconds for each: all but these are left to the gate."""
+    return [one if one in quick else pytest.param(one, marks=pytest.mark.slow) for one in every]
+
+
+EACH_METHOD = slow_but(TYPICAL, METHODS)
 
 # Groups whose options set nothing outside their own group, with a few exceptions.
 _SELF_CONTAINED = ("dataset", "scenario", "threshold", "recipe", "pretrain", "trainer", "logger")

@@ -26,6 +26,7 @@ def test_a_quick_run_reports_what_it_measured(tmp_path: Path, capsys: pytest.Cap
     assert "growth with n" in shown and "K = 2" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_commands")
 def test_a_sweep_run_as_a_command_reports_seconds_per_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     def eight_seconds(work: Callable[[], object]) -> float:
@@ -44,6 +45,7 @@ def test_numbers_of_replicas_double() -> None:
     assert list(doublings(32)) == [1, 2, 4, 8, 16, 32]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_commands")
 def test_a_quick_run_reports_how_far_auroc_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--quick", "--ways", "bf16", "stacked", "--extra", "pretrain=none", "--out", str(tmp_path)]
@@ -64,6 +66,7 @@ def test_a_failing_command_is_reported(tmp_path: Path) -> None:
         precision.main(["--quick", "--extra", "scenario.gamma_l=7", "--out", str(tmp_path)])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_commands")
 def test_a_quick_scenario_reports_the_work_for_a_gpu(tmp_path: Path) -> None:
     given = ["--quick", "--repeats", "1", "--singles", "1", "--peak", "0.5", "--out", str(tmp_path)]

@@ -21,6 +21,7 @@ def jobs_in(output_dir: Path, method: str) -> list[Job]:
         return made.plan(study_of("labeled_anomalies", **fields, sample=3), {}).unique
 
 
+@pytest.mark.slow
 def test_each_experiment_of_the_queue_gets_a_row_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs, (other, *_) = jobs_in(tmp_path / "runs", "iforest_raw"), jobs_in(tmp_path / "runs", "knn_raw")
     for job in (*jobs, other):

@@ -74,6 +74,7 @@ def test_failing_code_is_reported(tmp_path: Path) -> None:
         same_bits.run(tmp_path, "seed=1")
 
 
+@pytest.mark.slow
 def test_a_half_finished_run_of_old_code_is_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(same_bits, "start", lambda _, *words: Script("train.py", *words, *same_bits._ALWAYS, cwd=ROOT))
     monkeypatch.setattr(same_bits, "_EPOCHS", 60)

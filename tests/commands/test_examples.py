@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planned import settings_of
+from planned import settings_of, slow_but
 from processes import ROOT, run_script
 from tiny_data import write_image_folder
 
@@ -70,10 +70,11 @@ def test_outside_code_and_arguments_are_part_of_the_identity(tmp_path: Path) -> 
     assert "about" not in method
 
 
+@pytest.mark.slow
 def test_resnet18_of_torchvision_can_be_the_network(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "photos", {part: {"good": 8, "torn": 6} for part in ("train", "test")})
     words = ["dataset=image_folder", "dataset.root=photos", "network=resnet18", "network.num_classes=8"]
-    schedule = ["pretrain=none", "method.batch_size=4"]
+    schedule = ["pretrain=none", "method.batch_size=4", "report=false"]
     run("train.py", *words, *schedule, of="networks", cwd=tmp_path)
     (record,) = records(tmp_path)
     network = record["identity"]["dataset"]["network"]
@@ -106,7 +107,7 @@ def test_stacked_outside_methods_get_the_same_results_as_alone(tmp_path: Path) -
     assert np.allclose([r["auroc"] for r in stacked], [r["auroc"] for r in alone], atol=2e-3)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", slow_but(("joblib",), ("joblib", "submitit_local")))
 def test_an_outside_method_runs_with_other_launchers(tmp_path: Path, launcher: str) -> None:
     run("train.py", "-m", "method=robust_sad,mahalanobis", f"hydra/launcher={launcher}", cwd=tmp_path)
     assert [record["method"] for record in records(tmp_path)] == ["mahalanobis", "robust_sad"]

@@ -65,6 +65,7 @@ def test_help_imports_no_torch(cli: CLI) -> None:
     assert done.returncode == 0 and "format      onnx" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_page_agrees_with_the_command(cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts().drop(columns="truth").to_csv(tmp_path / "parts.csv", index=False)
     words = ["dataset.label=quality", "dataset.normal=[ok]", "dataset.anomaly=[scrap]", "dataset.id=part"]

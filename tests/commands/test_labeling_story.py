@@ -56,6 +56,7 @@ def require_export(cli: CLI, run: Path, frame: pd.DataFrame, folder: Path) -> No
     assert scores == pytest.approx(pd.read_csv(folder / "why.csv")["score"].to_numpy(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_ten_labels_are_asked_for_and_fed_back(cli: CLI, tmp_path: Path) -> None:
     frame = parts(1200, scrap=3, good=3, bad_parts=60)
     # Half of the bad parts have a fault that none of the labeled parts has.

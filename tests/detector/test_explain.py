@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from own_tables import parts
-from planned import EACH_METHOD, is_shallow
+from planned import EACH_METHOD, is_shallow, slow_but
 from sklearn.datasets import load_digits
 
 import deepsad_pl
@@ -59,7 +59,7 @@ def test_a_planted_column_ranks_first(method: str, tmp_path: Path) -> None:
     assert (found.idxmax(axis=1) == [columns[place] for place in planted]).sum() >= FIRST
 
 
-@pytest.mark.parametrize("method", ["deep_sad", "autoencoder", "ssad_raw"])
+@pytest.mark.parametrize("method", slow_but(("deep_sad",), ("deep_sad", "autoencoder", "ssad_raw")))
 def test_a_planted_patch_ranks_first(experiment: Experiment, method: str) -> None:
     detector = deepsad_pl.load(experiment(f"method={method}", "scenario.gamma_l=0.05").run_dir)
     data, rng = load_digits(), np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from own_tables import parts
-from planned import EACH_METHOD
+from planned import METHODS, slow_but
 from sklearn.datasets import load_digits
 
 import deepsad_pl
@@ -37,7 +37,7 @@ def as_numbers(table: pd.DataFrame) -> np.ndarray:
     return table.assign(machine=codes, checked=table["checked"].astype(float))[FEATURES].to_numpy(np.float64)
 
 
-@pytest.mark.parametrize("method", EACH_METHOD)
+@pytest.mark.parametrize("method", slow_but(("deep_sad", "ocsvm_raw"), METHODS))
 def test_exported_scores_of_a_table_equal_those_of_the_run(method: str, tmp_path: Path) -> None:
     result = trained(tmp_path, method)
     detector, x = deepsad_pl.load(result.run_dir), as_numbers(parts())
@@ -52,7 +52,10 @@ def test_exported_scores_of_a_table_equal_those_of_the_run(method: str, tmp_path
         assert score(x[7:20]) == pytest.approx(result.scores[7:20], rel=1e-5, abs=1e-5 * scale)
 
 
-@pytest.mark.parametrize("method", ["deep_sad", "autoencoder", "ss_dgm_m1m2", "ssad_hybrid", "iforest_raw"])
+IMAGE_METHODS = ("deep_sad", "autoencoder", "ss_dgm_m1m2", "ssad_hybrid", "iforest_raw")
+
+
+@pytest.mark.parametrize("method", slow_but(("deep_sad",), IMAGE_METHODS))
 def test_exported_scores_of_images_equal_those_of_the_run(method: str, tmp_path: Path) -> None:
     overrides = ["trainer.max_epochs=2", "logger=none"]
     result = deepsad_pl.run(method, "digits", overrides, gamma_l=0.05, output_dir=tmp_path)
@@ -151,7 +154,7 @@ def test_wrong_scores_of_a_file_are_detected(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "a.onnx").exists()
 
 
-@pytest.mark.parametrize("method", ["deep_sad", "autoencoder"])
+@pytest.mark.parametrize("method", slow_but(("deep_sad",), ("deep_sad", "autoencoder")))
 def test_a_score_that_the_detector_refuses_because_it_overflows_is_nan(method: str, tmp_path: Path) -> None:
     detector, table = deepsad_pl.load(trained(tmp_path, method).run_dir), parts(20, scrap=1, good=1, seed=3)
     table.loc[3, "sensor_0"] = 1e30

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from planned import slow_but
 from public_estimators import ESTIMATORS
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import _num_samples
@@ -47,16 +48,13 @@ LABELS_NEEDED = OTHER_LABELS | dict.fromkeys(("check_outliers_fit_predict", "che
 
 
 def quick(kind: type[Any]) -> Any:
-    """An estimator that trains for one epoch, if it trains for epochs."""
-    return kind(max_epochs=1) if "max_epochs" in kind().get_params() else kind()
-
-
-def slow_but(*names: str) -> list[Any]:
-    return [pytest.param(name, marks=[] if name in names else pytest.mark.slow) for name in ESTIMATORS]
+    """An estimator that trains for one epoch, or with few trees."""
+    few = {"max_epochs": 1, "trees": 10, "rounds": 5}
+    return kind(**{name: few[name] for name in kind().get_params() if name in few})
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", slow_but("DeepSAD"))
+@pytest.mark.parametrize("name", slow_but((), ESTIMATORS))
 def test_a_subclass_that_ignores_y_passes_all_checks(name: str) -> None:
     results = check_estimator(quick(IGNORING[name]), on_skip=None)
     statuses = {result["check_name"]: result["status"] for result in results}
@@ -66,7 +64,7 @@ def test_a_subclass_that_ignores_y_passes_all_checks(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", slow_but("Autoencoder", "Classifier"))
+@pytest.mark.parametrize("name", slow_but(("Autoencoder", "Classifier"), ESTIMATORS))
 def test_the_class_passes_all_checks_except_those_with_other_labels(name: str) -> None:
     made = quick(ESTIMATORS[name])
     expected = LABELS_NEEDED if made._needs_labels() else OTHER_LABELS

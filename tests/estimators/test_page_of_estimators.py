@@ -2,12 +2,14 @@
 
 import re
 
+import pytest
 from processes import ROOT
 from public_estimators import ESTIMATORS
 
 PAGE = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_code_blocks_of_the_page_run_in_turn() -> None:
     blocks, namespace = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), dict[str, object]()
     assert len(blocks) == 3

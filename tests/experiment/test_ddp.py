@@ -65,6 +65,7 @@ def test_two_ranks_equal_one_process(
     assert [float(row[2]) for row in theirs] == pytest.approx([float(row[2]) for row in mine], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_generative_model_runs_on_two_ranks(
     cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

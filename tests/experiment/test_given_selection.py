@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from own_tables import parts
-from planned import METHODS, about, is_shallow, plan_of, settings_of
+from planned import METHODS, about, is_shallow, plan_of, settings_of, slow_but
 from stacks import STACKED, output_of, records
 
 from deepsad_pl.common.errors import DeepSADError
@@ -147,7 +147,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
         assert (resumed.run_dir / name).read_bytes() == (undisturbed.run_dir / name).read_bytes()
 
 
-@pytest.mark.parametrize("launcher", [STACKED, LOCAL])
+@pytest.mark.parametrize("launcher", slow_but((STACKED,), (STACKED, LOCAL)))
 def test_stacks_and_packs_select_like_single_runs(
     launcher: tuple[str, ...], cli: CLI, experiment: Experiment, tmp_path: Path
 ) -> None:

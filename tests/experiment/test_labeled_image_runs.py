@@ -117,6 +117,7 @@ def test_a_stack_gives_the_scores_of_single_runs(tmp_path: Path) -> None:
         assert scores_of(outcome.run_dir)["score"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_study_varies_methods_and_seeds(cli: CLI, tmp_path: Path) -> None:
     write_labeled(tmp_path / "photos")
     words = (*WORDS, "method=deep_sad,iforest_raw", "seed=0,1", "trainer.max_epochs=1")

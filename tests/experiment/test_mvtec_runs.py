@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mvtec_tree import TEST, TRAIN, write_mvtec
-from planned import plan_of, problems_of
+from planned import plan_of, problems_of, slow_but
 from rich.console import Console
 
 import deepsad_pl
@@ -147,7 +147,7 @@ def test_a_sweep_over_categories_scores_new_images(
     assert found == pytest.approx([float(row["score"]) for row in tested], rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["autoencoder", "ssad_hybrid", "iforest_raw"])
+@pytest.mark.parametrize("method", slow_but(("iforest_raw",), ("autoencoder", "ssad_hybrid", "iforest_raw")))
 def test_other_methods_have_the_same_test_set(method: str, root: Path, tmp_path: Path) -> None:
     words = ["dataset.category=bottle", f"dataset.root={root}", *LABELED, *QUICK]
     where = {"output_dir": tmp_path / "runs", "data_dir": tmp_path / "data", "logger": "none"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from planned import slow_but
 from processes import Script, background, run_script, wait_for
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0", "logger=csv")
@@ -68,8 +69,8 @@ def stop(cwd: Path, target: str, number: signal.Signals, seconds: float, *words:
     ("target", "number", "seconds"),
     [
         ("rank 0", signal.SIGTERM, 0.13),
-        ("rank 1", signal.SIGTERM, 0.31),
-        ("group", signal.SIGTERM, 0.22),
+        pytest.param("rank 1", signal.SIGTERM, 0.31, marks=pytest.mark.slow),
+        pytest.param("group", signal.SIGTERM, 0.22, marks=pytest.mark.slow),
         ("rank 1", signal.SIGINT, 0.17),
     ],
 )
@@ -82,7 +83,7 @@ def test_a_stopped_run_ends_in_time_and_keeps_its_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 2, 4, 5])
+@pytest.mark.parametrize("seed", [0, 5])
 def test_a_stopped_run_resumes_to_the_undisturbed_bits(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     short = ("pretrain.epochs=[60]", "pretrain.lr=[1e-3]", "method.epochs=[4]", "method.lr=[1e-3]")
@@ -103,7 +104,7 @@ def test_a_stopped_run_resumes_to_the_undisturbed_bits(tmp_path: Path, seed: int
         assert one == other
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", slow_but((1,), (0, 1)))
 def test_a_killed_rank_is_one_sentence_and_ends_the_other(tmp_path: Path, killed: int) -> None:
     with background("train.py", *TWO, *LONG, f"output_dir={tmp_path}", cwd=tmp_path) as process:
         wait_for(lambda: list(tmp_path.rglob("pretrain.ckpt")), process)

@@ -109,6 +109,7 @@ def test_labels_of_unknown_meaning_are_refused(table: Path) -> None:
         run("deep_sad", table, "dataset.normal=[]", "dataset.anomaly=[]", "dataset.drop=[truth]")
 
 
+@pytest.mark.slow
 def test_a_study_varies_methods_and_seeds(table: Path, cli: CLI, tmp_path: Path) -> None:
     words = (*WORDS, "dataset.truth=truth", "method=deep_sad,iforest_raw", "seed=0,1")
     done = cli("sweep.py", "study=classic", *words)

@@ -451,6 +451,7 @@ assert isinstance(loaded, pl.LightningModule) and not loaded.training
 """
 
 
+@pytest.mark.slow
 def test_the_package_lightning_is_used_if_it_was_imported_first(tmp_path: Path) -> None:
     # Both are published from one source, in which only these names differ.
     for name, renamed in (("pytorch_lightning", "pytorch"), ("lightning_fabric", "fabric")):

@@ -28,6 +28,7 @@ VALUES = (0.0, 0.01, 0.05, 0.1, 0.2)
 TITLE = "Scenario (i): ratio of labeled anomalies"
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     methods=st.integers(1, 12),

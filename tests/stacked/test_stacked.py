@@ -115,6 +115,7 @@ def assert_same_as_alone(cells: Sequence[Sequence[str]], folder: Path, epochs: i
     return stacked
 
 
+@pytest.mark.slow
 def test_lenets_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) -> None:
     assert_same_as_alone(DIGITS, tmp_path)  # 51 to 119 steps a phase
 

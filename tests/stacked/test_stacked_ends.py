@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from planned import slow_but
 from processes import background, wait_for
 from stacks import (
     CLI,
@@ -47,6 +48,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> None:
 LONG = ("trainer.checkpoint_seconds=0", "trainer.threads=1")
 
 
+@pytest.mark.slow
 def test_a_stack_killed_in_each_phase_resumes(tmp_path: Path) -> None:
     epochs = {"pretrain": 40, "fit": 40}
     schedule = ("pretrain.epochs=[40]", "method.epochs=[40]", "pretrain.lr=[1e-3]", "method.lr=[1e-3]")
@@ -75,7 +77,11 @@ def test_a_stack_killed_in_each_phase_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("processes", "number"),
-    [(1, signal.SIGTERM), pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow), (2, signal.SIGINT)],
+    [
+        (1, signal.SIGTERM),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGINT, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_a_terminated_stack_reports_it_and_resumes_alone(
@@ -201,7 +207,7 @@ def test_a_disk_that_is_full_for_one_affects_no_other(tmp_path: Path, monkeypatc
         assert scores(result.run_dir) == pytest.approx(scores(expected.run_dir), rel=1e-3)
 
 
-@pytest.mark.parametrize("checkpointed", [True, False])
+@pytest.mark.parametrize("checkpointed", slow_but((True,), (True, False)))
 def test_a_stack_that_does_not_fit_into_a_gpu_is_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, checkpointed: bool
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from planned import TYPICAL, settings_of
+from planned import settings_of, slow_but
 from stacks import alone, assigned, outcomes, scores, together
 from torch import Tensor, nn
 
@@ -89,9 +89,7 @@ def bits(outcome: Outcome) -> bytes:
     return (outcome.run_dir / "scores.csv").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "method", [name if name in TYPICAL else pytest.param(name, marks=pytest.mark.slow) for name in DEEP]
-)
+@pytest.mark.parametrize("method", slow_but(("deep_sad", "ss_dgm_m2"), DEEP))
 def test_a_stack_gives_the_results_of_each_experiment_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_blank_cell_is_one_of_these_data(tmp_path: Path) -> None:
     assert not notes.is_blank(words, "0a1b2c3d")
 
 
+@pytest.mark.slow
 def test_the_benchmark_is_run_resumed_and_reported_from_its_table(cli: CLI, tmp_path: Path) -> None:
     write_tables(tmp_path / "data")
     words = (*QUICK, *FEW, f"study.datasets=[{','.join(TABLES)}]")
@@ -192,6 +193,7 @@ def test_a_results_file_is_for_a_report(cli: CLI) -> None:
     assert done.returncode != 0 and "add action=report" in output_of(done)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_are_valid(cli: CLI, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "adbench.md").read_text(encoding="utf-8")
     commands = [line for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
@@ -207,6 +209,7 @@ def test_the_commands_of_the_page_are_valid(cli: CLI, tmp_path: Path) -> None:
         assert "0 finished" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_ranks_on_the_page_are_those_of_its_results(cli: CLI, tmp_path: Path) -> None:
     shutil.copy(ROOT / "docs" / "results" / "adbench" / "results.csv", tmp_path)
     done = cli("sweep.py", "study=adbench", "action=report", "study.results=results.csv")

@@ -114,6 +114,7 @@ def test_the_page_has_every_setting_with_its_default() -> None:
     assert shown == {key: str(value) for key, value in settings_of("scenario=queried")["scenario"].items()}
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(cli: CLI) -> None:
     commands = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
     assert {command.split()[1] for command in commands} == {"train.py", "sweep.py"}

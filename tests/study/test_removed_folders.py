@@ -11,6 +11,7 @@ STUDY = (
     *("study=labeled_anomalies", "dataset=digits", "method=deep_sad,ocsvm_raw", "study.axes.gamma_l=[0.0,0.05]"),
     *("study.normal_classes=[0]", "study.anomaly_classes=[2]", "hydra.launcher.n_jobs=1", "logger=none"),
     *("trainer=cpu", "trainer.threads=1", "trainer.checkpoint_seconds=0"),
+    *("pretrain.epochs=[15]", "pretrain.lr=[1e-3]", "method.epochs=[15]", "method.lr=[1e-3]"),
 )
 
 

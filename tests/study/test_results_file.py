@@ -107,6 +107,7 @@ def test_code_and_machine_are_told() -> None:
     assert re.fullmatch(r"\d+ CPU cores, torch 2\.11\.0", machine_of({"versions": {"torch": "2.11.0"}}))
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_from_the_file_alone(cli: CLI, tmp_path: Path) -> None:
     words = (*STUDY, "study.results=results/digits.csv")
     first = cli("sweep.py", *words)

@@ -247,6 +247,7 @@ def test_n_is_the_requested_number_even_for_values_not_in_the_yaml(bench: Bench)
     ]
 
 
+@pytest.mark.slow
 def test_an_earlier_request_that_is_no_longer_possible_is_left_out(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_failing_experiment_stops_no_other_and_is_retried(cli: CLI, tmp_path: 
     assert len(list(tmp_path.rglob("failures/*.json"))) == 1
 
 
+@pytest.mark.slow
 def test_the_processes_of_the_launcher_share_the_cores(cli: CLI, tmp_path: Path) -> None:
     words = ["study=labeled_anomalies", "dataset=digits", "method=kde_raw", "study.normal_classes=[0]"]
     words += ["study.anomaly_classes=[1]", "study.axes.gamma_l=[0.05]", "logger=none"]

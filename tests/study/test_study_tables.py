@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from processes import ROOT, run_script
 from tiny_data import write_adbench
 
@@ -9,6 +10,7 @@ QUICK = ("trainer=cpu", "trainer.threads=1", "trainer.max_epochs=1", "logger=non
 STUDY = ("--config-dir", str(ROOT / "examples" / "studies" / "conf"), "study=tables", "seed=0", "data_dir=data")
 
 
+@pytest.mark.slow
 def test_a_study_can_have_tables_as_its_axis(tmp_path: Path) -> None:
     for name in ("cardio", "vowels"):
         write_adbench(tmp_path / "data", name, rows=200)

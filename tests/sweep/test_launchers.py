@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from planned import settings_of
+from planned import settings_of, slow_but
 from processes import background, wait_for
 
 from deepsad_pl.commands.main import CONF
@@ -54,6 +54,7 @@ def test_a_pack_runs_in_one_process_and_a_failure_stops_no_other(cli: CLI, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+@pytest.mark.slow
 def test_a_killed_pack_keeps_its_finished_experiments(tmp_path: Path) -> None:
     long = ("method.epochs=[1],[100000]", "method.lr=[1e-3]", "pretrain=none", "logger=none")
     words = ("-m", *LOCAL, *long, "hydra.launcher.experiments_per_job=2")
@@ -90,7 +91,7 @@ def test_a_job_that_finally_runs_out_of_time_is_reported(tmp_path: Path) -> None
     assert "the run failed" not in log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", slow_but((signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)))
 def test_an_interrupted_sweep_cancels_its_jobs(tmp_path: Path, number: signal.Signals) -> None:
     long = ("method.epochs=[100000]", "method.lr=[1e-3]", "pretrain=none", "logger=none", "seed=0,1")
     with background("train.py", "-m", *LOCAL, *long, "hydra.launcher.array_parallelism=1", cwd=tmp_path) as sweep:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from planned import slow_but
 from processes import ROOT, Script
 from stacks import CLI, SHORT, STACKED, STEPS, alone, losses, outcomes, output_of, records, rows, scores, together
 from tiny_data import write_odds
@@ -57,6 +58,7 @@ def files(where: Path) -> set[str]:
     return {str(path.relative_to(where)) for path in where.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_stacked_sweep_leaves_the_files_of_single_runs(sweeps: dict[str, tuple[Path, str]]) -> None:
     basic, stacked = (sweeps[name][0] for name in ("basic", "stacked"))
     assert len(records(stacked)) == 16
@@ -326,7 +328,7 @@ def test_hydra_gets_the_outcome_of_each_experiment() -> None:
 LOCAL = ("-m", "hydra/launcher=submitit_local", "trainer.threads=1", "hydra.launcher.experiments_per_job=4")
 
 
-@pytest.mark.parametrize("stack", [True, False])
+@pytest.mark.parametrize("stack", slow_but((True,), (True, False)))
 def test_a_pack_of_a_job_is_a_stack_unless_configured_otherwise(cli: CLI, tmp_path: Path, stack: bool) -> None:
     words = ("seed=0,1", "method=deep_sad,ocsvm_raw", "trainer.max_epochs=2", "logger=none")
     done = cli("train.py", *LOCAL, *words, f"hydra.launcher.stack={stack}")

@@ -143,6 +143,7 @@ def test_a_correct_logger_setting_is_not_reported_beside_a_wrong_one(words: tupl
     assert done.stderr.split("\n")[0] == "there is no setting nonsense; python train.py --help lists all settings"
 
 
+@pytest.mark.slow
 def test_the_example_runs_alone_beside_wandb(tmp_path: Path) -> None:
     words = ("logger=[lightning_csv,json_lines,csv,wandb]", "logger.tags=[t]", "trainer.max_epochs=2")
     done = script("train.py", *words, cwd=tmp_path)
@@ -168,6 +169,7 @@ def test_the_example_runs_alone_beside_wandb(tmp_path: Path) -> None:
     assert run.summary["test/auroc"] == record["auroc"]
 
 
+@pytest.mark.slow
 def test_a_stacked_study_has_outside_loggers_and_its_report_in_wandb(tmp_path: Path) -> None:
     words = ["study=labeled_anomalies", "study.axes.gamma_l=[0.0,0.05]", "study.normal_classes=[0]"]
     words += ["study.anomaly_classes=[1]", "dataset=digits", "method=deep_sad", "trainer.accelerator=cpu"]
@@ -403,6 +405,7 @@ def test_a_task_of_a_job_farm_logs_for_itself(experiment: Experiment, monkeypatc
     assert len(rows_of(run_dir / "rows" / "version_0" / "metrics.csv")) == 3
 
 
+@pytest.mark.slow
 def test_only_the_first_of_two_ranks_logs(tmp_path: Path) -> None:
     words = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "logger=[json_lines,lightning_csv]", *SHORT)
     done = script("train.py", *words, cwd=tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from planned import METHODS, about, is_shallow, plan_of, problems_of, settings_of
+from planned import METHODS, TYPICAL, about, is_shallow, plan_of, problems_of, settings_of, slow_but
 from torch import Tensor
 
 from deepsad_pl.common.errors import DeepSADError
@@ -63,7 +63,7 @@ def trained(tmp_path: Path, *overrides: str) -> tuple[Phase, list[float]]:
     return phase, sink.values
 
 
-@pytest.mark.parametrize("method", DEEP)
+@pytest.mark.parametrize("method", slow_but(TYPICAL, DEEP))
 def test_a_compiled_training_takes_the_same_steps(
     tmp_path: Path, traced: list[torch.fx.GraphModule], method: str
 ) -> None:
@@ -79,7 +79,7 @@ def test_a_compiled_training_takes_the_same_steps(
         assert torch.allclose(ours.double(), theirs.double(), rtol=1e-4, atol=1e-5), name
 
 
-@pytest.mark.parametrize("method", DEEP)
+@pytest.mark.parametrize("method", slow_but(TYPICAL, DEEP))
 def test_bf16_trains_and_leaves_the_loss_in_float32(tmp_path: Path, method: str) -> None:
     overrides = [f"method={method}", *(["pretrain=none"] if "none" in about(method).pretrain else [])]
     _, expected = trained(tmp_path / "plain", *overrides)
