@@ -14,10 +14,17 @@ Score = Callable[[Tensor], Tensor]
 
 # Points of the quadrature along each line.
 _STEPS = 16
-# Number of inputs in a batch: perturbed samples, or points on the lines from the references.
+# Number of inputs in a batch, perturbed samples or points on the lines from the references, and of their pixels: the
+# memory of a network grows with both.
 _AT_ONCE = 2048
+_PIXELS = 2**19
 # Patches along each side of an image.
 _PATCHES = 7
+
+
+def _at_once(x: Tensor) -> int:
+    """The number of inputs in a batch, at least that of the samples."""
+    return max(len(x), min(_AT_ONCE, _PIXELS // x[0, 0].numel()))
 
 
 def _captum() -> Any:
@@ -56,7 +63,7 @@ def integrated_gradients(score: Score, x: Tensor, references: Tensor) -> Floats:
     total = torch.zeros(len(x), x[0].numel(), dtype=torch.float64)
     for reference, start in zip(references, starts, strict=True):
         found = gradients.attribute(
-            x, reference[None], n_steps=_STEPS, method="gausslegendre", internal_batch_size=max(_AT_ONCE, len(x))
+            x, reference[None], n_steps=_STEPS, method="gausslegendre", internal_batch_size=_at_once(x)
         )
         contributions = found.detach().double().cpu().flatten(1)
         rest = scores - start - contributions.sum(dim=1)
@@ -79,7 +86,7 @@ def occlusion(score: Score, x: Tensor, references: Tensor, groups: npt.NDArray[n
         Contributions of the groups, shape (B, groups).
     """
     mask = torch.from_numpy(groups)[None]
-    at_once = max(1, _AT_ONCE // len(x))
+    at_once = _at_once(x) // len(x)
     ablation = _captum().FeatureAblation(_of_changed(score, x))
     found = [
         ablation.attribute(x, reference[None], feature_mask=mask, perturbations_per_eval=at_once).double().cpu()
@@ -114,7 +121,7 @@ def patch_occlusion(score: Score, x: Tensor, references: Tensor) -> Floats:
             sliding_window_shapes=(channels, *window),
             strides=(channels, *strides),
             baselines=reference[None],
-            perturbations_per_eval=max(1, _AT_ONCE // len(x)),
+            perturbations_per_eval=_at_once(x) // len(x),
         )
         for reference in references
     ]

@@ -1,5 +1,7 @@
 """Contributions to a score: exact if the answer is known, equal to a plain loop, and complete."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,22 @@ def test_a_sample_that_is_as_before_is_not_scored_again() -> None:
     # Of the 13 rows of 13 patches, those from the seventh row of pixels on are the same; captum scores the sample, too.
     assert scored == 1 + 7 * 13
     assert (found[:, 8:] == 0).all() and (found[:, :7] != 0).all()
+
+
+@pytest.mark.parametrize("contributions", [integrated_gradients, patch_occlusion])
+def test_few_large_images_are_scored_at_once(contributions: Callable[..., np.ndarray]) -> None:
+    x, references = samples(3, 1, 256, 256), samples(1, 1, 256, 256, seed=1)
+    weights, at_once = samples(1, 256, 256, seed=2), set()
+
+    def score(x: Tensor) -> Tensor:
+        at_once.add(len(x))
+        return (x * weights).flatten(1).sum(dim=1)
+
+    found = contributions(score, x, references)
+    # 2^19 pixels are 8 images: two points or patches of each of the three.
+    assert max(at_once) == 6
+    if contributions is integrated_gradients:
+        assert found == pytest.approx(((x - references) * weights).numpy())
 
 
 def test_contributions_are_summed_by_group() -> None:
