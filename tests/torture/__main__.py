@@ -15,6 +15,7 @@ from pathlib import Path
 
 import processes
 
+from deepsad_pl.common.counting import counted
 from torture.driver import Workshop, torture
 from torture.kinds import KINDS
 from torture.page import table_of, write_page
@@ -77,7 +78,7 @@ def main() -> int:
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
         told = (
             f"{day}, {_commit()}, seed {seed}: {asked.minutes:g} minutes on {os.cpu_count()} CPU cores "
-            f"({sys.platform}, Python {sys.version.split()[0]}), {asked.jobs} trials at a time."
+            f"({sys.platform}, Python {sys.version.split()[0]}), {counted(asked.jobs, 'trial')} at a time."
         )
         write_page(asked.page, told, tallies)
     return int(wrong > 0)
