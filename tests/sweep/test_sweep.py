@@ -96,7 +96,9 @@ def test_experiments_per_job_is_refused_without_submitted_jobs(cli: CLI, tmp_pat
 
 
 @pytest.mark.slow
-def test_n_jobs_alone_makes_a_free_sweep_run_in_parallel(tmp_path: Path) -> None:
+def test_n_jobs_alone_makes_a_free_sweep_run_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def wait_for_the_other(cfg: DictConfig) -> float:
         (tmp_path / str(cfg.seed)).touch()
         end = time.monotonic() + 60
@@ -112,7 +114,7 @@ def test_n_jobs_alone_makes_a_free_sweep_run_in_parallel(tmp_path: Path) -> None
         sweeper = Plugins.instance().instantiate_sweeper(
             hydra_context=context, task_function=wait_for_the_other, config=config
         )
-        returns = sweeper.sweep(["seed=0,1"])
+        returns = sweeper.sweep(["seed=0,1", "trainer.max_epochs=1", "logger=none"])
     assert len({done.return_value for done in returns} - {float(os.getpid())}) == 2
 
 
