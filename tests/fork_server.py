@@ -38,13 +38,16 @@ MODULES = (
     "deepsad_pl.stacked.experiments",
     "deepsad_pl.study.study",
     "deepsad_pl.experiment.show_outcome",
-    # What they import once they have a logger, or write a page.
+    # For a page.
+    "captum.attr",
+    "matplotlib.backends.backend_agg",
+)
+# What a run in W&B imports, if its release does.
+OF_WANDB = (
     "wandb.sdk.launch",
     "requests",
     "opentelemetry.sdk.metrics",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
-    "captum.attr",
-    "matplotlib.backends.backend_agg",
 )
 
 
@@ -58,6 +61,9 @@ def import_all() -> None:
             from deepsad_pl.training.fast_import import import_lightning
 
             import_lightning()
+    for name in OF_WANDB:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     from hydra.core.plugins import Plugins
 
     Plugins.instance()
