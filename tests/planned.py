@@ -26,7 +26,7 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 
 def slow_but(quick: Container[Any], every: Iterable[Any]) -> list[Any]:
-    """The parameters of a test that takes seconds for each: all but these are left to the gate."""
+    """The parameters of a test that takes seconds for each: all but the quick ones are left to the gate."""
     return [one if one in quick else pytest.param(one, marks=pytest.mark.slow) for one in every]
 
 

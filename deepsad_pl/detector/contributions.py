@@ -14,8 +14,8 @@ Score = Callable[[Tensor], Tensor]
 
 # Points of the quadrature along each line.
 _STEPS = 16
-# Number of inputs in a batch, perturbed samples or points on the lines from the references, and of their pixels: the
-# memory of a network grows with both.
+# The most inputs in a batch (perturbed samples, or points on the lines from the references), and the most pixels of all
+# of them together: what a network keeps in memory grows with both.
 _AT_ONCE = 2048
 _PIXELS = 2**19
 # Patches along each side of an image.
@@ -23,7 +23,7 @@ _PATCHES = 7
 
 
 def _at_once(x: Tensor) -> int:
-    """The number of inputs in a batch, at least that of the samples."""
+    """The number of inputs in a batch; never fewer than there are samples, which are explained together."""
     return max(len(x), min(_AT_ONCE, _PIXELS // x[0, 0].numel()))
 
 

@@ -112,18 +112,19 @@ def test_a_sample_that_is_as_before_is_not_scored_again() -> None:
     assert (found[:, 8:] == 0).all() and (found[:, :7] != 0).all()
 
 
+# 2^19 pixels are 8 images of 256 x 256: two points or patches of each of the three. The largest exceed it already.
+@pytest.mark.parametrize(("side", "most"), [(256, 6), (512, 3)])
 @pytest.mark.parametrize("contributions", [integrated_gradients, patch_occlusion])
-def test_few_large_images_are_scored_at_once(contributions: Callable[..., np.ndarray]) -> None:
-    x, references = samples(3, 1, 256, 256), samples(1, 1, 256, 256, seed=1)
-    weights, at_once = samples(1, 256, 256, seed=2), set()
+def test_few_large_images_are_scored_at_once(contributions: Callable[..., np.ndarray], side: int, most: int) -> None:
+    x, references = samples(3, 1, side, side), samples(1, 1, side, side, seed=1)
+    weights, at_once = samples(1, side, side, seed=2), set()
 
     def score(x: Tensor) -> Tensor:
         at_once.add(len(x))
         return (x * weights).flatten(1).sum(dim=1)
 
     found = contributions(score, x, references)
-    # 2^19 pixels are 8 images: two points or patches of each of the three.
-    assert max(at_once) == 6
+    assert max(at_once) == most
     if contributions is integrated_gradients:
         assert found == pytest.approx(((x - references) * weights).numpy())
 
