@@ -69,8 +69,9 @@ def data_identity(dataset: DatasetChoice, data_dir: Path, *, given: bool = False
         chosen["table"] = table.name  # with or without its number, it is the same
     if not foreign and (share := settings.get("test_share", TEST_SHARE)) != TEST_SHARE:
         chosen["test_share"] = share
-    if network.get("leakiness") == LEAKINESS:
-        del network["leakiness"]  # it is the default, which most settings leave out
+    for key, default in (("leakiness", LEAKINESS), ("initial_weights", "glorot")):
+        if network.get(key) == default:
+            del network[key]  # which most settings leave out
     chosen["network"] = network | code_of(dataset.network)
     if facts.files:
         paths = {*facts.files, *facts.label_files}

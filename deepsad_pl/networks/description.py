@@ -1,4 +1,4 @@
-"""Build encoders and decoders from a plain mapping; the package's own get Glorot uniform weights (appendix C)."""
+"""Build encoders and decoders from a plain mapping."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,6 @@ from torch import nn
 
 from deepsad_pl.common.components import instantiate, load, targets_of
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.networks.glorot import glorot
 from deepsad_pl.networks.lenet import LeNetDecoder, LeNetEncoder
 from deepsad_pl.networks.mlp import MLP, mirrored_mlp
 
@@ -21,18 +20,13 @@ _OWN: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
 _SHAPES = ("in_shape", "in_features")
 
 
-def _prepared(network: nn.Module) -> nn.Module:
-    glorot(network)
-    # Channels-last filters make the whole network run channels-last: up to 1.8 times faster on CPUs, same results.
-    return network.to(memory_format=torch.channels_last)
-
-
 def _own(network: Mapping[str, Any], part: int) -> nn.Module:
     arguments = {key: value for key, value in network.items() if key not in ("_target_", "about")}
     name = arguments.pop("name", None)
     if name not in _OWN:
         raise ValueError(f"network name {name!r} is unknown; choose one of {', '.join(_OWN)}, or set _target_")
-    return _prepared(_OWN[name][part](**arguments))
+    # Channels-last filters make the whole network run channels-last: up to 1.8 times faster on CPUs, same results.
+    return _OWN[name][part](**arguments).to(memory_format=torch.channels_last)
 
 
 def _is_own(network: Mapping[str, Any]) -> bool:

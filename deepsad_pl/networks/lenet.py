@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.ranges import Odd, Slope, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
+from deepsad_pl.networks.glorot import initialize
 from deepsad_pl.networks.leakiness import LEAKINESS
 from deepsad_pl.networks.upsampled_convolution import run_merged
 
@@ -36,6 +38,7 @@ class LeNetEncoder(nn.Module):
         dense: units of the dense layers; the last one is the representation, d, and has no activation.
         kernel_size: size of all filters, odd; zero padding keeps the image size.
         leakiness: slope of the leaky ReLUs for negative inputs.
+        initial_weights: see :func:`~deepsad_pl.networks.glorot.initialize`.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class LeNetEncoder(nn.Module):
         dense: Widths,
         kernel_size: Odd = 5,
         leakiness: Slope = LEAKINESS,
+        initial_weights: Literal["glorot", "torch"] = "glorot",
     ) -> None:
         super().__init__()
         channels, height, width = in_shape
@@ -65,6 +69,7 @@ class LeNetEncoder(nn.Module):
             if i < len(dense) - 1:
                 layers += [BatchNorm(after), nn.LeakyReLU(leakiness)]
         self.layers = nn.Sequential(*layers)
+        initialize(self, initial_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, d)."""
@@ -85,6 +90,7 @@ class LeNetDecoder(nn.Module):
         dense: Widths,
         kernel_size: Odd = 5,
         leakiness: Slope = LEAKINESS,
+        initial_weights: Literal["glorot", "torch"] = "glorot",
     ) -> None:
         super().__init__()
         channels, height, width = in_shape
@@ -105,6 +111,7 @@ class LeNetDecoder(nn.Module):
             if i < len(filters) - 1:
                 layers += [BatchNorm(after), nn.LeakyReLU(leakiness)]
         self.layers = nn.Sequential(*layers)
+        initialize(self, initial_weights)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, d) -> (B, C, H, W)."""
