@@ -20,6 +20,24 @@ _SCHEDULE = ("lr", "epochs", "batch_size")
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
 # On a CPU, a few replicas of a network for rows cost hardly more than one; for images the cost is proportional.
 LEAST_OF_ROWS = 16
+# On a CPU, convolutions of stacks are faster than those of one network after the other only while the images of a batch
+# have few pixels together: measured in benchmarks/README.md, "sweep".
+MOST_PIXELS_ON_CPU = 2**13
+
+
+def pays_on_cpu(shape: Sequence[int], batch_size: int) -> bool:
+    """Whether a stack is at least as fast on a CPU as its experiments one after the other.
+
+    Args:
+        shape: shape of a sample, (C, H, W) or (D,).
+        batch_size: the largest of the phases.
+    """
+    return len(shape) < 3 or batch_size * shape[1] * shape[2] <= MOST_PIXELS_ON_CPU
+
+
+def largest_batch(plan: Plan) -> int:
+    """The largest batch size of the phases of a plan, >= 1; all phases train a network."""
+    return max(phase.batch_size for phase in (plan.method, plan.pretrain) if phase and phase.batch_size is not None)
 
 
 def stack_key(plan: Plan) -> Hashable | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from deepsad_pl.common.gpus import driver_has_gpu
 from deepsad_pl.experiment.cost import Part, parts_of
 from deepsad_pl.experiment.plan import Plan
-from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, packs_of, stack_key
+from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, largest_batch, packs_of, pays_on_cpu, stack_key
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def rough_estimate(
             left = [replace(part, per_stack=0.0, per_experiment=0.0) if part.key in done else part for part in parts]
             done |= {part.key for part in parts if part.key is not None}
             key = stack_key(plan) if most_in_stack > 1 else None
-            if key is None:
+            if key is None or not pays_on_cpu(plan.dataset.about.shape or (), largest_batch(plan)):
                 spent.append(_of_stack([left]))
             else:
                 groups.setdefault(key, []).append((plan, left))

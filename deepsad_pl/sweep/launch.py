@@ -24,7 +24,15 @@ from deepsad_pl.experiment.build import load_data, network_of
 from deepsad_pl.experiment.finished import finished_outcome
 from deepsad_pl.experiment.plan import Plan, make_plan
 from deepsad_pl.stacked.experiments import Result
-from deepsad_pl.stacked.grouping import LEAST_OF_ROWS, MOST_ON_CPU, MOST_ON_GPU, packs_of, stack_key
+from deepsad_pl.stacked.grouping import (
+    LEAST_OF_ROWS,
+    MOST_ON_CPU,
+    MOST_ON_GPU,
+    largest_batch,
+    packs_of,
+    pays_on_cpu,
+    stack_key,
+)
 from deepsad_pl.stacked.replica_memory import free_bytes, replica_bytes
 from deepsad_pl.stacked.stack_notes import stacks_folder
 from deepsad_pl.stacked.stack_progress import StackProgress
@@ -107,7 +115,7 @@ class Stacker:
         stackable: list[tuple[object, Stackable]] = []
         finished: list[Stackable] = []
         rest: list[int] = []
-        added = 0
+        added = large = 0
         self.shallow.clear()
         self._in_turn.clear()
         for index, overrides in enumerate(jobs):
@@ -137,20 +145,27 @@ class Stacker:
         for key in dict.fromkeys(key for key, _ in stackable):
             group = [item for item in stackable if item[0] == key]
             try:
-                by_memory, rows = self._most_by_memory([item.plan for _, item in group])
-                most = self._most or by_memory
+                most, rows = self._limits([item.plan for _, item in group])
             except (DeepSADError, ValueError):  # from the data or the network
                 rest += [item.index for _, item in group]
+                continue
+            if most is None:
+                rest += [item.index for _, item in group]
+                large += len(group)
                 continue
             least = LEAST_OF_ROWS if group[0][1].plan.dataset.about.inputs == "rows" else 1
             made = packs_of(group, most=most, workers=self._processes, least=least, together=lambda item: item.cell)
             packs += [(rows * len(pack), pack) for pack in made]
         # Longest first, so that the workers finish at about the same time.
         packs.sort(key=lambda item: -item[0])
-        if added:
-            count = "1 experiment runs" if added == 1 else f"{added} experiments run"
-            told = f"{count} alone: trainer.extra and trainer.callbacks are for the Trainer of a single experiment"
-            console.print(told, markup=False, soft_wrap=True)
+        why = {
+            "trainer.extra and trainer.callbacks are for the Trainer of a single experiment": added,
+            "on a CPU, stacks are slower for images of this size": large,
+        }
+        for reason, number in why.items():
+            if number:
+                count = "1 experiment runs" if number == 1 else f"{number} experiments run"
+                console.print(f"{count} alone: {reason}", markup=False, soft_wrap=True)
         return [*([finished] if finished else []), *(pack for _, pack in packs)], sorted(rest)
 
     def in_turn(self, processes: int) -> list[list[Stackable]]:
@@ -170,18 +185,17 @@ class Stacker:
             )
         return [items[at : at + most] for items in by_data.values() for at in range(0, len(items), most)]
 
-    def _most_by_memory(self, plans: Sequence[Plan]) -> tuple[int, int]:
-        """The maximum size of a stack of such plans, and the maximum number of training rows of a plan."""
+    def _limits(self, plans: Sequence[Plan]) -> tuple[int | None, int]:
+        """The maximum size of a stack of such plans, None if none pays; and the maximum number of training rows."""
         device = device_of(plans[0].trainer).type
         source = load_data(plans[0])
         rows = max(_training_rows(plan, source) for plan in plans)
-        phases = [phase for plan in plans for phase in (plan.method, plan.pretrain) if phase is not None]
-        each = replica_bytes(
-            network_of(plans[0].dataset, source),
-            source.shape,
-            batch_size=max(phase.batch_size for phase in phases if phase.batch_size is not None),
-            data=rows * source.x_train[0].nbytes,
-        )
+        network, batch_size = network_of(plans[0].dataset, source), max(map(largest_batch, plans))
+        each = replica_bytes(network, source.shape, batch_size=batch_size, data=rows * source.x_train[0].nbytes)
+        if self._most is not None:
+            return self._most, rows
+        if device == "cpu" and not pays_on_cpu(source.shape, batch_size):
+            return None, rows
         in_memory = free_bytes(device) // self._processes // each
         return max(1, min(in_memory, MOST_ON_GPU if device == "cuda" else MOST_ON_CPU)), rows
 

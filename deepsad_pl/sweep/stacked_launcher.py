@@ -19,7 +19,9 @@ class StackedLauncher(Launcher):
     """Groups the jobs of a sweep into stacks and trains each stack as one.
 
     Args:
-        max_replicas: maximum number of experiments in a stack; None: as many as the memory allows.
+        max_replicas: maximum number of experiments in a stack; None: as many as the memory allows, and on a CPU none
+            of networks for images of which a batch has more pixels than
+            :data:`~deepsad_pl.stacked.grouping.MOST_PIXELS_ON_CPU`, since such a stack is slower.
         n_jobs: number of parallel processes for stacks and for jobs that cannot be stacked; None: one on a GPU, else
             one per CPU core. The processes share the cores.
     """

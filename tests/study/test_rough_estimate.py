@@ -63,6 +63,15 @@ def test_a_stack_shares_its_steps() -> None:
     assert estimate(plans, most_in_stack=2).cost == pytest.approx(2 * 20 + 4 * 1052)
 
 
+def test_large_images_share_no_steps() -> None:
+    plans = [cheap("pretrain=none", f"seed={seed}") for seed in range(4)]
+    shape = [1, 9, 9]  # more than 8,192 pixels in a batch of 106
+    plans = [
+        replace(plan, dataset=replace(plan.dataset, about=replace(plan.dataset.about, shape=shape))) for plan in plans
+    ]
+    assert estimate(plans, most_in_stack=32) == estimate(plans)
+
+
 def test_a_stack_also_shares_autoencoders() -> None:
     plans = [cheap(f"method.eta={eta}") for eta in (1, 2, 3)]
     assert estimate(plans, most_in_stack=32).cost == pytest.approx(2 * 20 + 4 * 1052)

@@ -238,6 +238,29 @@ def test_two_processes_train_stacks_in_parallel(cli: CLI, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("hydra_config")
+@pytest.mark.parametrize(
+    ("words", "stacked"),
+    [
+        (("method.batch_size=128",), True),  # 128 x 8 x 8 pixels
+        (("method.batch_size=129",), False),
+        (("pretrain.batch_size=129",), False),
+        (("dataset=cardio", "method.batch_size=500"), True),
+    ],
+)
+def test_large_images_are_not_stacked_on_a_cpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], stacked: bool
+) -> None:
+    write_odds(tmp_path / "data", "cardio")
+    for most in (None, 2):
+        stacker, given = stacker_of(tmp_path, "trainer=cpu", f"data_dir={tmp_path / 'data'}", *words, max_replicas=most)
+        packs, rest = stacker.plan([[*given, f"seed={seed}"] for seed in (0, 1)])
+        together = stacked or most == 2
+        assert (list(map(len, packs)), rest) == (([2], []) if together else ([], [0, 1]))
+        told = "2 experiments run alone: on a CPU, stacks are slower for images of this size"
+        assert (told in capsys.readouterr().out) != together
+
+
+@pytest.mark.usefixtures("hydra_config")
 def test_an_impossible_network_fails_as_usual(tmp_path: Path) -> None:
     stacker, words = stacker_of(tmp_path)
     packs, rest = stacker.plan([[*words, "dataset.network.filters=[4,4,4,4]"], words])
