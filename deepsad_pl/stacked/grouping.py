@@ -20,8 +20,8 @@ _SCHEDULE = ("lr", "epochs", "batch_size")
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
 # On a CPU, a few replicas of a network for rows cost hardly more than one; for images the cost is proportional.
 LEAST_OF_ROWS = 16
-# On a CPU, convolutions of stacks are faster than those of one network after the other only while the images of a batch
-# have few pixels together: measured in benchmarks/README.md, "sweep".
+# On a CPU, stacks of convolutions were never slower than one network after the other up to this number of pixels of a
+# batch, and mostly slower beyond it: benchmarks/README.md, "sweep".
 MOST_PIXELS_ON_CPU = 2**13
 
 
