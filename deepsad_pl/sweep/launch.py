@@ -191,6 +191,7 @@ class Stacker:
         source = load_data(plans[0])
         rows = max(_training_rows(plan, source) for plan in plans)
         network, batch_size = network_of(plans[0].dataset, source), max(map(largest_batch, plans))
+        # Before any return: this builds the network, and raises what makes it impossible.
         each = replica_bytes(network, source.shape, batch_size=batch_size, data=rows * source.x_train[0].nbytes)
         if self._most is not None:
             return self._most, rows

@@ -21,7 +21,7 @@ class StackedLauncher(Launcher):
     Args:
         max_replicas: maximum number of experiments in a stack; None: as many as the memory allows, and on a CPU none
             of networks for images of which a batch has more pixels than
-            :data:`~deepsad_pl.stacked.grouping.MOST_PIXELS_ON_CPU`, since such a stack is slower.
+            :data:`~deepsad_pl.stacked.grouping.MOST_PIXELS_ON_CPU`, since such a stack is often slower.
         n_jobs: number of parallel processes for stacks and for jobs that cannot be stacked; None: one on a GPU, else
             one per CPU core. The processes share the cores.
     """
