@@ -14,6 +14,8 @@ class DeepSAD(Estimator):
 
     Args:
         eta: weight of the labeled samples, > 0.
+        eta_scale: ``initial``: eta means the same whatever the scale of the representations before the first step;
+            ``fixed``: the paper's.
         center_from: samples whose mean representation is the center: ``unlabeled_and_normal``, ``all`` or
             ``labeled_normal``.
     """
@@ -22,6 +24,7 @@ class DeepSAD(Estimator):
         self,
         *,
         eta: float = 1.0,
+        eta_scale: str = "fixed",
         center_from: str = "unlabeled_and_normal",
         lr: Numbers = None,
         epochs: Lengths = None,
@@ -40,6 +43,7 @@ class DeepSAD(Estimator):
         overrides: Sequence[str] = (),
     ) -> None:
         self.eta = eta
+        self.eta_scale = eta_scale
         self.center_from = center_from
         self.lr = lr
         self.epochs = epochs

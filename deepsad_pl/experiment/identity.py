@@ -143,8 +143,12 @@ def training_identity(phase: TrainingChoice, scenario: Scenario, data_dir: Path)
     chosen = {key: value for key, value in settings.items() if key not in _NOT_THE_RESULT} | code_of(phase)
     if isinstance(phase, MethodChoice):
         facts = phase.about
+        if not scenario.has_known_anomalies:
+            for setting, same in facts.same_without_anomalies.items():
+                if chosen.get(setting) in same:
+                    chosen[setting] = same[chosen[setting]]
         for setting, unused in facts.unused.items():
-            for key in unused.get(settings.get(setting), ()):
+            for key in unused.get(chosen.get(setting, settings.get(setting)), ()):
                 chosen.pop(key, None)
         if (folds := holdout_folds(phase, scenario)) is not None:
             chosen["holdout_folds"] = folds
@@ -156,9 +160,6 @@ def training_identity(phase: TrainingChoice, scenario: Scenario, data_dir: Path)
         if scenario.has_known_anomalies and phase.hides_labeled_anomalies:
             chosen[_SEES] = False
         if not scenario.has_known_anomalies:
-            for setting, same in facts.same_without_anomalies.items():
-                if chosen.get(setting) in same:
-                    chosen[setting] = same[chosen[setting]]
             for key in facts.unused_without_labels if not scenario.gamma_n else ():
                 chosen.pop(key, None)
     elif not scenario.has_known_anomalies:

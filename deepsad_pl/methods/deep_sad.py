@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
@@ -40,7 +41,10 @@ class DeepSADModule(HypersphereMethod):
 
     Knobs:
         ``eta``: below 1 it emphasizes the unlabeled term, above 1 the labeled term; in the paper it has little
-        influence on AUROC between .01 and 100 (figure 5). ``center_from``: ``all`` includes labeled anomalies in the
+        influence on AUROC between .01 and 100 (figure 5). ``eta_scale``: eta weighs d² against 1/d², so what it means
+        depends on the scale of phi; ``initial`` measures d² in units of its mean before the first step, that of the
+        samples that the center is the mean of, so that eta = 1 means the same for all networks and data.
+        ``center_from``: ``all`` includes labeled anomalies in the
         center; ``labeled_normal`` uses only labeled normals, which the paper suggests for polluted unlabeled data.
         ``lr``, ``epochs``: long training at a high rate collapses the representation if few anomalies are labeled; a
         warning reports this.
@@ -50,6 +54,8 @@ class DeepSADModule(HypersphereMethod):
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         eta: weight of the labeled terms, > 0.
+        eta_scale: ``fixed``: equation (9). ``initial``: the term of known anomalies times the square of the initial
+            mean squared distance to the center.
         center_from: which samples the center is the mean of, see
             :func:`~deepsad_pl.methods.hypersphere.center_mask`.
         eps: added to the denominator of the inverse (footnote 1).
@@ -58,11 +64,14 @@ class DeepSADModule(HypersphereMethod):
         weight_decay: lambda.
     """
 
+    unit: Tensor | float
+
     def __init__(
         self,
         network: Mapping[str, Any],
         *,
         eta: Positive = 1.0,
+        eta_scale: Literal["fixed", "initial"] = "fixed",
         center_from: Literal["unlabeled_and_normal", "all", "labeled_normal"] = "unlabeled_and_normal",
         eps: float = 1e-6,
         lr: Sequence[Positive] = (1e-4, 1e-5),
@@ -70,10 +79,19 @@ class DeepSADModule(HypersphereMethod):
         weight_decay: NonNegative = 1e-6,
     ) -> None:
         super().__init__(network, center_from=center_from, lr=lr, epochs=epochs, weight_decay=weight_decay)
-        require(DeepSADModule.__init__, eta=eta)
+        require(DeepSADModule.__init__, eta=eta, eta_scale=eta_scale)
         self.save_hyperparameters()
         self.eta, self.eps = eta, eps
+        if eta_scale == "initial":
+            self.register_buffer("unit", torch.tensor(1.0))
+        else:
+            self.unit = 1.0
+
+    def scale_to(self, distance2: float) -> None:
+        """Make a mean squared distance the unit, with ``eta_scale="initial"``."""
+        if isinstance(self.unit, Tensor):
+            self.unit.fill_(distance2)
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The summands of equation (9), shape (B,)."""
-        return deep_sad_terms(self.distance2(x), semi_y, self.eta, self.eps)
+        return deep_sad_terms(self.distance2(x), semi_y, self.eta, self.eps, self.unit)

@@ -26,7 +26,9 @@ def squared_distance(z: Tensor, center: Tensor) -> Tensor:
     return (at_least_float32(z) - at_least_float32(center)).square().sum(dim=-1)
 
 
-def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float | Tensor, eps: float = 1e-6) -> Tensor:
+def deep_sad_terms(
+    distance2: Tensor, semi_y: Tensor, eta: float | Tensor, eps: float = 1e-6, unit: float | Tensor = 1.0
+) -> Tensor:
     r"""The summands of the Deep SAD objective, equation (9), without weight decay, which the optimizer applies.
 
     .. math::
@@ -35,18 +37,20 @@ def deep_sad_terms(distance2: Tensor, semi_y: Tensor, eta: float | Tensor, eps: 
         \eta \left(\|\phi(\tilde x_j) - c\|^2\right)^{\tilde y_j} \;\text{(labeled)}
 
     Their mean over a batch estimates equation (9). Without labeled samples this is the one-class Deep SVDD objective,
-    equation (3). ``eps`` is added only to the denominator of the inverse (footnote 1).
+    equation (3). ``eps`` is added only to the denominator of the inverse (footnote 1). With another ``unit`` u the term
+    of a known anomaly is :math:`\eta\, u\, (u / d^2)`: that of d² measured in u, as large beside the other terms.
 
     Args:
         distance2: squared distances to the center, shape (B,), >= 0.
         semi_y: semi-labels, shape (B,): 0 unlabeled, +1 known normal, -1 known anomaly.
         eta: weight of the labeled terms, > 0; or a tensor that broadcasts, with a weight for each replica.
         eps: added to the squared distance of labeled anomalies before it is inverted.
+        unit: the unit of squared distances, > 0; or a tensor that broadcasts, with one for each replica.
 
     Returns:
         Shape (B,).
     """
-    inverse = eta / (distance2 + eps)
+    inverse = eta * unit**2 / (distance2 + eps)
     return torch.where(semi_y == 0, distance2, torch.where(semi_y > 0, eta * distance2, inverse))
 
 

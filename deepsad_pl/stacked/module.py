@@ -81,7 +81,9 @@ class StackedModule(LightningModule):
                 module.set_center(of_replica)
         self._objective = kind_of(self.replicas[0]).form(self.replicas)
         named = [dict(module.named_buffers()) for module in self.replicas]
-        self._buffers_of = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
+        # Not all have the unit of distances (eta_scale=initial), a constant that the objective has from the modules.
+        shared = [name for name in named[0] if all(name in buffers for buffers in named)]
+        self._buffers_of = {name: torch.stack([buffers[name] for buffers in named]) for name in shared}
         self._objective.start_epoch(self.current_epoch)
         self._objective.check(self.weights, self._buffers_of, loader)
 
@@ -131,8 +133,10 @@ class StackedModule(LightningModule):
                 parameter.copy_(flat.view(parameter.shape))
             resumed = int(self._resumed[index]["step"]) if self._resumed else 0
             steps = int(self._adam.state[self._adam.rows[index]]["step"]) - resumed
-            for name, buffer in module.named_buffers():
-                buffer.copy_(self._buffers_of[name][index])
+            buffers = dict(module.named_buffers())
+            for name, of_replicas in self._buffers_of.items():
+                buffer = buffers[name]
+                buffer.copy_(of_replicas[index])
                 if name.endswith("num_batches_tracked") and not self._objective.counts_batches:
                     buffer.add_(steps)
 

@@ -134,6 +134,8 @@ class HypersphereObjective(LayeredObjective):
         self._eps = next((module.eps for module in modules if isinstance(module, DeepSADModule)), EPS)
         etas = [module.eta if isinstance(module, DeepSADModule) else 1.0 for module in modules]
         self._eta = torch.tensor(etas, dtype=self._center.dtype, device=device)[:, None]
+        units = [float(module.unit) if isinstance(module, DeepSADModule) else 1.0 for module in modules]
+        self._unit = torch.tensor(units, dtype=self._center.dtype, device=device)[:, None]
         self._sees = torch.tensor([isinstance(module, DeepSADModule) for module in modules], device=device)[:, None]
         self._nu = [module.nu if isinstance(module, SoftBoundarySVDDModule) else None for module in modules]
 
@@ -141,7 +143,8 @@ class HypersphereObjective(LayeredObjective):
         """The loss of each sample, shape (K, B)."""
         active = replicas.count
         distance2 = squared_distance(run(self._encoder, replicas, x), self._center[:active])
-        terms = deep_sad_terms(distance2, semi_y * self._sees[:active], self._eta[:active], self._eps)
+        labels, eta, unit = semi_y * self._sees[:active], self._eta[:active], self._unit[:active]
+        terms = deep_sad_terms(distance2, labels, eta, self._eps, unit)
         nus = self._nu[:active]
         if not any(nus):
             return terms

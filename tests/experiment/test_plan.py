@@ -394,6 +394,10 @@ def test_seed_zero_is_a_seed() -> None:
             ("scenario.gamma_l=0", "method.center_from=all"),
             ("scenario.gamma_l=0", "method.center_from=unlabeled_and_normal"),
         ),
+        (
+            ("scenario.gamma_l=0", "scenario.gamma_n=0.1", "method.eta_scale=initial"),
+            ("scenario.gamma_l=0", "scenario.gamma_n=0.1", "method.eta_scale=fixed"),
+        ),
         (("scenario.gamma_l=0", "pretrain.data=all"), ("scenario.k_l=0", "pretrain.data=unlabeled")),
         (
             ("method=autoencoder", "scenario.gamma_l=0", "method.sees_labeled_anomalies=true"),
@@ -415,6 +419,7 @@ def test_irrelevant_settings_are_not_part_of_the_identity(one: tuple[str, ...], 
             ("scenario.gamma_l=0", "scenario.gamma_n=0.1", "method.eta=2"),
         ),
         (("method.center_from=all",), ("method.center_from=unlabeled_and_normal",)),
+        (("method.eta_scale=initial",), ("method.eta_scale=fixed",)),
         (("pretrain.data=all",), ("pretrain.data=unlabeled",)),
         (("method=autoencoder", "method.sees_labeled_anomalies=true"), ("method=autoencoder",)),
     ],

@@ -172,16 +172,19 @@ def test_seconds_include_the_time_before_the_interruption(tmp_path: Path, monkey
         assert seconds[phase] >= round(kept[phase], 3) > 0
 
 
-def test_the_center_is_restored_and_not_recomputed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_center_and_unit_are_restored_and_not_recomputed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    relative = "method.eta_scale=initial"
     with monkeypatch.context() as patch:
         break_at(patch, DeepSADModule, 2)
         with pytest.raises(RuntimeError):
-            run(tmp_path)
+            run(tmp_path, *SHORT, relative)
     (path,) = tmp_path.rglob("last.ckpt")
-    center = torch.load(path, weights_only=True)["state_dict"]["center"]
-    monkeypatch.setattr("deepsad_pl.methods.hypersphere.sum_and_count", None)
-    run(tmp_path)
-    assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["center"], center)
+    before = torch.load(path, weights_only=True)["state_dict"]
+    monkeypatch.setattr("deepsad_pl.methods.hypersphere.sums_and_count", None)
+    run(tmp_path, *SHORT, relative)
+    after = torch.load(path, weights_only=True)["state_dict"]
+    assert before["unit"] != 1
+    assert all(torch.equal(after[name], before[name]) for name in ("center", "unit"))
 
 
 def test_a_kill_while_saving_leaves_the_previous_checkpoint(

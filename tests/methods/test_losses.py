@@ -24,6 +24,17 @@ def test_deep_sad_equals_equation_9(eta: float) -> None:
     assert deep_sad_terms(distance2, semi_y, eta).tolist() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("k", [0.01, 46.0])
+def test_measured_in_their_unit_the_scale_of_distances_does_not_change_the_weights(k: float) -> None:
+    distance2 = torch.tensor([2.0, 13.0, 4.0, 0.5], dtype=torch.float64)
+    semi_y = torch.tensor([0, 1, -1, -1])
+    terms = deep_sad_terms(distance2, semi_y, 3.0, eps=0, unit=2.5)
+    scaled = deep_sad_terms(k * distance2, semi_y, 3.0, eps=0, unit=k * 2.5)
+    assert (scaled / k).tolist() == pytest.approx(terms.tolist(), rel=1e-12)
+    # d² = unit: a known anomaly counts as much as a known normal sample.
+    assert deep_sad_terms(torch.tensor([2.5, 2.5]), torch.tensor([1, -1]), 3.0, eps=0, unit=2.5).tolist() == [7.5, 7.5]
+
+
 def test_eps_is_added_only_in_the_inverse() -> None:
     distance2 = torch.tensor([2.0, 2.0, 2.0], dtype=torch.float64)
     semi_y = torch.tensor([0, 1, -1])

@@ -18,8 +18,10 @@ from deepsad_pl.methods.hypersphere import away_from_zero, center_mask
 from deepsad_pl.training.trainer import CollapseCheck, has_collapsed
 
 
-def test_twenty_steps_of_deep_sad_equal_a_plain_loop(tmp_path: Path) -> None:
-    plan = plan_of("pretrain=none", "method.eta=2", "method.weight_decay=0.01", *[s for s in SHORT if "pret" not in s])
+@pytest.mark.parametrize("eta_scale", ["fixed", "initial"])
+def test_twenty_steps_of_deep_sad_equal_a_plain_loop(eta_scale: str, tmp_path: Path) -> None:
+    settings = ("method.eta=2", f"method.eta_scale={eta_scale}", "method.weight_decay=0.01")
+    plan = plan_of("pretrain=none", *settings, *[s for s in SHORT if "pret" not in s])
     source = load_data(plan)
     (ours,), (theirs,) = phases_of(plan, source), phases_of(plan, source)
     losses = fit(ours.module, ours.data, tmp_path)
@@ -31,11 +33,14 @@ def test_twenty_steps_of_deep_sad_equal_a_plain_loop(tmp_path: Path) -> None:
         center = torch.cat(kept).mean(dim=0)
     center = torch.tensor([(-0.1 if c < 0 else 0.1) if abs(c) < 0.1 else c for c in center.tolist()])
     assert torch.allclose(ours.module.center, center, atol=1e-6)
+    distances2 = [float(((z - center) ** 2).sum()) for rows in kept for z in rows]
+    unit = sum(distances2) / len(distances2) if eta_scale == "initial" else 1.0
+    assert float(ours.module.unit) == pytest.approx(unit, rel=1e-5)
 
     def loss(x: Tensor, semi_y: Tensor) -> Tensor:
         total = torch.tensor(0.0)
         for d2, label in zip(((encoder(x) - center) ** 2).sum(dim=1), semi_y, strict=True):
-            total = total + (d2 if label == 0 else 2 * (d2 if label == 1 else 1 / (d2 + 1e-6)))
+            total = total + (d2 if label == 0 else 2 * (d2 if label == 1 else unit**2 / (d2 + 1e-6)))
         return total / len(x)
 
     expected = plain_loop(theirs.module, theirs.data, loss)

@@ -39,7 +39,7 @@ DIGITS = [
     ("scenario.normal_class=8", "scenario.k_l=2", "scenario.anomaly_class=null", "scenario.gamma_l=0.2", "seed=0"),
 ]
 METHODS = [
-    ("method=deep_sad", "method.eta=2.5", "method.lr=[0.002,0.1]"),
+    ("method=deep_sad", "method.eta=2.5", "method.eta_scale=initial", "method.lr=[0.002,0.1]"),
     ("method=deep_svdd", "method.weight_decay=0.01"),
     ("method=soft_boundary_svdd", "method.nu=0.2"),
     ("method=deep_sad", "method.center_from=all", "scenario.gamma_n=0.1"),
