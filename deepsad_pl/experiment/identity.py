@@ -14,7 +14,7 @@ from deepsad_pl.data.labeled_images import labeled_identity
 from deepsad_pl.data.published import data_digest
 from deepsad_pl.data.scenario import Scenario, is_given
 from deepsad_pl.data.sources import TEST_SHARE
-from deepsad_pl.networks.leakiness import LEAKINESS
+from deepsad_pl.networks.usual import USUAL
 from deepsad_pl.settings import about
 from deepsad_pl.settings.choices import Choice, DatasetChoice, MethodChoice, TrainingChoice
 from deepsad_pl.shallow.selection import MOST_FOLDS
@@ -69,9 +69,7 @@ def data_identity(dataset: DatasetChoice, data_dir: Path, *, given: bool = False
         chosen["table"] = table.name  # with or without its number, it is the same
     if not foreign and (share := settings.get("test_share", TEST_SHARE)) != TEST_SHARE:
         chosen["test_share"] = share
-    for key, default in (("leakiness", LEAKINESS), ("initial_weights", "glorot")):
-        if network.get(key) == default:
-            del network[key]  # which most settings leave out
+    network = {key: value for key, value in network.items() if key not in USUAL or value != USUAL[key]}
     chosen["network"] = network | code_of(dataset.network)
     if facts.files:
         paths = {*facts.files, *facts.label_files}

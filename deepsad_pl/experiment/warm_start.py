@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import read_json
 from deepsad_pl.common.records import RECORD, undamaged_record
+from deepsad_pl.networks.usual import USUAL
 from deepsad_pl.settings import about
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
             "force=true"
         ) from error
     others = list(_differences({"shape": before.shape, **_named(before)}, {"shape": now.shape, **_named(now)}))
-    hyper_parameters = checkpoint.get("hyper_parameters", {})
-    others += _differences(hyper_parameters.get("network") or {}, plain(module.hparams.get("network") or {}))
+    others += _differences(_kept(checkpoint.get("hyper_parameters", {})), _kept(plain(dict(module.hparams))))
     try:
         if not others:
             require_state(checkpoint.get("state_dict"), module)
@@ -148,6 +148,13 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
             "the same ones, or leave warm_start out"
         )
     module.load_state_dict(checkpoint["state_dict"])
+
+
+def _kept(hyper_parameters: Settings) -> Settings:
+    """The settings that must stay the same: the network but for its initial weights, and the unit of its distances."""
+    network = hyper_parameters.get("network") or {}
+    same = {key: value for key, value in network.items() if key != "initial_weights"}
+    return {"leakiness": USUAL["leakiness"], **same, "method.eta_scale": hyper_parameters.get("eta_scale", "fixed")}
 
 
 def _named(inputs: Any) -> dict[str, Any]:

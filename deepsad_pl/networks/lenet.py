@@ -10,8 +10,8 @@ from deepsad_pl.common.counting import counted
 from deepsad_pl.common.ranges import Odd, Slope, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.glorot import initialize
-from deepsad_pl.networks.leakiness import LEAKINESS
 from deepsad_pl.networks.upsampled_convolution import run_merged
+from deepsad_pl.networks.usual import LEAKINESS
 
 
 def pooled_sizes(size: Sequence[int], modules: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from deepsad_pl.common.ranges import Slope, Widths
 from deepsad_pl.networks.batch_norm import BatchNorm
 from deepsad_pl.networks.glorot import initialize
-from deepsad_pl.networks.leakiness import LEAKINESS
+from deepsad_pl.networks.usual import LEAKINESS
 
 
 class MLP(nn.Module):

@@ -60,8 +60,8 @@ def test_slope_and_initial_weights_are_part_of_the_identity_only_where_they_are_
 
     usual = plan_of(f"dataset={dataset}")
     assert key not in usual.identity["dataset"]["network"]
-    assert hash_of(plan_of(f"dataset={dataset}", f"+dataset.network.{key}={default}")) == hash_of(usual)
-    assert hash_of(plan_of(f"dataset={dataset}", f"+dataset.network.{key}={other}")) != hash_of(usual)
+    assert hash_of(plan_of(f"dataset={dataset}", f"dataset.network.{key}={default}")) == hash_of(usual)
+    assert hash_of(plan_of(f"dataset={dataset}", f"dataset.network.{key}={other}")) != hash_of(usual)
 
 
 NETWORKS = pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_encoder_and_decoder_can_keep_the_weights_of_pytorch_s_layers(network: d
 
 
 def test_initial_weights_are_one_of_two() -> None:
-    (problem,) = problems_of("dataset=mnist", "+dataset.network.initial_weights=he")
+    (problem,) = problems_of("dataset=mnist", "dataset.network.initial_weights=he")
     assert problem == "dataset.network.initial_weights is 'he'; choose one of glorot, torch"
 
 
 def test_a_slope_is_not_negative() -> None:
-    (problem,) = problems_of("dataset=mnist", "+dataset.network.leakiness=-1")
+    (problem,) = problems_of("dataset=mnist", "dataset.network.leakiness=-1")
     assert problem == "dataset.network.leakiness is -1.0; it must be a number from 0 to 1"

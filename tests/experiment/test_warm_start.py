@@ -124,6 +124,8 @@ def test_a_folder_without_a_run_or_weights_is_refused_together_with_other_proble
     [
         (("dataset.network.units=[8,4]",), "units is [32, 16, 4] there and [8, 4] here"),
         (("dataset.drop=[truth,sensor_0]",), "only one has sensor_0"),
+        (("dataset.network.leakiness=0.2",), "leakiness is 0.1 there and 0.2 here"),
+        (("method.eta_scale=initial",), "method.eta_scale is fixed there and initial here"),
     ],
 )
 def test_another_network_or_width_is_refused_before_the_run_has_a_folder(
@@ -133,6 +135,18 @@ def test_another_network_or_width_is_refused_before_the_run_has_a_folder(
         alone(where / "refused", *words(where, f"warm_start={first}", *more))
     assert said in str(caught.value) and len(caught.value.problems) == 1
     assert not (where / "refused").exists()
+
+
+def test_a_run_from_before_slopes_and_initial_weights_had_settings_can_be_continued(where: Path, first: Path) -> None:
+    older = where / "older"
+    shutil.copytree(first, older)
+    path = older / "detector" / "module.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    for key in ("leakiness", "initial_weights"):
+        del checkpoint["hyper_parameters"]["network"][key]
+    torch.save(checkpoint, path)
+    outcome = alone(where / "runs", *words(where, f"warm_start={older}", "dataset.network.initial_weights=torch"))
+    assert torch.equal(state(outcome.run_dir)["center"], state(first)["center"])
 
 
 def test_the_same_columns_in_another_order_are_refused(where: Path, first: Path) -> None:

@@ -32,7 +32,7 @@ def test_arguments_are_what_the_constructor_gets() -> None:
     assert {"eta", "lr", "epochs", "weight_decay"} < set(method.arguments)
     assert not {"_target_", "name", "batch_size", "about"} & set(method.arguments)
     assert (method.name, method.batch_size, method.features) == ("deep_sad", 200, None)
-    assert dataset.network.arguments == {"units": [32, 16, 8]}
+    assert dataset.network.arguments == {"units": [32, 16, 8], "leakiness": 0.1, "initial_weights": "glorot"}
     assert (dataset.kind, dataset.scaling, dataset.about.inputs) == ("cardio", "zscore", "rows")
 
 
