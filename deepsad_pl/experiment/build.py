@@ -27,12 +27,18 @@ from deepsad_pl.data.scenario import Scenario, TooFewAnomaliesError, is_given
 from deepsad_pl.data.sources import Source, as_source, image_source
 from deepsad_pl.data.training_counts import Counts
 from deepsad_pl.experiment.asked import with_answers
-from deepsad_pl.experiment.identity import code_of, files_digest, holdout_folds, label_files_digest
+from deepsad_pl.experiment.identity import (
+    code_of,
+    equivalent_arguments,
+    files_digest,
+    holdout_folds,
+    label_files_digest,
+)
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.shared_training import determined_by
 from deepsad_pl.experiment.warm_start import start_from_earlier
 from deepsad_pl.methods.base import TrainedMethod, require_one_each
-from deepsad_pl.settings.choices import DatasetChoice, PretrainChoice, TrainingChoice
+from deepsad_pl.settings.choices import DatasetChoice, MethodChoice, PretrainChoice, TrainingChoice
 from deepsad_pl.settings.typed import accepted
 from deepsad_pl.shallow.selection import anomaly_folds
 
@@ -365,7 +371,11 @@ def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts:
         "seed": stream(plan.seed, _NOISE_PRETRAIN if choice is plan.pretrain else _NOISE_FIT),
     }
     target = choice.target
-    made = instantiate({"_target_": target, **choice.arguments}, choice.group, **accepted(target, offered))
+    arguments = choice.arguments
+    if isinstance(choice, MethodChoice):
+        # Equal identities must have equal states.
+        arguments = equivalent_arguments(arguments, choice.about, plan.scenario)
+    made = instantiate({"_target_": target, **arguments}, choice.group, **accepted(target, offered))
     if not isinstance(made, TrainedMethod):
         raise DeepSADError(
             f"{choice.group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "

@@ -1,6 +1,6 @@
 """What determines the result of an experiment; equal experiments share a run folder. Does not import torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,16 @@ def files_digest(choice: Choice, keys: Sequence[str], data_dir: Path) -> dict[st
     return found
 
 
+def equivalent_arguments(settings: Mapping[str, Any], facts: about.MethodAbout, scenario: Scenario) -> dict[str, Any]:
+    """The settings of a method, or the equivalent ones of a scenario without known anomalies."""
+    found = dict(settings)
+    if not scenario.has_known_anomalies:
+        for setting, same in facts.same_without_anomalies.items():
+            if found.get(setting) in same:
+                found[setting] = same[found[setting]]
+    return found
+
+
 def training_identity(phase: TrainingChoice, scenario: Scenario, data_dir: Path) -> dict[str, Any]:
     """The settings of a training, without those that have no effect.
 
@@ -141,10 +151,7 @@ def training_identity(phase: TrainingChoice, scenario: Scenario, data_dir: Path)
     chosen = {key: value for key, value in settings.items() if key not in _NOT_THE_RESULT} | code_of(phase)
     if isinstance(phase, MethodChoice):
         facts = phase.about
-        if not scenario.has_known_anomalies:
-            for setting, same in facts.same_without_anomalies.items():
-                if chosen.get(setting) in same:
-                    chosen[setting] = same[chosen[setting]]
+        chosen = equivalent_arguments(chosen, facts, scenario)
         for setting, unused in facts.unused.items():
             for key in unused.get(chosen.get(setting, settings.get(setting)), ()):
                 chosen.pop(key, None)

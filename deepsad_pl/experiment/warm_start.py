@@ -137,9 +137,11 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
         ) from error
     others = list(_differences({"shape": before.shape, **_named(before)}, {"shape": now.shape, **_named(now)}))
     others += _differences(_kept(checkpoint.get("hyper_parameters", {})), _kept(plain(dict(module.hparams))))
+    state: Any = checkpoint.get("state_dict")
     try:
         if not others:
-            require_state(checkpoint.get("state_dict"), module)
+            state = module.adapted(state) if isinstance(state, Mapping) else state
+            require_state(state, module)
     except DamagedError as error:
         others.append(str(error))
     if others:
@@ -147,14 +149,14 @@ def start_from_earlier(earlier: Earlier, module: "TrainedMethod", source: "Sourc
             f"warm_start: {earlier.run} has a different network or different columns ({'; '.join(others)}); choose "
             "the same ones, or leave warm_start out"
         )
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict(state)
 
 
 def _kept(hyper_parameters: Settings) -> Settings:
-    """The settings that must stay the same: the network but for its initial weights, and the unit of its distances."""
+    """The settings that must stay the same: those of the network but for its initial weights."""
     network = hyper_parameters.get("network") or {}
     same = {key: value for key, value in network.items() if key != "initial_weights"}
-    return {"leakiness": USUAL["leakiness"], **same, "method.eta_scale": hyper_parameters.get("eta_scale", "fixed")}
+    return {"leakiness": USUAL["leakiness"], **same}
 
 
 def _named(inputs: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Base class of all trained methods: learning rate schedule, optimizer, and one anomaly score per test sample."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Literal, Self
@@ -208,6 +208,14 @@ class TrainedMethod(LightningModule, ABC):
             pretrained: a trained module with an encoder of the same network.
         """
         self.encoder.load_state_dict(pretrained.encoder.state_dict(), strict=True)
+
+    def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of a method of the same family as a state of this one, for a warm start.
+
+        Args:
+            state: tensors by name.
+        """
+        return dict(state)
 
     def start_noise(self, epoch: int, rank: int = 0) -> None:
         """Start the noise stream of an epoch; methods that draw noise override this.

@@ -1,6 +1,8 @@
 """Deep SAD (section 3.3): normal data are mapped close to a center, known anomalies away from it."""
 
-from collections.abc import Mapping, Sequence
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.hypersphere import HypersphereMethod
-from deepsad_pl.methods.losses import deep_sad_terms
+from deepsad_pl.methods.losses import deep_sad_terms, squared_distance
 
 
 class DeepSADModule(HypersphereMethod):
@@ -42,10 +44,10 @@ class DeepSADModule(HypersphereMethod):
     Knobs:
         ``eta``: below 1 it emphasizes the unlabeled term, above 1 the labeled term; in the paper it has little
         influence on AUROC between .01 and 100 (figure 5). ``eta_scale``: eta weighs d² against 1/d², so what it means
-        depends on the scale of phi; ``initial`` measures d² in units of its mean before the first step, that of the
-        samples that the center is the mean of, so that eta = 1 means the same for all networks and data.
-        ``center_from``: ``all`` includes labeled anomalies in the
-        center; ``labeled_normal`` uses only labeled normals, which the paper suggests for polluted unlabeled data.
+        depends on the scale of phi; ``initial`` measures d² in units of its mean before the first step, over all
+        samples but known anomalies, which makes eta independent of that scale. ``center_from``: ``all`` includes
+        labeled anomalies in the center; ``labeled_normal`` uses only labeled normals, which the paper suggests for
+        polluted unlabeled data.
         ``lr``, ``epochs``: long training at a high rate collapses the representation if few anomalies are labeled; a
         warning reports this.
 
@@ -54,8 +56,8 @@ class DeepSADModule(HypersphereMethod):
     Args:
         network: phi as a plain mapping, see :func:`~deepsad_pl.networks.description.build_encoder`.
         eta: weight of the labeled terms, > 0.
-        eta_scale: ``fixed``: equation (9). ``initial``: the term of known anomalies times the square of the initial
-            mean squared distance to the center.
+        eta_scale: ``fixed``: equation (9). ``initial``: the term of known anomalies times the square of the mean
+            squared distance to the center, over all samples but known anomalies, before the first step.
         center_from: which samples the center is the mean of, see
             :func:`~deepsad_pl.methods.hypersphere.center_mask`.
         eps: added to the denominator of the inverse (footnote 1).
@@ -64,7 +66,7 @@ class DeepSADModule(HypersphereMethod):
         weight_decay: lambda.
     """
 
-    unit: Tensor | float
+    eta_unit: Tensor | float
 
     def __init__(
         self,
@@ -83,15 +85,46 @@ class DeepSADModule(HypersphereMethod):
         self.save_hyperparameters()
         self.eta, self.eps = eta, eps
         if eta_scale == "initial":
-            self.register_buffer("unit", torch.tensor(1.0))
+            self.register_buffer("eta_unit", torch.tensor(math.nan))
         else:
-            self.unit = 1.0
+            self.eta_unit = 1.0
 
-    def scale_to(self, distance2: float) -> None:
-        """Make a mean squared distance the unit, with ``eta_scale="initial"``."""
-        if isinstance(self.unit, Tensor):
-            self.unit.fill_(distance2)
+    def prepare(
+        self, batches: Callable[[], Iterable[Any]], over_ranks: Callable[[Tensor], Tensor] = lambda total: total
+    ) -> None:
+        """Set the center and the unit of distances, unless a checkpoint has restored them.
+
+        Args:
+            batches: returns the training set, in batches as for a training step.
+            over_ranks: sums a tensor over all processes.
+        """
+        super().prepare(batches, over_ranks)
+        if isinstance(self.eta_unit, Tensor) and self.eta_unit.isnan():
+            self.eta_unit.fill_(self._mean_distance2(batches(), over_ranks))
+
+    @torch.no_grad()
+    def _mean_distance2(self, batches: Iterable[Any], over_ranks: Callable[[Tensor], Tensor]) -> float:
+        # In training mode, as the loss: random weights give batches another scale than running statistics do. On a
+        # copy, since this must not move those statistics.
+        encoder, total = copy.deepcopy(self.encoder).train(), torch.zeros(2, dtype=torch.float64)
+        for x, semi_y in map(self.training_part, batches):
+            distance2 = squared_distance(encoder(x), self.center)[semi_y >= 0].cpu().double()
+            total += torch.stack([distance2.sum(), torch.tensor(float(len(distance2))).double()])
+        total = over_ranks(total)
+        if not total[0] > 0:
+            raise ValueError(
+                "eta_scale is 'initial', but before the first step every sample lies on the center, so there is no "
+                "unit of distances; set eta_scale to 'fixed'"
+            )
+        return float(total[0] / total[1])
+
+    def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of another method of this family as a state of this one, whose unit may be unset."""
+        found = super().adapted(state)
+        if isinstance(self.eta_unit, Tensor):
+            found["eta_unit"] = state.get("eta_unit", self.eta_unit)
+        return found
 
     def terms(self, x: Tensor, semi_y: Tensor) -> Tensor:
         """The summands of equation (9), shape (B,)."""
-        return deep_sad_terms(self.distance2(x), semi_y, self.eta, self.eps, self.unit)
+        return deep_sad_terms(self.distance2(x), semi_y, self.eta, self.eps, self.eta_unit)

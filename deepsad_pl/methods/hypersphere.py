@@ -36,16 +36,13 @@ def away_from_zero(center: Tensor, margin: float = 0.1) -> Tensor:
 
 
 @torch.no_grad()
-def sums_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], center_from: str) -> Tensor:
-    """The sums of the selected samples' representations and of their squared norms, and the number of these samples.
+def sum_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], center_from: str) -> Tensor:
+    """The sum of the selected samples' representations, followed by their number: (d + 1,), float64, on the CPU.
 
     Args:
         encoder: phi, in the mode in which the representations are to be computed.
         batches: batches ``(x, semi_y)``.
         center_from: see :func:`center_mask`.
-
-    Returns:
-        Shape (d + 2,), float64, on the CPU.
 
     Raises:
         ValueError: if there is no batch.
@@ -55,7 +52,7 @@ def sums_and_count(encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],
         mask = center_mask(semi_y, center_from)
         # Sum on the CPU in float64, which not every accelerator supports.
         kept = encoder(x)[mask].cpu().double()
-        part = torch.cat([kept.sum(dim=0), kept.square().sum()[None], torch.tensor([float(len(kept))]).double()])
+        part = torch.cat([kept.sum(dim=0), torch.tensor([float(len(kept))], dtype=torch.float64)])
         total = part if total is None else total + part
     if total is None:
         raise ValueError("the center cannot be computed, because the loader yields no batch; give it training samples")
@@ -96,9 +93,24 @@ class HypersphereMethod(TrainedMethod):
         self.register_buffer("center_is_set", torch.tensor(False))
 
     def on_train_start(self) -> None:
-        """Compute the center, unless a checkpoint has restored it."""
+        """Compute what the loss needs, unless a checkpoint has restored it."""
+        self.prepare(self._training_batches, self._over_ranks)
+
+    def prepare(
+        self, batches: Callable[[], Iterable[Any]], over_ranks: Callable[[Tensor], Tensor] = lambda total: total
+    ) -> None:
+        """Set the center, unless a checkpoint has restored it.
+
+        Args:
+            batches: returns the training set, in batches as for a training step.
+            over_ranks: sums a tensor over all processes.
+        """
         if not self.center_is_set:
-            self.set_center(self._training_batches(), self._over_ranks)
+            self.set_center(batches(), over_ranks)
+
+    def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of another method of this family as a state of this one: without a unit of distances."""
+        return {key: value for key, value in state.items() if key != "eta_unit"}
 
     def _training_batches(self) -> Iterator[Any]:
         """The batches of an epoch as a training step gets them: on the device, in the precision of the weights."""
@@ -128,20 +140,14 @@ class HypersphereMethod(TrainedMethod):
         """
         training = self.encoder.training
         self.encoder.eval()
-        total = over_ranks(sums_and_count(self.encoder, map(self.training_part, batches), self.center_from))
+        total = over_ranks(sum_and_count(self.encoder, map(self.training_part, batches), self.center_from))
         self.encoder.train(training)
         if total[-1] == 0:
             raise ValueError(
                 f"center_from is {self.center_from!r}, but there is no training sample of that kind; choose another one"
             )
-        mean, mean_square = total[:-2] / total[-1], total[-2] / total[-1]
-        self.center.copy_(away_from_zero(mean))
+        self.center.copy_(away_from_zero(total[:-1] / total[-1]))
         self.center_is_set.fill_(True)
-        center = self.center.to(mean)
-        self.scale_to(float(mean_square - 2 * mean @ center + center @ center))
-
-    def scale_to(self, distance2: float) -> None:
-        """Take note of the mean squared distance to the center, before the first step, of the samples it is made of."""
 
     def distance2(self, x: Tensor) -> Tensor:
         """The squared distances to the center, shape (B,)."""

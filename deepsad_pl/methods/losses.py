@@ -50,6 +50,7 @@ def deep_sad_terms(
     Returns:
         Shape (B,).
     """
+    unit = at_least_float32(unit) if isinstance(unit, Tensor) else unit
     inverse = eta * unit**2 / (distance2 + eps)
     return torch.where(semi_y == 0, distance2, torch.where(semi_y > 0, eta * distance2, inverse))
 

@@ -1,6 +1,7 @@
 """A LightningModule that trains K replicas of a method at once."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -74,11 +75,11 @@ class StackedModule(LightningModule):
             super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
-        """Initialize centers that were not loaded from a checkpoint, each from the data of its replica."""
+        """Prepare what was not loaded from a checkpoint, such as centers, each from the data of its replica."""
         loader = cast(StackedLoader, self.trainer.train_dataloader)
         for module, of_replica in zip(self.replicas, loader.loaders, strict=True):
-            if isinstance(module, HypersphereMethod) and not module.center_is_set:
-                module.set_center(of_replica)
+            if isinstance(module, HypersphereMethod):
+                module.prepare(partial(iter, of_replica))
         self._objective = kind_of(self.replicas[0]).form(self.replicas)
         named = [dict(module.named_buffers()) for module in self.replicas]
         # Not all have the unit of distances (eta_scale=initial), a constant that the objective has from the modules.

@@ -134,7 +134,7 @@ class HypersphereObjective(LayeredObjective):
         self._eps = next((module.eps for module in modules if isinstance(module, DeepSADModule)), EPS)
         etas = [module.eta if isinstance(module, DeepSADModule) else 1.0 for module in modules]
         self._eta = torch.tensor(etas, dtype=self._center.dtype, device=device)[:, None]
-        units = [float(module.unit) if isinstance(module, DeepSADModule) else 1.0 for module in modules]
+        units = [float(module.eta_unit) if isinstance(module, DeepSADModule) else 1.0 for module in modules]
         self._unit = torch.tensor(units, dtype=self._center.dtype, device=device)[:, None]
         self._sees = torch.tensor([isinstance(module, DeepSADModule) for module in modules], device=device)[:, None]
         self._nu = [module.nu if isinstance(module, SoftBoundarySVDDModule) else None for module in modules]

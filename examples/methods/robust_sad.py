@@ -27,4 +27,4 @@ class RobustSADModule(DeepSADModule):
         """The loss of each sample, shape (B,)."""
         scale = self.delta**2
         huber = 2 * scale * ((1 + self.distance2(x) / scale).sqrt() - 1)
-        return deep_sad_terms(huber, semi_y, self.eta, self.eps)
+        return deep_sad_terms(huber, semi_y, self.eta, self.eps, self.eta_unit)

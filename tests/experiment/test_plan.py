@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from plain_loops import phases_of
 from planned import plan_of, problems_of
 from processes import ROOT
 
@@ -426,6 +427,13 @@ def test_irrelevant_settings_are_not_part_of_the_identity(one: tuple[str, ...], 
 )
 def test_relevant_settings_are_part_of_the_identity(one: tuple[str, ...], other: tuple[str, ...]) -> None:
     assert plan_of(*one).run_dir != plan_of(*other).run_dir
+
+
+def test_equal_identities_have_equal_states() -> None:
+    plans = [plan_of("scenario.gamma_l=0", f"method.eta_scale={one}") for one in ("initial", "fixed")]
+    assert plans[0].run_dir == plans[1].run_dir
+    one, other = (phases_of(plan, load_data(plan))[-1].module.state_dict().keys() for plan in plans)
+    assert one == other
 
 
 def test_numbers_are_checked_although_the_classes_are_unknown() -> None:

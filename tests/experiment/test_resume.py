@@ -180,11 +180,12 @@ def test_center_and_unit_are_restored_and_not_recomputed(tmp_path: Path, monkeyp
             run(tmp_path, *SHORT, relative)
     (path,) = tmp_path.rglob("last.ckpt")
     before = torch.load(path, weights_only=True)["state_dict"]
-    monkeypatch.setattr("deepsad_pl.methods.hypersphere.sums_and_count", None)
+    monkeypatch.setattr("deepsad_pl.methods.hypersphere.sum_and_count", None)
+    monkeypatch.setattr(DeepSADModule, "_mean_distance2", None)
     run(tmp_path, *SHORT, relative)
     after = torch.load(path, weights_only=True)["state_dict"]
-    assert before["unit"] != 1
-    assert all(torch.equal(after[name], before[name]) for name in ("center", "unit"))
+    assert before["eta_unit"] > 0
+    assert all(torch.equal(after[name], before[name]) for name in ("center", "eta_unit"))
 
 
 def test_a_kill_while_saving_leaves_the_previous_checkpoint(

@@ -125,7 +125,6 @@ def test_a_folder_without_a_run_or_weights_is_refused_together_with_other_proble
         (("dataset.network.units=[8,4]",), "units is [32, 16, 4] there and [8, 4] here"),
         (("dataset.drop=[truth,sensor_0]",), "only one has sensor_0"),
         (("dataset.network.leakiness=0.2",), "leakiness is 0.1 there and 0.2 here"),
-        (("method.eta_scale=initial",), "method.eta_scale is fixed there and initial here"),
     ],
 )
 def test_another_network_or_width_is_refused_before_the_run_has_a_folder(
@@ -161,6 +160,17 @@ def test_deep_sad_continues_from_deep_svdd(where: Path) -> None:
     run = alone(where / "runs", *words(where, *COLD, "method=deep_svdd")).run_dir
     outcome = alone(where / "runs", *words(where, f"warm_start={run}"))
     assert torch.equal(state(outcome.run_dir)["center"], state(run)["center"])
+
+
+def test_a_unit_of_distances_is_kept_or_measured_or_left_out(where: Path) -> None:
+    run = alone(where / "runs", *words(where, *COLD, "method=deep_svdd")).run_dir
+    measured = alone(where / "runs", *words(where, f"warm_start={run}", "method.eta_scale=initial")).run_dir
+    unit = state(measured)["eta_unit"]
+    assert 0 < unit != 1
+    kept = alone(where / "runs", *words(where, f"warm_start={measured}", "method.eta_scale=initial")).run_dir
+    assert torch.equal(state(kept)["eta_unit"], unit)
+    for more in (("method=deep_svdd",), ("method.eta_scale=fixed",)):
+        assert "eta_unit" not in state(alone(where / "runs", *words(where, f"warm_start={measured}", *more)).run_dir)
 
 
 @pytest.mark.parametrize("method", ["autoencoder", "classifier", "ss_dgm_m1m2"])

@@ -1,5 +1,6 @@
 """Both modules through the Trainer against plain PyTorch loops on the same batches."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ def test_twenty_steps_of_deep_sad_equal_a_plain_loop(eta_scale: str, tmp_path: P
         center = torch.cat(kept).mean(dim=0)
     center = torch.tensor([(-0.1 if c < 0 else 0.1) if abs(c) < 0.1 else c for c in center.tolist()])
     assert torch.allclose(ours.module.center, center, atol=1e-6)
-    distances2 = [float(((z - center) ** 2).sum()) for rows in kept for z in rows]
+    # The unit is that of the first epoch's batches, as training sees them.
+    as_trained, batches = copy.deepcopy(encoder).train(), ((x, semi_y) for x, semi_y, _, _ in loader)
+    distances2 = [float(((z - center) ** 2).sum()) for x, semi_y in batches for z in as_trained(x)[semi_y != -1]]
     unit = sum(distances2) / len(distances2) if eta_scale == "initial" else 1.0
-    assert float(ours.module.unit) == pytest.approx(unit, rel=1e-5)
+    assert float(ours.module.eta_unit) == pytest.approx(unit, rel=1e-5)
 
     def loss(x: Tensor, semi_y: Tensor) -> Tensor:
         total = torch.tensor(0.0)
@@ -76,6 +79,32 @@ def test_center_is_the_mean_of_the_chosen_samples(center_from: str, tmp_path: Pa
     expected = away_from_zero(torch.stack(rows).double().mean(dim=0)).float()
     fit(phase.module, phase.data, tmp_path, 1)
     assert torch.allclose(phase.module.center, expected, atol=1e-6)
+
+
+def test_the_unit_leaves_out_known_anomalies_only_and_the_running_statistics_alone(tmp_path: Path) -> None:
+    settings = ("method.center_from=labeled_normal", "method.eta_scale=initial", "scenario.gamma_n=0.2")
+    plan = plan_of("pretrain=none", "method.epochs=[1,0]", *settings)
+    (phase,) = phases_of(plan, load_data(plan))
+    module, loader = phase.module, phase.data.train_dataloader()
+    before = {key: tensor.clone() for key, tensor in module.encoder.state_dict().items()}
+    module.prepare(lambda: iter(loader))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in module.encoder.state_dict().items())
+    as_trained = copy.deepcopy(module.encoder).train()
+    with torch.no_grad():
+        kept = torch.cat([as_trained(x)[semi_y != -1] for x, semi_y, _, _ in loader])
+    assert float(module.eta_unit) == pytest.approx(float(((kept - module.center) ** 2).sum(dim=1).mean()), rel=1e-5)
+
+
+def test_without_distances_there_is_no_unit() -> None:
+    plan = plan_of("pretrain=none", "method.eta_scale=initial")
+    (phase,) = phases_of(plan, load_data(plan))
+    module, loader = phase.module, phase.data.train_dataloader()
+    for parameter in module.encoder.parameters():
+        parameter.data.zero_()
+    module.set_center(iter(loader))
+    module.center.zero_()
+    with pytest.raises(ValueError, match="every sample lies on the center"):
+        module.prepare(lambda: iter(loader))
 
 
 def test_center_mask_leaves_labeled_anomalies_out() -> None:

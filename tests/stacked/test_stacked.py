@@ -148,6 +148,15 @@ def test_methods_that_differ_in_their_loss_share_a_stack(tmp_path: Path) -> None
     assert_same_as_alone([cell + method for cell, method in zip(DIGITS, METHODS, strict=True)], tmp_path, epochs=6)
 
 
+@pytest.mark.parametrize("others", ["fixed", "initial"])
+def test_each_replica_has_its_own_unit_of_distances(tmp_path: Path, others: str) -> None:
+    cells = [
+        ("dataset=toy", "scenario.gamma_l=0.1", f"seed={seed}", f"method.eta_scale={others if seed else 'initial'}")
+        for seed in (1, 0, 2)
+    ]
+    assert_same_as_alone(cells, tmp_path, epochs=3)
+
+
 def test_classifiers_are_stacked(tmp_path: Path) -> None:
     cells = [cell for cell in DIGITS if any("gamma_l" in word for word in cell)]
     assert_same_as_alone([(*cell, "method=classifier") for cell in cells], tmp_path, epochs=6)
