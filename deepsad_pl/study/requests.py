@@ -76,8 +76,8 @@ def literal(value: Any) -> str:
             return "[" + ",".join(map(literal, value)) + "]"
     if _PLAIN.fullmatch(str(value)):
         return str(value)
-    # A backslash needs escaping only before a quote.
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
+    # A backslash needs escaping only before a quote, also the closing one.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
     return f"'{escaped}'"
 
 
