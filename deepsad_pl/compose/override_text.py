@@ -27,7 +27,7 @@ def quoted(value: str | int | float | None, *, number: bool = False) -> str:
     # A backslash is an escape only before an interpolation or a quote.
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    escaped = re.sub(r"(\\+)\Z", r"\1\1", escaped)
     return f"'{escaped}'"
 
 

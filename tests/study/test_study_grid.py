@@ -143,6 +143,7 @@ def test_every_pair_is_valid_and_every_cell_occurs_once(
 @settings(deadline=None)
 @example("a${x}'\\\\")
 @example("\\\\${")
+@example("\\\n")
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12))
 def test_a_quoted_class_name_is_read_back(name: str) -> None:
     (override,) = OverridesParser.create().parse_overrides([f"scenario.normal_class={quoted(name)}"])
