@@ -14,8 +14,8 @@ class DeepSAD(Estimator):
 
     Args:
         eta: weight of the labeled samples, > 0.
-        eta_scale: ``initial``: eta means the same whatever the scale of the representations before the first step;
-            ``fixed``: the paper's.
+        eta_scale: ``initial``: squared distances are measured in units of their mean before the first step, so the
+            effect of eta does not depend on the scale of the representations; ``fixed``: the paper's.
         center_from: samples whose mean representation is the center: ``unlabeled_and_normal``, ``all`` or
             ``labeled_normal``.
     """

@@ -45,9 +45,9 @@ class DeepSADModule(HypersphereMethod):
         ``eta``: below 1 it emphasizes the unlabeled term, above 1 the labeled term; in the paper it has little
         influence on AUROC between .01 and 100 (figure 5). ``eta_scale``: eta weighs d² against 1/d², so what it means
         depends on the scale of phi; ``initial`` measures d² in units of its mean before the first step, over all
-        samples but known anomalies, which makes eta independent of that scale. ``center_from``: ``all`` includes
-        labeled anomalies in the center; ``labeled_normal`` uses only labeled normals, which the paper suggests for
-        polluted unlabeled data.
+        samples but known anomalies, so the effect of eta does not depend on that scale. ``center_from``: ``all``
+        includes labeled anomalies in the center; ``labeled_normal`` uses only labeled normals, which the paper
+        suggests for polluted unlabeled data.
         ``lr``, ``epochs``: long training at a high rate collapses the representation if few anomalies are labeled; a
         warning reports this.
 
@@ -92,12 +92,7 @@ class DeepSADModule(HypersphereMethod):
     def prepare(
         self, batches: Callable[[], Iterable[Any]], over_ranks: Callable[[Tensor], Tensor] = lambda total: total
     ) -> None:
-        """Set the center and the unit of distances, unless a checkpoint has restored them.
-
-        Args:
-            batches: returns the training set, in batches as for a training step.
-            over_ranks: sums a tensor over all processes.
-        """
+        """Set the center as the base class does, then the unit of distances, unless a checkpoint has restored them."""
         super().prepare(batches, over_ranks)
         if isinstance(self.eta_unit, Tensor) and self.eta_unit.isnan():
             self.eta_unit.fill_(self._mean_distance2(batches(), over_ranks))
@@ -111,7 +106,8 @@ class DeepSADModule(HypersphereMethod):
             distance2 = squared_distance(encoder(x), self.center)[semi_y >= 0].cpu().double()
             total += torch.stack([distance2.sum(), torch.tensor(float(len(distance2))).double()])
         total = over_ranks(total)
-        if not total[0] > 0:
+        # A distance that is not a number ends the training with its own message, in a stack that of its replica only.
+        if total[0] == 0:
             raise ValueError(
                 "eta_scale is 'initial', but before the first step every sample lies on the center, so there is no "
                 "unit of distances; set eta_scale to 'fixed'"
@@ -119,7 +115,7 @@ class DeepSADModule(HypersphereMethod):
         return float(total[0] / total[1])
 
     def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The state of another method of this family as a state of this one, whose unit may be unset."""
+        """The state of another method of this family as a state of this one; a missing unit is measured later."""
         found = super().adapted(state)
         if isinstance(self.eta_unit, Tensor):
             found["eta_unit"] = state.get("eta_unit", self.eta_unit)

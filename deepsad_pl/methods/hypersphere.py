@@ -109,7 +109,7 @@ class HypersphereMethod(TrainedMethod):
             self.set_center(batches(), over_ranks)
 
     def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The state of another method of this family as a state of this one: without a unit of distances."""
+        """The state of another method of this family as a state of this one, which has no unit of distances."""
         return {key: value for key, value in state.items() if key != "eta_unit"}
 
     def _training_batches(self) -> Iterator[Any]:

@@ -37,8 +37,9 @@ def deep_sad_terms(
         \eta \left(\|\phi(\tilde x_j) - c\|^2\right)^{\tilde y_j} \;\text{(labeled)}
 
     Their mean over a batch estimates equation (9). Without labeled samples this is the one-class Deep SVDD objective,
-    equation (3). ``eps`` is added only to the denominator of the inverse (footnote 1). With another ``unit`` u the term
-    of a known anomaly is :math:`\eta\, u\, (u / d^2)`: that of d² measured in u, as large beside the other terms.
+    equation (3). ``eps`` is added only to the denominator of the inverse (footnote 1). With a ``unit`` u other
+    than 1, a known anomaly has the term :math:`\eta\, u^2 / d^2`. This is u times the objective in which all squared
+    distances are measured in u.
 
     Args:
         distance2: squared distances to the center, shape (B,), >= 0.

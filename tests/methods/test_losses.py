@@ -82,3 +82,6 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     loss = deep_sad_terms(distance2, torch.tensor([-1]), 1.0)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(1e6)
+    # The square of this unit is not a number of half precision.
+    squared = deep_sad_terms(torch.ones(1), torch.tensor([-1]), 1.0, eps=0, unit=torch.tensor(512.0, dtype=dtype))
+    assert squared.item() == 512.0**2

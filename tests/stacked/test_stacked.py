@@ -194,8 +194,10 @@ def test_mlps_of_unequal_size_take_the_steps_of_single_runs(tmp_path: Path) -> N
             assert torch.equal(scored[key], tensor)
 
 
-def test_a_replica_that_turns_nan_fails_alone(tmp_path: Path) -> None:
-    cells = [("dataset=toy", "pretrain=none", f"seed={seed}", "trainer.max_epochs=6") for seed in range(3)]
+@pytest.mark.parametrize("eta_scale", ["fixed", "initial"])
+def test_a_replica_that_turns_nan_fails_alone(tmp_path: Path, eta_scale: str) -> None:
+    common = ("dataset=toy", "pretrain=none", "trainer.max_epochs=6", f"method.eta_scale={eta_scale}")
+    cells = [(*common, f"seed={seed}") for seed in range(3)]
     undisturbed = [made(*cell)[1] for cell in cells]
     plan, _ = made(*cells[0])
     _, expected = together(undisturbed, 0, plan.trainer, tmp_path)

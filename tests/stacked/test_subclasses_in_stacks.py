@@ -146,6 +146,26 @@ def robust(where: Path, *overrides: str, kind: type[DeepSADModule] = RobustSADMo
     return Assignment(make_plan(chosen, multirun=True), chosen, OmegaConf.to_yaml(chosen), "a test")
 
 
+def test_a_vectorized_subclass_has_a_unit_of_distances_for_each_replica(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = [(*WORDS, *cell, "method.eta_scale=initial") for cell in CELLS]
+    packed = outcomes(run_together([robust(tmp_path / "packed", *cell) for cell in cells]))
+    assert lines_on(caplog) == []
+    units = []
+    for cell, replica in zip(cells, packed, strict=True):
+        one = robust(tmp_path / "alone", *cell)
+        single = run_experiment(one.plan, config=one.config, config_yaml=one.config_yaml, command=one.command)
+        states = [
+            torch.load(of.run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for of in (replica, single)
+        ]
+        assert float(states[0]["eta_unit"]) == pytest.approx(float(states[1]["eta_unit"]), rel=1e-3)
+        np.testing.assert_allclose(scores(replica.run_dir), scores(single.run_dir), rtol=2e-3, atol=2e-4)
+        units.append(float(states[0]["eta_unit"]))
+    assert len(set(units)) == len(units)
+
+
 def test_a_registered_subclass_has_a_stack_besides_its_parents(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
