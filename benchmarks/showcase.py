@@ -9,6 +9,7 @@ and on those of all other classes, for Deep SAD, for a classifier, and for Deep 
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,17 +30,16 @@ METHODS = {
     "deep_svdd": "Deep SVDD: no labels",
     "classifier": "classifier: labels only",
 }
-KINDS = {"auroc_known": "known\nanomalies", "auroc_novel": "novel\nanomalies"}
+KINDS = {"known_mean": "known\nanomalies", "novel_mean": "novel\nanomalies"}
 _TEXT = 11.0  # points
 _GAP = 2.1  # least distance between two texts, in percentage points
 
 
-def known_and_novel(results: pd.DataFrame) -> pd.DataFrame:
+def known_and_novel(cells: pd.DataFrame) -> pd.DataFrame:
     """Mean AUROC in percent on known and novel anomalies, over the pairs of classes that all methods have.
 
     Args:
-        results: rows of a report with ``column``, ``gamma_l``, ``normal_class``, ``anomaly_class``, ``auroc_known`` and
-            ``auroc_novel``. A method that sees no labels has one row for each normal class.
+        cells: the ``known_novel.csv`` of a report of :data:`METHODS`, and of no others.
 
     Returns:
         A row for each of :data:`METHODS`, a column for each of :data:`KINDS`, and the number of pairs in ``pairs``.
@@ -47,22 +47,10 @@ def known_and_novel(results: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DeepSADError: if a method has no results.
     """
-    rows = results[(results["gamma_l"] == GAMMA_L) & results["auroc_novel"].notna()]
-    found = {method: rows[rows["column"] == method] for method in METHODS}
-    missing = [method for method, of_method in found.items() if of_method.empty]
-    if missing:
+    row = cells[cells["gamma_l"] == GAMMA_L].set_index("column")
+    if missing := [method for method in METHODS if method not in row.index]:
         raise DeepSADError(f"there are no results of {', '.join(missing)} for gamma_l={GAMMA_L}; run make reproduce")
-    pairs = None
-    for of_method in found.values():
-        keys = ["normal_class"] + (["anomaly_class"] if of_method["anomaly_class"].notna().all() else [])
-        wanted = of_method[keys].drop_duplicates()
-        pairs = wanted if pairs is None else pairs.merge(wanted, on=[key for key in keys if key in pairs])
-    assert pairs is not None
-    means = {}
-    for method, of_method in found.items():
-        keys = [str(key) for key in pairs.columns if of_method[str(key)].notna().all()]
-        means[method] = 100 * pairs.merge(of_method, on=keys)[list(KINDS)].mean()
-    return pd.DataFrame(means).T.assign(pairs=len(pairs))
+    return row.loc[list(METHODS), [*KINDS, "known_n"]].rename(columns={"known_n": "pairs"})
 
 
 def showcase_figure(found: Mapping[str, pd.DataFrame]) -> Figure:
@@ -101,7 +89,7 @@ def _panel(place: Axes, frame: pd.DataFrame) -> None:
         place.plot(
             [0, 1], ends, **{**style.drawn, "markersize": 8}, linestyle=style.line, linewidth=width, zorder=style.level
         )
-    for x, kind, side, shift in ((0, "auroc_known", "right", -0.06), (1, "auroc_novel", "left", 0.06)):
+    for x, kind, side, shift in ((0, "known_mean", "right", -0.06), (1, "novel_mean", "left", 0.06)):
         values = {str(method): float(value) for method, value in frame[kind].sort_values().items()}
         for method, y in zip(values, spread([*values.values()], _GAP, 101.0), strict=True):
             text = f"{values[method]:.0f}" if x == 0 else f"{values[method]:.0f}  {METHODS[method]}"
@@ -139,10 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             csv = options.results / f"{file}.csv"
             step = whole_step(file, steps, csv)
+            if step is not None:
+                # Other methods would narrow the pairs that all have.
+                step = replace(step, methods=tuple(method for method in METHODS if method in step.methods))
             made = None if step is None else complete_report(step, steps, csv, Path(folder))
             if made is None:
                 raise DeepSADError(f"{csv} has no complete results; run make reproduce")
-            found[name] = known_and_novel(pd.read_csv(made / "results.csv", dtype={"anomaly_class": str}))
+            found[name] = known_and_novel(pd.read_csv(made / "known_novel.csv"))
     for path in save(showcase_figure(found), options.figures, "showcase"):
         print(path)
 

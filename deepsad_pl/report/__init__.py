@@ -16,6 +16,7 @@ from deepsad_pl.report.figures import auroc_figure
 from deepsad_pl.report.known_novel import (
     NAME,
     KnownNovel,
+    in_common,
     known_novel_csv,
     known_novel_figure,
     known_novel_latex,
@@ -105,13 +106,15 @@ def write_report(
         with_figure: whether to draw ``figure``.
         metric: the column of ``results`` that tables, tests and figures show; without AUROC, no paper's results.
         by_known: as ``results``, but with a row for each known class that an experiment stands for, and with the
-            columns ``known`` (names of these classes), ``auroc_known`` and ``auroc_novel``, which are shown from here.
+            columns ``known`` (names of these classes), ``auroc_known`` and ``auroc_novel``, which are shown from here,
+            over the classes that all cells of a data set share.
         notes: sentences that come first beneath the table.
         form: size of the figures.
 
     Raises:
         DeepSADError: if no experiment is finished, none has the metric, or the folder cannot be written.
     """
+    by_known = None if by_known is None else in_common(by_known, axes)
     shown = by_known if metric in APART and by_known is not None else results
     if metric not in shown or not shown[metric].notna().any():
         raise _nothing(name, metric, results)

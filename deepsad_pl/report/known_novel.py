@@ -54,6 +54,26 @@ class KnownNovel:
         return {cell.place: cell for cell in self.novel}
 
 
+def in_common(by_known: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """The experiments whose normal class, known class and seed all cells of their data set have.
+
+    How hard anomalies are to find depends on these, and a method may have been run with a sample of them and another
+    with all, as may two values of an axis. If the cells of a data set share none, all experiments are kept.
+
+    Args:
+        by_known: as for :func:`deepsad_pl.report.write_report`.
+        axes: names of the axes.
+    """
+    pairing = by_known[["normal_class", "anomaly_class", "seed"]].fillna("")
+    keys = pd.Series([*pairing.itertuples(index=False, name=None)], by_known.index, dtype=object)
+    kept = pd.Series(True, by_known.index)
+    for _, of_dataset in by_known.groupby("dataset"):
+        cells = of_dataset.groupby([*axes, "column"], dropna=False)
+        if shared := set.intersection(*(set(keys[cell.index]) for _, cell in cells)):
+            kept[of_dataset.index] = keys[of_dataset.index].isin(shared)
+    return by_known[kept]
+
+
 def known_novel_of(by_known: pd.DataFrame, axes: Sequence[str], variants: Mapping[Place, str]) -> KnownNovel | None:
     """Make the cells; None if no cell has both known and novel anomalies.
 

@@ -17,7 +17,8 @@ from deepsad_pl.settings.about import own_columns
 KNOWN_NOVEL = (
     "Known anomalies are of the classes of which some are labeled in training, novel ones of all others; each against "
     "all normal test samples.",
-    "An experiment without labels counts once for every known class that the row has for the other methods.",
+    "All cells of a data set are over the normal and known classes that each of them was run with, if there are any; "
+    "an experiment without labels counts once for each of these known classes.",
 )
 
 _PROTOCOLS = {

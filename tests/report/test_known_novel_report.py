@@ -69,6 +69,30 @@ def test_known_and_novel_means_are_side_by_side(tmp_path: Path) -> None:
     assert set(report.frames()) == {"table", "tests", "known_novel_table"}
 
 
+def test_all_cells_are_over_the_classes_that_each_has(tmp_path: Path) -> None:
+    """A method with a sample of the pairs is compared neither with means over all pairs nor with other values."""
+    everything = by_known()
+    deep = everything["column"] == "deep_sad"
+    first = everything["anomaly_class"] == "k0"
+    rows = everything[~deep | first | (everything["normal_class"] == "1")]
+    written(tmp_path, by_known=rows)
+    found = {(line["column"], line["gamma_l"]): line for line in lines_of(tmp_path / "known_novel.csv")}
+    # Without (0, k1): .7, .7 and .8 of kNN on known anomalies, .98, .99 and .99 of Deep SAD.
+    assert found["knn_raw", "0.05"]["known_n"] == found["deep_sad", "0.05"]["known_n"] == "3"
+    assert float(found["knn_raw", "0.05"]["known_mean"]) == pytest.approx(220 / 3, abs=1e-4)
+    assert float(found["deep_sad", "0.05"]["known_mean"]) == pytest.approx(296 / 3, abs=1e-4)
+    # A method that sees no labels stays the same over the axis.
+    assert found["knn_raw", "0.0"]["known_mean"] == found["knn_raw", "0.05"]["known_mean"]
+
+
+def test_cells_that_share_no_classes_keep_their_own(tmp_path: Path) -> None:
+    everything = by_known()
+    deep, first = everything["column"] == "deep_sad", everything["normal_class"] == "0"
+    written(tmp_path, by_known=everything[deep == first])
+    counts = {(line["column"], line["gamma_l"]): line["known_n"] for line in lines_of(tmp_path / "known_novel.csv")}
+    assert counts == {("knn_raw", "0.0"): "2", ("knn_raw", "0.05"): "2", ("deep_sad", "0.05"): "2"}
+
+
 def test_the_figure_has_the_same_bytes_again(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         written(tmp_path / folder)
