@@ -209,7 +209,8 @@ def known_novel_figure(
 
 def _over_axis(title: str, found: KnownNovel, axes: Sequence[str], run_with: str, form: FigureFormat) -> Figure:
     panels = line_groups(found.known, axes)
-    columns = in_order(cell.column for cell in found.known if cell.n)
+    # A column may have novel anomalies only, such as one that is finished for k_l=0 alone.
+    columns = in_order(cell.column for cell in (*found.known, *found.novel) if cell.n)
     styles = styles_of_columns(columns)
     wide = 1 if form.is_column else 2
     high = 2 * len(panels) // wide

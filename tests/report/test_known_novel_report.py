@@ -93,6 +93,13 @@ def test_cells_that_share_no_classes_keep_their_own(tmp_path: Path) -> None:
     assert counts == {("knn_raw", "0.0"): "2", ("knn_raw", "0.05"): "2", ("deep_sad", "0.05"): "2"}
 
 
+def test_a_method_with_novel_anomalies_only_is_in_the_figure(tmp_path: Path) -> None:
+    rows = by_known()
+    rows.loc[rows["column"] == "deep_sad", "auroc_known"] = math.nan
+    written(tmp_path, by_known=rows)
+    assert "Deep SAD" in (tmp_path / "known_novel.svg").read_text()
+
+
 def test_the_figure_has_the_same_bytes_again(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         written(tmp_path / folder)
