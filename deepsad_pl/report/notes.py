@@ -17,8 +17,8 @@ from deepsad_pl.settings.about import own_columns
 KNOWN_NOVEL = (
     "Known anomalies are of the classes of which some are labeled in training, novel ones of all others; each against "
     "all normal test samples.",
-    "All cells of a data set are over the normal and known classes that each of them was run with, if there are any; "
-    "an experiment without labels counts once for each of these known classes.",
+    "Every cell of a data set covers the same normal and known classes, those that all of its cells were run with (if "
+    "there are any); an experiment without labels counts once for each of these known classes.",
 )
 
 _PROTOCOLS = {
