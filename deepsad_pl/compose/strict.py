@@ -59,7 +59,33 @@ class Findings:
     rest: DictConfig | None = None
 
 
-class StrictLoader(ConfigLoaderImpl):
+class _SweepLoader(ConfigLoaderImpl):
+    """Composes a sweep's own configuration with the first option of a group that is swept.
+
+    Hydra leaves the default option there, with which settings of the swept options would seem not to exist.
+    """
+
+    def _load_configuration_impl(
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
+    ) -> DictConfig:
+        if run_mode != RunMode.MULTIRUN:
+            return super()._load_configuration_impl(config_name, overrides, run_mode, *args, **kwargs)
+        parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
+        first = [_with_first_option(self, override) for override in parsed]
+        cfg = super()._load_configuration_impl(config_name, first, run_mode, *args, **kwargs)
+        cfg.hydra.overrides.task = [override.input_line for override in parsed if not override.is_hydra_override()]
+        return cfg
+
+
+def _with_first_option(loader: ConfigLoader, override: Override) -> str:
+    sweeps = override.is_discrete_sweep() and not override.is_hydra_override()
+    if sweeps and is_choice(loader, override):
+        for option in override.sweep_string_iterator():
+            return f"{override.get_key_element()}={option}"
+    return str(override.input_line)
+
+
+class StrictLoader(_SweepLoader):
     """Rejects undeclared settings, and suggests what could have been meant."""
 
     def load_configuration(
@@ -237,7 +263,7 @@ def in_one_line(error: object) -> str:
     return " ".join(" ".join(map(str, told)).split())
 
 
-class _OpenLoader(ConfigLoaderImpl):
+class _OpenLoader(_SweepLoader):
     """Accepts any key from files and words, so that all undeclared ones can be reported together."""
 
     def _load_single_config(self, default: ResultDefault, repo: object) -> ConfigResult:

@@ -1,6 +1,7 @@
 """Undeclared settings are refused before any work, wherever they come from, with the nearest existing name."""
 
 import copy
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,16 @@ def test_a_study_checks_its_settings(word: str, told: str) -> None:
     words = [word] if word.startswith("study=") else ["study=classic", word]
     (problem,) = problems_of(*words, name="sweep", mode=RunMode.MULTIRUN)
     assert problem.startswith(told)
+
+
+@pytest.mark.parametrize("methods", ["ss_dgm_m2,ss_dgm_m1m2", "glob(ss_dgm_*)", "choice(ss_dgm_m1m2,ss_dgm_m2)"])
+def test_a_setting_of_all_swept_options_is_accepted(methods: str) -> None:
+    words = [f"method={methods}", "method.anomaly_prior=uniform", "seed=0,1"]
+    cfg = loader().load_configuration("train", words, RunMode.MULTIRUN)
+    assert cfg.hydra.overrides.task == words
+    assert cfg.method.anomaly_prior == "uniform"
+    (problem,) = problems_of(words[0], "method.eta=2", mode=RunMode.MULTIRUN)
+    assert re.match(r"there is no setting method\.eta with method=ss_dgm_m\w+; leave it out or choose", problem)
 
 
 def test_a_sweep_checks_the_types_of_its_choices() -> None:
