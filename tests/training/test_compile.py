@@ -63,11 +63,12 @@ def trained(tmp_path: Path, *overrides: str) -> tuple[Phase, list[float]]:
     return phase, sink.values
 
 
-@pytest.mark.parametrize("method", slow_but(TYPICAL, DEEP))
+@pytest.mark.parametrize("words", [*slow_but(TYPICAL, DEEP), "deep_sad method.eta_scale=initial"])
 def test_a_compiled_training_takes_the_same_steps(
-    tmp_path: Path, traced: list[torch.fx.GraphModule], method: str
+    tmp_path: Path, traced: list[torch.fx.GraphModule], words: str
 ) -> None:
-    overrides = [f"method={method}", *(["pretrain=none"] if "none" in about(method).pretrain else [])]
+    method = words.split()[0]
+    overrides = [*f"method={words}".split(), *(["pretrain=none"] if "none" in about(method).pretrain else [])]
     plain, expected = trained(tmp_path / "plain", *overrides)
     assert not traced
     phase, losses = trained(tmp_path / "compiled", *overrides, "trainer.compile=true")
