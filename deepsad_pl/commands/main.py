@@ -112,7 +112,12 @@ def sweep() -> None:
     if _says_version():
         return
     _hasten_help()
-    sys.argv[1:], held_back[:] = hold_back(_hydras_words("sweep.py"))
+    words = _hydras_words("sweep.py")
+    try:
+        sys.argv[1:], held_back[:] = hold_back(words)
+    except DeepSADError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
     if not any(word.split("=")[0] in _FLAGS for word in sys.argv[1:]):
         # The configuration sets this too, but if it has an error, Hydra would complain about comma lists instead.
         sys.argv.insert(1, "--multirun")

@@ -72,6 +72,10 @@ def declaration_problems(cfg: DictConfig) -> list[str]:
     return problems + [removed(key) for key in removed_settings(cfg)]
 
 
+# In the message about a setting that another option of its group has.
+OF_ANOTHER_OPTION = "leave it out or choose a"
+
+
 def has_setting(cfg: DictConfig, key: str) -> bool:
     """Whether a setting of that name exists, with or without a value."""
     group, _, name = key.rpartition(".")
@@ -110,7 +114,7 @@ def unknown_setting(key: str, cfg: DictConfig, *, said_by: str = "", groups: Seq
     others += [OmegaConf.create(dict(choice)) for choice in own(group).values()] if group in CHOICES else []
     if any(has_setting(other, rest) for other in others if rest):
         chosen = _chosen(cfg, group)
-        return f"there is no setting {key} with {chosen}{said_by}; leave it out or choose a {group} that has it"
+        return f"there is no setting {key} with {chosen}{said_by}; {OF_ANOTHER_OPTION} {group} that has it"
     if above and above not in names and not any(name.rpartition(".")[2] == last for name in names):
         return unknown_setting(above, cfg, said_by=said_by, groups=groups, word=word)
     all_are = f"python {'sweep' if 'study' in names else 'train'}.py --help lists all settings"

@@ -20,7 +20,8 @@ def flags_first(words: Sequence[str], script: str) -> list[str]:
         script: name of the command, for messages.
 
     Raises:
-        DeepSADError: if a flag does not exist, or lacks its value, or a setting is not written as key=value.
+        DeepSADError: if a flag does not exist, lacks its value or excludes another one, or a setting is not written as
+            key=value.
     """
     parser = get_args_parser()
 
@@ -33,6 +34,15 @@ def flags_first(words: Sequence[str], script: str) -> list[str]:
     settings: list[str] = known.overrides or []
     if problems := [*_problems(words, {word for word in unknown + settings if word.startswith("-")}, settings, script)]:
         raise DeepSADError(*problems)
+    shows = [flag for flag, given in (("--cfg", known.cfg), ("--info", known.info)) if given is not None]
+    if known.resolve and known.cfg is None:
+        raise DeepSADError("--resolve belongs to --cfg; add --cfg job, or leave it out")
+    if shows and known.multirun:
+        raise DeepSADError(f"{shows[0]} shows one configuration; leave out -m, and give each setting one value")
+    exclusive = [flag for flag, given in (("-r", known.run), ("-m", known.multirun)) if given] + shows
+    exclusive += ["--shell-completion"] if known.shell_completion else []
+    if len(exclusive) > 1:
+        raise DeepSADError(f"{' and '.join(exclusive)} exclude each other; give one of them")
     flags = list(words)
     for word in reversed(settings):
         # Backwards, since the value of a flag may look the same as a setting but precede it.

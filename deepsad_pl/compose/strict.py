@@ -24,6 +24,7 @@ from yaml import YAMLError
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.declared import (
+    OF_ANOTHER_OPTION,
     declaration_problems,
     declared_keys,
     first_sentence,
@@ -42,6 +43,8 @@ from deepsad_pl.settings.schema import GROUPS, TrainConfig
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, YAMLError)
 # These are empty by default, so there are no settings in them to suggest.
 _ARGUMENTS = ("trainer.extra", "metrics")
+# Groups whose options another group chooses.
+_CHOSEN_WITH = {"dataset": ("scenario", "threshold", "network"), "method": ("pretrain",), "study": ("scenario",)}
 # In OmegaConf's message about a value that should be a list.
 _LIST = "is not a ListConfig"
 
@@ -59,33 +62,7 @@ class Findings:
     rest: DictConfig | None = None
 
 
-class _SweepLoader(ConfigLoaderImpl):
-    """Composes a sweep's own configuration with the first option of a group that is swept.
-
-    Hydra leaves the default option there, with which settings of the swept options would seem not to exist.
-    """
-
-    def _load_configuration_impl(
-        self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
-    ) -> DictConfig:
-        if run_mode != RunMode.MULTIRUN:
-            return super()._load_configuration_impl(config_name, overrides, run_mode, *args, **kwargs)
-        parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
-        first = [_with_first_option(self, override) for override in parsed]
-        cfg = super()._load_configuration_impl(config_name, first, run_mode, *args, **kwargs)
-        cfg.hydra.overrides.task = [override.input_line for override in parsed if not override.is_hydra_override()]
-        return cfg
-
-
-def _with_first_option(loader: ConfigLoader, override: Override) -> str:
-    sweeps = override.is_discrete_sweep() and not override.is_hydra_override()
-    if sweeps and is_choice(loader, override):
-        for option in override.sweep_string_iterator():
-            return f"{override.get_key_element()}={option}"
-    return str(override.input_line)
-
-
-class StrictLoader(_SweepLoader):
+class StrictLoader(ConfigLoaderImpl):
     """Rejects undeclared settings, and suggests what could have been meant."""
 
     def load_configuration(
@@ -129,6 +106,42 @@ class StrictLoader(_SweepLoader):
         one_experiment = found.rest is not None and OmegaConf.get_type(found.rest) is TrainConfig
         problems = with_those_of_the_rest(found) if run_mode == RunMode.RUN and one_experiment else found.problems
         raise ConfigCompositionException(str(DeepSADError(*problems)))
+
+    def _load_configuration_impl(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        words = overrides
+        if run_mode == RunMode.MULTIRUN and validate_sweep_overrides:
+            parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
+            words = _with_first_options(self, parsed)
+        cfg = super()._load_configuration_impl(config_name, words, run_mode, from_shell, validate_sweep_overrides)
+        if words is not overrides:
+            cfg.hydra.overrides.task = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
+        return cfg
+
+
+def _with_first_options(loader: ConfigLoader, overrides: Sequence[Override]) -> list[str]:
+    """The words that compose the configuration of a sweep itself, with the first option of each group that is swept.
+
+    Hydra leaves the default option there, with which settings of the swept options would seem not to exist. A study
+    takes the options one by one, and has entries of its own for data sets.
+    """
+    if any(override.key_or_group == "study" for override in overrides):
+        return [str(override.input_line) for override in overrides]
+    return [_with_first_option(loader, override) for override in overrides]
+
+
+def _with_first_option(loader: ConfigLoader, override: Override) -> str:
+    sweeps = override.is_discrete_sweep() and not override.is_hydra_override()
+    if sweeps and is_choice(loader, override):
+        for option in override.sweep_string_iterator():
+            return f"{override.get_key_element()}={option}"
+    return str(override.input_line)
 
 
 def _of_yaml(error: YAMLError) -> str:
@@ -177,20 +190,22 @@ def find_problems(
     problems: list[str] = []
     choices: list[Override] = []
     values: list[Override] = []
+    # Groups whose option does not exist, so that it may have been meant to have other settings.
+    unknown: set[str] = set()
     for override in overrides:
         if is_choice(loader, override):
             wrong = list(_choice_problems(loader, override))
             problems += wrong
             choices += [] if wrong else [override]
+            unknown |= {override.key_or_group, *_CHOSEN_WITH.get(override.key_or_group, ())} if wrong else set()
         elif override.is_hydra_override():
             choices.append(override)
         else:
             values.append(override)
 
     def composed(chosen: Sequence[Override]) -> DictConfig:
-        lines = [str(override.input_line) for override in chosen]
         return _OpenLoader(loader.get_search_path()).load_configuration(
-            config_name, lines, run_mode, validate_sweep_overrides=False
+            config_name, _with_first_options(loader, chosen), run_mode, validate_sweep_overrides=False
         )
 
     try:
@@ -208,7 +223,9 @@ def find_problems(
     problems += _drop_undeclared(cfg, said_by=", which a config file sets")
     groups = [group for group in loader.list_groups("") if group not in ("hydra", "schema", "study")]
     for override in values:
-        problems += _value_problems(override, cfg, groups)
+        judged = override.key_or_group.split(".")[0] not in unknown
+        told = _value_problems(override, cfg, groups)
+        problems += [problem for problem in told if judged or OF_ANOTHER_OPTION not in problem]
     problems += _drop_undeclared(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
@@ -263,7 +280,7 @@ def in_one_line(error: object) -> str:
     return " ".join(" ".join(map(str, told)).split())
 
 
-class _OpenLoader(_SweepLoader):
+class _OpenLoader(ConfigLoaderImpl):
     """Accepts any key from files and words, so that all undeclared ones can be reported together."""
 
     def _load_single_config(self, default: ResultDefault, repo: object) -> ConfigResult:
@@ -339,8 +356,8 @@ def _value_problems(override: Override, cfg: DictConfig, groups: Sequence[str]) 
             "for the folder that has metrics/<file>.yaml"
         )
         return
+    is_there = OmegaConf.select(cfg, key, throw_on_missing=False) is not None
     for value in _values(override):
-        is_there = OmegaConf.select(cfg, key, throw_on_missing=False) is not None
         if override.is_add() and is_there and not isinstance(value, dict | list):
             yield f"{line}: the setting {key} already exists; leave out the +"
             continue

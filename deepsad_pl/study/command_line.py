@@ -1,7 +1,7 @@
 """Sort a study's command line into overrides that narrow the study and overrides for every experiment."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +17,26 @@ _BY_THE_STUDY = {"scenario.normal_class": "normal_classes", "scenario.anomaly_cl
 # The only settings that action=forget passes to Hydra; others may no longer exist.
 _OF_FORGET = ("study", "action", "port", "figure", "dry_run", "output_dir", "hydra")
 
+_LISTS = tuple(f"study.{name}" for name in ("datasets", "methods", "seeds", "normal_classes", "anomaly_classes"))
+
 # Overrides of a study that are hidden from Hydra, which would apply them to the default method and data set.
 held_back: list[str] = []
 
 
 def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split off the settings that only some of a study's methods or data sets have; return the rest, then these."""
+    """Split off the settings that only some of a study's methods or data sets have; return the rest, then these.
+
+    Raises:
+        DeepSADError: if a word sets something of a study, but none is named.
+    """
     if "action=forget" in words:
         settings = [w for w in words if "=" in w and not w.startswith("-")]
         held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
     else:
         held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
-    if not any(word.startswith("study=") for word in words):
+    if not any(word.lstrip("+").startswith("study=") for word in words):
+        if alone := [word for word in words if word.lstrip("+~").startswith("study.")]:
+            raise DeepSADError(f"{' '.join(alone)} is for a study, but none is named; add study=...")
         return words, []
     return [word for word in words if word not in held], held
 
@@ -49,6 +57,25 @@ class SortedOverrides:
 def is_own(override: Override) -> bool:
     """Whether an override is for sweep.py itself."""
     return override.key_or_group.split(".")[0] in _OWN
+
+
+def own_sweeps(overrides: Sequence[Override]) -> Iterator[str]:
+    """Yield a message for each setting of sweep.py itself that has several values, of which Hydra would take none.
+
+    Args:
+        overrides: all overrides except Hydra's own.
+    """
+    for override in overrides:
+        if not is_own(override) or not override.is_sweep_override():
+            continue
+        key, line = override.key_or_group, str(override.input_line)
+        if key == "study":
+            yield f"{line}: a command runs one study; choose one, and run another command for the next"
+        elif key in _LISTS or key.startswith("study.axes."):
+            values = ",".join(override.sweep_string_iterator()) if override.is_discrete_sweep() else "..."
+            yield f"{line}: this setting is a list; write '{key}=[{values}]'"
+        else:
+            yield f"{line}: this setting has one value for the whole command; give one"
 
 
 def sort_overrides(overrides: Sequence[Override], keys: Mapping[str, str]) -> SortedOverrides:

@@ -59,11 +59,13 @@ class StudySweeper(GridSweeper):
         from deepsad_pl.common.errors import DeepSADError
         from deepsad_pl.common.messages import CommandLineError
         from deepsad_pl.common.os_errors import in_sentences
-        from deepsad_pl.study.command_line import is_own
+        from deepsad_pl.study.command_line import is_own, own_sweeps
 
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(arguments)
+        if problems := list(own_sweeps(overrides)):
+            raise CommandLineError(str(DeepSADError(*problems)))
         if self._asked.study is None:
             if self._asked.action != "run" or self._asked.dry_run:
                 raise CommandLineError(

@@ -44,6 +44,11 @@ class GridSweeper(BasicSweeper):
             )
         swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
         (jobs,) = self.split_arguments(overrides, None)
+        if not jobs:
+            empty = [str(o.input_line) for o in overrides if o.is_discrete_sweep() and not [*o.sweep_iterator()]]
+            raise CommandLineError(f"{', '.join(empty)} has no value, so there is nothing to run")
+        # The same value twice is no further seed.
+        jobs = [list(job) for job in dict.fromkeys(map(tuple, jobs))]
         self._check(jobs)
 
         try:

@@ -235,6 +235,12 @@ def test_an_own_study_needs_only_a_yaml(cli: CLI, tmp_path: Path) -> None:
         (("study=pollution", "dataset=digits", "method=ssad_raw,kde_raw", "method.eta=2"), "none of the methods"),
         (("study=pollution", "dataset=digits", "method=deep_sad", "method.lr=[1"), "method.lr=[1"),
         (("action=report",), "study="),
+        (("study.seeds=[0]", "dataset=toy"), "study.seeds=[0] is for a study, but none is named; add study="),
+        (("study=toy,eta",), "study=toy,eta: a command runs one study"),
+        (("study=toy", "study.seeds=0,1"), "study.seeds=0,1: this setting is a list; write 'study.seeds=[0,1]'"),
+        (("study=eta", "study.axes.eta=1,10"), "write 'study.axes.eta=[1,10]'"),
+        (("study=toy", "action=status,report"), "action=status,report: this setting has one value"),
+        (("study=toy", "dry_run=true,false", "study.sample=1,2"), "2 problems:"),
         (("study=pollution", "dataset=digits", "method=deep_sad", "action=report"), "no experiment of the study"),
     ],
 )

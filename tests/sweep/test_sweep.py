@@ -61,6 +61,22 @@ def test_a_sweep_ends_with_a_table_and_runs_only_once(cli: CLI, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+def test_the_same_value_twice_is_no_further_seed(cli: CLI, tmp_path: Path) -> None:
+    done = cli("train.py", "-m", "dataset=toy", "method=knn_raw,kde_raw", "seed=0,0,1", "logger=none")
+    assert done.returncode == 0, output_of(done)
+    assert [(row[0], row[-1]) for row in table_rows(done.stdout)] == [("knn_raw", "2"), ("kde_raw", "2")]
+    assert len(records(tmp_path)) == 4 and "already finished" not in done.stdout
+
+
+@pytest.mark.parametrize("word", ["seed=range(5,5)", "method=glob(nothing*)"])
+def test_a_sweep_without_a_value_is_refused(cli: CLI, tmp_path: Path, word: str) -> None:
+    done = cli("train.py", "-m", "dataset=toy", word)
+    assert done.returncode != 0
+    assert f"{word} has no value, so there is nothing to run" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_failing_job_stops_no_other_and_fails_the_sweep(cli: CLI, tmp_path: Path) -> None:
     done = cli("sweep.py", "scenario.gamma_l=0.9,0.05", "seed=0", *SMALL)
     text = output_of(done)
