@@ -51,11 +51,15 @@ TAKEN_NAMES = frozenset(
         *("dataset", "method", "seed", "scenario", "hash", "identity", "versions", "counts", "seconds", "spread"),
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
-        *("lr_from_test", "setting_from_test", "finished", "known", "population", CLASSES),
+        *("lr_from_test", "setting_from_test", "finished", "known", "population", "drawn_from"),
+        *("seed_draws", "as_paper", CLASSES),
         *("results_version", _CHECKSUM),
         *("roc", "scores_normal", "scores_anomalous"),
     )
 )
+
+# The protocol of a record's selection that uses test labels.
+LOOKS_AT_TEST_LABELS = "test_subset"
 
 # How far the AUROC computed from the scores may be from the record's. Older records were rounded to float32.
 AUROC_TOLERANCE = 1e-6

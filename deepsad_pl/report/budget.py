@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from deepsad_pl.report.text_width import wrapped
 _COLORS = {"random": "#6E6E6E", "anomalous": "#D55E00", "uncertain": "#0072B2", "diverse": "#009E73"}
 _MARKERS = {"random": "s", "anomalous": "^", "uncertain": "o", "diverse": "D"}
 _ACROSS = 3  # data sets side by side on a page
+_INFORMED = "† test-informed, so possibly optimistic: the notes beneath the main table say by which choices."
 _PLACE = ["dataset", "column", "strategy", "labels"]
 
 
@@ -39,6 +41,7 @@ class BudgetPoint:
         normal_class: name of the normal class.
         value: the metric of the test set, such as AUROC in [0, 1].
         anomalies: number of labeled samples that are anomalies.
+        test_informed: whether the result depends on a choice that was made with test labels.
     """
 
     dataset: str
@@ -49,6 +52,7 @@ class BudgetPoint:
     normal_class: str
     value: float
     anomalies: int
+    test_informed: bool = False
 
 
 def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.DataFrame:
@@ -61,25 +65,30 @@ def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.
     Returns:
         One row for each data set, column, strategy and number of labels. The metric, in a column of its name and in
         percent if it is one of the package's, and ``anomalies`` are means over ``seeds`` seeds, with standard errors
-        in ``<name>_se`` and ``anomalies_se``. ``gain`` is the mean difference of the metric to the previous round,
-        paired by seed, over ``gain_seeds`` seeds; ``gain_se`` is its standard error. ``total_gain`` and
-        ``total_gain_se`` are likewise for the difference to the fewest labels. A standard error of fewer than two
-        seeds is NaN, and so is a gain without a round before.
+        in ``<name>_se`` and ``anomalies_se``. ``gain`` is the mean difference of the metric to the next smaller number
+        of labels that the data set and column have, paired by seed and normal class, over ``gain_seeds`` seeds;
+        ``gain_se`` is its standard error. ``total_gain`` and ``total_gain_se`` are likewise for the difference to the
+        smallest number. A standard error of fewer than two seeds is NaN, and so is a gain whose smaller number is not
+        finished. ``test_informed`` says whether any point is.
     """
     found = pd.DataFrame([vars(point) for point in points])
     name = measure.name
     found[name] = found.pop("value") * measure.factor
     order = {column: list(dict.fromkeys(found[column])) for column in ("dataset", "column", "strategy")}
-    each = found.groupby([*_PLACE, "seed"], sort=False)[[name, "anomalies"]].mean().reset_index()
-    each = each.sort_values("labels", kind="stable")
-    # Only seeds that have finished both rounds are compared.
-    loops = each.groupby(["dataset", "column", "strategy", "seed"], sort=False)
-    each["gain"] = loops[name].diff()
-    fewest = each.groupby(["dataset", "column", "strategy"], sort=False)["labels"].transform("min")
-    first = each[name].where(each["labels"] == fewest)
-    each["total_gain"] = each[name] - first.groupby([each[key] for key in (*_PLACE[:3], "seed")], sort=False).transform(
-        "first"
-    )
+    # Only loops that have finished both rounds are compared.
+    loop = ["dataset", "column", "strategy", "seed", "normal_class"]
+    numbers = {place: sorted(set(of_place)) for place, of_place in found.groupby(["dataset", "column"])["labels"]}
+    before = {(*place, b): a for place, labels in numbers.items() for a, b in pairwise(labels)}
+    values = {(*key, labels): value for *key, labels, value in found[[*loop, "labels", name]].itertuples(index=False)}
+    gains, totals = [], []
+    for *key, labels, value in found[[*loop, "labels", name]].itertuples(index=False):
+        place = (key[0], key[1])
+        gains.append(value - values.get((*key, before.get((*place, labels))), math.nan))
+        totals.append(value - values.get((*key, numbers[place][0]), math.nan))
+    found["gain"], found["total_gain"] = gains, totals
+    measured = [name, "anomalies", "gain", "total_gain"]
+    by_place = found.groupby([*_PLACE, "seed"], sort=False)
+    each = by_place[measured].mean().assign(test_informed=by_place["test_informed"].any()).reset_index()
     rows = [
         {
             **dict(zip(_PLACE, place, strict=True)),
@@ -89,6 +98,7 @@ def budget_frame(points: Sequence[BudgetPoint], measure: Measure = AUROC) -> pd.
             "gain_seeds": int(of_place["gain"].notna().sum()),
             **_mean_and_error(of_place, "gain"),
             **_mean_and_error(of_place, "total_gain"),
+            "test_informed": bool(of_place["test_informed"].any()),
         }
         for place, of_place in each.groupby(_PLACE, sort=False)
     ]
@@ -130,7 +140,9 @@ def budget_markdown(title: str, frame: pd.DataFrame, run_with: str, measure: Mea
         f"- {measure.label}{in_percent}: mean ± standard error over {told}; in brackets the labeled anomalies.",
     ]
     if len(gains):
-        lines[-1] += " Differences are paired by seed."
+        lines[-1] += " Differences are paired by seed and normal class."
+    if frame["test_informed"].any():
+        lines.append(f"- {_INFORMED}")
     if run_with:
         lines.append(f"- The experiments were run with {run_with}, unlike the study as it stands.")
     return "\n".join([*lines, ""])
@@ -142,7 +154,8 @@ def _table(frame: pd.DataFrame, cell: Callable[["pd.Series[Any]"], str]) -> list
     for (dataset, column, labels), here in frame.groupby(["dataset", "column", "labels"], sort=False):
         shown = {row["strategy"]: cell(row) for _, row in here.iterrows()}
         cells = [shown.get(strategy, "-") for strategy in strategies]
-        lines.append(f"| {dataset} | {heading(str(column))} | {labels} | {' | '.join(cells)} |")
+        mark = "†" if here["test_informed"].any() else ""
+        lines.append(f"| {dataset} | {heading(str(column))}{mark} | {labels} | {' | '.join(cells)} |")
     return lines
 
 
@@ -178,13 +191,14 @@ def budget_figure(
         for number, ((dataset, column), found) in enumerate(panels):
             above, below = (grid[2 * (number // wide) + line, number % wide] for line in (0, 1))
             name = f"{dataset}, {heading(str(column))}" if several else str(dataset)
+            name += ", test-informed" if found["test_informed"].any() else ""
             _panels(above, below, found, name, measure, room)
             if not number % wide:
                 above.set_ylabel(f"gain in {measure.label}" if measure.in_percent else "gain")
                 below.set_ylabel("labeled anomalies")
         strategies = list(dict.fromkeys(map(str, frame["strategy"])))
         legend(figure, [Entry(name, {**_shape(name), "linestyle": "-"}) for name in strategies])
-        told = f"mean and standard error over {_seeds(frame)}; gains are paired by seed"
+        told = f"mean and standard error over {_seeds(frame)}; gains are paired by seed and normal class"
         set_title(figure, title, told, f"run with {run_with}" if run_with else "")
         return figure
 
@@ -195,14 +209,14 @@ def _panels(above: Axes, below: Axes, found: pd.DataFrame, name: str, measure: M
     ticks = sorted(found["labels"].unique())
     # Side by side, so that their error bars do not hide each other.
     gap = 0.06 * min(np.diff(ticks), default=1)
-    start = found[found["labels"] == ticks[0]].iloc[0]
     for number, (strategy, line) in enumerate(lines):
         x = line["labels"] + (number - (len(lines) - 1) / 2) * gap
         for place, what in ((above, "total_gain"), (below, "anomalies")):
             error = line[f"{what}_se"].fillna(0.0)
             place.errorbar(x, line[what], error, **_shape(str(strategy)), elinewidth=0.7)
-    before = measure.plus_minus(start[measure.name], start[f"{measure.name}_se"])
-    told = f"{measure.label} {before} with {ticks[0]} {'label' if ticks[0] == 1 else 'labels'}"
+    told = (
+        f"{measure.label} {_start(found, ticks[0], measure)} with {ticks[0]} {'label' if ticks[0] == 1 else 'labels'}"
+    )
     above.set_title("\n".join(wrapped(line, room, MEDIUM) for line in (name, told)))
     for place in (above, below):
         place.set_axis_on()
@@ -214,6 +228,20 @@ def _panels(above: Axes, below: Axes, found: pd.DataFrame, name: str, measure: M
     below.set_xlabel("labeled samples")
     below.set_ylim(bottom=0)
     below.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _start(found: pd.DataFrame, fewest: int, measure: Measure) -> str:
+    """The metric with the fewest labels: one value if all strategies start from the same, as with none asked for."""
+    first = found[found["labels"] == fewest]
+    told = {
+        str(strategy): measure.plus_minus(mean, error)
+        for strategy, mean, error in zip(
+            first["strategy"], first[measure.name], first[f"{measure.name}_se"], strict=True
+        )
+    }
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{strategy} {value}" for strategy, value in told.items())
 
 
 def _shape(strategy: str) -> dict[str, Any]:

@@ -7,18 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from deepsad_pl.common.records import LOOKS_AT_TEST_LABELS
 from deepsad_pl.report.columns import in_order
 from deepsad_pl.report.measure import AUROC, Measure, measure_of
 from deepsad_pl.report.reference import paper_cell
-from deepsad_pl.report.significance import ALPHA, Comparison, compare, holm, lowest_p
+from deepsad_pl.report.significance import ALPHA, Comparison, compare, holm, lowest_p, side_by_side
 from deepsad_pl.report.standard_error import standard_error, verdict
 
 DDOF = 1
 
 # The reasons why a result is test-informed.
 BEST_VARIANT, SELECTION, LEARNING_RATE, SETTING = "best_variant", "selection", "learning_rate", "setting"
-# The selection protocol that uses test labels.
-LOOKS_AT_TEST_LABELS = "test_subset"
 # The column of the metric that a table shows.
 _VALUE = "value"
 # Data set, values of the axes and column of a cell.
@@ -38,7 +37,8 @@ class Cell:
         std: standard deviation with ddof 1, likewise; NaN with fewer than two experiments.
         n: number of finished experiments that have the metric.
         expected: number of requested experiments, without finished ones in which the metric is blank.
-        best: whether no other column of the row has a higher mean.
+        best: whether no other column of the row has a higher mean over the experiments that all of them have finished;
+            False if there are none.
         significant: whether it is significantly better than the second-best column.
         paper: the paper's mean and std in percent, or None.
         paper_n: number of experiments of the study behind the paper's value.
@@ -50,7 +50,10 @@ class Cell:
             :data:`SETTING`, another setting of the method.
         measure: the metric.
         error: standard error of the mean, in the unit of ``mean``; NaN if the cell has none, see :func:`make_cells`.
-        population: number of experiments from which those of the cell were sampled; None if they were not.
+        pairs: number of pairs over which it is: of a normal and a known class, whose seeds are averaged first, or of a
+            normal class and a seed that draws the known classes.
+        population: number of pairs from which those of the cell were sampled; None if they were not.
+        as_paper: whether its experiments were drawn from the same classes as those of the paper's cell.
         experiments: the finished experiments, with ``normal_class``, ``anomaly_class``, ``seed`` and ``value``, the
             metric in the unit of ``mean``.
     """
@@ -73,7 +76,9 @@ class Cell:
     test_informed: tuple[str, ...]
     measure: Measure = AUROC
     error: float = math.nan
+    pairs: int = 0
     population: int | None = None
+    as_paper: bool = True
     experiments: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
 
     @property
@@ -92,7 +97,7 @@ class Cell:
 
         None if it cannot be said, or if the paper's mean is over other experiments than ours were drawn from.
         """
-        if self.paper is None or (self.population or self.n) != self.paper_n:
+        if self.paper is None or not self.as_paper or (self.population or self.pairs) != self.paper_n:
             return None
         return verdict(self.mean, self.error, self.paper[0])
 
@@ -104,9 +109,10 @@ class Ranking:
     Attributes:
         dataset: data set of the row.
         row: the value of each axis.
-        best: column with the highest mean; the first one if several columns share it.
-        second: column with the second-highest mean.
-        comparison: test of the two columns; None if they have no experiment in common.
+        best: column with the highest mean over the experiments that all columns have finished, or over its own if there
+            are none; the first one if several columns share it.
+        second: column with the second-highest mean, likewise.
+        comparison: test of the two columns; None if the columns have no experiment in common.
         p_holm: p-value of the comparison, adjusted for all comparisons of the table.
         lowest: lowest adjusted p-value that is possible with this number of units.
     """
@@ -136,7 +142,8 @@ def make_cells(
     """Make all cells, row by row in the table's order, and the ranking of each row's two best columns.
 
     A cell over several normal classes has a standard error if all of its experiments are finished, since those that
-    finish first are no random sample, and if all or none of them were sampled.
+    finish first are no random sample, and if none of them were sampled or all were, from the same pairs. Several seeds
+    of a pair of classes are no further draws, so they are averaged first.
 
     Args:
         results: see :func:`deepsad_pl.report.write_report`.
@@ -153,10 +160,10 @@ def make_cells(
     significant = [(r.dataset, r.row, r.best) for r in rankings if r.significant]
     cells: list[Cell] = []
     for row in rows:
-        leader = _leader(row.columns)
+        leaders = _leaders(row.columns)
         for column in row.columns:
             star = (row.dataset, row.values, column) in significant
-            cells.append(_cell(row, column, measure, with_paper, best=column == leader, significant=star))
+            cells.append(_cell(row, column, measure, with_paper, best=column in leaders, significant=star))
     return cells, rankings
 
 
@@ -216,37 +223,54 @@ def _variants(cell: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(name): cell[cell["variant"] == name].drop_duplicates(same) for name in names}
 
 
-def _mean(experiments: pd.DataFrame) -> float:
+def _mean(values: pd.Series) -> float:
     """The mean of the finished experiments, rounded so that means equal up to rounding errors are equal."""
-    return round(float(experiments[_VALUE].mean()), 12)
+    return round(float(values.mean()), 12)
 
 
 def _best(variants: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The variant with the highest mean; the first one if no variant has a mean."""
-    return max(variants.values(), key=lambda found: _mean(found) if found[_VALUE].notna().any() else -math.inf)
+    """The variant with the highest mean; the first one if no variant has a mean.
+
+    Of variants that were run for different experiments, those that all of them have decide, if there are any.
+    """
+    finished = {name: found for name, found in variants.items() if found[_VALUE].notna().any()}
+    if not finished:
+        return next(iter(variants.values()))
+    means = _common_means(finished) or {name: _mean(found[_VALUE]) for name, found in finished.items()}
+    return finished[max(means, key=lambda name: means[name])]
 
 
-def _competing(columns: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """The means of all columns that have experiments of their own, highest first; ties keep their order."""
-    means: dict[str, float] = {}
+def _competing(columns: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """All columns that have finished experiments of their own."""
+    found: dict[str, pd.DataFrame] = {}
     for column, cell in columns.items():
         lender = cell["borrowed"].iloc[0]
         if cell[_VALUE].notna().any() and not (isinstance(lender, str) and lender in columns):
-            means[column] = _mean(cell)
-    return means
+            found[column] = cell
+    return found
 
 
-def _leader(columns: Mapping[str, pd.DataFrame]) -> str | None:
-    means = _competing(columns)
-    return max(means, key=lambda column: means[column]) if means else None
+def _common_means(cells: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """The mean of each cell over the experiments that all have finished; empty if there are none."""
+    if not cells or (values := side_by_side(cells, _VALUE)).empty:
+        return {}
+    return {name: _mean(values[name]) for name in cells}
+
+
+def _leaders(columns: Mapping[str, pd.DataFrame]) -> list[str]:
+    means = _common_means(_competing(columns))
+    return [column for column, mean in means.items() if mean == max(means.values())]
 
 
 def _rank(row: _Row) -> Ranking | None:
-    means = _competing(row.columns)
-    if len(means) < 2:
+    competing = _competing(row.columns)
+    if len(competing) < 2:
         return None
+    common = _common_means(competing)
+    means = common or {column: _mean(cell[_VALUE]) for column, cell in competing.items()}
     best, second, *_ = sorted(means, key=lambda column: -means[column])
-    return Ranking(row.dataset, row.values, best, second, compare(row.columns[best], row.columns[second], _VALUE))
+    comparison = compare(competing[best], competing[second], _VALUE) if common else None
+    return Ranking(row.dataset, row.values, best, second, comparison)
 
 
 def _adjusted(rankings: Iterable[Ranking]) -> list[Ranking]:
@@ -268,7 +292,7 @@ def _cell(row: _Row, column: str, measure: Measure, with_paper: bool, *, best: b
     shown = measure.factor * found[_VALUE].dropna()
     protocols = found["protocol"].dropna()
     lender = found["borrowed"].iloc[0]
-    population = _population(found)
+    population, by_pair = _population(found), _by_pair(found, shown)
     return Cell(
         dataset=row.dataset,
         row=row.values,
@@ -287,27 +311,40 @@ def _cell(row: _Row, column: str, measure: Measure, with_paper: bool, *, best: b
         tried={name: (int(runs[_VALUE].notna().sum()), _expected(runs)) for name, runs in tried.items()},
         test_informed=_test_informed(found, tried),
         measure=measure,
-        error=_error(found, shown, population),
+        error=_error(found, by_pair, population),
+        pairs=len(by_pair),
         population=population,
+        as_paper="as_paper" not in found or bool(found["as_paper"].all()),
         experiments=found.loc[shown.index, ["normal_class", "anomaly_class", "seed"]].assign(value=shown),
     )
 
 
 def _population(found: pd.DataFrame) -> int | None:
-    """The number of experiments from which all experiments of a cell were sampled; None if there is no such number."""
+    """The number of pairs from which all experiments of a cell were sampled; None if there is no such number."""
     of = set(found["population"]) if "population" in found else {None}
     one = of.pop()
     return None if of or pd.isna(one) else int(one)
 
 
-def _error(found: pd.DataFrame, shown: pd.Series, population: int | None) -> float:
-    is_mixed = "population" not in found or found["population"].nunique(dropna=False) > 1
-    if is_mixed or found["normal_class"].nunique() < 2 or len(shown) < _expected(found):
+def _by_pair(found: pd.DataFrame, shown: pd.Series) -> pd.Series:
+    """The means of the pairs that were drawn, or all values if each seed draws the known classes anew."""
+    seed_draws = found["seed_draws"].all() if "seed_draws" in found else found["anomaly_class"].isna().all()
+    if seed_draws:
+        return shown
+    classes = found.loc[shown.index, ["normal_class", "anomaly_class"]].fillna("")
+    return shown.groupby([classes[name] for name in classes], sort=False).mean()
+
+
+def _error(found: pd.DataFrame, by_pair: pd.Series, population: int | None) -> float:
+    drawn = [name for name in ("population", "drawn_from") if name in found]
+    is_mixed = "population" not in found or any(found[name].nunique(dropna=False) > 1 for name in drawn)
+    unfinished = found[_VALUE].isna() & ~found["finished"].astype(bool)
+    if is_mixed or found["normal_class"].nunique() < 2 or unfinished.any():
         return math.nan
-    # Commands that narrowed the study to other classes each drew from fewer experiments than all of them together.
-    if population is not None and len(shown) > population:
+    # Commands that narrowed the study to other classes each drew from fewer pairs than all of them together.
+    if population is not None and len(by_pair) > population:
         return math.nan
-    return standard_error(float(shown.std(ddof=DDOF)), len(shown), population)
+    return standard_error(float(by_pair.std(ddof=DDOF)), len(by_pair), population)
 
 
 def _expected(runs: pd.DataFrame) -> int:

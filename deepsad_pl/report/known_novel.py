@@ -31,6 +31,7 @@ _NOTES = (
     "each kind in a row is bold.",
     *KNOWN_NOVEL,
 )
+_INFORMED = "† test-informed, so possibly optimistic: the notes beneath the main table say by which choices."
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class KnownNovel:
 
 
 def in_common(by_known: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """The experiments whose normal class, known class and seed all cells of their data set have.
+    """The experiments whose normal class, known class and seed all cells and variants of their data set have.
 
     How hard anomalies are to find depends on these, and a method may have been run with a sample of them and another
     with all, as may two values of an axis. If the cells of a data set share none, all experiments are kept.
@@ -68,7 +69,7 @@ def in_common(by_known: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     keys = pd.Series([*pairing.itertuples(index=False, name=None)], by_known.index, dtype=object)
     kept = pd.Series(True, by_known.index)
     for _, of_dataset in by_known.groupby("dataset"):
-        cells = of_dataset.groupby([*axes, "column"], dropna=False)
+        cells = of_dataset.groupby([*axes, "column", "variant"], dropna=False)
         if shared := set.intersection(*(set(keys[cell.index]) for _, cell in cells)):
             kept[of_dataset.index] = keys[of_dataset.index].isin(shared)
     return by_known[kept]
@@ -95,14 +96,20 @@ def known_novel_of(by_known: pd.DataFrame, axes: Sequence[str], variants: Mappin
     return KnownNovel(known, novel) if any(a.n and b.n for a, b in zip(known, novel, strict=True)) else None
 
 
-def known_novel_notes(run_with: str) -> list[str]:
+def known_novel_notes(found: KnownNovel, run_with: str) -> list[str]:
     """The notes beneath the table.
 
     Args:
+        found: the cells.
         run_with: settings that differ from the study's own; may be empty.
     """
     told = f"The experiments were run with {run_with}, unlike the study's own settings."
-    return [*([told] if run_with else []), *_NOTES]
+    informed = [_INFORMED] if any(_is_informed(*found.pair(cell)) for cell in found.known) else []
+    return [*([told] if run_with else []), *_NOTES, *informed]
+
+
+def _is_informed(known: Cell, novel: Cell) -> bool:
+    return any(cell.n and cell.test_informed for cell in (known, novel))
 
 
 def known_novel_markdown(title: str, found: KnownNovel, axes: Sequence[str], run_with: str) -> str:
@@ -114,18 +121,20 @@ def known_novel_markdown(title: str, found: KnownNovel, axes: Sequence[str], run
         for number_of_line, line in enumerate((means, _stds, _counts)):
             head = [row.dataset, *row.values] if not number_of_line else [""] * (1 + len(axes))
             table.append([*head, *("" if pair is None else line(*pair) for pair in pairs)])
-    return "\n".join([f"# {title}: known | novel", "", *aligned(table), "", *listed(known_novel_notes(run_with)), ""])
+    return "\n".join(
+        [f"# {title}: known | novel", "", *aligned(table), "", *listed(known_novel_notes(found, run_with)), ""]
+    )
 
 
 def means(known: Cell, novel: Cell, bold: tuple[str, str] = ("**", "**")) -> str:
-    """``99.2 | 93.1``, with the best means of the row in bold; ``-`` where nothing is finished."""
+    """``99.2 | 93.1``, the best means of the row in bold, † if test-informed; ``-`` where nothing is finished."""
     texts = [_mean(cell) for cell in (known, novel)]
     if not any(texts):
         return ""
     shown = [
         f"{bold[0]}{text}{bold[1]}" if cell.best else text for cell, text in zip((known, novel), texts, strict=True)
     ]
-    return " | ".join(shown)
+    return " | ".join(shown) + ("†" if _is_informed(known, novel) else "")
 
 
 def _mean(cell: Cell) -> str:
@@ -166,7 +175,7 @@ def known_novel_latex(title: str, found: KnownNovel, axes: Sequence[str], run_wi
         best = ["" if pair is None else _latex_means(*pair) for pair in pairs]
         rest = [["" if pair is None else in_small(line(*pair)) for pair in pairs] for line in (_stds, _counts)]
         body.append((row, [best, *rest]))
-    return latex_table(f"{title}: known | novel", columns, axes, body, known_novel_notes(run_with))
+    return latex_table(f"{title}: known | novel", columns, axes, body, known_novel_notes(found, run_with))
 
 
 def _latex_means(known: Cell, novel: Cell) -> str:
@@ -180,12 +189,13 @@ def known_novel_csv(found: KnownNovel, axes: Sequence[str], run_with: str) -> st
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     kinds = [f"{kind}_{what}" for kind in ("known", "novel") for what in ("mean", "std", "n", "expected")]
-    writer.writerow(["dataset", *axes, "column", "variant", *kinds, "run_with"])
+    writer.writerow(["dataset", *axes, "column", "variant", *kinds, "test_informed", "run_with"])
     for cell in found.known:
         values = [
             value for one in found.pair(cell) for value in (number(one.mean), number(one.std), one.n, one.expected)
         ]
-        writer.writerow([cell.dataset, *cell.row.values(), cell.column, cell.variant, *values, run_with])
+        informed = ", ".join(cell.test_informed)
+        writer.writerow([cell.dataset, *cell.row.values(), cell.column, cell.variant, *values, informed, run_with])
     return text.getvalue()
 
 
@@ -208,7 +218,9 @@ def known_novel_figure(
 
 
 def _over_axis(title: str, found: KnownNovel, axes: Sequence[str], run_with: str, form: FigureFormat) -> Figure:
-    panels = line_groups(found.known, axes)
+    # Where nothing tells known and novel anomalies apart, there is nothing to draw.
+    told = [cell for cell in found.known if any(one.n for one in found.pair(cell))]
+    panels = line_groups([cell for cell in found.known if any(cell.dataset == one.dataset for one in told)], axes)
     # A column may have novel anomalies only, such as one that is finished for k_l=0 alone.
     columns = in_order(cell.column for cell in (*found.known, *found.novel) if cell.n)
     styles = styles_of_columns(columns)

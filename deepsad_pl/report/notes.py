@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 from deepsad_pl.common.counting import are, counted
 from deepsad_pl.common.records import APART
 from deepsad_pl.report.cells import BEST_VARIANT, DDOF, LEARNING_RATE, SELECTION, SETTING, Cell, Ranking
@@ -71,7 +73,7 @@ def notes_of(
         other = any(map(has_another_n, cells))
         counted = "; n also shows their number of experiments where it differs from ours" if other else ""
         notes.append(f"In brackets: the paper's figures, whose ddof is not stated{counted}.")
-    notes += [*_errors(cells), *_tested(rankings), *_out_of_reach(rankings, axes)]
+    notes += [*_uneven(cells, axes), *_errors(cells), *_tested(rankings), *_out_of_reach(rankings, axes)]
     incomplete = [cell for cell in cells if cell.n < cell.expected]
     if incomplete:
         notes.append(
@@ -88,6 +90,40 @@ def notes_of(
     ]
 
 
+def _uneven(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
+    """Say how the best of a row is decided where its cells have different experiments."""
+    rows: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.dataset, *cell.row.values()), []).append(cell)
+    uneven: list[Cell] = []
+    apart: list[Cell] = []
+    for row in rows.values():
+        there = {cell.column for cell in row}
+        competing = [cell for cell in row if cell.n and cell.borrowed not in there]
+        if not _are_alike([cell.experiments for cell in competing]):
+            (uneven if any(cell.best for cell in competing) else apart).append(row[0])
+    told = []
+    if uneven:
+        told.append(
+            f"Cells of {_places(uneven, [row[0] for row in rows.values()], axes)} cover different experiments than "
+            "others of their row (see n); the best of such a row, and the test, are over those that all of them have."
+        )
+    if apart:
+        told.append(
+            f"The cells of {_places(apart, [row[0] for row in rows.values()], axes)} have no experiment in common, so "
+            "none is called the best."
+        )
+    return told
+
+
+def _are_alike(cells: Sequence[pd.DataFrame]) -> bool:
+    """Whether cells have the same normal and known classes and seeds, as far as they depend on known classes."""
+    own = [set(cell[["normal_class", "seed", "anomaly_class"]].fillna("").itertuples(index=False)) for cell in cells]
+    of_known = [found for cell, found in zip(cells, own, strict=True) if cell["anomaly_class"].notna().any()]
+    without = [{key[:2] for key in found} for found in own]
+    return all(found == of_known[0] for found in of_known) and all(found == without[0] for found in without)
+
+
 def _errors(cells: Sequence[Cell]) -> list[str]:
     """Explain the standard errors and the marks of the verdicts."""
     with_error = [cell for cell in cells if not math.isnan(cell.error)]
@@ -95,6 +131,11 @@ def _errors(cells: Sequence[Cell]) -> list[str]:
         return []
     formula = f"standard deviation / √n{_correction(with_error)}"
     notes = [f"SE is the standard error of the mean, {formula}; a cell with unfinished experiments has none."]
+    if any(cell.pairs < cell.n for cell in with_error):
+        notes.append(
+            "Several seeds of a pair of a normal and a known class are averaged before SE is computed, and s, n and N "
+            "in it are over pairs."
+        )
     if any(cell.verdict for cell in cells):
         same, below, above = (VERDICT_MARKS[found] for found in (IN_REACH, BELOW, ABOVE))
         notes.append(
@@ -106,7 +147,7 @@ def _errors(cells: Sequence[Cell]) -> list[str]:
 
 def _correction(cells: Sequence[Cell]) -> str:
     """What is said about the finite population; empty if no cell is corrected."""
-    of = sorted({cell.population for cell in cells if cell.population is not None and cell.population > cell.n})
+    of = sorted({cell.population for cell in cells if cell.population is not None and cell.population > cell.pairs})
     return f" · √(1 - n/N) for a sample of N = {' or '.join(map(str, of))}" if of else ""
 
 

@@ -1,7 +1,7 @@
 """Test the best against the second-best column: Wilcoxon signed-rank test (section 4.2) over independent units."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 ALPHA = 0.05
-NORMAL_CLASS, SEED = "normal_class", "seed"
+NORMAL_CLASS, KNOWN_CLASS, SEED = "normal_class", "anomaly_class", "seed"
 
 # With more differences than this, the normal approximation replaces the exact distribution.
 _EXACT = 200
@@ -40,27 +40,49 @@ class Comparison:
     median_difference: float
 
 
+def side_by_side(cells: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
+    """The metric of several methods on the experiments that all of them have finished.
+
+    Experiments are the same if normal class, known anomaly class and seed agree. If a method does not depend on the
+    known class, its value is repeated for each known class of the others.
+
+    Args:
+        cells: for each method, rows with ``normal_class``, ``anomaly_class`` (missing if it has no effect or the seed
+            draws it), ``seed`` and the metric; unfinished experiments are skipped.
+        metric: the column that is compared.
+
+    Returns:
+        The columns ``normal_class`` and ``seed``, ``anomaly_class`` if a method depends on it, and one column for each
+        method, in their order.
+    """
+    finished = {name: cell.dropna(subset=[metric]) for name, cell in cells.items()}
+    # The first one must have all rows that a method without a known class is repeated for.
+    order = sorted(finished, key=lambda name: bool(finished[name][KNOWN_CLASS].isna().all()))
+    merged: pd.DataFrame | None = None
+    for name in order:
+        cell = finished[name]
+        keys = [NORMAL_CLASS, SEED] if cell[KNOWN_CLASS].isna().all() else [NORMAL_CLASS, SEED, KNOWN_CLASS]
+        # Where one column mixes given and drawn known classes, a missing one is a value like any other.
+        found = cell[[*keys, metric]].fillna({KNOWN_CLASS: ""} if KNOWN_CLASS in keys else {})
+        found = found.rename(columns={metric: ("value", name)})
+        merged = found if merged is None else merged.merge(found, on=keys, validate="many_to_one")
+    assert merged is not None
+    kept = [key for key in (NORMAL_CLASS, SEED, KNOWN_CLASS) if key in merged]
+    return merged[[*kept, *(("value", name) for name in cells)]].set_axis([*kept, *cells], axis=1)
+
+
 def paired(one: pd.DataFrame, other: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
     """Pair the experiments of two methods, as in the paper.
 
-    They are paired by normal class, known anomaly class and seed. If a method does not depend on the known class, its
-    value is repeated for each known class.
-
     Args:
-        one: rows with ``normal_class``, ``anomaly_class``, ``seed`` and the metric; unfinished experiments are skipped.
+        one: rows as for :func:`side_by_side`.
         other: the other method's rows, likewise.
         metric: the column that is compared.
 
     Returns:
         The columns used for pairing, and the values in the columns ``one`` and ``other``.
     """
-    one, other = one.dropna(subset=[metric]), other.dropna(subset=[metric])
-    keys = [NORMAL_CLASS, SEED]
-    if one["anomaly_class"].notna().all() and other["anomaly_class"].notna().all():
-        keys.append("anomaly_class")
-    left = one[[*keys, metric]].rename(columns={metric: "one"})
-    right = other[[*keys, metric]].rename(columns={metric: "other"})
-    return left.merge(right, on=keys)
+    return side_by_side({"one": one, "other": other}, metric)
 
 
 def compare(best: pd.DataFrame, second: pd.DataFrame, metric: str = "auroc") -> Comparison | None:

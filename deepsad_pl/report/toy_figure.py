@@ -20,9 +20,9 @@ from deepsad_pl.data.sources import Source
 from deepsad_pl.experiment.build import build, load_data
 from deepsad_pl.experiment.finished import CHECKPOINTS, record_of
 from deepsad_pl.experiment.fit_shallow import MODEL, of_package
+from deepsad_pl.experiment.from_test_labels import is_test_informed
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.methods.base import TrainedMethod
-from deepsad_pl.report.cells import LOOKS_AT_TEST_LABELS
 from deepsad_pl.report.legends import Entry, legend
 from deepsad_pl.report.style import SMALL, line_height, look, new_figure, save, set_title
 from deepsad_pl.report.text_width import wrapped
@@ -267,7 +267,7 @@ def _count(training: Cloud) -> str:
 
 def _panel_of(plan: Plan, source: Source, plane: Plane) -> ToyPanel:
     record, facts = _record(plan), plan.about
-    informed = ", test-informed" if record.get("selection", {}).get("protocol") == LOOKS_AT_TEST_LABELS else ""
+    informed = ", test-informed" if is_test_informed(plan, record) else ""
     kind = f"{_kind_of(facts)}: {facts.title or facts.heading or plan.method.name}"
     title = f"{kind}\nAUROC {100 * record['auroc']:.1f}%{informed}"
     scores = score_grid(plan, source, plane.points).reshape(len(plane.vertical), len(plane.horizontal))

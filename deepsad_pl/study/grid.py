@@ -1,5 +1,6 @@
 """The grid of a study: its experiments and the table cells they belong to. Imports neither torch nor Hydra."""
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from deepsad_pl.data.queried_labels import is_queried
 from deepsad_pl.data.scenario import labels_anomalies
 from deepsad_pl.settings.about import MethodAbout, column_of
 from deepsad_pl.settings.checks import names_a_folder
+from deepsad_pl.study.result_columns import NOT_AN_AXIS
 from deepsad_pl.study.sample import balanced_sample
 
 Value = str | int | float | None
@@ -30,6 +32,7 @@ TOGETHER = "together"
 FIGURES = ("auroc", "regions", "budget", "ranks")
 _KNOWN_CLASS, _NORMAL_CLASS, _SEED = "scenario.anomaly_class", "scenario.normal_class", "seed"
 _LABELS = "scenario.labels"
+_OF_A_BUDGET = ("scenario.rounds", "scenario.query_by")
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,11 @@ class Place:
         stands_for: for an experiment that knows no anomaly class, the ``scenario.anomaly_class`` of each experiment
             of the cell that would, so that known and novel anomalies are told apart alike for all methods; else None.
         k_l: the ``scenario.k_l`` of these.
-        population: number of experiments from which ``study.sample`` drew those of its cell; None if nothing was drawn.
+        drawn_from: the pairs of a normal and a known class that the study gives its cell, sampled or not, as a short
+            hash: cells with different ones are means over different classes.
+        seed_draws: whether the seed draws the known classes, so that each seed is another draw.
+        population: number of pairs from which ``study.sample`` drew those of its cell, seeds being a part of a pair if
+            ``seed_draws``; None if nothing was drawn.
         pairs: number of pairs from which it drew, see :class:`Study`; for a method that sees labels, this is usually
             the same.
     """
@@ -180,6 +187,8 @@ class Place:
     borrowed: str | None
     stands_for: tuple[Classes | None, ...] | None = None
     k_l: int = 0
+    drawn_from: str = ""
+    seed_draws: bool = False
     population: int | None = None
     pairs: int | None = None
 
@@ -212,6 +221,7 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
         for method in dict.fromkeys([*study.methods, *study.variants])
         if method not in methods
     ]
+    problems += _set_by_itself(study)
     for axis, who in study.depends.items():
         if who not in (ALL, SEEING_LABELS) and not isinstance(who, list | tuple):
             problems.append(f"study.depends.{axis} is {who}; it must be {ALL}, {SEEING_LABELS} or a list of methods")
@@ -236,12 +246,30 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
             problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
     if study.figure not in FIGURES:
         problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
-    problems += _problems_of_ranks(study)
+    problems += [*_problems_of_ranks(study), *_problems_of_budget(study)]
     if study.sample is not None and study.sample < 1:
         problems.append(f"study.sample is {study.sample}; give a number of pairs of at least 1, or null for all")
     if not 0 <= study.sample_seed < 2**32:
         problems.append(f"study.sample_seed is {study.sample_seed}; it must be an integer in [0, 2^32)")
     return problems
+
+
+def _set_by_itself(study: Study) -> Iterator[str]:
+    """Yield a message for each place that sets what ``study.seeds`` and the lists of classes set."""
+    instead = {
+        _SEED: "study.seeds=[0,1]",
+        _NORMAL_CLASS: "study.normal_classes=[0,1]",
+        _KNOWN_CLASS: "study.anomaly_classes=[0,1]",
+    }
+    named = [(f"study.keys.{axis}", study.keys[axis]) for axis in study.axes if axis in study.keys]
+    named += [("study.fixed", key) for key in study.fixed]
+    named += [(f"study.variants.{method}", key) for method, tried in study.variants.items() for key in tried]
+    for place, key in named:
+        if key in instead:
+            yield f"{place} sets {key}, which a study has a list of its own for; leave it out and set {instead[key]}"
+    taken = sorted({*study.axes} & NOT_AN_AXIS)
+    if taken:
+        yield f"study.axes has {', '.join(taken)}, which results.csv has as a column of its own; choose another name"
 
 
 def _problems_of_ranks(study: Study) -> Iterator[str]:
@@ -258,6 +286,18 @@ def _problems_of_ranks(study: Study) -> Iterator[str]:
                 f"study.axes.{axis} varies {study.keys[axis]}, but study.figure=ranks compares methods for each number "
                 f"of labeled anomalies, {_LABELS}, only; choose study.figure=auroc or give the axis one value in "
                 "study.fixed"
+            )
+
+
+def _problems_of_budget(study: Study) -> Iterator[str]:
+    if study.figure != "budget":
+        return
+    for axis in study.axes:
+        key = study.keys.get(axis)
+        if key is not None and key not in _OF_A_BUDGET:
+            yield (
+                f"study.axes.{axis} varies {key}, but study.figure=budget shows rounds and strategies "
+                f"({', '.join(_OF_A_BUDGET)}) only; choose study.figure=auroc or give the axis one value in study.fixed"
             )
 
 
@@ -360,6 +400,11 @@ def _cell(
             for normal, seed in itertools.product(normals, study.seeds)
             for anomaly in (_known_in_cell(study, subject, normal) if with_known else (None,))
         ]
+        classes_of_cell = sorted(
+            {(joined(normal), anomaly and joined(anomaly)) for normal, _, anomaly in every}, key=str
+        )
+        drawn_from = hashlib.sha256(repr(classes_of_cell).encode()).hexdigest()[:8]
+        seed_draws = study.anomaly_classes is None
         for normal, seed, anomaly in every:
             if sample is not None and not sample.has(normal, anomaly, seed):
                 continue
@@ -371,8 +416,10 @@ def _cell(
             experiment = Experiment(subject.dataset, method, kept, quote, subject.chosen_by)
             names = [None if one is None else joined(one) for one in (normal, anomaly)]
             place = Place(experiment, column, label, tuple(row.values()), names[0] or "", names[1], seed, borrowed)
+            place = replace(place, drawn_from=drawn_from, seed_draws=seed_draws)
             if sample is not None:
-                place = replace(place, population=len(every), pairs=sample.pairs)
+                population = len(every) if seed_draws else len(every) // len(study.seeds)
+                place = replace(place, population=population, pairs=sample.pairs)
             if given or queried or (sees_labels and labeled):
                 yield place
             else:

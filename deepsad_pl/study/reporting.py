@@ -10,9 +10,11 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.queried_labels import QueriedLabels
+from deepsad_pl.experiment.from_test_labels import is_test_informed
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.report import write_report
 from deepsad_pl.report.budget import BudgetPoint, write_budget
+from deepsad_pl.report.cells import Place as TablePlace
 from deepsad_pl.report.known_novel import NAME
 from deepsad_pl.report.measure import AUROC, measure_of
 from deepsad_pl.report.show_ranks import show_ranks
@@ -84,7 +86,12 @@ def report_study(
     )
     files = report.files
     if study.figure == "budget":
-        files = [*files, *_write_budget(folder, study, planned, records, differences.settings, form)]
+        shown = {cell.place: cell.variant for cell in report.cells}
+        points = _budget(study, planned, records, shown)
+        files = [
+            *files,
+            *write_budget(folder, study.title, points, differences.settings, measure_of(study.metric), form),
+        ]
     if study.figure == "regions":
         # Imported here because it loads torch: the trained models score every point of the plane.
         from deepsad_pl.report.toy_figure import draw_study
@@ -209,20 +216,17 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
     console.print(told, markup=False, soft_wrap=True)
 
 
-def _write_budget(
-    folder: Path,
-    study: Study,
-    planned: Sequence[Planned],
-    records: Mapping[Path, Mapping[str, Any]],
-    settings: Sequence[str],
-    form: FigureFormat,
-) -> list[Path]:
-    points = _budget(study, planned, records)
-    return write_budget(folder, study.title, points, settings, measure_of(study.metric), form)
+def _budget(
+    study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]], shown: Mapping[TablePlace, str]
+) -> list[BudgetPoint]:
+    """The finished experiments in which labels are asked for and that have the metric, round 0 for each strategy.
 
-
-def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]]) -> list[BudgetPoint]:
-    """The finished experiments in which labels are asked for and that have the metric, round 0 for each strategy."""
+    Args:
+        study: the study.
+        planned: the requested experiments.
+        records: records of the finished experiments, by run folder.
+        shown: the variant that each cell of the table shows; those of other variants are left out.
+    """
     axis = next((axis for axis, key in study.keys.items() if key == "scenario.query_by"), None)
     points: dict[BudgetPoint, None] = {}
     for part in planned:
@@ -230,6 +234,8 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
             plan = part.jobs[place.experiment].plan
             record, scenario = records.get(plan.run_dir), plan.scenario
             if record is None or not isinstance(scenario, QueriedLabels):
+                continue
+            if shown.get((plan.dataset.name, place.row, place.column)) != place.variant:
                 continue
             value = exact_auroc(plan.run_dir, record) if study.metric == AUROC.name else record.get(study.metric)
             if value is None:
@@ -244,6 +250,7 @@ def _budget(study: Study, planned: Sequence[Planned], records: Mapping[Path, Map
                 place.normal_class,
                 value,
                 record["counts"]["labeled_anomalies"],
+                is_test_informed(plan, record),
             )
             points[point] = None
     return list(points)

@@ -14,29 +14,12 @@ from deepsad_pl.common.records import APART, CLASSES, METRICS, auroc_of, read_sc
 from deepsad_pl.data import image_folder
 from deepsad_pl.data.scenario import is_given, resolve_scenario
 from deepsad_pl.experiment.class_metrics import known_and_novel
+from deepsad_pl.experiment.from_test_labels import has_lr_from_test, has_setting_from_test
 from deepsad_pl.experiment.plan import Plan, root_of
 from deepsad_pl.settings.own_metrics import values_of
 from deepsad_pl.study.grid import Classes, Place, Study, joined
 from deepsad_pl.study.jobs import Planned
-
-COLUMNS = (
-    "dataset",
-    "column",
-    "variant",
-    "normal_class",
-    "anomaly_class",
-    "seed",
-    "experiment",
-    "auroc",
-    "borrowed",
-    "protocol",
-    "paper_n",
-    "population",
-    "lr_from_test",
-    "setting_from_test",
-    "finished",
-    *(name for name in METRICS if name != "auroc"),
-)
+from deepsad_pl.study.result_columns import COLUMNS
 
 # The maximum error of records in single precision.
 _NOISE = 1e-6
@@ -81,7 +64,9 @@ def result_frames(
         of experiments whose anomaly classes are not known. It lacks the column ``population``, since its rows are not
         experiments.
     """
+    own_cells = list(own_cells)
     counted = Counter(map(_cell, own_cells))
+    own_classes = {_cell(place): place.drawn_from for place in own_cells}
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     apart: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     metrics: dict[str, None] = {}
@@ -111,8 +96,11 @@ def result_frames(
                 "protocol": None if record is None else record.get("selection", {}).get("protocol"),
                 "paper_n": counted[_cell(place)],
                 "population": place.population,
-                "lr_from_test": _has_lr_from_test(plan),
-                "setting_from_test": _has_setting_from_test(plan),
+                "drawn_from": place.drawn_from,
+                "seed_draws": place.seed_draws,
+                "as_paper": own_classes.get(_cell(place)) == place.drawn_from,
+                "lr_from_test": has_lr_from_test(plan),
+                "setting_from_test": has_setting_from_test(plan),
                 "finished": record is not None,
                 **{name: _value(record, name) for name in METRICS if name != "auroc"},
                 **own,
@@ -229,18 +217,6 @@ def exact_auroc(run_dir: Path, record: Mapping[str, Any]) -> float:
     except (OSError, ValueError):
         return nearest
     return exact if abs(exact - recorded) <= _NOISE else nearest
-
-
-def _has_lr_from_test(plan: Plan) -> bool:
-    """Whether a phase uses the data set's learning rates and these were chosen by test AUROC."""
-    phases = [phase for phase in (plan.method, plan.pretrain) if phase is not None]
-    return plan.dataset.lr_from_test and any(phase.arguments.get("lr") == plan.dataset.lr for phase in phases)
-
-
-def _has_setting_from_test(plan: Plan) -> bool:
-    """Whether the method has a setting that was chosen knowing test AUROC."""
-    method = plan.method
-    return any(method.arguments.get(name) == value for name, value in method.about.from_test.items())
 
 
 def _cell(place: Place) -> tuple[Any, ...]:

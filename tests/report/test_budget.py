@@ -1,5 +1,6 @@
 """What more labels gain: means, standard errors and gains over the seeds, as a table and a figure."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -54,6 +55,53 @@ def test_normal_classes_are_averaged_within_a_seed() -> None:
     (found,) = budget_frame(points).to_dict("records")
     assert found["seeds"] == 2
     assert found["auroc"] == pytest.approx(80.0) and found["auroc_se"] == pytest.approx(10.0)
+
+
+def test_gains_are_paired_by_normal_class() -> None:
+    """Class B is hard, and only class A has the second round."""
+    points = [
+        point("random", 5, seed, auroc, normal=normal) for seed in (0, 1) for normal, auroc in (("A", 0.9), ("B", 0.5))
+    ]
+    points += [point("random", 15, seed, 0.91, normal="A") for seed in (0, 1)]
+    found = row(budget_frame(points), "random", 15)
+    assert (found["gain"], found["total_gain"]) == pytest.approx((1.0, 1.0))
+
+
+def test_a_gain_is_over_the_row_before() -> None:
+    points = [point("random", labels, 0, auroc) for labels, auroc in ((5, 0.5), (15, 0.6), (25, 0.7))]
+    points += [point("random", labels, seed, auroc) for seed in (1, 2) for labels, auroc in ((5, 0.5), (25, 0.7))]
+    found = row(budget_frame(points), "random", 25)
+    assert found["gain"] == pytest.approx(10.0) and found["gain_seeds"] == 1
+    assert found["total_gain"] == pytest.approx(20.0)
+
+
+def test_a_strategy_without_the_first_round_has_no_gain_over_it() -> None:
+    points = [
+        point("random", 5, 0, 0.5),
+        point("random", 15, 0, 0.6),
+        point("diverse", 15, 0, 0.7),
+        point("diverse", 25, 0, 0.8),
+    ]
+    frame = budget_frame(points)
+    assert math.isnan(row(frame, "diverse", 25)["total_gain"]) and row(frame, "diverse", 25)["gain"] == pytest.approx(
+        10.0
+    )
+
+
+def test_strategies_that_start_at_different_values_are_named(tmp_path: Path) -> None:
+    points = [
+        point(name, labels, 0, auroc) for name, auroc in (("random", 0.7), ("uncertain", 0.9)) for labels in (15, 25)
+    ]
+    write_budget(tmp_path, "a title", points)
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "random 70.0" in drawn and "uncertain 90.0" in drawn
+
+
+def test_test_informed_points_are_marked() -> None:
+    points = [dataclasses.replace(one, test_informed=True) for one in POINTS]
+    text = budget_markdown("a title", budget_frame(points), "")
+    assert "| digits | Deep SAD† | 5 |" in text and "† test-informed" in text
+    assert "†" not in budget_markdown("a title", budget_frame(POINTS), "")
 
 
 def test_a_single_seed_has_no_standard_error(tmp_path: Path) -> None:

@@ -69,6 +69,21 @@ def test_known_and_novel_means_are_side_by_side(tmp_path: Path) -> None:
     assert set(report.frames()) == {"table", "tests", "known_novel_table"}
 
 
+def test_test_informed_results_are_marked(tmp_path: Path) -> None:
+    deep = by_known()["column"] == "deep_sad"
+    written(tmp_path, by_known=by_known().assign(lr_from_test=deep))
+    text = (tmp_path / "known_novel.md").read_text()
+    assert r"**98.5** \| 85.0†" in text and r"75.0 \| **90.5** " in text and "† test-informed" in text
+    marks = {line["column"]: line["test_informed"] for line in lines_of(tmp_path / "known_novel.csv")}
+    assert marks == {"deep_sad": "learning_rate", "knn_raw": ""}
+
+
+def test_a_data_set_without_known_anomalies_has_no_panel(tmp_path: Path) -> None:
+    blank = by_known().assign(dataset="fmnist", auroc_known=math.nan, auroc_novel=math.nan)
+    written(tmp_path, by_known=pd.concat([by_known(), blank], ignore_index=True))
+    assert "fmnist" not in (tmp_path / "known_novel.svg").read_text()
+
+
 def test_all_cells_are_over_the_classes_that_each_has(tmp_path: Path) -> None:
     """A method with a sample of the pairs is compared neither with means over all pairs nor with other values."""
     everything = by_known()

@@ -67,6 +67,36 @@ def test_other_cells_have_none(rows: list[list[dict[str, Any]]], tmp_path: Path)
     assert not any("SE" in note for note in found.notes)
 
 
+def test_seeds_of_a_pair_are_no_further_draws(tmp_path: Path) -> None:
+    """Ten of 90 pairs with two seeds each: the means of the pairs are the sample."""
+    offsets = (-0.004, 0.004)
+    rows = [cells("deep_sad", [value + by for value in OURS], 90, seed=seed) for seed, by in enumerate(offsets)]
+    (found,) = report_of(tmp_path, *rows).cells
+    assert (found.n, found.pairs) == (20, 10)
+    assert found.error == pytest.approx(SE * (1 - 10 / 90) ** 0.5)
+    assert found.verdict == "within 2 SE"
+    assert any("Several seeds of a pair" in note for note in report_of(tmp_path, *rows).notes)
+    # Where the seed draws the known classes, each seed is a draw.
+    drawn = [[one | {"anomaly_class": None, "seed_draws": True} for one in part] for part in rows]
+    (found,) = report_of(tmp_path, *drawn).cells
+    by_hand = statistics.stdev(100 * (value + by) for by in offsets for value in OURS) / 20**0.5
+    assert found.error == pytest.approx(by_hand * (1 - 20 / 90) ** 0.5)
+
+
+def test_samples_of_different_classes_have_no_common_standard_error(tmp_path: Path) -> None:
+    halves = [cells("deep_sad", OURS, 45, drawn_from=name, seed=seed) for seed, name in enumerate(("low", "high"))]
+    assert report_of(tmp_path, *halves).cells[0].error != report_of(tmp_path, halves[0]).cells[0].error
+    (found,) = report_of(tmp_path, *halves).cells
+    assert found.error != found.error and found.verdict is None
+
+
+def test_other_classes_than_the_papers_have_no_verdict(tmp_path: Path) -> None:
+    """Five normal classes with two seeds are as many experiments as the paper's, but not these."""
+    own = cells("deep_sad", OURS, 90, as_paper=True)
+    assert cell_of(own, folder=tmp_path).verdict == "within 2 SE"
+    assert cell_of([{**one, "as_paper": False} for one in own], folder=tmp_path).verdict is None
+
+
 def test_results_without_the_column_have_none(tmp_path: Path) -> None:
     results = pd.DataFrame(cells("deep_sad", OURS, 90)).drop(columns="population")
     found = write_report(tmp_path, results, name="x", title="x", axes=AXES)

@@ -164,6 +164,35 @@ def test_the_shipped_studies_have_no_problems(name: str) -> None:
     assert study_problems(study_of(name), METHODS) == []
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"keys": {"x": "seed"}},
+            "study.keys.x sets seed, which a study has a list of its own for; leave it out and set",
+        ),
+        ({"keys": {"x": "scenario.normal_class"}}, "set study.normal_classes=[0,1]"),
+        ({"fixed": {"scenario.anomaly_class": 1}}, "study.fixed sets scenario.anomaly_class, which"),
+        ({"variants": {"deep_sad": {"seed": [0, 1]}}}, "study.variants.deep_sad sets seed, which"),
+        (
+            {"figure": "budget"},
+            "study.axes.x varies scenario.gamma_p, but study.figure=budget shows rounds and strategies",
+        ),
+    ],
+)
+def test_what_a_study_sets_by_itself_is_no_axis(changed: dict[str, Any], told: str) -> None:
+    made = {"axes": {"x": [0.0, 0.1]}, "keys": {"x": "scenario.gamma_p"}, "depends": {"x": "all"}, **changed}
+    (problem,) = study_problems(replace(study_of("toy"), **made), METHODS)
+    assert told in problem
+
+
+@pytest.mark.parametrize("axis", ["seed", "known", "auroc", "value"])
+def test_an_axis_has_no_name_of_a_column(axis: str) -> None:
+    made = {"axes": {axis: [0.0]}, "keys": {axis: "scenario.gamma_p"}, "depends": {axis: "all"}}
+    (problem,) = study_problems(replace(study_of("toy"), **made), METHODS)
+    assert problem == f"study.axes has {axis}, which results.csv has as a column of its own; choose another name"
+
+
 def test_all_problems_of_a_study_are_told_at_once() -> None:
     study = study_of(
         "labeled_anomalies",
