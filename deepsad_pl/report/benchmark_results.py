@@ -13,6 +13,8 @@ from deepsad_pl.report.columns import value_text
 from deepsad_pl.settings.about import column_of, of_method, own, own_columns
 
 OVERALL = "overall"
+# A column of the results of a study in which data sets have several normal classes in turn.
+_NORMAL = "normal_class"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Budget:
         means: mean of the metric over the seeds, in [0, 1]; NaN where there is none.
         stds: its standard deviation over the seeds; NaN with fewer than two seeds, and overall.
         seeds: number of seeds; 0 where there is none.
+        uneven: data sets on which methods have different seeds or normal classes, though not fewer seeds.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Budget:
     means: pd.DataFrame
     stds: pd.DataFrame
     seeds: pd.DataFrame
+    uneven: tuple[str, ...] = ()
 
 
 def read_results(path: Path) -> pd.DataFrame:
@@ -131,7 +135,8 @@ def budgets_of(results: pd.DataFrame, metric: str) -> list[Budget]:
         results: one row per experiment; see :func:`check_results`.
         metric: name of the metric's column.
     """
-    found = results[["dataset", "method", "labels", "seed", metric]].rename(columns={metric: "value"})
+    names = [name for name in ("dataset", "method", "labels", "seed", _NORMAL) if name in results]
+    found = results[[*names, metric]].rename(columns={metric: "value"})
     found = found.assign(**{name: pd.to_numeric(found[name]) for name in ("labels", "value")})
     found = found.astype({"dataset": str, "method": str})
     datasets, methods = list(dict.fromkeys(found["dataset"])), list(headings(results))
@@ -151,13 +156,25 @@ def budgets_of(results: pd.DataFrame, metric: str) -> list[Budget]:
 
 
 def _budget(name: str, title: str, rows: pd.DataFrame, datasets: list[str], methods: list[str]) -> Budget:
-    per_seed = rows.dropna(subset=["value"]).groupby(["dataset", "method", "seed"], sort=False)["value"].mean()
+    rows = rows.dropna(subset=["value"])
+    per_seed = rows.groupby(["dataset", "method", "seed"], sort=False)["value"].mean()
     cells = per_seed.groupby(level=["dataset", "method"], sort=False).agg(["mean", "std", "count"])
 
     def frame(column: str) -> pd.DataFrame:
         return cells[column].unstack("method").reindex(index=datasets, columns=methods)
 
-    return Budget(name, title, frame("mean"), frame("std"), frame("count").fillna(0).astype(int))
+    return Budget(name, title, frame("mean"), frame("std"), frame("count").fillna(0).astype(int), _uneven(rows))
+
+
+def _uneven(rows: pd.DataFrame) -> tuple[str, ...]:
+    names = [name for name in ("seed", _NORMAL) if name in rows]
+    found = []
+    for dataset, of_dataset in rows.groupby("dataset", sort=False):
+        methods = [of_method for _, of_method in of_dataset.groupby("method")]
+        runs = {frozenset(one[names].fillna("").itertuples(index=False, name=None)) for one in methods}
+        if len(runs) > 1 and len({one["seed"].nunique() for one in methods}) == 1:
+            found.append(str(dataset))
+    return tuple(found)
 
 
 def _overall(budgets: list[Budget]) -> Budget:
@@ -167,4 +184,5 @@ def _overall(budgets: list[Budget]) -> Budget:
         seeds = seeds.where(seeds <= budget.seeds, budget.seeds)
     *names, last = (budget.name for budget in budgets)
     title = f"Overall: mean over {', '.join(names)} and {last} labeled anomalies"
-    return Budget(OVERALL, title, means, means * np.nan, seeds)
+    uneven = tuple(dict.fromkeys(name for budget in budgets for name in budget.uneven))
+    return Budget(OVERALL, title, means, means * np.nan, seeds, uneven)

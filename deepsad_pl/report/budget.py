@@ -198,7 +198,7 @@ def budget_figure(
                 below.set_ylabel("labeled anomalies")
         strategies = list(dict.fromkeys(map(str, frame["strategy"])))
         legend(figure, [Entry(name, {**_shape(name), "linestyle": "-"}) for name in strategies])
-        told = f"mean and standard error over {_seeds(frame)}; gains are paired by seed and normal class"
+        told = f"mean and standard error over {_seeds(frame)}; gains are paired by seed"
         set_title(figure, title, told, f"run with {run_with}" if run_with else "")
         return figure
 

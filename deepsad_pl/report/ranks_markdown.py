@@ -187,6 +187,12 @@ def gap_sentences(found: RankStatistics, headings: Mapping[str, str]) -> list[st
         told.append(f"Fewer than {most} seeds: {', '.join(few[:_LISTED])}{rest}.")
     else:
         told.append(f"Every value is a mean over {counted(most, 'seed')}.")
+    if uneven := found.budget.uneven:
+        rest = f" and {len(uneven) - _LISTED} more" if len(uneven) > _LISTED else ""
+        told.append(
+            "Methods have different seeds or normal classes, and their values are means over different experiments, on "
+            f"{', '.join(uneven[:_LISTED])}{rest}."
+        )
     return told
 
 

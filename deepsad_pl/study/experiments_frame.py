@@ -32,7 +32,7 @@ def experiments_frame(
         anomalies; NaN for a method that does not see labels, which is run once for all numbers), ``seed``, one column
         per metric in any record, ``seconds`` (of training and scoring) and ``hash`` (of the experiment's identity). If
         a method is not the package's, a column ``heading`` has its heading in tables; if settings differ, a column
-        ``run_with`` has them.
+        ``run_with`` has them; and ``normal_class``, if a data set has several in turn.
     """
     rows: dict[Path, dict[str, Any]] = {}
     for part in planned:
@@ -42,11 +42,13 @@ def experiments_frame(
             if record is not None and plan.run_dir not in rows:
                 rows[plan.run_dir] = _row(place, plan, record)
     found = list(rows.values())
+    in_turn = {(row["dataset"], row["normal_class"]) for row in found}
+    first = [*_FIRST, *(["normal_class"] if len(in_turn) > len({dataset for dataset, _ in in_turn}) else [])]
     names = dict.fromkeys(key for row in found for key in row)
     metrics = [name for name in METRICS if name in names]
-    metrics += [name for name in names if name not in {*_FIRST, *_LAST, *metrics, "heading"}]
+    metrics += [name for name in names if name not in {*_FIRST, *_LAST, *metrics, "heading", "normal_class"}]
     heading = ["heading"] if any(row["heading"] for row in found) else []
-    frame = pd.DataFrame(found, columns=[*_FIRST, *metrics, *_LAST, *heading]).astype({"labels": "Int64"})
+    frame = pd.DataFrame(found, columns=[*first, *metrics, *_LAST, *heading]).astype({"labels": "Int64"})
     return frame.assign(run_with=", ".join(run_with)) if run_with else frame
 
 
@@ -60,6 +62,7 @@ def _row(place: Place, plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
         "method": place.variant,
         "labels": plan.scenario.label_count,
         "seed": plan.seed,
+        "normal_class": place.normal_class,
         **known,
         "auroc": exact_auroc(plan.run_dir, record),
         **values_of(record),

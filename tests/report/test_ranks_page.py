@@ -196,6 +196,20 @@ def test_the_page_tells_ranks_tests_and_gaps(tmp_path: Path) -> None:
     assert "![Critical-difference diagram: 1 labeled anomaly](critical_difference_1.png)" in page
 
 
+def test_other_experiments_of_a_method_are_told(tmp_path: Path) -> None:
+    """As many seeds, but others, and other normal classes."""
+    uneven = results()
+    forest = uneven["method"] == "iforest_raw"
+    uneven.loc[forest & (uneven["dataset"] == "set_1"), "seed"] += 2
+    classes = np.where(forest & (uneven["dataset"] == "set_2"), "b", "a")
+    told = "Methods have different seeds or normal classes, and their values are means over different experiments, on "
+    for changed, where in ((uneven, "set_1."), (uneven.assign(normal_class=classes), "set_1, set_2.")):
+        write_ranks(changed, tmp_path, "auroc", "a title")
+        assert told + where in (tmp_path / "ranks.md").read_text().replace(r"\_", "_")
+    write_ranks(results(), tmp_path, "auroc", "a title")
+    assert "different experiments" not in (tmp_path / "ranks.md").read_text()
+
+
 def test_the_csv_files_have_what_the_page_shows(tmp_path: Path) -> None:
     write_ranks(without(results(), dataset="set_3", method="mine", labels=10), tmp_path)
     ranks = lines_of(tmp_path / "ranks.csv")
