@@ -19,12 +19,15 @@ _OF_FORGET = ("study", "action", "port", "figure", "dry_run", "output_dir", "hyd
 
 _LISTS = tuple(f"study.{name}" for name in ("datasets", "methods", "seeds", "normal_classes", "anomaly_classes"))
 
+# Settings that may depend on a study's data sets, methods and choices, which Hydra does not make.
+_OF_SOME = tuple(f"{group}." for group in ("method", "pretrain", "dataset", "scenario", "threshold", "network"))
+
 # Overrides of a study that are hidden from Hydra, which would apply them to the default method and data set.
 held_back: list[str] = []
 
 
 def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split off the settings that only some of a study's methods or data sets have; return the rest, then these.
+    """Split off the settings that a study's methods, data sets or choices may have alone; return the rest, then these.
 
     Raises:
         DeepSADError: if a word sets something of a study, but none is named.
@@ -33,7 +36,7 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
         settings = [w for w in words if "=" in w and not w.startswith("-")]
         held = [w for w in settings if re.split("[.=/]", w.lstrip("+~"))[0] not in _OF_FORGET]
     else:
-        held = [w for w in words if w.lstrip("+~").startswith(("method.", "pretrain.", "dataset."))]
+        held = [w for w in words if w.lstrip("+~").startswith(_OF_SOME)]
     if not any(word.lstrip("+").startswith("study=") for word in words):
         if alone := [word for word in words if word.lstrip("+~").startswith("study.")]:
             raise DeepSADError(f"{' '.join(alone)} is for a study, but none is named; add study=...")

@@ -247,9 +247,12 @@ class Planner:
                 problems[f"study={study.name} sets {key}, which none of its methods has; {way_out}"] = None
         used = [o for accepted in self._accepted.values() for o in accepted]
         for unused in (o for o in self._passed_on if o not in used):
-            told = f"{unused.input_line}: none of the methods {', '.join(study.methods)} has {unused.key_or_group}; "
-            way_out = question(unused.key_or_group) or "leave it out or choose a method that has it"
-            problems[told + way_out] = None
+            key = str(unused.key_or_group)
+            group = key.split(".")[0]
+            by_method = group not in ("scenario", "threshold", "network")
+            who = f"none of the methods {', '.join(study.methods)}" if by_method else "no experiment of the study"
+            way_out = question(key) or f"leave it out or choose a {'method' if by_method else group} that has it"
+            problems[f"{unused.input_line}: {who} has {key}; {way_out}"] = None
         if problems:
             raise DeepSADError(*problems)
 

@@ -236,6 +236,10 @@ def test_an_own_study_needs_only_a_yaml(cli: CLI, tmp_path: Path) -> None:
         (("study=pollution", "dataset=digits", "method=deep_sad", "method.lr=[1"), "method.lr=[1"),
         (("action=report",), "study="),
         (("study.seeds=[0]", "dataset=toy"), "study.seeds=[0] is for a study, but none is named; add study="),
+        (
+            ("study=toy", "threshold.alpha=0.1"),
+            "no experiment of the study has threshold.alpha; leave it out or choose a threshold",
+        ),
         (("study=toy,eta",), "study=toy,eta: a command runs one study"),
         (("study=toy", "study.seeds=0,1"), "study.seeds=0,1: this setting is a list; write 'study.seeds=[0,1]'"),
         (("study=eta", "study.axes.eta=1,10"), "write 'study.axes.eta=[1,10]'"),
