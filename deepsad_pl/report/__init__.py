@@ -95,9 +95,11 @@ def write_report(
             experiments of the study behind the paper's value) and ``lr_from_test`` (whether it uses the data set's
             learning rates and these were chosen by test AUROC); if present, ``setting_from_test`` says whether its
             method has a setting that was chosen knowing test AUROC, ``finished`` tells finished experiments in which a
-            metric is blank from others, and ``population`` is the number of experiments from which those of the cell
-            were sampled (missing if they were not), without which there are no standard errors. Other columns are only
-            written into ``results.csv``.
+            metric is blank from others, and ``population`` is the number of pairs of a normal and a known class (or of
+            a normal class and a seed, if ``seed_draws``) from which those of the cell were sampled (missing if they
+            were not), without which there are no standard errors. ``seed_draws`` says whether the seed draws the known
+            classes, ``drawn_from`` names the pairs that were to choose from, and ``as_paper`` says whether these are
+            those of the paper. Other columns are only written into ``results.csv``.
         name: name of the study.
         title: title of tables and figures.
         axes: names of the axes, of which the figure shows the first; may be empty.

@@ -169,7 +169,7 @@ def budget_figure(
 ) -> Figure:
     """Draw what labels gain, and below it how many anomalies are labeled, for each data set and method.
 
-    The gain over the fewest labels is paired by seed: the differences between seeds would hide it.
+    The gain over the fewest labels is paired by seed and normal class: the differences between seeds would hide it.
 
     Args:
         title: title of the study.

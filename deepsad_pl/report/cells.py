@@ -50,8 +50,8 @@ class Cell:
             :data:`SETTING`, another setting of the method.
         measure: the metric.
         error: standard error of the mean, in the unit of ``mean``; NaN if the cell has none, see :func:`make_cells`.
-        pairs: number of pairs over which it is: of a normal and a known class, whose seeds are averaged first, or of a
-            normal class and a seed that draws the known classes.
+        pairs: number of units of the standard error: pairs of a normal and a known class, whose seeds are averaged
+            first, or of a normal class and a seed if the seed draws the known classes.
         population: number of pairs from which those of the cell were sampled; None if they were not.
         as_paper: whether its experiments were drawn from the same classes as those of the paper's cell.
         experiments: the finished experiments, with ``normal_class``, ``anomaly_class``, ``seed`` and ``value``, the
@@ -112,7 +112,8 @@ class Ranking:
         best: column with the highest mean over the experiments that all columns have finished, or over its own if there
             are none; the first one if several columns share it.
         second: column with the second-highest mean, likewise.
-        comparison: test of the two columns; None if the columns have no experiment in common.
+        comparison: test of the two columns on the experiments that both have; None if all columns of the row have none
+            in common.
         p_holm: p-value of the comparison, adjusted for all comparisons of the table.
         lowest: lowest adjusted p-value that is possible with this number of units.
     """
@@ -331,7 +332,7 @@ def _by_pair(found: pd.DataFrame, shown: pd.Series) -> pd.Series:
     seed_draws = found["seed_draws"].all() if "seed_draws" in found else found["anomaly_class"].isna().all()
     if seed_draws:
         return shown
-    classes = found.loc[shown.index, ["normal_class", "anomaly_class"]].fillna("")
+    classes = found.loc[shown.index, ["normal_class", "anomaly_class"]].astype(object).fillna("")
     return shown.groupby([classes[name] for name in classes], sort=False).mean()
 
 

@@ -194,7 +194,7 @@ def known_novel_csv(found: KnownNovel, axes: Sequence[str], run_with: str) -> st
         values = [
             value for one in found.pair(cell) for value in (number(one.mean), number(one.std), one.n, one.expected)
         ]
-        informed = ", ".join(cell.test_informed)
+        informed = ", ".join(dict.fromkeys(reason for one in found.pair(cell) if one.n for reason in one.test_informed))
         writer.writerow([cell.dataset, *cell.row.values(), cell.column, cell.variant, *values, informed, run_with])
     return text.getvalue()
 
@@ -244,6 +244,6 @@ def _over_axis(title: str, found: KnownNovel, axes: Sequence[str], run_with: str
     for place in places[-wide:]:
         place.set_xlabel(wrapped(AXIS_NAMES.get(axes[0], axes[0]), inches, MEDIUM))
     make_room(figure, places, wide)
-    legend(figure, [*column_entries(columns, found.known, lines=True), *mark_entries(found.known)])
+    legend(figure, [*column_entries(columns, found.known, lines=True), *mark_entries([*found.known, *found.novel])])
     set_title(figure, title, f"run with {run_with}" if run_with else "", bars_told(drawn))
     return figure

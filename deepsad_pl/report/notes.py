@@ -19,8 +19,8 @@ from deepsad_pl.settings.about import own_columns
 KNOWN_NOVEL = (
     "Known anomalies are of the classes of which some are labeled in training, novel ones of all others; each against "
     "all normal test samples.",
-    "Every cell of a data set covers the same normal and known classes, those that all of its cells were run with (if "
-    "there are any); an experiment without labels counts once for each of these known classes.",
+    "Every cell of a data set covers the same normal and known classes, those that all of its cells and their variants "
+    "were run with (if there are any); an experiment without labels counts once for each of these known classes.",
 )
 
 _PROTOCOLS = {
@@ -100,18 +100,21 @@ def _uneven(cells: Sequence[Cell], axes: Sequence[str]) -> list[str]:
     for row in rows.values():
         there = {cell.column for cell in row}
         competing = [cell for cell in row if cell.n and cell.borrowed not in there]
-        if not _are_alike([cell.experiments for cell in competing]):
+        highest = max(competing, key=lambda cell: cell.mean, default=None)
+        by_weight = highest is not None and not highest.best
+        if not _are_alike([cell.experiments for cell in competing]) or by_weight:
             (uneven if any(cell.best for cell in competing) else apart).append(row[0])
-    told = []
+    told, among = [], [row[0] for row in rows.values()]
     if uneven:
         told.append(
-            f"Cells of {_places(uneven, [row[0] for row in rows.values()], axes)} cover different experiments than "
-            "others of their row (see n); the best of such a row, and the test, are over those that all of them have."
+            f"In {_places(uneven, among, axes)}, the cells of a row cover different "
+            "experiments: the best is decided over those that all of them have, where a method that sees no labels "
+            "counts once for each known class; the test is over those that the two best have."
         )
     if apart:
         told.append(
-            f"The cells of {_places(apart, [row[0] for row in rows.values()], axes)} have no experiment in common, so "
-            "none is called the best."
+            f"In {_places(apart, among, axes)}, no experiment is common to all cells of a row, so none is called the "
+            "best."
         )
     return told
 
@@ -133,8 +136,8 @@ def _errors(cells: Sequence[Cell]) -> list[str]:
     notes = [f"SE is the standard error of the mean, {formula}; a cell with unfinished experiments has none."]
     if any(cell.pairs < cell.n for cell in with_error):
         notes.append(
-            "Several seeds of a pair of a normal and a known class are averaged before SE is computed, and s, n and N "
-            "in it are over pairs."
+            "Where a pair of a normal and a known class (without labels, a normal class) has several seeds, they are "
+            "averaged first: SE is over pairs, not over experiments."
         )
     if any(cell.verdict for cell in cells):
         same, below, above = (VERDICT_MARKS[found] for found in (IN_REACH, BELOW, ABOVE))

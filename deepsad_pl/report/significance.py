@@ -63,9 +63,10 @@ def side_by_side(cells: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame
         cell = finished[name]
         keys = [NORMAL_CLASS, SEED] if cell[KNOWN_CLASS].isna().all() else [NORMAL_CLASS, SEED, KNOWN_CLASS]
         # Where one column mixes given and drawn known classes, a missing one is a value like any other.
-        found = cell[[*keys, metric]].fillna({KNOWN_CLASS: ""} if KNOWN_CLASS in keys else {})
-        found = found.rename(columns={metric: ("value", name)})
-        merged = found if merged is None else merged.merge(found, on=keys, validate="many_to_one")
+        texts = {key: cell[key].astype(object).fillna("").astype(str) for key in keys if key != SEED}
+        found = cell[[*keys, metric]].assign(**texts)
+        found = found.groupby(keys, sort=False)[metric].mean().reset_index().rename(columns={metric: ("value", name)})
+        merged = found if merged is None else merged.merge(found, on=keys)
     assert merged is not None
     kept = [key for key in (NORMAL_CLASS, SEED, KNOWN_CLASS) if key in merged]
     return merged[[*kept, *(("value", name) for name in cells)]].set_axis([*kept, *cells], axis=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, QuotedString
 
+from deepsad_pl.common.counting import are
 from deepsad_pl.common.errors import DeepSADError
 
 # Settings that sweep.py has and train.py does not.
@@ -38,8 +39,9 @@ def hold_back(words: list[str]) -> tuple[list[str], list[str]]:
     else:
         held = [w for w in words if w.lstrip("+~").startswith(_OF_SOME)]
     if not any(word.lstrip("+").startswith("study=") for word in words):
-        if alone := [word for word in words if word.lstrip("+~").startswith("study.")]:
-            raise DeepSADError(f"{' '.join(alone)} is for a study, but none is named; add study=...")
+        settings = [word for word in words if "=" in word or word.startswith("~")]
+        if alone := [word for word in settings if word.lstrip("+~").startswith("study.")]:
+            raise DeepSADError(f"{', '.join(alone)} {are(len(alone))} for a study, but none is named; add study=...")
         return words, []
     return [word for word in words if word not in held], held
 
@@ -74,7 +76,7 @@ def own_sweeps(overrides: Sequence[Override]) -> Iterator[str]:
         key, line = override.key_or_group, str(override.input_line)
         if key == "study":
             yield f"{line}: a command runs one study; choose one, and run another command for the next"
-        elif key in _LISTS or key.startswith("study.axes."):
+        elif key in _LISTS or key.startswith(("study.axes.", "study.variants.", "study.depends.")):
             values = ",".join(override.sweep_string_iterator()) if override.is_discrete_sweep() else "..."
             yield f"{line}: this setting is a list; write '{key}=[{values}]'"
         else:

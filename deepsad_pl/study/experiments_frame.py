@@ -32,7 +32,7 @@ def experiments_frame(
         anomalies; NaN for a method that does not see labels, which is run once for all numbers), ``seed``, one column
         per metric in any record, ``seconds`` (of training and scoring) and ``hash`` (of the experiment's identity). If
         a method is not the package's, a column ``heading`` has its heading in tables; if settings differ, a column
-        ``run_with`` has them; and ``normal_class``, if a data set has several in turn.
+        ``run_with`` has them; if a data set has several normal classes in turn, a column ``normal_class`` names them.
     """
     rows: dict[Path, dict[str, Any]] = {}
     for part in planned:

@@ -171,8 +171,8 @@ class Place:
         drawn_from: the pairs of a normal and a known class that the study gives its cell, sampled or not, as a short
             hash: cells with different ones are means over different classes.
         seed_draws: whether the seed draws the known classes, so that each seed is another draw.
-        population: number of pairs from which ``study.sample`` drew those of its cell, seeds being a part of a pair if
-            ``seed_draws``; None if nothing was drawn.
+        population: number of pairs from which ``study.sample`` drew those of its cell, a pair being of a normal
+            class and a seed if ``seed_draws``; None if nothing was drawn.
         pairs: number of pairs from which it drew, see :class:`Study`; for a method that sees labels, this is usually
             the same.
     """

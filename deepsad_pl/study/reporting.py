@@ -10,10 +10,10 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.figure_format import PAGE, FigureFormat
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.data.queried_labels import QueriedLabels
-from deepsad_pl.experiment.from_test_labels import is_test_informed
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.report import write_report
 from deepsad_pl.report.budget import BudgetPoint, write_budget
+from deepsad_pl.report.cells import Cell
 from deepsad_pl.report.cells import Place as TablePlace
 from deepsad_pl.report.known_novel import NAME
 from deepsad_pl.report.measure import AUROC, measure_of
@@ -86,7 +86,7 @@ def report_study(
     )
     files = report.files
     if study.figure == "budget":
-        shown = {cell.place: cell.variant for cell in report.cells}
+        shown = {cell.place: cell for cell in report.cells}
         points = _budget(study, planned, records, shown)
         files = [
             *files,
@@ -217,7 +217,10 @@ def dashboard_of(folder: Path, study: Study, *, logger: Mapping[str, Any]) -> No
 
 
 def _budget(
-    study: Study, planned: Sequence[Planned], records: Mapping[Path, Mapping[str, Any]], shown: Mapping[TablePlace, str]
+    study: Study,
+    planned: Sequence[Planned],
+    records: Mapping[Path, Mapping[str, Any]],
+    shown: Mapping[TablePlace, Cell],
 ) -> list[BudgetPoint]:
     """The finished experiments in which labels are asked for and that have the metric, round 0 for each strategy.
 
@@ -225,7 +228,7 @@ def _budget(
         study: the study.
         planned: the requested experiments.
         records: records of the finished experiments, by run folder.
-        shown: the variant that each cell of the table shows; those of other variants are left out.
+        shown: the cells of the table; experiments of variants that they do not show are left out.
     """
     axis = next((axis for axis, key in study.keys.items() if key == "scenario.query_by"), None)
     points: dict[BudgetPoint, None] = {}
@@ -235,7 +238,8 @@ def _budget(
             record, scenario = records.get(plan.run_dir), plan.scenario
             if record is None or not isinstance(scenario, QueriedLabels):
                 continue
-            if shown.get((plan.dataset.name, place.row, place.column)) != place.variant:
+            cell = shown.get((plan.dataset.name, place.row, place.column))
+            if cell is None or cell.variant != place.variant:
                 continue
             value = exact_auroc(plan.run_dir, record) if study.metric == AUROC.name else record.get(study.metric)
             if value is None:
@@ -250,7 +254,7 @@ def _budget(
                 place.normal_class,
                 value,
                 record["counts"]["labeled_anomalies"],
-                is_test_informed(plan, record),
+                bool(cell.test_informed),
             )
             points[point] = None
     return list(points)

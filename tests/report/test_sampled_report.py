@@ -75,7 +75,7 @@ def test_seeds_of_a_pair_are_no_further_draws(tmp_path: Path) -> None:
     assert (found.n, found.pairs) == (20, 10)
     assert found.error == pytest.approx(SE * (1 - 10 / 90) ** 0.5)
     assert found.verdict == "within 2 SE"
-    assert any("Several seeds of a pair" in note for note in report_of(tmp_path, *rows).notes)
+    assert any("has several seeds" in note for note in report_of(tmp_path, *rows).notes)
     # Where the seed draws the known classes, each seed is a draw.
     drawn = [[one | {"anomaly_class": None, "seed_draws": True} for one in part] for part in rows]
     (found,) = report_of(tmp_path, *drawn).cells
