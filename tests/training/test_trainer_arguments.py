@@ -178,7 +178,9 @@ def test_a_run_interrupted_after_its_last_epoch_adds_no_epoch(tmp_path: Path, mo
             run(tmp_path / "broken", STOPPING)
     resumed = run(tmp_path / "broken", STOPPING)
     assert resumed.record["epochs"] == whole.record["epochs"]
-    assert resumed.record["spread"] == whole.record["spread"]
+    # A diagnostic over memory that is laid out otherwise: on one kind of CPU its last bit differs, unlike the scores.
+    for phase, spread in whole.record["spread"].items():
+        assert resumed.record["spread"][phase] == pytest.approx(spread, rel=1e-12)
     assert (resumed.run_dir / "scores.csv").read_bytes() == (whole.run_dir / "scores.csv").read_bytes()
 
 
