@@ -18,13 +18,13 @@ from deepsad_pl.common.files import write_atomic
 from deepsad_pl.report.columns import heading
 from deepsad_pl.report.legends import Entry, legend
 from deepsad_pl.report.measure import AUROC, Measure
+from deepsad_pl.report.notes import INFORMED
 from deepsad_pl.report.style import MEDIUM, look, new_figure, rendered, set_title
 from deepsad_pl.report.text_width import wrapped
 
 _COLORS = {"random": "#6E6E6E", "anomalous": "#D55E00", "uncertain": "#0072B2", "diverse": "#009E73"}
 _MARKERS = {"random": "s", "anomalous": "^", "uncertain": "o", "diverse": "D"}
 _ACROSS = 3  # data sets side by side on a page
-_INFORMED = "† test-informed, so possibly optimistic: the notes beneath the main table say by which choices."
 _PLACE = ["dataset", "column", "strategy", "labels"]
 
 
@@ -142,7 +142,7 @@ def budget_markdown(title: str, frame: pd.DataFrame, run_with: str, measure: Mea
     if len(gains):
         lines[-1] += " Differences are paired by seed and normal class."
     if frame["test_informed"].any():
-        lines.append(f"- {_INFORMED}")
+        lines.append(f"- {INFORMED}")
     if run_with:
         lines.append(f"- The experiments were run with {run_with}, unlike the study as it stands.")
     return "\n".join([*lines, ""])

@@ -20,7 +20,7 @@ from deepsad_pl.report.layout import number, table_rows
 from deepsad_pl.report.legends import column_entries, legend, mark_entries
 from deepsad_pl.report.line_panels import Curve, draw_metric, metric_curves, shared_view
 from deepsad_pl.report.markdown import aligned, listed
-from deepsad_pl.report.notes import KNOWN_NOVEL
+from deepsad_pl.report.notes import INFORMED, KNOWN_NOVEL
 from deepsad_pl.report.style import MEDIUM, look, new_figure, set_title, styles_of_columns
 from deepsad_pl.report.text_width import wrapped
 
@@ -31,7 +31,6 @@ _NOTES = (
     "each kind in a row is bold.",
     *KNOWN_NOVEL,
 )
-_INFORMED = "† test-informed, so possibly optimistic: the notes beneath the main table say by which choices."
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def known_novel_notes(found: KnownNovel, run_with: str) -> list[str]:
         run_with: settings that differ from the study's own; may be empty.
     """
     told = f"The experiments were run with {run_with}, unlike the study's own settings."
-    informed = [_INFORMED] if any(_is_informed(*found.pair(cell)) for cell in found.known) else []
+    informed = [INFORMED] if any(_is_informed(*found.pair(cell)) for cell in found.known) else []
     return [*([told] if run_with else []), *_NOTES, *informed]
 
 

@@ -23,6 +23,9 @@ KNOWN_NOVEL = (
     "were run with (if there are any); an experiment without labels counts once for each of these known classes.",
 )
 
+# Where a table that accompanies the main one has the mark.
+INFORMED = "† test-informed, so possibly optimistic: the notes beneath the main table say by which choices."
+
 _PROTOCOLS = {
     "test_subset": "were selected on 10 % of the test set (nu on all of it): the paper's protocol, which looks at test "
     "labels",
