@@ -52,7 +52,7 @@ TAKEN_NAMES = frozenset(
         *("epochs", "reused", "selection", "trainer", "command", "scores", "metrics", "threshold", "known_anomalies"),
         *("column", "variant", "normal_class", "anomaly_class", "experiment", "borrowed", "protocol", "paper_n"),
         *("lr_from_test", "setting_from_test", "finished", "known", "population", "drawn_from"),
-        *("seed_draws", "as_paper", CLASSES),
+        *("seed_draws", "as_paper", "labels", "heading", "run_with", "test_informed", CLASSES),
         *("results_version", _CHECKSUM),
         *("roc", "scores_normal", "scores_anomalous"),
     )

@@ -35,6 +35,7 @@ from deepsad_pl.compose.declared import (
     undeclared_settings,
     unknown_setting,
 )
+from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.compose.way_out import folder_problems, parse_problem, sweep_problems, way_out
 from deepsad_pl.experiment.plan import make_plan
 from deepsad_pl.settings.schema import GROUPS, TrainConfig
@@ -190,11 +191,12 @@ def find_problems(
     problems: list[str] = []
     choices: list[Override] = []
     values: list[Override] = []
+    studied = any(override.key_or_group == "study" for override in overrides)
     # Groups whose option does not exist, so that it may have been meant to have other settings.
     unknown: set[str] = set()
     for override in overrides:
         if is_choice(loader, override):
-            wrong = list(_choice_problems(loader, override))
+            wrong = list(_choice_problems(loader, override, studied))
             problems += wrong
             choices += [] if wrong else [override]
             unknown |= {override.key_or_group, *_CHOSEN_WITH.get(override.key_or_group, ())} if wrong else set()
@@ -300,7 +302,7 @@ def _open(node: DictConfig) -> None:
                 _open(child)
 
 
-def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
+def _choice_problems(loader: ConfigLoaderImpl, override: Override, studied: bool) -> Iterator[str]:
     group = override.key_or_group
     if override.is_delete() or override.package is not None:
         return
@@ -311,10 +313,29 @@ def _choice_problems(loader: ConfigLoader, override: Override) -> Iterator[str]:
         return
     names = [name for value in chosen for name in (value if isinstance(value, list) else [value])]
     for name in names:
-        if not (isinstance(name, str) and (name.removesuffix(".yaml") in options or "/" in name or "$" in name)):
-            told = "null" if name is None else name
-            near = f"; {suggested(str(told), options)}".rstrip("; ")
+        told = "null" if name is None else str(name)
+        # An option may be in a folder of its group, and a study's data sets may be entries such as adbench/cardio.
+        elsewhere = "$" in told or ("/" in told and (studied or loader.repository.config_exists(f"{group}/{told}")))
+        if not elsewhere and (told.removesuffix(".yaml") not in options or name is None):
+            instead = _own_data(loader, told, options) if group == "dataset" else ""
+            near = f"; {instead or suggested(told, options)}".rstrip("; ")
             yield f"{group} has no option {told}{near} (its options: {', '.join(options)})"
+
+
+def _own_data(loader: ConfigLoaderImpl, named: str, options: Sequence[str]) -> str:
+    """What to write instead of ``dataset=adbench/cardio`` or of a path; empty for other names."""
+    choice, slash, entry = named.partition("/")
+    if slash and choice in options:
+        found = loader.repository.load_config(f"dataset/{choice}")
+        assert found is not None
+        # A choice may be a file for the whole configuration.
+        setting = OmegaConf.select(found.config, "about.entry") or OmegaConf.select(found.config, "dataset.about.entry")
+        if setting and entry:
+            return f"such entries are for a study; write dataset={choice} dataset.{setting}={quoted(entry)}"
+    if slash or "." in named:
+        own = "dataset=table dataset.path=<file> or dataset=image_folder dataset.root=<folder>"
+        return f"for data of your own, write {own}"
+    return ""
 
 
 def _is_foreign(override: Override, default: DictConfig) -> bool:

@@ -13,8 +13,9 @@ from deepsad_pl.report.columns import value_text
 from deepsad_pl.settings.about import column_of, of_method, own, own_columns
 
 OVERALL = "overall"
-# A column of the results of a study in which data sets have several normal classes in turn.
-_NORMAL = "normal_class"
+# Columns of the results that not all have: the class that is normal, if there are several in turn, and whether a choice
+# behind the result used test labels.
+_NORMAL, _INFORMED = "normal_class", "test_informed"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Budget:
         means: mean of the metric over the seeds, in [0, 1]; NaN where there is none.
         stds: its standard deviation over the seeds; NaN with fewer than two seeds, and overall.
         seeds: number of seeds; 0 where there is none.
+        informed: whether any of the experiments is test-informed.
         uneven: data sets on which methods have different seeds or normal classes, though not fewer seeds.
     """
 
@@ -35,6 +37,7 @@ class Budget:
     means: pd.DataFrame
     stds: pd.DataFrame
     seeds: pd.DataFrame
+    informed: pd.DataFrame
     uneven: tuple[str, ...] = ()
 
 
@@ -80,6 +83,9 @@ def check_results(results: pd.DataFrame, metric: str) -> None:
             problems.append(
                 f"labels is {wrong.tolist()[0]!r} in the results; it must be a number, or blank for every budget"
             )
+    if _INFORMED in results and not results[_INFORMED].isin([True, False, np.nan]).all():
+        other = [value for value in results[_INFORMED] if value not in (True, False) and pd.notna(value)]
+        problems.append(f"{_INFORMED} is {other[0]!r} in the results; it must be true or false, or blank for false")
     if metric in results:
         problems += _problems_of_values(results[metric], metric)
     if problems:
@@ -135,7 +141,7 @@ def budgets_of(results: pd.DataFrame, metric: str) -> list[Budget]:
         results: one row per experiment; see :func:`check_results`.
         metric: name of the metric's column.
     """
-    names = [name for name in ("dataset", "method", "labels", "seed", _NORMAL) if name in results]
+    names = [name for name in ("dataset", "method", "labels", "seed", _NORMAL, _INFORMED) if name in results]
     found = results[[*names, metric]].rename(columns={metric: "value"})
     found = found.assign(**{name: pd.to_numeric(found[name]) for name in ("labels", "value")})
     found = found.astype({"dataset": str, "method": str})
@@ -163,7 +169,14 @@ def _budget(name: str, title: str, rows: pd.DataFrame, datasets: list[str], meth
     def frame(column: str) -> pd.DataFrame:
         return cells[column].unstack("method").reindex(index=datasets, columns=methods)
 
-    return Budget(name, title, frame("mean"), frame("std"), frame("count").fillna(0).astype(int), _uneven(rows))
+    informed = rows[rows[_INFORMED].eq(True)] if _INFORMED in rows else rows.iloc[:0]
+    marked = set(zip(informed["dataset"], informed["method"], strict=True))
+    marks = [[(dataset, method) in marked for method in methods] for dataset in datasets]
+    return Budget(
+        *(name, title, frame("mean"), frame("std"), frame("count").fillna(0).astype(int)),
+        informed=pd.DataFrame(marks, index=datasets, columns=methods),
+        uneven=_uneven(rows),
+    )
 
 
 def _uneven(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -179,10 +192,11 @@ def _uneven(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _overall(budgets: list[Budget]) -> Budget:
     means = sum((budget.means for budget in budgets[1:]), budgets[0].means) / len(budgets)
-    seeds = budgets[0].seeds
+    seeds, informed = budgets[0].seeds, budgets[0].informed
     for budget in budgets[1:]:
         seeds = seeds.where(seeds <= budget.seeds, budget.seeds)
+        informed = informed | budget.informed
     *names, last = (budget.name for budget in budgets)
     title = f"Overall: mean over {', '.join(names)} and {last} labeled anomalies"
     uneven = tuple(dict.fromkeys(name for budget in budgets for name in budget.uneven))
-    return Budget(OVERALL, title, means, means * np.nan, seeds, uneven)
+    return Budget(OVERALL, title, means, means * np.nan, seeds, informed, uneven)

@@ -17,12 +17,14 @@ class TableLine:
         name: the data set, ``mean`` or ``mean rank``.
         texts: a text per method: a percentage or a rank.
         best: whether each is the best of its row.
+        informed: whether each is test-informed, or a mean over some that are.
         counts: whether the data set counts for means and ranks.
     """
 
     name: str
     texts: list[str]
     best: list[bool]
+    informed: list[bool]
     counts: bool = True
 
 
@@ -33,21 +35,26 @@ def table_lines(found: RankStatistics) -> list[TableLine]:
         found: statistics of the budget; its methods with any value are the columns.
     """
     methods = found.ranks.columns
+    informed = found.budget.informed[methods]
+    marks: list[list[bool]] = informed.to_numpy().tolist()
     lines = [
-        _line(str(name), (100 * row.reindex(methods)).tolist(), highest=True, counts=name in found.ranks.index)
-        for name, row in found.budget.means.iterrows()
+        _line(str(name), (100 * row.reindex(methods)).tolist(), mark, highest=True, counts=name in found.ranks.index)
+        for (name, row), mark in zip(found.budget.means.iterrows(), marks, strict=True)
     ]
+    some = informed.loc[found.ranks.index].any().tolist()
     means, ranks = found.summary["mean"].reindex(methods), found.summary["rank"].reindex(methods)
     return [
         *lines,
-        _line("mean", (100 * means).tolist(), highest=True),
-        _line("mean rank", ranks.tolist(), highest=False, digits=2),
+        _line("mean", (100 * means).tolist(), some, highest=True),
+        _line("mean rank", ranks.tolist(), some, highest=False, digits=2),
     ]
 
 
-def _line(name: str, values: list[float], *, highest: bool, counts: bool = True, digits: int = 1) -> TableLine:
+def _line(
+    name: str, values: list[float], informed: list[bool], *, highest: bool, counts: bool = True, digits: int = 1
+) -> TableLine:
     rounded = [round(value, _DIGITS - 2) for value in values]
     known = [value for value in rounded if not math.isnan(value)]
     best = (max(known) if highest else min(known)) if known else None
     texts = [BLANK if math.isnan(value) else f"{value:.{digits}f}" for value in values]
-    return TableLine(name, texts, [value == best for value in rounded], counts)
+    return TableLine(name, texts, [value == best for value in rounded], informed, counts)

@@ -46,7 +46,8 @@ def pairs_csv(found: Sequence[RankStatistics], metric: str) -> str:
 
 
 def cells_of_datasets_csv(found: Sequence[RankStatistics], metric: str) -> str:
-    """A row per label budget, data set and method: mean and standard deviation over seeds in percent, and the rank.
+    """A row per label budget, data set and method: mean and standard deviation over seeds in percent, whether it is
+    test-informed, and the rank.
 
     Cells without a value are blank, and so are the ranks on data sets that do not count.
     """
@@ -59,6 +60,7 @@ def cells_of_datasets_csv(found: Sequence[RankStatistics], metric: str) -> str:
             "mean": 100 * one.budget.means.loc[dataset, method],
             "std": 100 * one.budget.stds.loc[dataset, method],
             "seeds": one.budget.seeds.loc[dataset, method],
+            "test_informed": one.budget.informed.loc[dataset, method],
             "rank": one.ranks.loc[dataset, method] if dataset in one.ranks.index and method in one.ranks else None,
         }
         for one in found

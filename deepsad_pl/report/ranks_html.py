@@ -18,7 +18,7 @@ from deepsad_pl.report.columns import value_text
 from deepsad_pl.report.measure import measure_of
 from deepsad_pl.report.rank_statistics import RankStatistics
 from deepsad_pl.report.ranks_charts import curves, diagram, labels_of
-from deepsad_pl.report.ranks_markdown import about_ranks, gap_sentences, test_sentences
+from deepsad_pl.report.ranks_markdown import about_ranks, gap_sentences, informed_sentences, test_sentences
 from deepsad_pl.report.run_cell import run_cell
 
 _RUNS = "experiments"
@@ -101,8 +101,8 @@ def _ranks(found: Sequence[RankStatistics], metric: str, headings: Mapping[str, 
     return Table("Mean ranks", columns, rows, frozenset(range(1, len(columns))), has_filter=True)
 
 
-def _marked(value: float, form: str, is_best: bool) -> Cell:
-    return Cell(format(value, form) + (" (best)" if is_best else ""), float(value))
+def _marked(value: float, form: str, is_best: bool, informed: bool = False) -> Cell:
+    return Cell(format(value, form) + ("†" if informed else "") + (" (best)" if is_best else ""), float(value))
 
 
 def _table(
@@ -128,6 +128,7 @@ def _table(
                 if not seeds:
                     continue
                 mean, std = (_at(frame, dataset, method) for frame in (budget.means, budget.stds))
+                mark: Any = budget.informed.loc[dataset, method]
                 is_ranked = dataset in one.ranks.index and method in one.ranks
                 group = groups.get((dataset, method, budget.name)) or groups[dataset, method, ""]
                 rows.append(
@@ -135,7 +136,7 @@ def _table(
                         Cell(dataset),
                         Cell(budget.name, float(budget.name) if budget.name.isdecimal() else None),
                         Cell(headings[method]),
-                        _marked(round(100 * mean, 4), ".1f", round(mean, _DIGITS) == best),
+                        _marked(round(100 * mean, 4), ".1f", round(mean, _DIGITS) == best, bool(mark)),
                         _number(100 * std),
                         _number(_at(one.ranks, dataset, method) if is_ranked else np.nan, "g"),
                         *(_number(100 * _at(means[name][place].means, dataset, method)) for name in others),
@@ -183,7 +184,8 @@ def _pairs(found: Sequence[RankStatistics], metric: str, headings: Mapping[str, 
 
 def _notes(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
     """The sentences about a budget; the pairs that differ have a table of their own."""
-    return [text.partition("\n")[0] for text in (*test_sentences(found, headings), *gap_sentences(found, headings))]
+    told = [*test_sentences(found, headings), *gap_sentences(found, headings), *informed_sentences(found, headings)]
+    return [text.partition("\n")[0] for text in told]
 
 
 def _group(dataset: str, method: str, labels: Any) -> _Group:

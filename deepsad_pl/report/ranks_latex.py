@@ -64,13 +64,19 @@ def _of_datasets(title: str, found: RankStatistics, metric: str, headings: Mappi
     caption = f"{title}. {found.budget.title}: {metric} in percent, mean over seeds. The best of each row is bold."
     if found.left_out:
         caption += f" Means and ranks are over the {len(found.ranks)} data sets with a value of every method."
+    if any(any(line.informed) for line in lines):
+        caption += " † depends on a choice that was made with test labels."
     size = r"\scriptsize" if turned else r"\footnotesize"
     return _table(size, "l" + "r" * len(names), [" & ".join(["data set", *heads]) + r" \\"], body, caption)
 
 
 def _line(line: TableLine) -> str:
-    texts = [rf"\textbf{{{text}}}" if best else text for text, best in zip(line.texts, line.best, strict=True)]
-    return " & ".join([escaped(line.name), *("--" if text == BLANK else text for text in texts)]) + r" \\"
+    texts = ["--" if text == BLANK else text for text in line.texts]
+    shown = zip(texts, line.best, line.informed, strict=True)
+    marked = [
+        (rf"\textbf{{{text}}}" if best else text) + (escaped("†") if informed else "") for text, best, informed in shown
+    ]
+    return " & ".join([escaped(line.name), *marked]) + r" \\"
 
 
 def _table(size: str, columns: str, head: Sequence[str], body: Sequence[str], caption: str) -> str:

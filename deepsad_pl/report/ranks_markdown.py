@@ -95,11 +95,13 @@ def _of_budget(found: RankStatistics, metric: str, headings: Mapping[str, str], 
         lines += [*_table(rows), ""]
     if figure:
         lines += [f"![Critical-difference diagram: {found.budget.title}]({figure})", ""]
-    notes = [f"- {text}" for text in [*test_sentences(found, headings), *gap_sentences(found, headings)]]
+    told = [*test_sentences(found, headings), *gap_sentences(found, headings), *informed_sentences(found, headings)]
+    notes = [f"- {text}" for text in told]
     lines += [note.replace("_", r"\_") for note in notes]
     table = [["data set", *(headings[str(method)] for method in found.ranks.columns)]]
     for line in table_lines(found):
-        texts = [f"**{text}**" if best else text for text, best in zip(line.texts, line.best, strict=True)]
+        shown = zip(line.texts, line.best, line.informed, strict=True)
+        texts = [(f"**{text}**" if best else text) + ("†" if informed else "") for text, best, informed in shown]
         table.append([line.name if line.counts else f"{line.name} (not ranked)", *texts])
     return [*lines, "", f"{metric} in percent; the best of each row is bold:", "", *_table(table), ""]
 
@@ -194,6 +196,23 @@ def gap_sentences(found: RankStatistics, headings: Mapping[str, str]) -> list[st
             f"{', '.join(uneven[:_LISTED])}{rest}."
         )
     return told
+
+
+def informed_sentences(found: RankStatistics, headings: Mapping[str, str]) -> list[str]:
+    """What the mark † means, and at which methods and data sets it is; none if nothing is marked.
+
+    Args:
+        found: statistics of the label budget.
+        headings: the name of each method.
+    """
+    marked: dict[tuple[str, ...], list[str]] = {}
+    for method in found.ranks.columns:
+        column = found.budget.informed[method]
+        marked.setdefault(tuple(map(str, column.index[column])), []).append(headings[str(method)])
+    marked.pop((), None)
+    where = "; ".join(f"{', '.join(methods)} on {', '.join(names)}" for names, methods in marked.items())
+    told = "test-informed, so possibly optimistic, by settings or learning rates that were chosen with test labels"
+    return [f"† {told}: {where}."] if marked else []
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

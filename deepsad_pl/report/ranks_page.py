@@ -41,6 +41,7 @@ def write_ranks(
     Args:
         results: one row per experiment, with the columns ``dataset``, ``method``, ``labels`` (number of labeled
             anomalies; blank counts for every number), ``seed`` and the metric (blank where there is none). A column
+            ``test_informed`` (true or false) marks experiments behind which choices used test labels, a column
             ``heading`` names methods that are not the package's, and a column ``run_with`` the settings that differ
             from the benchmark's own, which the page tells. Further columns are ignored. Read a committed file by
             :func:`deepsad_pl.report.benchmark_results.read_results`.

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from deepsad_pl.common.records import APART, METRICS
+from deepsad_pl.experiment.from_test_labels import is_test_informed
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.settings.about import own
 from deepsad_pl.settings.own_metrics import values_of
@@ -14,7 +15,7 @@ from deepsad_pl.study.grid import Place
 from deepsad_pl.study.jobs import Planned
 from deepsad_pl.study.results import by_known, exact_auroc
 
-_FIRST, _LAST = ("dataset", "method", "labels", "seed"), ("seconds", "hash")
+_FIRST, _LAST = ("dataset", "method", "labels", "seed"), ("test_informed", "seconds", "hash")
 
 
 def experiments_frame(
@@ -30,9 +31,10 @@ def experiments_frame(
     Returns:
         The frame with ``dataset``, ``method`` (with its variant, if it has several), ``labels`` (number of labeled
         anomalies; NaN for a method that does not see labels, which is run once for all numbers), ``seed``, one column
-        per metric in any record, ``seconds`` (of training and scoring) and ``hash`` (of the experiment's identity). If
-        a method is not the package's, a column ``heading`` has its heading in tables; if settings differ, a column
-        ``run_with`` has them; if a data set has several normal classes in turn, a column ``normal_class`` names them.
+        per metric in any record, ``test_informed`` (whether a choice behind it used test labels), ``seconds`` (of
+        training and scoring) and ``hash`` (of the experiment's identity). If a method is not the package's, a column
+        ``heading`` has its heading in tables; if settings differ, a column ``run_with`` has them; if a data set has
+        several normal classes in turn, a column ``normal_class`` names them.
     """
     rows: dict[Path, dict[str, Any]] = {}
     for part in planned:
@@ -66,6 +68,7 @@ def _row(place: Place, plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
         **known,
         "auroc": exact_auroc(plan.run_dir, record),
         **values_of(record),
+        "test_informed": is_test_informed(plan, record),
         "seconds": round(sum(record["seconds"].values()), 3),
         "hash": record["hash"],
         "heading": "" if plan.method.name in own("method") else plan.about.heading or "",

@@ -203,6 +203,40 @@ def test_a_study_keeps_its_own_entries_of_data_sets() -> None:
         assert cfg.hydra.overrides.task == ["study=adbench", *words]
 
 
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("dataset=adbench/cardio", "such entries are for a study; write dataset=adbench dataset.table=cardio"),
+        ("dataset=table/a/b.csv", "such entries are for a study; write dataset=table dataset.path='a/b.csv'"),
+        (
+            "dataset=./parts.csv",
+            "for data of your own, write dataset=table dataset.path=<file> or dataset=image_folder ",
+        ),
+        ("dataset=parts.csv", "for data of your own, write dataset=table dataset.path=<file> or dataset=image_folder "),
+        ("dataset=mnist/3", "for data of your own, write dataset=table dataset.path=<file> or dataset=image_folder "),
+        ("method=deep/sad", "did you mean deep_sad?"),
+    ],
+)
+def test_a_path_or_entry_that_is_no_option_is_answered_with_what_to_write(
+    word: str, instead: str, mode: RunMode
+) -> None:
+    group, _, value = word.partition("=")
+    (problem,) = problems_of(word, mode=mode)
+    assert problem.startswith(f"{group} has no option {value}; {instead}")
+
+
+def test_an_option_in_a_folder_of_its_group_is_found(tmp_path: Path) -> None:
+    (tmp_path / "method" / "mine").mkdir(parents=True)
+    (tmp_path / "method" / "mine" / "slow.yaml").write_text(
+        "# @package method\ndefaults: [/method/deep_sad@_here_]\neta: 3.0\n"
+    )
+    words = [f"hydra.searchpath=[{tmp_path}]", "method=mine/slow"]
+    assert loader().load_configuration("train", words, RunMode.RUN).method.eta == 3
+    (problem,) = problems_of(*words[:1], "method=mine/fast")
+    assert problem.startswith("method has no option mine/fast")
+
+
 def test_settings_of_an_option_that_does_not_exist_are_not_judged() -> None:
     for words in (
         ["method=mtrees", "method.neighbors=3"],

@@ -210,6 +210,42 @@ def test_other_experiments_of_a_method_are_told(tmp_path: Path) -> None:
     assert "different experiments" not in (tmp_path / "ranks.md").read_text()
 
 
+def test_results_by_choices_with_test_labels_are_marked(tmp_path: Path) -> None:
+    """A cell is, if one of its experiments is; a mean over data sets, if one of those that count is."""
+    found = results()
+    seed = (found["method"] == "deep_sad") & (found["dataset"] == "set_1") & (found["labels"] == 10)
+    found["test_informed"] = (seed & (found["seed"] == 1)) | (
+        found["method"].isin(["mine", "classifier"]) & (found["dataset"] == "set_2")
+    )
+    found.to_csv(tmp_path / "results.csv", index=False)
+    write_ranks(read_results(tmp_path / "results.csv"), tmp_path, title="My benchmark")
+    page = (tmp_path / "ranks.md").read_text().replace(r"\_", "_")
+    few, many = (re.sub(" +", " ", part) for part in page.split("## 1")[1:])
+    many = many.partition("## Overall")[0]
+    assert "| set_1 | **70.3** | 60.3 | 50.3 | 55.3 |" in few
+    assert "| set_1 | 70.3 | 90.3† | **95.3** | 80.3 |" in many
+    assert "| set_2 | 70.6 | 90.6 | **95.6**† | 80.6† |" in many
+    assert "| mean | **71.0** | 61.1 | 51.1† | 56.0† |" in few
+    assert "| mean rank | 4.00 | 2.00† | **1.00**† | 3.00† |" in many
+    told = "† test-informed, so possibly optimistic, by settings or learning rates that were chosen with test labels: "
+    both = "Supervised Classifier, mine on set_2."
+    assert f"- {told}{both}" in few
+    assert f"- {told}Deep SAD on set_1; {both}" in many
+    tables = (tmp_path / "ranks.tex").read_text()
+    assert r"set\_2 & 70.6 & 90.6 & \textbf{95.6}$^\dagger$ & 80.6$^\dagger$ \\" in tables
+    html = (tmp_path / "report.html").read_text()
+    assert "95.6† (best)" in html and f"{told}Deep SAD on set_1; {both}" in html
+    marked = [line for line in lines_of(tmp_path / "rank_cells.csv") if line["test_informed"] == "True"]
+    assert {(line["labels"], line["method"], line["dataset"]) for line in marked} == {
+        *((labels, method, "set_2") for labels in ("1", "10", "overall") for method in ("mine", "classifier")),
+        *((labels, "deep_sad", "set_1") for labels in ("10", "overall")),
+    }
+    with pytest.raises(DeepSADError, match="test_informed is 'yes' in the results; it must be true or false"):
+        write_ranks(results(test_informed="yes"), tmp_path)
+    write_ranks(results(), tmp_path)
+    assert "†" not in (tmp_path / "ranks.md").read_text()
+
+
 def test_the_csv_files_have_what_the_page_shows(tmp_path: Path) -> None:
     write_ranks(without(results(), dataset="set_3", method="mine", labels=10), tmp_path)
     ranks = lines_of(tmp_path / "ranks.csv")
