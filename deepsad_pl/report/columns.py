@@ -1,5 +1,6 @@
 """The headings and the order of the columns, as in the paper, and the labels of the rows."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,10 +19,16 @@ def in_order(columns: Iterable[str]) -> list[str]:
 
 
 def value_text(value: Any) -> str:
-    """Format a value: ``0.05``, ``100``, a name unchanged; ``none`` for None."""
+    """Format a value: ``0.05``, ``100``, a name unchanged; ``none`` for None.
+
+    Different numbers of a type have different texts.
+    """
     if value is None:
         return "none"
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return repr(float(value)) if math.isfinite(value) and float(short) != value else short
 
 
 def describe(row: Mapping[str, Any]) -> str:
