@@ -21,6 +21,7 @@ from deepsad_pl.tracking.tracker import Tracker
 from deepsad_pl.training.compiling import compiled
 from deepsad_pl.training.kept_memory import kept_memory
 from deepsad_pl.training.restorable import is_finished, require_finished, usable
+from deepsad_pl.training.slow_precision import warn_if_slow
 from deepsad_pl.training.trainer import (
     CollapseCheck,
     EpochCheckpoint,
@@ -156,6 +157,7 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     if resumed:
         log.info("%s resumes from %s", phase.name, path)
     device = trainer.strategy.root_device
+    warn_if_slow(phase.name, plan.trainer["precision"], device)
     if plan.trainer["compile"]:
         log.info("%s: compiling the training step first, which can take a minute", phase.name)
     with kept_memory(), compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():

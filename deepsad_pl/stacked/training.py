@@ -20,6 +20,7 @@ from deepsad_pl.stacked.module import StackedModule, joined_state
 from deepsad_pl.stacked.replica_loader import StackedLoader
 from deepsad_pl.stacked.stack_progress import StackWatch
 from deepsad_pl.training.kept_memory import kept_memory
+from deepsad_pl.training.slow_precision import warn_if_slow
 from deepsad_pl.training.trainer import LossSink, PhaseProgress, make_trainer, require_finite_weights
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ def _train(
     if watch is not None:
         callbacks.append(StackWatch(watch, phase, len(trainings)))
     trainer = make_trainer(settings, folder, epochs, callbacks)
+    warn_if_slow(phase, settings["precision"], trainer.strategy.root_device)
     data = _StackedData([training.phase for training in trainings])
     stack = StackedModule(modules)
     if trainings[0].epoch:

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -302,9 +303,22 @@ def test_the_autoencoder_can_be_the_method(experiment: Experiment) -> None:
     assert outcome.record["auroc"] == pytest.approx(roc_auc_score(scores["y"], scores["score"]), abs=1e-6)
 
 
-def test_a_run_in_half_precision_works(experiment: Experiment) -> None:
-    outcome = experiment(ONE_EPOCH, "trainer.precision=bf16-mixed", "pretrain=none")
+@pytest.mark.parametrize(("capability", "is_slow"), [("AVX2", True), ("AVX512", False)])
+def test_a_run_in_half_precision_works_and_tells_where_it_is_slow(
+    experiment: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capability: str,
+    is_slow: bool,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    outcome = experiment(ONE_EPOCH, "trainer.precision=bf16-mixed", "pretrain=none", "trainer=cpu")
     assert np.isfinite(scores_of(outcome)["score"]).all()
+    assert [record.levelname for record in caplog.records if "emulates bf16" in record.message] == ["WARNING"] * is_slow
+    caplog.clear()
+    experiment(ONE_EPOCH, "pretrain=none", "trainer=cpu")
+    assert "emulates bf16" not in caplog.text
 
 
 def test_a_wrong_value_leaves_no_run_folder(experiment: Experiment, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -412,8 +413,12 @@ def test_the_memory_limit_is_that_of_the_control_groups(tmp_path: Path) -> None:
     assert _left_in_groups(tmp_path, tmp_path / "nothing") == [2**63]
 
 
-def test_bf16_gives_the_same_results_in_a_stack(tmp_path: Path) -> None:
-    """Up to its rounding, which keeps 8 bits of a factor."""
+def test_bf16_gives_the_same_results_in_a_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Up to its rounding, which keeps 8 bits of a factor; the stack tells where it is slow."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     words = ("trainer.precision=bf16-mixed", "trainer.max_epochs=3", "logger=none", "trainer.accelerator=cpu")
     for cells in (DIGITS, [("dataset=toy", f"seed={seed}") for seed in range(3)]):
         plans = [plan_of(*words, *cell) for cell in cells]
@@ -424,6 +429,8 @@ def test_bf16_gives_the_same_results_in_a_stack(tmp_path: Path) -> None:
             np.testing.assert_allclose(replica.values, values, rtol=2e-2)
             assert {tensor.dtype for tensor in result["state_dict"].values()} == {torch.float32, torch.int64}
             assert not torch.tensor(replica.values).bfloat16().double().equal(torch.tensor(replica.values).double())
+        assert caplog.text.count("emulates bf16") == 1
+        caplog.clear()
 
 
 @given(runs=st.lists(st.integers(1, 9), min_size=1, max_size=30), most=st.integers(1, 20), workers=st.integers(1, 4))
