@@ -34,7 +34,10 @@ _DAY = "|".join(
     )
 )
 _DATE = re.compile(rf"({_DAY})([t ] ?{_TIME})?({_ZONE})?|{_TIME}({_ZONE})?", re.ASCII | re.IGNORECASE)
-_NAMED_LIKE_AN_ID = re.compile(r"(^|[\W_])(id|uuid|guid)$|[a-z](Id|ID|UUID|GUID)$", re.ASCII)
+# The last two are what pandas calls an index that it writes into a file.
+_NAMED_LIKE_AN_ID = re.compile(
+    r"(^|[\W_])(id|uuid|guid)$|[a-z](Id|ID|UUID|GUID)$|^__index_level_\d+__$|^Unnamed: \d+$", re.ASCII
+)
 _NAMED_LIKE_AN_ID_ALONE = re.compile(r"id|uuid|guid", re.IGNORECASE)
 
 

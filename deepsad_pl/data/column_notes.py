@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from deepsad_pl.common.counting import counted
 from deepsad_pl.data.column_kinds import Kind, quoted
-from deepsad_pl.data.table_cells import text_in
+from deepsad_pl.data.table_cells import numbers_in, shown, text_in
 from deepsad_pl.data.table_columns import Column
 
 # A column may hold labels if more than this share of its cells is empty and it has at most this many different values.
@@ -18,6 +19,9 @@ _NOUNS: dict[Kind, tuple[str, str]] = {
     "category": ("category", "categories"),
     "boolean": ("boolean", "booleans"),
 }
+# A category may be a column of numbers with mistakes if it has at least so many different numbers, and at most this
+# share of other cells.
+_LEAST_NUMBERS, _FEW_CELLS = 10, 0.05
 # The largest number of columns that a message names.
 _SHOWN = 10
 
@@ -65,6 +69,45 @@ def mostly_empty(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[str
                 f"{counted(values, 'value')}; if it holds labels, name it with dataset.label or dataset.truth, or "
                 f"leave it out: dataset.drop=[{quoted(column.name)}]"
             )
+
+
+def nearly_numbers(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[str]:
+    """Yield a warning for each category that would be a column of numbers without a few of its cells, such as ``?``.
+
+    Args:
+        frame: the training rows.
+        columns: the columns as learned from these rows.
+    """
+    for column in columns:
+        if column.kind != "category" or len(column.categories) < _LEAST_NUMBERS:
+            continue
+        numbers, unreadable = numbers_in(frame[column.name])
+        filled = np.unique(numbers[np.isfinite(numbers)])
+        if len(filled) >= _LEAST_NUMBERS and unreadable.sum() <= _FEW_CELLS * len(numbers):
+            row = int(np.flatnonzero(unreadable)[0])
+            yield (
+                f"column {column.name!r} is learned from as a category, although all but "
+                f"{counted(int(unreadable.sum()), 'cell')} are numbers; if {shown(frame[column.name].iloc[row])!r} in "
+                f"row {frame.index[row]}, counted from 0, is no category, correct it or leave the cell empty"
+            )
+
+
+def unseen_told(unknown: Mapping[str, int], missing: Mapping[str, int]) -> Iterator[str]:
+    """Yield a warning for each column in which test rows have what no training row has.
+
+    Args:
+        unknown: by column, the number of cells with an unknown category.
+        missing: by column, the number of empty cells, if no training row has one there.
+    """
+    for column, count in unknown.items():
+        rows = counted(count, "test row has", "test rows have")
+        yield (
+            f"{rows} a category in column {column!r} that no training row has; it is encoded as zeros, which may look "
+            "anomalous"
+        )
+    for column, count in missing.items():
+        rows = counted(count, "test row has", "test rows have")
+        yield f"{rows} no value in column {column!r}, unlike all training rows"
 
 
 def names_warning(file: str, column: str, names: Sequence[str]) -> str:

@@ -20,7 +20,15 @@ _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)\.0+", re.ASCII)
 _SHOWN = 8
 
 
-def semi_labels(marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> IntArray:
+def semi_labels(
+    marks: Sequence[str],
+    normal: Sequence[object],
+    anomaly: Sequence[object],
+    *,
+    key: str,
+    others: Sequence[str] = (),
+    one_kind: bool = False,
+) -> IntArray:
     """Translate labels into semi-labels: 0 unlabeled, +1 known normal, -1 known anomaly, shape (N,).
 
     If ``normal`` or ``anomaly`` is given, every other label means unlabeled, and so does an empty one. Otherwise the
@@ -32,24 +40,36 @@ def semi_labels(marks: Sequence[str], normal: Sequence[object], anomaly: Sequenc
         normal: labels that mean known normal.
         anomaly: labels that mean known anomaly.
         key: the setting that names the labels' column or folder, for messages.
+        others: texts of another column with the same labels; a named label may occur only there, if one occurs here.
+        one_kind: whether none of the named labels has to occur, as in the first answers to questions about samples.
 
     Raises:
         DeepSADError: if the meaning of the labels is not clear, or a named label does not occur.
     """
-    found = Counter(map(spelled, marks))
+    found, elsewhere = Counter(map(spelled, marks)), set(map(spelled, others))
     if not normal and not anomaly:
-        if found["-1"] and all(mark in _SEMI_LABELS for mark in found if mark):
+        if (found["-1"] or "-1" in elsewhere) and all(mark in _SEMI_LABELS for mark in found if mark):
             return np.array([_SEMI_LABELS.get(spelled(mark), 0) for mark in marks], np.int64)
         raise DeepSADError(
             f"{key} has the labels {_listed(found)}, whose meaning is not known; name those that mean normal and those "
             f"that mean anomaly, such as {_example(found)}"
         )
-    meaning = _meaning(found, normal, anomaly, key=key)
+    named = {spelled(as_text(name, [*found, *elsewhere])) for name in (*normal, *anomaly)}
+    if not one_kind and not (named & found.keys()):
+        elsewhere = set()
+    meaning = _meaning(found, normal, anomaly, key=key, elsewhere=None if one_kind else elsewhere)
     return np.array([meaning.get(spelled(mark), 0) for mark in marks], np.int64)
 
 
 def truths(
-    marks: Sequence[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str, strict: bool
+    marks: Sequence[str],
+    normal: Sequence[object],
+    anomaly: Sequence[object],
+    *,
+    key: str,
+    strict: bool,
+    labels: Sequence[str] = (),
+    label: str = "",
 ) -> IntArray:
     """Translate the truth of test samples: 0 normal, 1 anomaly, -1 not known (an empty cell), shape (N,).
 
@@ -60,18 +80,39 @@ def truths(
         key: see :func:`semi_labels`.
         strict: True: a label in neither ``normal`` nor ``anomaly`` means that the truth is not known, as in a column
             that also holds the labels of the training samples. False: a label outside ``normal`` means anomaly.
+        labels: the labels of the training samples, to which the same names apply.
+        label: the setting that names their column, for messages; empty if there are none.
 
     Raises:
         DeepSADError: if the meaning of the labels is not clear.
     """
-    if strict or not normal:
-        semi_y = semi_labels(marks, normal, anomaly, key=key)
-        return np.select([semi_y == 1, semi_y == -1], [0, 1], -1).astype(np.int64)
+    # Loads pandas, which labels of images do not need.
+    from deepsad_pl.data.table_cells import MISSING_WORDS
+
     names = [spelled(mark) for mark in marks]
-    found = Counter(names)
-    normals = {spelled(as_text(name, found)) for name in normal}
+    found, of_labels = Counter(names), set(map(spelled, labels))
+    if label and not strict and not normal and not anomaly and not found["-1"] and any(names):
+        raise DeepSADError(
+            f"{key} has the values {_listed(found)}, whose meaning is not known; what dataset.normal and "
+            f"dataset.anomaly name holds for {label}, too, so write the truth as the labels are: -1 anomaly, 1 normal"
+        )
+    if strict or not normal:
+        # A file of test samples may have only one kind.
+        semi_y = semi_labels(marks, normal, anomaly, key=key, others=labels, one_kind=bool(of_labels - {""}))
+        return np.select([semi_y == 1, semi_y == -1], [0, 1], -1).astype(np.int64)
+    normals, anomalies = ({spelled(as_text(name, {*found, *of_labels})) for name in kind} for kind in (normal, anomaly))
     problems = list(_other_spellings(found, normals, key))
-    if not problems and not normals & found.keys():
+    if missing := sorted({*MISSING_WORDS} & (found.keys() - normals - anomalies - {""})):
+        problems.append(
+            f"{key} has {' and '.join(map(repr, missing))} in {sum(found[word] for word in missing)} rows, which would "
+            "mean anomaly; leave a cell empty if its truth is not known, or name the word in dataset.anomaly"
+        )
+    if "-1" in anomalies and "0" in found and not {"-1", ""} & found.keys() and "0" not in normals | anomalies:
+        problems.append(
+            f"{key} has the values {_listed(found)}, but dataset.normal and dataset.anomaly name 1 and -1, so 0 would "
+            "mean anomaly; write the truth as the labels are: -1 anomaly, 1 normal"
+        )
+    if not problems and not normals & (found.keys() | of_labels):
         problems.append(
             f"dataset.normal names {', '.join(map(repr, sorted(normals)))}, but {key} has no such value, so every row "
             f"with a known truth would be an anomaly; name some of its values: {_listed(found)}"
@@ -87,24 +128,33 @@ def all_labeled(marks: Sequence[str], normal: Sequence[object], anomaly: Sequenc
     return not none & set(map(spelled, marks))
 
 
-def _meaning(found: Counter[str], normal: Sequence[object], anomaly: Sequence[object], *, key: str) -> dict[str, int]:
+def _meaning(
+    found: Counter[str],
+    normal: Sequence[object],
+    anomaly: Sequence[object],
+    *,
+    key: str,
+    elsewhere: Collection[str] | None,
+) -> dict[str, int]:
+    """What each named label means; those in neither ``found`` nor ``elsewhere`` are problems, unless that is None."""
     meaning: dict[str, int] = {}
     problems: list[str] = []
     for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
-        for name in (spelled(as_text(name, found)) for name in names):
+        for name in (spelled(as_text(name, [*found, *(elsewhere or ())])) for name in names):
             if meaning.get(name, semi_y) != semi_y:
                 problems.append(f"dataset.normal and dataset.anomaly both name {name!r}; remove it from one of them")
             if not name.strip():
                 problems.append(
                     f"dataset.{setting} has an empty label, but an empty cell means unlabeled; leave it out"
                 )
-            elif name not in found:
+            elif name not in found and elsewhere is not None and name not in elsewhere:
                 way_out = suggested(name, [mark for mark in found if mark]) or "name a label that occurs"
                 problems.append(
                     f"dataset.{setting} names {name!r}, but {key} has the labels {_listed(found)}; {way_out}"
                 )
             meaning[name] = semi_y
-    problems += _other_spellings(found, meaning.keys() & found.keys(), key)
+    here = [name for name in meaning if name in found or elsewhere is None or name in elsewhere]
+    problems += _other_spellings(found, here, key)
     if problems:
         raise DeepSADError(*dict.fromkeys(problems))
     return meaning

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +16,19 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.named_files import files_named
 from deepsad_pl.common.ranges import Paths, Share
 from deepsad_pl.data.class_names import composed
-from deepsad_pl.data.column_notes import columns_told, mostly_empty, names_warning, truth_told
+from deepsad_pl.data.column_notes import (
+    columns_told,
+    mostly_empty,
+    names_warning,
+    nearly_numbers,
+    truth_told,
+    unseen_told,
+)
 from deepsad_pl.data.image_folder import once
 from deepsad_pl.data.label_files import LABEL, ROW, Answers, read_answers, spellings
 from deepsad_pl.data.marks import all_labeled, semi_labels, spelled, truths
 from deepsad_pl.data.sources import Source, split_rows
-from deepsad_pl.data.table_columns import TableColumns
+from deepsad_pl.data.table_columns import Encoded, TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
 from deepsad_pl.data.table_roles import Header, column_problems, features
 
@@ -77,7 +86,7 @@ def own_table(
         DeepSADError: if a file cannot be read, or a column cannot be used; names every such column.
     """
     roles = {"label": label, "truth": truth, "id": id}
-    frame, tested = _read(path, roles), None if test_path is None else _read(test_path, roles)
+    frame, tested = _read_both(path, test_path, roles)
     headers = _header(path, frame), None if tested is None else _header(test_path, tested)
     if problems := list(column_problems(*headers, roles, drop, given=given)):
         raise DeepSADError(*problems)
@@ -88,7 +97,9 @@ def own_table(
         answers = None
         if labels is not None:
             answers = _answers(labels, marks, None if id is None else _texts(frame, id), roles, (normal, anomaly))
-        of_table, of_all = _semi_labels(marks, answers, label, (normal, anomaly))
+        rows = frame if tested is None else tested
+        true = [] if truth is None else _texts(rows, truth)
+        of_table, of_all = _semi_labels(marks, answers, label, (normal, anomaly), true)
         train, test, y = _given_split(frame, tested, roles, (normal, anomaly), train_share, seed)
         before, semi_y = of_table[train], of_all[train]
         labels_train = (semi_y == -1).astype(np.int64)
@@ -157,19 +168,24 @@ def encoded_source(
     learned_from = train if kept is None else train.iloc[kept]
     named = facts.get("id_column") is not None
     columns = TableColumns.fit(learned_from, scaling=scaling, all_numbers=all_numbers, named=named)
-    x_train = _readable(columns, train, "training")
-    x_test = x_train if test is train else _readable(columns, test, "test")
+    of_train = _readable(columns, train, "training")
+    of_test = of_train if test is train else _readable(columns, test, "test")
     refit = partial(
         encoded_source, train, labels_train, test, y, facts, scaling, all_numbers=all_numbers, unused=unused
     )
     notes: dict[str, Any] = {}
     if unused is not None:
         notes["told"] = (columns_told(columns.columns, unused), *facts.get("told", ()))
-        notes["warned"] = (*mostly_empty(learned_from, columns.columns), *facts.get("warned", ()))
+        notes["warned"] = (
+            *mostly_empty(learned_from, columns.columns),
+            *nearly_numbers(learned_from, columns.columns),
+            *(() if of_test is of_train else unseen_told(of_test.unknown, of_test.missing)),
+            *facts.get("warned", ()),
+        )
     return Source(
-        x_train,
+        of_train.x,
         labels_train,
-        x_test,
+        of_test.x,
         y,
         None,
         columns=tuple(columns.names),
@@ -196,16 +212,24 @@ def _answers(
 
 
 def _semi_labels(
-    marks: Sequence[str], answers: Answers | None, label: str | None, names: tuple[Sequence[str], Sequence[str]]
+    marks: Sequence[str],
+    answers: Answers | None,
+    label: str | None,
+    names: tuple[Sequence[str], Sequence[str]],
+    true: Sequence[str],
 ) -> tuple[IntArray, IntArray]:
-    """The semi-labels without and with the labels that were filled in later, shape (N,) each."""
+    """The semi-labels without and with the labels that were filled in later, shape (N,) each.
+
+    A named label may occur in the truth alone, and if the table itself has no label, it need not occur: the answers to
+    the first questions may be of one kind.
+    """
     given = () if answers is None else answers.marks
     if label is None and not given:
         unlabeled = np.zeros(len(marks), np.int64)
         return unlabeled, unlabeled
     # All labels are read together, since one that was filled in may not occur in the table yet.
     key = "dataset.labels" if label is None else f"dataset.label={label}"
-    found = semi_labels([*marks, *given], *names, key=key)
+    found = semi_labels([*marks, *given], *names, key=key, others=true, one_kind=not any(marks))
     before = found[: len(marks)]
     after = before.copy()
     if answers is not None:
@@ -213,7 +237,7 @@ def _semi_labels(
     return before, after
 
 
-def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDArray[np.float32]:
+def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> Encoded:
     found = columns.transform(frame)
     if found.unreadable:
         rows = counted(len({cell.row for cell in found.unreadable}), f"{what} row")
@@ -222,7 +246,7 @@ def _readable(columns: TableColumns, frame: pd.DataFrame, what: str) -> npt.NDAr
             f"{rows} cannot be read ({shown}; rows are counted from 0); correct or remove these rows, or drop the "
             "column with dataset.drop"
         )
-    return found.x
+    return found
 
 
 def _given_split(
@@ -239,10 +263,12 @@ def _given_split(
     if truth is None:
         rows = len(frame if tested is None else tested)
         return every, np.arange(rows), np.full(rows, -1)
-    key, strict = f"dataset.truth={truth}", truth == label
+    meant = partial(truths, normal=normal, anomaly=anomaly, key=f"dataset.truth={truth}", strict=truth == label)
+    if label is not None:
+        meant = partial(meant, labels=_texts(frame, label), label=f"dataset.label={label}")
     if tested is not None:
-        return every, np.arange(len(tested)), truths(_texts(tested, truth), normal, anomaly, key=key, strict=strict)
-    y = truths(_texts(frame, truth), normal, anomaly, key=key, strict=strict)
+        return every, np.arange(len(tested)), meant(_texts(tested, truth))
+    y = meant(_texts(frame, truth))
     train, test = split_rows(y, seed, train_share)
     return train, test, y[test]
 
@@ -252,7 +278,7 @@ def _class_split(
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Positions of the training rows and of the test rows, and the class of each."""
     assert label is not None
-    texts, more = _texts(frame, label), [] if tested is None else _texts(tested, label)
+    texts, more = ([] if rows is None else [spelled(text) for text in _texts(rows, label)] for rows in (frame, tested))
     places = {name: place for place, name in enumerate(_classes([*texts, *more]))}
     labels = np.array([places[name] for name in texts], np.int64)
     if tested is not None:
@@ -266,8 +292,19 @@ def _class_split(
     return train, test, labels[train], labels[test]
 
 
-def _read(path: Any, roles: Mapping[str, str | None]) -> pd.DataFrame:
-    return read_table(files_named(path), text=[name for name in roles.values() if name is not None])
+def _read_both(path: Any, test_path: Any, roles: Mapping[str, str | None]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The table and, if there are any, the test rows, with the spelling of a text such as 01 in both."""
+    named = [name for name in roles.values() if name is not None]
+    frame = read_table(files_named(path), text=named)
+    if test_path is None:
+        return frame, None
+    tested = read_table(files_named(test_path), text=named)
+    text = [str(name) for name in tested if _is_text(frame, str(name)) and not _is_text(tested, str(name))]
+    return frame, read_table(files_named(test_path), text=[*named, *text]) if text else tested
+
+
+def _is_text(frame: pd.DataFrame, name: str) -> bool:
+    return name in frame and isinstance(frame[name].dtype, pd.StringDtype)
 
 
 def _header(path: Any, frame: pd.DataFrame) -> Header:
@@ -281,7 +318,7 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def _classes(texts: Sequence[str]) -> list[str]:
-    return sorted(set(texts))
+    return sorted(set(map(spelled, texts)))
 
 
 def class_names(dataset: Settings) -> list[str]:
@@ -295,6 +332,12 @@ def class_names(dataset: Settings) -> list[str]:
         raise DeepSADError("a scenario draws from classes; name the column that has them: dataset.label=...")
     paths = [*files_named(dataset["path"]), *files_named(dataset["test_path"])]
     names = _classes(_texts(read_table(paths, columns=[label], text=[label]), label))
+    for _, alike in groupby(sorted(names, key=lambda name: (name.casefold(), name)), key=str.casefold):
+        if len(same := list(alike)) > 1:
+            raise DeepSADError(
+                f"the column {label} has the classes {' and '.join(map(repr, same))}, which differ only in case; "
+                "correct the table, or give the classes different names"
+            )
     if "" in names:
         raise DeepSADError(
             f"some rows have no class in the column {label}; fill them in, or use scenario=given, where they are "
@@ -326,6 +369,15 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
     labels = dataset.get("labels")
     if labels is not None and not given:
         yield "dataset.labels holds labels, which only scenario=given uses; choose it, or leave dataset.labels out"
+    if not given:
+        # A study takes its normal classes from dataset.normal.
+        for key in ("anomaly", "truth"):
+            if dataset[key]:
+                yield (
+                    f"dataset.{key} is {dataset[key]}, which only scenario=given uses; choose it, or leave "
+                    f"dataset.{key} out and choose among the classes, the values of dataset.label, with "
+                    "scenario.normal_class and scenario.anomaly_class"
+                )
     if labels is not None and not files_named(labels):
         yield "dataset.labels is an empty list; name at least one file, or leave it out"
     for key in ("path", "test_path"):
@@ -336,6 +388,7 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
             if not path.is_file():
                 what = "names no file" if any(sign in str(path) for sign in "*?") else "is not a file"
                 yield f"dataset.{key} is {path}, which {what}; give a CSV, TSV, Parquet, .npz or .mat file"
+    yield from _repeated(dataset)
     headers: list[Header] = []
     unread: list[str] = []
     for files in (files_named(dataset[key]) for key in ("path", "test_path") if dataset[key] is not None):
@@ -353,9 +406,25 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
     problems = list(column_problems(trained, tested, roles, dataset["drop"], given=given))
     yield from problems
     if not problems and given and labels is not None and files_named(labels):
-        keys = ("path", "label", "id", "normal", "anomaly", "labels")
+        keys = ("path", "test_path", "label", "truth", "id", "normal", "anomaly", "labels")
         asked = {key: dataset[key] for key in keys}
         yield from once(("answers", repr(asked)), lambda: _answer_problems(asked))
+
+
+def _repeated(dataset: Settings) -> Iterator[str]:
+    """Yield a sentence for each file that is named more than once, since its rows would count several times."""
+    places: dict[Path, list[str]] = {}
+    for key in ("path", "test_path"):
+        for path in files_named(dataset[key]):
+            places.setdefault(path.resolve(), []).append(key)
+    for path, keys in places.items():
+        if len({*keys}) > 1:
+            yield (
+                f"{path} is a file of dataset.path and of dataset.test_path, so its rows would be training and test "
+                "rows; leave it out of one, or leave dataset.test_path out to split the rows"
+            )
+        elif len(keys) > 1:
+            yield f"dataset.{keys[0]} names {path} {len(keys)} times, so its rows would count as often; name it once"
 
 
 def _answer_problems(dataset: Settings) -> list[str]:
@@ -368,7 +437,9 @@ def _answer_problems(dataset: Settings) -> list[str]:
         texts = {role: None if name is None else _texts(frame, name) for role, name in roles.items()}
         marks = texts["label"] or [""] * len(frame)
         answers = _answers(dataset["labels"], marks, texts["id"], roles, names)
-        _semi_labels(marks, answers, dataset["label"], names)
+        truth, paths = dataset["truth"], files_named(dataset["test_path"] or dataset["path"])
+        true = [] if truth is None else _texts(read_table(paths, columns=[truth], text=[truth]), truth)
+        _semi_labels(marks, answers, dataset["label"], names, true)
     except DeepSADError as error:
         return error.problems
     return []

@@ -462,7 +462,7 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
     Args:
         made: a :class:`Source`; or arrays ``(x, labels)``, which are split 60:40; or arrays ``(x_train, labels_train,
             x_test, labels_test)``. x holds finite numbers of shape (N, D), or uint8 pixels of shape (N, H, W) or
-            (N, C, H, W); labels are class indices, shape (N,).
+            (N, C, H, W); labels are class indices, shape (N,). Columns of data frames are matched by their names.
         seed: determines the split.
         scaling: for rows, see :func:`standardize`; None leaves them unscaled.
 
@@ -476,6 +476,15 @@ def as_source(made: Any, *, seed: int, scaling: str | None) -> Source:
             f"it returned {_told(made)}; return a Source, (x, labels) or (x_train, labels_train, x_test, labels_test)"
         )
     columns = tuple(map(str, made[0].columns)) if hasattr(made[0], "columns") else None
+    if len(made) == 4 and columns is not None and hasattr(made[2], "columns"):
+        others = list(map(str, made[2].columns))
+        if others != list(columns) and (sorted(others) != sorted(columns) or len({*others}) < len(others)):
+            raise DeepSADError(
+                f"it returned training x with the columns {', '.join(columns)}, but test x with {', '.join(others)}; "
+                "return the same columns in both"
+            )
+        if others != list(columns):
+            made = (*made[:2], made[2].iloc[:, [others.index(name) for name in columns]], made[3])
     arrays = [np.asarray(part) for part in made]
     for x, labels in zip(arrays[::2], arrays[1::2], strict=True):
         if labels.ndim != 1 or len(labels) != len(x) or not np.issubdtype(labels.dtype, np.integer):

@@ -14,6 +14,7 @@ from typing import Any, TextIO, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -21,15 +22,18 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.ragged_rows import RaggedRow, RaggedRows
 from deepsad_pl.data.table_cells import Arrow, numbers_or_text, trimmed
+from deepsad_pl.data.table_roles import ARRAYS
 
 STANDARD_INPUT = "-"
 # The name of standard input in messages.
 _SHOWN = Path("standard input")
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz", ".mat")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", *ARRAYS)
 ROWS_A_CHUNK = 65536
 # Size of a block of CSV; arrow reads 32 ahead. A row must fit into a block, so long column names need a larger one.
 _BLOCK_BYTES, _BLOCK_NAMES = 1 << 20, 64
 _LONGEST_HEADER = 16 << 20
+# The last bytes of a file, by which a closed cell is recognized.
+_END_BYTES = 64
 # First bytes of files that are not text, with what messages say about them.
 _MAGIC = {
     b"PAR1": "is a Parquet file, which is read if it is named .parquet",
@@ -205,6 +209,9 @@ def _typed(path: Path, batch: Arrow, text: Collection[str], is_csv: bool) -> Arr
         if pa.types.is_dictionary(kind):
             array = array.dictionary_decode()
             kind = array.type
+        if name in text and pa.types.is_floating(kind):
+            # Of an array, NaN is the only way to leave a cell empty.
+            array = pc.if_else(pc.is_nan(array), pa.scalar(None, kind), array)
         is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         if name in text or is_text:
             try:
@@ -262,7 +269,7 @@ def _opened(path: Path, stream: TextIO | None = None, ragged: dict[int, RaggedRo
                 lambda columns, rows: file.iter_batches(batch_size=rows, columns=columns),
                 False,
             )
-    elif name.endswith((".npz", ".mat")):
+    elif name.endswith(ARRAYS):
         yield _opened_arrays(path)
     else:
         with (
@@ -285,10 +292,11 @@ def _open_csv(
         if not file.peek(1):
             return
         # One thread, since with several an error message does not name the row.
+        counted = _CountedQuotes(file)
         block = max(_BLOCK_BYTES, _BLOCK_NAMES * sum(map(len, names)))
         kept = None if ragged is None else RaggedRows(ragged, delimiter)
         reader = pa.csv.open_csv(
-            file,
+            counted,
             read_options=pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=False),
             parse_options=pa.csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=True, invalid_row_handler=kept and kept.handler
@@ -297,8 +305,21 @@ def _open_csv(
                 column_types=dict.fromkeys(names, pa.large_string()), include_columns=columns
             ),
         )
+        row, last = -1, None
         with reader:
-            yield from reader if kept is None else kept.put_back(reader, reader.schema)
+            for batch in reader if kept is None else kept.put_back(reader, reader.schema):
+                if batch.num_rows:
+                    row, last = row + batch.num_rows, batch
+                yield batch
+        # arrow ends a quoted cell at the end of the file.
+        if last is not None and counted.ends_open and names[-1] in columns:
+            cell = last.column(names[-1])[-1].as_py()
+            if cell and "\n" in cell:
+                raise DeepSADError(
+                    f"{path} has a double quote in row {row}, counted from 0, that is never closed, so "
+                    f"{cell.rstrip().count(chr(10))} further lines would be part of its cell {cell[:40]!r}; close the "
+                    "quote, or write it twice in a quoted cell"
+                )
 
     yield names, batches, True
 
@@ -400,6 +421,36 @@ def _told(path: Path) -> Iterator[None]:
         raise DeepSADError(
             f"{path} cannot be read ({type(error).__name__}: {message[:200]}); replace it with an intact file"
         ) from error
+
+
+class _CountedQuotes:
+    """A binary file that counts the double quotes that are read from it."""
+
+    closed = False
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self._quotes = 0
+        self._end = b""
+
+    @property
+    def ends_open(self) -> bool:
+        """Whether what was read may end within quotes: their number is odd, and the last character is none."""
+        return self._quotes % 2 == 1 and not self._end.rstrip(b"\r\n").endswith(b'"')
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most ``size`` bytes."""
+        found = self._file.read(size)
+        self._quotes += found.count(b'"')
+        self._end = (self._end + found[-_END_BYTES:])[-_END_BYTES:]
+        return found
+
+    def readable(self) -> bool:
+        """Whether it can be read: always."""
+        return True
+
+    def close(self) -> None:
+        """Leave the file open, which its owner closes."""
 
 
 class _BytesOf(io.RawIOBase):

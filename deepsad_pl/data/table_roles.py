@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.column_kinds import quoted
 
+# Files in which y are the labels of the rows.
+ARRAYS = (".npz", ".mat")
 # The largest number of columns that a message shows.
 _SHOWN = 20
 
@@ -54,6 +56,11 @@ def column_problems(
         if not any(name in header.columns for header in files):
             yield _missing("drop", name, files)
     names = features(trained.columns, roles, drop)
+    if "y" in names and (arrays := [header.file for header in files if header.file.lower().endswith(ARRAYS)]):
+        yield (
+            f"{arrays[0]} has labels y, which would be learned from, since no setting names them; name them with "
+            "dataset.label=y or dataset.truth=y, or leave them out: dataset.drop=[y]"
+        )
     if not names:
         yield "no column is left to learn from; leave some out of dataset.drop"
     elif tested is not None:

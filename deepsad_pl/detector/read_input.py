@@ -17,6 +17,7 @@ from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.image_listing import images_below
 from deepsad_pl.data.ragged_rows import RaggedRow
 from deepsad_pl.data.table_files import STANDARD_INPUT, column_names, table_chunks
+from deepsad_pl.data.table_roles import ARRAYS
 from deepsad_pl.detector.inputs import Inputs, Prepared
 from deepsad_pl.detector.npz_blocks import npz_blocks, npz_header
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
-_ARRAYS = (".npz", ".mat")
-TABLES = (*_TEXT, ".parquet", *_ARRAYS)
+TABLES = (*_TEXT, ".parquet", *ARRAYS)
 # In place of a column of names: the rows have none, and the output has their positions.
 NO_IDS = ("none", "null")
 # How many numbers a chunk has at most: 32 MB in double precision.
@@ -100,7 +100,7 @@ def input_problems(
                     f"input: {file} is {kind}, but the detector scores {inputs.described()}; give "
                     f"{'a table (.csv, .parquet) or ' if inputs.are_rows else ''}X in a .npz file"
                 )
-        elif file != STANDARD_INPUT and not file.lower().endswith(_ARRAYS):
+        elif file != STANDARD_INPUT and not file.lower().endswith(ARRAYS):
             try:
                 names = column_names(Path(file))
             except DeepSADError as error:
@@ -163,7 +163,7 @@ def _table_chunks(
     file: str, inputs: Inputs, id_column: str | None, drop: Sequence[str], needs_ids: bool
 ) -> Iterator[tuple[int, list[Any] | None, Prepared]]:
     """The position of each chunk's first row, the ids of its rows, and the prepared rows."""
-    if file.lower().endswith(_ARRAYS):
+    if file.lower().endswith(ARRAYS):
         first = 0
         for x in _array_blocks(Path(file), rows_at_once(inputs)):
             yield first, None, inputs.from_array(x)

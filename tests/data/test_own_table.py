@@ -225,7 +225,9 @@ def test_what_the_files_of_training_and_test_rows_lack_is_reported_at_once_with_
     (problem, *_) = table_problems(settings_for(train, test_path=str(test), truth="quality", label="quality", drop=[]))
     assert problem.startswith(f"dataset.truth names the column 'quality', which {test} does not have")
     # Classes of a scenario are needed in both.
-    (problem, *_) = table_problems(settings_for(train, test_path=str(test), label="machine", drop=[]), given=False)
+    (problem, *_) = table_problems(
+        settings_for(train, test_path=str(test), label="machine", anomaly=[], drop=[]), given=False
+    )
     assert problem.startswith(f"dataset.label names the column 'machine', which {test} does not have")
 
 
