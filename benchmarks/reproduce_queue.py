@@ -52,18 +52,14 @@ class Step:
         axes = [f"study.axes.{axis}=[{','.join(map(str, values))}]" for axis, values in self.axes.items()]
         sample = [f"study.sample={self.sample}"] if self.sample is not None else []
         chosen = [f"study={self.study}", f"dataset={self.dataset}", f"method={','.join(self.methods)}"]
-        return [*chosen, *axes, *sample, *self._passed_on]
+        return [*chosen, *axes, *sample, *self.words]
 
     @property
     def request(self) -> Request:
         """The command about the step, as a study remembers it."""
         narrowed = {"datasets": [self.dataset], "methods": [*self.methods]}
         axes = {axis: [*values] for axis, values in self.axes.items()}
-        return Request(tuple(self._passed_on), {**narrowed, "axes": axes, "sample": self.sample})
-
-    @property
-    def _passed_on(self) -> list[str]:
-        return [word.format(data_dir=data_dir()) for word in self.words]
+        return Request(self.words, {**narrowed, "axes": axes, "sample": self.sample})
 
     @property
     def is_at_hand(self) -> bool:
