@@ -43,7 +43,7 @@ run         folder of the run, which train.py prints at its end
 input       a table (.csv, .tsv, also .gz; .parquet; X of .npz or .mat), an image, a folder of images, a glob, a list
             of these, - for CSV on standard input, or train for the training samples
 output      .csv, .jsonl or .parquet with the columns id (or path), score, p_value, anomaly; higher is more anomalous
-append      true: append to an existing .csv or .jsonl file (default false: replace it)
+append      true: append to an existing .csv or .jsonl file (default false: replace it, if it is a file of scores)
 id          column with the name of each row; none: number the rows from 0 (default: the run's dataset.id, which the
             input must then have; in a run without dataset.id: the column id if there is one, else number the rows)
 drop        columns to leave out, such as drop=[label]
@@ -113,6 +113,12 @@ def parsed(words: Sequence[str]) -> ScoreWords:
         problems.append("heat_maps is set, but there are none without explain=true; add it")
     if not found.input:
         problems.append("input is an empty list; name what is to be scored")
+    if found.input == [TRAIN]:
+        problems += [
+            f"{key} is set, but the training samples have the columns and names of the run's data; leave it out"
+            for key in ("id", "drop")
+            if getattr(found, key)
+        ]
     problems += _query_problems(found)
     if problems:
         raise DeepSADError(*problems)
@@ -149,7 +155,7 @@ def score_new(words: ScoreWords, stderr: Console) -> str:
     from deepsad_pl.detector.write_output import Output, output_problems
 
     run, problems = Path(words.run).expanduser(), []
-    problems += output_problems(Path(words.output), append=words.append)
+    problems += output_problems(Path(words.output), append=words.append, asks=words.query is not None)
     of_training = words.input == [TRAIN]
     for check in (lambda: require_run(run), lambda: [] if of_training else _files(words.input)):
         try:
@@ -275,7 +281,9 @@ def _explain(detector: "Detector", words: ScoreWords) -> tuple["Explain | None",
     output = Path(words.output).expanduser()
     folder = output.with_name(f"{output.stem}-heat_maps") if words.heat_maps is None else Path(words.heat_maps)
     folder = real_path(folder.expanduser())
-    for place in map(Path, words.input):
+    for word in words.input:
+        # A glob with ** also finds what is below its first part.
+        place = Path(word.partition("**")[0])
         if place.is_dir() and folder.is_relative_to(real_path(place)):
             raise DeepSADError(
                 f"the heat maps would be in {folder}, below the input {place}, and be scored as images the next time; "

@@ -1,4 +1,4 @@
-"""Arrays in one ``.npz`` file, written atomically and read without pickle. No torch here."""
+"""Arrays in one ``.npz`` file, written atomically and read without pickle, and masked arrays. No torch here."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -37,3 +37,13 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     # A damaged file raises nearly any error: BadZipFile, zlib.error, or any error that a broken header causes.
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
+
+
+def without_mask(x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """An array with NaN in place of masked values."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        filled: npt.NDArray[Any] = np.where(
+            np.ma.getmaskarray(x), np.nan, x.data.astype("O" if x.dtype.kind in "OU" else "d")
+        )
+        return filled
+    return np.asarray(x)

@@ -281,8 +281,8 @@ class Detector:
         """
         if alpha is not None:
             self._require_threshold()
-            if not 0 < alpha < 1:
-                raise DeepSADError(f"threshold.alpha is {alpha:g}; give a rate between 0 and 1")
+            if not isinstance(alpha, int | float) or not 0 < alpha < 1:
+                raise DeepSADError(f"threshold.alpha is {alpha!r}; give a rate between 0 and 1")
             if self.threshold.kind == "labeled":
                 raise DeepSADError(
                     f"threshold.alpha is {alpha:g}, but the run has threshold=labeled, which has no alpha; leave it "
@@ -326,8 +326,13 @@ class Detector:
         """Whether each finite score is above the threshold."""
         return score > self.threshold_value()
 
-    def threshold_value(self) -> float:
+    def threshold_value(self, *, tolerance: float = 0.0) -> float:
         """The score above which a sample is an anomaly.
+
+        Args:
+            tolerance: raises it by this share of the largest absolute score of the calibration samples, for scores that
+                are computed elsewhere and differ by rounding: the threshold is the score of a calibration sample, which
+                new samples may share.
 
         Raises:
             DeepSADError: if the run has no threshold, or its calibration samples are too few for alpha.
@@ -337,7 +342,8 @@ class Detector:
         calibration, y = self._calibration
         if self.threshold.kind != "labeled":
             calibration, y = calibration[y != -1], y[y != -1]
-        return self.threshold.value(calibration, y)
+        value = self.threshold.value(calibration, y)
+        return value + tolerance * float(np.abs(calibration).max()) if tolerance else value
 
     def _require_enough(self, alpha: float) -> None:
         """Raise an error if there are too few calibration samples for alpha; it says what can still be done."""

@@ -90,7 +90,7 @@ def metadata_of(detector: Detector) -> dict[str, Any]:
 
     ``columns`` lists the table's columns in the order of the input, each with its kind and, for a category, the texts
     that the codes 0, 1, ... stand for; None: the input has no named columns. ``threshold`` has the kind, the level and
-    the score above which a sample is an anomaly; None: the run has no threshold.
+    the score above which a sample is an anomaly, raised by what scores may differ; None: the run has no threshold.
     """
     inputs, facts = detector.facts.inputs, detector.facts
     example = raw_samples(inputs, 1)
@@ -104,7 +104,7 @@ def metadata_of(detector: Detector) -> dict[str, Any]:
         columns = [{"name": name, "kind": "number"} for name in inputs.columns]
     threshold = None
     if detector.has_threshold:
-        threshold = {**detector.threshold.described, "score": detector.threshold_value()}
+        threshold = {**detector.threshold.described, "score": detector.threshold_value(tolerance=PARITY)}
     return {
         "dataset": facts.dataset,
         "method": facts.method,

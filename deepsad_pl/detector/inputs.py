@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.arrays import without_mask
 from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
@@ -169,6 +170,8 @@ class Inputs:
                 f"it has {counted(len(names), 'column')} ({_listed(names)}), but the detector scores "
                 f"{self.described()}; leave others out with drop=[...] and name a column of names with id=..."
             ]
+        if twice := [name for name in self.columns if names.count(name) > 1]:
+            return [f"it has several columns named {_listed(twice)}; give each column its own name"]
         lacking = [name for name in self.columns if name not in names]
         if len(lacking) > 1 and len(lacking) == len(self.columns) and not any(suggested(one, names) for one in lacking):
             return [
@@ -204,7 +207,10 @@ class Inputs:
             if pd.api.types.is_numeric_dtype(column.dtype):
                 x[:, place] = column.to_numpy(dtype=np.float64, na_value=np.nan)
                 continue
-            x[:, place] = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+            # Of dates and durations, pandas would take the nanoseconds.
+            are_texts = pd.api.types.is_string_dtype(column.dtype) or column.dtype == object
+            text = column if are_texts else column.astype(str).where(column.notna())
+            x[:, place] = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             for row in np.flatnonzero(np.isnan(x[:, place]) & column.notna().to_numpy()):
                 cell = column.iloc[row]
                 told = "is empty" if not str(cell).strip() else f"holds {cell!r}, which is not a number"
@@ -215,12 +221,12 @@ class Inputs:
         """Prepare raw rows or pixels.
 
         Args:
-            x: shape (n, ...); for grey images also (n, H, W).
+            x: shape (n, ...); for grey images also (n, H, W). Masked values of a masked array are empty.
 
         Raises:
             DeepSADError: if the shape, the type or the range of pixels is wrong.
         """
-        x = np.asarray(x)
+        x = without_mask(x)
         if self._encoding is not None:
             if problems := self.array_problems(x.shape, x.dtype):
                 raise DeepSADError(*problems)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepsad_pl.common.counting import are
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.files import real_path
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.image_listing import images_below
 from deepsad_pl.data.ragged_rows import RaggedRow
@@ -54,7 +56,7 @@ def rows_at_once(inputs: Inputs) -> int:
 
 
 def files_of(words: Sequence[str | Path]) -> list[str]:
-    """The files that an input names; globs are expanded, folders are not.
+    """The files that an input names, each once; globs are expanded, folders are not.
 
     Raises:
         DeepSADError: for each word that names nothing.
@@ -71,7 +73,22 @@ def files_of(words: Sequence[str | Path]) -> list[str]:
             problems.append(f"input: there is no file or folder {word}; correct the path, or give - for standard input")
     if problems:
         raise DeepSADError(*problems)
-    return found
+    return _once(found)
+
+
+def _once(files: Sequence[str]) -> list[str]:
+    """Leave out files and folders that are named before, or lie in a folder that is named."""
+    places = {file: None if file == STANDARD_INPUT else real_path(Path(file)) for file in dict.fromkeys(files)}
+    folders = {place for place in places.values() if place is not None and place.is_dir()}
+    kept: list[str] = []
+    seen: set[Path] = set()
+    for file, place in places.items():
+        if place is not None:
+            if place in seen or not folders.isdisjoint(place.parents):
+                continue
+            seen.add(place)
+        kept.append(file)
+    return kept
 
 
 def is_table(file: str) -> bool:
@@ -92,6 +109,15 @@ def input_problems(
         needs_ids: whether a table without the training table's column of names is a problem.
     """
     problems = []
+    if id_column is not None or drop:
+        named = [*(["id"] if id_column is not None else []), *(["drop"] if drop else [])]
+        if others := [file for file in files if not is_table(file) or file.lower().endswith(ARRAYS)]:
+            what = "has rows without names" if is_table(others[0]) else "holds images"
+            problems.append(
+                f"{' and '.join(named)} {are(len(named))} set for the columns of a table, but {others[0]} {what}; "
+                f"leave {'it' if len(named) == 1 else 'them'} out"
+            )
+    names_in: dict[bool, str] = {}
     for file in files:
         if not is_table(file):
             if not inputs.are_image_files:
@@ -108,6 +134,7 @@ def input_problems(
             else:
                 found = _column_problems(names, inputs, id_column, drop, needs_ids)
                 problems += [f"input: {file}: {one}" for one in found]
+                names_in.setdefault(_id_of(names, inputs, id_column) is not None, file)
         elif file.lower().endswith(".npz"):
             try:
                 with _told(Path(file)):
@@ -116,6 +143,13 @@ def input_problems(
                 problems += error.problems
             else:
                 problems += [f"input: {file}: {one}" for one in inputs.array_problems(shape, dtype)]
+        if file.lower().endswith(ARRAYS):
+            names_in.setdefault(False, file)
+    if not problems and len(names_in) == 2:
+        problems.append(
+            f"input: {names_in[True]} has a column with the names of its rows, but {names_in[False]} has none; score "
+            "them one after the other"
+        )
     return problems
 
 

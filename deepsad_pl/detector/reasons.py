@@ -83,7 +83,7 @@ def explain_rows(detector: Detector) -> Explain:
 def explain_images(detector: Detector, folder: Path) -> Explain:
     """Make a function that writes a heat map of each image into a folder and returns its path.
 
-    The folder is created if needed. A file is named after the image and a hash of its path.
+    The folder is created if needed. A file is named after the image and a hash of its path and pixels.
     """
     scale = detector.facts.inputs.scale
     assert scale is not None
@@ -93,7 +93,8 @@ def explain_images(detector: Detector, folder: Path) -> Explain:
         ids = [str(one) for one, scored in zip(chunk.ids, known, strict=True) if scored]
         paths = []
         for name, image, contributions in zip(ids, x, detector.explained(x), strict=True):
-            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            # Not of the name alone, which another image may have later, such as the first one of another array.
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape") + image.tobytes()).hexdigest()[:8]
             path = folder / f"{Path(name).stem}-{digest}.png"
             content = io.BytesIO()
             heat_map(image / scale, contributions).save(content, "PNG")

@@ -3,6 +3,7 @@
 They go to a temporary file, which in the end becomes the output or is appended to it.
 """
 
+import csv
 import json
 import os
 import re
@@ -35,8 +36,14 @@ def columns_of_output(name: str, more: Sequence[str] = ()) -> list[str]:
     return [name, "score", "p_value", "anomaly", *more]
 
 
-def output_problems(path: Path, *, append: bool) -> list[str]:
-    """Reasons why a file cannot be written, found before any work."""
+def output_problems(path: Path, *, append: bool, asks: bool = False) -> list[str]:
+    """Reasons why a file cannot be written, found before any work.
+
+    Args:
+        path: the file.
+        append: whether rows are appended to an existing file; otherwise it is replaced, if it is one of scores.
+        asks: whether the file asks for labels instead; one without an answer may be replaced.
+    """
     if path.suffix.lower() not in OUTPUTS:
         return [f"output: {path} has an unknown format; let its name end in one of {', '.join(OUTPUTS)}"]
     problems = []
@@ -46,7 +53,41 @@ def output_problems(path: Path, *, append: bool) -> list[str]:
         problems.append(f"output: {path} is a folder; give a file")
     if append and path.suffix.lower() == ".parquet":
         problems.append("append is true, but nothing can be appended to a Parquet file; write .csv or .jsonl")
+    if not problems and not append:
+        problems += _losses(path.expanduser(), asks=asks)
     return problems
+
+
+def _losses(path: Path, *, asks: bool) -> Iterator[str]:
+    """Yield a sentence if replacing a file would lose more than scores: a table, or answers."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    names = _names_in(path)
+    if asks and len(names) == 3 and names[1] in ("score", "anomaly_score"):
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            answers = sum(bool("".join(row[2:]).strip()) for row in csv.reader(file)) - 1
+        if answers > 0:
+            yield f"output: {path} has {answers} labels that were filled in, which would be lost; choose another file"
+    elif asks or names[1:4] != columns_of_output("id")[1:]:
+        held = f"has the columns {', '.join(names[:8])}" if names else "is no table"
+        yield (
+            f"output: {path} exists and {held}, so it is no earlier output and would be lost; choose another file, or "
+            "remove it first"
+        )
+
+
+def _names_in(path: Path) -> list[str]:
+    """The columns of an existing file; empty if it has none."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet
+
+            return list(pyarrow.parquet.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline()
+        return list(json.loads(line)) if path.suffix.lower() == ".jsonl" else next(csv.reader([line]), [])
+    except (OSError, ValueError, TypeError, csv.Error):
+        return []
 
 
 class Output:
@@ -70,6 +111,7 @@ class Output:
         self._kind = self.path.suffix.lower()
         self._appends = append and self.path.exists() and self.path.stat().st_size > 0
         self._parquet: Any = None
+        self._empty: pd.DataFrame | None = None
         self.undone: int | None = None
         try:
             if self._appends:
@@ -121,10 +163,13 @@ class Output:
         frame = pd.DataFrame(dict(zip(self._columns, (ids, *columns[1:]), strict=True)))
         frame["anomaly"] = frame["anomaly"].astype("Int8")
         if self._kind == ".parquet":
-            self._write_parquet(frame)
-        elif len(frame):
-            text = frame.to_json(orient="records", lines=True, double_precision=15, force_ascii=False)
-            self._file.write(text.encode())
+            # The first rows tell whether their names are numbers.
+            if len(frame) or self._parquet is not None:
+                self._write_parquet(frame)
+            else:
+                self._empty = frame
+        else:
+            self._file.write(_as_json_lines(self._columns, ids, *columns[1:]).encode())
 
     def _write_parquet(self, frame: pd.DataFrame) -> None:
         import pyarrow as pa
@@ -157,6 +202,8 @@ class Output:
 
     def _complete(self, *, failed: bool) -> None:
         """Put the rows into the output, unless writing them failed."""
+        if self._parquet is None and self._empty is not None and not failed:
+            self._write_parquet(self._empty)
         if self._parquet is not None:
             self._parquet.close()
         if failed:
@@ -199,6 +246,15 @@ def _as_csv(ids: Values, score: Values, p_value: Values, anomaly: Values, *more:
     columns = [_quoted(ids), _digits(score), _digits(p_value), are_anomalies, *map(_quoted, more)]
     lines = map(",".join, zip(*columns, strict=True))
     return "".join([f"{line}\n" for line in lines])
+
+
+def _as_json_lines(names: Sequence[str], ids: Values, score: Values, p_value: Values, *more: Values) -> str:
+    """Format rows as JSON lines; numbers have as many digits as in CSV."""
+    numbers = [[float(text) if text else None for text in _digits(values)] for values in (score, p_value)]
+    anomaly, *texts = [[None if one is pd.NA else one for one in values] for values in more]
+    columns = (ids, *numbers, [None if one is None else int(one) for one in anomaly], *texts)
+    encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+    return "".join([f"{encode(dict(zip(names, row, strict=True)))}\n" for row in zip(*columns, strict=True)])
 
 
 def _quoted(values: Values) -> list[str]:

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
+from deepsad_pl.common.arrays import without_mask
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.override_text import override_text
 from deepsad_pl.estimators.label_conventions import semi_labels_in
@@ -149,6 +150,8 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, *, fitting: bool) -> Samples:  # noqa: N803
         """Return X as a data frame or an array, after comparing its width and names with those of ``fit``."""
+        if isinstance(X, np.ma.MaskedArray):
+            X = without_mask(X)  # noqa: N806
         if fitting:
             self._takes_frames = isinstance(X, pd.DataFrame)
         if isinstance(X, pd.DataFrame) and self._takes_frames:
@@ -208,7 +211,14 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         settings = fitting.settings_of([*words, *overrides], None)
         if isinstance(x, pd.DataFrame):
             left_out = {*settings["dataset"]["drop"], settings["dataset"]["id"]}
+            if lacking := sorted(left_out - {None, *map(str, x.columns)}):
+                raise DeepSADError(f"overrides leave out {', '.join(lacking)}, but X has no such column; correct them")
             x = x[[name for name in x.columns if str(name) not in left_out]]
+        elif are_rows and (settings["dataset"]["drop"] or settings["dataset"]["id"] is not None):
+            raise DeepSADError(
+                "overrides set dataset.drop or dataset.id, but the columns of an array have no names; leave columns "
+                "out of X, or give a data frame"
+            )
         settings = fitting.settings_of([*words, *overrides], x.shape[1] if are_rows else None)
         detector = fitting.fit_detector(settings, in_memory(x, semi_y, settings["dataset"].get("scaling")))
         on_gpu = parameters["device"] == "cuda" or (parameters["device"] == "auto" and _has_gpu())
@@ -243,8 +253,10 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return words
 
     def _scores(self, X: Any) -> Floats:  # noqa: N803
-        check_is_fitted(self)
+        check_is_fitted(self, "detector_")
         x = self._checked(X, fitting=False)
+        if x.ndim == 4 and self.detector_.facts.inputs.scale is None:
+            x = _between_0_and_1(x)
         try:
             scores: Floats = self.detector_.score(x)
         except DeepSADError as error:
@@ -272,6 +284,24 @@ def _schedule_words(parameters: dict[str, Any], recommended: dict[str, Any]) -> 
             if value is not None:
                 words.append(f"{group}.{name}={override_text(value if _is_sequence(value) else [value])}")
     return words
+
+
+def _between_0_and_1(images: Samples) -> Samples:
+    """Images for a detector that was trained on floats from 0 to 1; whole numbers are divided by 255.
+
+    Raises:
+        ValueError: if floats are outside of this range.
+    """
+    x = np.asarray(images)
+    low, high = x.min(), x.max()
+    if x.dtype.kind != "f" and 0 <= low <= high <= 255:
+        return x / 255
+    if not 0 <= low <= high <= 1:
+        raise ValueError(
+            f"X has images with values from {low:g} to {high:g}, but fit was given floats from 0 to 1; divide by 255, "
+            "or give whole numbers from 0 to 255"
+        )
+    return x
 
 
 def _is_sequence(value: Any) -> bool:

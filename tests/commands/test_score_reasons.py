@@ -97,8 +97,9 @@ def test_images_get_heat_maps(tmp_path: Path) -> None:
     scored(run.run_dir, *words, f"heat_maps={tmp_path / 'maps'}")
     assert len(list((tmp_path / "maps").iterdir())) == len(found) - 1
     # The next run would score them as images.
-    with pytest.raises(DeepSADError, match=r"the heat maps would be in .*, below the input .*; give heat_maps="):
-        scored(run.run_dir, f"input={tmp_path / 'photos'}", f"output={new / 'a.csv'}", "explain=true")
+    for place in ("photos", "photos/**/*.png"):
+        with pytest.raises(DeepSADError, match=r"the heat maps would be in .*, below the input .*; give heat_maps="):
+            scored(run.run_dir, f"input={tmp_path / place}", f"output={new / 'a.csv'}", "explain=true")
     assert not (new / "a.csv").exists() and not (new / "a-heat_maps").exists()
 
 

@@ -16,7 +16,7 @@ import deepsad_pl
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.data.sources import split_rows
 from deepsad_pl.detector.detector import Detector, UnusualInputWarning
-from deepsad_pl.detector.export_file import METADATA, export, onnx_scorer, program_scorer
+from deepsad_pl.detector.export_file import METADATA, PARITY, export, onnx_scorer, program_scorer
 from deepsad_pl.methods.deep_sad import DeepSADModule
 from deepsad_pl.shallow.models import KernelModel
 
@@ -105,7 +105,7 @@ def test_the_file_says_what_a_program_needs_to_know(tmp_path: Path) -> None:
         "kind": "conformal",
         "share": 0.2,
         "alpha": 0.05,
-        "score": detector.threshold_value(),
+        "score": detector.threshold_value(tolerance=PARITY),
     }
     assert (result.scores > metadata["threshold"]["score"]).tolist() == (detector.predict(parts()) == -1).tolist()
     assert torch.__version__.startswith(metadata["versions"]["torch"])

@@ -17,10 +17,12 @@ import scipy.sparse
 import torch
 from processes import ROOT
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deepsad_pl import OCSVM, SSAD, SSDGM, Autoencoder, Classifier, DeepSAD, DeepSVDD, IsolationForest
+from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.estimators import label_conventions
 
 QUICK = {"max_epochs": 2}
@@ -352,3 +354,53 @@ def test_estimators_load_neither_torch_nor_hydra_before_fit_and_modules_no_sciki
 def test_examples_in_docstrings() -> None:
     found = doctest.testmod(label_conventions)
     assert found.attempted and not found.failed
+
+
+def test_whole_numbers_are_scored_like_the_floats_of_fit() -> None:
+    """Images of a detector that was trained on floats from 0 to 1."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    network = {"filters": [2, 4], "dense": [4]}
+    found = DeepSAD(max_epochs=1, network=network, random_state=0, device="cpu").fit(images / 255, np.zeros(40, int))
+    scores = found.score_samples(images / 255)
+    assert np.array_equal(found.score_samples(images), scores)
+    assert np.array_equal(found.score_samples(images.astype(np.int64)), scores)
+    with pytest.raises(
+        ValueError, match="X has images with values from 0 to 255, but fit was given floats from 0 to 1"
+    ):
+        found.score_samples(images.astype(float))
+    with pytest.raises(ValueError, match="X has images with values from -1 to 254"):
+        found.score_samples(images.astype(int) - 1)
+
+
+def test_columns_that_overrides_leave_out_must_be_there() -> None:
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=[*"abc"])
+    with pytest.raises(ValueError, match="overrides leave out aa, but X has no such column"):
+        IsolationForest(overrides=["dataset.drop=[aa]"]).fit(x)
+    with pytest.raises(
+        ValueError, match=r"overrides set dataset\.drop or dataset\.id, but the columns of an array have no"
+    ):
+        IsolationForest(overrides=["dataset.drop=[x0]"]).fit(x.to_numpy())
+    assert IsolationForest(overrides=["dataset.drop=[a]"]).fit(x).detector_.facts.inputs.columns == ("b", "c")
+
+
+def test_an_estimator_whose_fit_failed_is_not_fitted() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    found = IsolationForest(alpha=5)
+    with pytest.raises(ValueError, match="alpha"):
+        found.fit(x)
+    with pytest.raises(NotFittedError):
+        found.predict(x)
+
+
+def test_masked_values_are_empty() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    empty = np.where(x > 2, np.nan, x)
+    found = IsolationForest(random_state=0).fit(empty)
+    assert np.array_equal(found.score_samples(np.ma.masked_greater(x, 2)), found.score_samples(empty))
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=[*"ab"])
+    detector = IsolationForest(random_state=0).fit(x).detector_
+    with pytest.raises(DeepSADError, match="it has several columns named a; give each column its own name"):
+        detector.score(pd.concat([x, x[["a"]] * 0], axis=1))
