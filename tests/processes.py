@@ -149,7 +149,7 @@ def run_script(
 _run = subprocess.run
 
 
-def run_command(command: Sequence[str], *, cwd: Path, check: bool = False, **streams: Any) -> Any:
+def run_command(command: Sequence[str], *, cwd: Path | None = None, check: bool = False, **streams: Any) -> Any:
     """A replacement of ``subprocess.run`` that forks scripts of the checkout and passes everything else on."""
     if command[0] != sys.executable or cwd != ROOT:
         return _run(command, cwd=cwd, check=check, **streams)
