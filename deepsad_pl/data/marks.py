@@ -54,7 +54,7 @@ def semi_labels(
             f"{key} has the labels {_listed(found)}, whose meaning is not known; name those that mean normal and those "
             f"that mean anomaly, such as {_example(found)}"
         )
-    named = {spelled(as_text(name, [*found, *elsewhere])) for name in (*normal, *anomaly)}
+    named = {spelled(as_text(name, {*found, *elsewhere})) for name in (*normal, *anomaly)}
     if not one_kind and not (named & found.keys()):
         elsewhere = set()
     meaning = _meaning(found, normal, anomaly, key=key, elsewhere=None if one_kind else elsewhere)
@@ -140,7 +140,7 @@ def _meaning(
     meaning: dict[str, int] = {}
     problems: list[str] = []
     for setting, names, semi_y in (("normal", normal, 1), ("anomaly", anomaly, -1)):
-        for name in (spelled(as_text(name, [*found, *(elsewhere or ())])) for name in names):
+        for name in (spelled(as_text(name, {*found, *(elsewhere or ())})) for name in names):
             if meaning.get(name, semi_y) != semi_y:
                 problems.append(f"dataset.normal and dataset.anomaly both name {name!r}; remove it from one of them")
             if not name.strip():

@@ -83,6 +83,14 @@ def test_the_normal_label_may_occur_in_the_truth_alone(tmp_path: Path) -> None:
         own_table(path, given=True, seed=0, normal=["ok"], **{**asked, "anomaly": ["crack"]})
 
 
+def test_names_that_the_command_line_turns_into_values_are_found_in_both_columns() -> None:
+    found = semi_labels(["false", "true", ""], [False], [True], key="q", others=["false", "true", "false"])
+    assert found.tolist() == [1, -1, 0]
+    marks = ["false", "true"]
+    assert truths(marks, [False], [True], key="t", strict=False, labels=marks, label="q").tolist() == [0, 1]
+    assert truths(marks, [False], [True], key="t", strict=True, labels=marks, label="q").tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(("normal", "anomaly", "labels"), [(["ok"], ["bad"], ("ok", "bad")), ([], [], ("1", "-1"))])
 def test_test_rows_of_one_kind_have_a_truth(
     tmp_path: Path, normal: list[str], anomaly: list[str], labels: tuple[str, str]
