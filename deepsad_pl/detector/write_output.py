@@ -253,7 +253,9 @@ def _as_json_lines(names: Sequence[str], ids: Values, score: Values, p_value: Va
     numbers = [[float(text) if text else None for text in _digits(values)] for values in (score, p_value)]
     anomaly, *texts = [[None if one is pd.NA else one for one in values] for values in more]
     columns = (ids, *numbers, [None if one is None else int(one) for one in anomaly], *texts)
-    encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+    encode = json.JSONEncoder(
+        ensure_ascii=False, default=lambda one: one.item() if isinstance(one, np.generic) else str(one)
+    ).encode
     return "".join([f"{encode(dict(zip(names, row, strict=True)))}\n" for row in zip(*columns, strict=True)])
 
 

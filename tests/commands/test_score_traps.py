@@ -154,6 +154,10 @@ def test_json_lines_have_the_digits_of_csv(tmp_path: Path) -> None:
         {"id": "ü", "score": 4.4e-15, "p_value": None, "anomaly": None},
     ]
     assert pd.read_csv(tmp_path / "out.csv")["score"].tolist() == [line["score"] for line in lines]
+    with Output(tmp_path / "out.jsonl", "id") as output:
+        output.write([np.int64(3), pd.Timestamp("2024-01-01")], [0.5, 0.5], [0.5, 0.5], [0, 0])
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in lines] == [3, "2024-01-01 00:00:00"]
 
 
 def test_each_file_is_scored_once(tmp_path: Path) -> None:
