@@ -229,7 +229,7 @@ def _semi_labels(
         return unlabeled, unlabeled
     # All labels are read together, since one that was filled in may not occur in the table yet.
     key = "dataset.labels" if label is None else f"dataset.label={label}"
-    found = semi_labels([*marks, *given], *names, key=key, others=true, one_kind=not any(marks))
+    found = semi_labels([*marks, *given], *names, key=key, others=true, one_kind=bool(given) and not any(marks))
     before = found[: len(marks)]
     after = before.copy()
     if answers is not None:

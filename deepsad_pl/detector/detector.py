@@ -281,7 +281,7 @@ class Detector:
         """
         if alpha is not None:
             self._require_threshold()
-            if not isinstance(alpha, int | float) or not 0 < alpha < 1:
+            if not isinstance(alpha, int | float | np.floating) or not 0 < alpha < 1:
                 raise DeepSADError(f"threshold.alpha is {alpha!r}; give a rate between 0 and 1")
             if self.threshold.kind == "labeled":
                 raise DeepSADError(
@@ -330,7 +330,7 @@ class Detector:
         """The score above which a sample is an anomaly.
 
         Args:
-            tolerance: raises it by this share of the largest absolute score of the calibration samples, for scores that
+            tolerance: raises it by this share of itself, or of the median absolute calibration score, for scores that
                 are computed elsewhere and differ by rounding: the threshold is the score of a calibration sample, which
                 new samples may share.
 
@@ -343,7 +343,8 @@ class Detector:
         if self.threshold.kind != "labeled":
             calibration, y = calibration[y != -1], y[y != -1]
         value = self.threshold.value(calibration, y)
-        return value + tolerance * float(np.abs(calibration).max()) if tolerance else value
+        # Not of the largest score, which one outlier may set.
+        return value + tolerance * max(abs(value), float(np.median(np.abs(calibration)))) if tolerance else value
 
     def _require_enough(self, alpha: float) -> None:
         """Raise an error if there are too few calibration samples for alpha; it says what can still be done."""

@@ -84,7 +84,8 @@ def _once(files: Sequence[str]) -> list[str]:
     seen: set[Path] = set()
     for file, place in places.items():
         if place is not None:
-            if place in seen or not folders.isdisjoint(place.parents):
+            is_listed = not is_table(file) and not any(part.startswith(".") for part in place.parts)
+            if place in seen or (is_listed and not folders.isdisjoint(place.parents)):
                 continue
             seen.add(place)
         kept.append(file)

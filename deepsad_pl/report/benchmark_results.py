@@ -83,8 +83,8 @@ def check_results(results: pd.DataFrame, metric: str) -> None:
             problems.append(
                 f"labels is {wrong.tolist()[0]!r} in the results; it must be a number, or blank for every budget"
             )
-    if _INFORMED in results and not results[_INFORMED].isin([True, False, np.nan]).all():
-        other = [value for value in results[_INFORMED] if value not in (True, False) and pd.notna(value)]
+    if _INFORMED in results and not results[_INFORMED].dropna().isin([True, False]).all():
+        other = [value for value in results[_INFORMED].dropna() if value not in (True, False)]
         problems.append(f"{_INFORMED} is {other[0]!r} in the results; it must be true or false, or blank for false")
     if metric in results:
         problems += _problems_of_values(results[metric], metric)
