@@ -191,7 +191,7 @@ def find_problems(
     problems: list[str] = []
     choices: list[Override] = []
     values: list[Override] = []
-    studied = any(override.key_or_group == "study" for override in overrides)
+    studied = any(o.key_or_group == "study" and not o.is_delete() and o.value() is not None for o in overrides)
     # Groups whose option does not exist, so that it may have been meant to have other settings.
     unknown: set[str] = set()
     for override in overrides:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepsad_pl.common.counting import counted
-from deepsad_pl.data.table_cells import BOOLEAN_PAIRS, MISSING_WORDS, has_comma, numbers_in, shown, text_in
+from deepsad_pl.data.table_cells import MISSING_WORDS, are_booleans, has_comma, numbers_in, shown, text_in
 
 Kind = Literal["number", "boolean", "category"]
 
@@ -96,8 +96,7 @@ def _kind_of_text(name: str, cells: "pd.Series[Any]", named: bool) -> Kind:
     values = [spelling for spelling in spellings if spelling not in MISSING_WORDS]
     if not values:
         raise NoFeatureError(_is_empty(name, cells))
-    folded = {value.lower() for value in values}
-    if any(folded <= {*pair} for pair in BOOLEAN_PAIRS):
+    if are_booleans(values):
         return "boolean"
     numbers, unreadable = numbers_in(cells)
     if not unreadable.any():

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.class_names import composed, readings
@@ -93,8 +94,8 @@ def truths(
     found, of_labels = Counter(names), set(map(spelled, labels))
     if label and not strict and not normal and not anomaly and not found["-1"] and any(names):
         raise DeepSADError(
-            f"{key} has the values {_listed(found)}, whose meaning is not known; what dataset.normal and "
-            f"dataset.anomaly name holds for {label}, too, so write the truth as the labels are: -1 anomaly, 1 normal"
+            f"{key} has the values {_listed(found)} but no -1, so their meaning is not known; names in dataset.normal "
+            f"and dataset.anomaly would hold for {label}, too, so write the truth of an anomaly as -1, of others as 1"
         )
     if strict or not normal:
         # A file of test samples may have only one kind.
@@ -104,13 +105,14 @@ def truths(
     problems = list(_other_spellings(found, normals, key))
     if missing := sorted({*MISSING_WORDS} & (found.keys() - normals - anomalies - {""})):
         problems.append(
-            f"{key} has {' and '.join(map(repr, missing))} in {sum(found[word] for word in missing)} rows, which would "
-            "mean anomaly; leave a cell empty if its truth is not known, or name the word in dataset.anomaly"
+            f"{key} has {' and '.join(map(repr, missing))} in {counted(sum(found[word] for word in missing), 'row')}, "
+            "which would mean anomaly; leave a cell empty if its truth is not known, or name the word in "
+            "dataset.anomaly or dataset.normal"
         )
     if "-1" in anomalies and "0" in found and not {"-1", ""} & found.keys() and "0" not in normals | anomalies:
         problems.append(
-            f"{key} has the values {_listed(found)}, but dataset.normal and dataset.anomaly name 1 and -1, so 0 would "
-            "mean anomaly; write the truth as the labels are: -1 anomaly, 1 normal"
+            f"{key} has the values {_listed(found)}, but dataset.anomaly names -1, which none has, and 0 would mean "
+            "anomaly; write the truth with the names in dataset.normal and dataset.anomaly"
         )
     if not problems and not normals & (found.keys() | of_labels):
         problems.append(

@@ -28,9 +28,10 @@ from deepsad_pl.data.image_folder import once
 from deepsad_pl.data.label_files import LABEL, ROW, Answers, read_answers, spellings
 from deepsad_pl.data.marks import all_labeled, semi_labels, spelled, truths
 from deepsad_pl.data.sources import Source, split_rows
+from deepsad_pl.data.table_cells import MISSING_WORDS, are_booleans
 from deepsad_pl.data.table_columns import Encoded, TableColumns
 from deepsad_pl.data.table_files import column_names, read_table
-from deepsad_pl.data.table_roles import Header, column_problems, features
+from deepsad_pl.data.table_roles import Header, arrays_in, column_problems, features
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def own_table(
         DeepSADError: if a file cannot be read, or a column cannot be used; names every such column.
     """
     roles = {"label": label, "truth": truth, "id": id}
-    frame, tested = _read_both(path, test_path, roles)
+    frame, tested = _read_both(path, test_path, roles, drop)
     headers = _header(path, frame), None if tested is None else _header(test_path, tested)
     if problems := list(column_problems(*headers, roles, drop, given=given)):
         raise DeepSADError(*problems)
@@ -292,14 +293,17 @@ def _class_split(
     return train, test, labels[train], labels[test]
 
 
-def _read_both(path: Any, test_path: Any, roles: Mapping[str, str | None]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def _read_both(
+    path: Any, test_path: Any, roles: Mapping[str, str | None], drop: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The table and, if there are any, the test rows, with the spelling of a text such as 01 in both."""
     named = [name for name in roles.values() if name is not None]
     frame = read_table(files_named(path), text=named)
     if test_path is None:
         return frame, None
     tested = read_table(files_named(test_path), text=named)
-    text = [str(name) for name in tested if _is_text(frame, str(name)) and not _is_text(tested, str(name))]
+    used = features(list(map(str, tested)), roles, drop)
+    text = [name for name in used if _holds_categories(frame, name) and not _is_text(tested, name)]
     return frame, read_table(files_named(test_path), text=[*named, *text]) if text else tested
 
 
@@ -307,8 +311,14 @@ def _is_text(frame: pd.DataFrame, name: str) -> bool:
     return name in frame and isinstance(frame[name].dtype, pd.StringDtype)
 
 
+def _holds_categories(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a column has text other than the words for booleans, which test rows may have as 0 and 1."""
+    return _is_text(frame, name) and not are_booleans(set(frame[name].dropna().unique()) - {*MISSING_WORDS})
+
+
 def _header(path: Any, frame: pd.DataFrame) -> Header:
-    return Header(str(files_named(path)[0]), list(map(str, frame)))
+    files = files_named(path)
+    return Header(str(files[0]), list(map(str, frame)), arrays_in(files))
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:
@@ -395,7 +405,7 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
         if not files or not files[0].is_file():
             return
         try:
-            headers.append(Header(str(files[0]), column_names(files[0])))
+            headers.append(Header(str(files[0]), column_names(files[0]), arrays_in(files)))
         except DeepSADError as error:
             unread += error.problems
     if unread:

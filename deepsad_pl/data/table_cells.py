@@ -1,7 +1,7 @@
 """Read table cells as numbers or text, in the same way for every file format and regardless of neighboring cells."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,16 @@ def as_booleans(cells: "pd.Series[Any]") -> tuple[npt.NDArray[np.float64], npt.N
         unreadable = ~(np.isnan(numbers) | np.isin(numbers, (0, 1)))
         return np.where(unreadable, np.nan, numbers), unreadable
     return _coded(_without_missing_words(text_in(cells)), lambda spelling: _BOOLEANS.get(spelling.lower()))
+
+
+def are_booleans(texts: Collection[str]) -> bool:
+    """Whether texts are only the words of one of ``BOOLEAN_PAIRS``, in upper or lower case.
+
+    >>> are_booleans({"Yes", "no"}), are_booleans({"yes", "true"})
+    (True, False)
+    """
+    folded = {text.lower() for text in texts}
+    return any(folded <= {*pair} for pair in BOOLEAN_PAIRS)
 
 
 def has_comma(text: str) -> bool:

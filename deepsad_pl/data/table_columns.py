@@ -14,6 +14,7 @@ from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.column_kinds import Kind, NoFeatureError, kind_of, kind_of_numbers
+from deepsad_pl.data.marks import spelled
 from deepsad_pl.data.scaling import Method, Scaling
 from deepsad_pl.data.table_cells import as_booleans, numbers_in, shown, text_in, why_no_boolean, why_no_number
 
@@ -287,7 +288,9 @@ def _one_hot(
     coded = text_in(cells).dictionary_encode()
     place = {category: i for i, category in enumerate(categories)}
     # The category of each distinct text, -1 if it is unknown; the last entry, -2, is for empty cells, whose code is -1.
-    places = np.array([place.get(spelling, -1) for spelling in coded.dictionary.to_pylist()] + [-2])
+    # pandas writes whole numbers with decimals if one of their column's cells is empty.
+    found_in = (place.get(text, place.get(spelled(text), -1)) for text in coded.dictionary.to_pylist())
+    places = np.array([*found_in, -2])
     found = places[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
     rows = np.flatnonzero(found >= 0)
     into[rows, found[rows]] = 1

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.ragged_rows import RaggedRow, RaggedRows
@@ -292,11 +293,11 @@ def _open_csv(
         if not file.peek(1):
             return
         # One thread, since with several an error message does not name the row.
-        counted = _CountedQuotes(file)
+        quotes = _CountedQuotes(file)
         block = max(_BLOCK_BYTES, _BLOCK_NAMES * sum(map(len, names)))
         kept = None if ragged is None else RaggedRows(ragged, delimiter)
         reader = pa.csv.open_csv(
-            counted,
+            quotes,
             read_options=pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=False),
             parse_options=pa.csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=True, invalid_row_handler=kept and kept.handler
@@ -312,13 +313,13 @@ def _open_csv(
                     row, last = row + batch.num_rows, batch
                 yield batch
         # arrow ends a quoted cell at the end of the file.
-        if last is not None and counted.ends_open and names[-1] in columns:
-            cell = last.column(names[-1])[-1].as_py()
-            if cell and "\n" in cell:
+        if last is not None and quotes.ends_open and names[-1] in columns:
+            cell = (last.column(names[-1])[-1].as_py() or "").rstrip()
+            if lines := cell.count("\n"):
                 raise DeepSADError(
                     f"{path} has a double quote in row {row}, counted from 0, that is never closed, so "
-                    f"{cell.rstrip().count(chr(10))} further lines would be part of its cell {cell[:40]!r}; close the "
-                    "quote, or write it twice in a quoted cell"
+                    f"{counted(lines, 'further line')} would be part of its cell {cell[:40]!r}; close the quote, or "
+                    "write it twice in a quoted cell"
                 )
 
     yield names, batches, True
@@ -436,7 +437,7 @@ class _CountedQuotes:
     @property
     def ends_open(self) -> bool:
         """Whether what was read may end within quotes: their number is odd, and the last character is none."""
-        return self._quotes % 2 == 1 and not self._end.rstrip(b"\r\n").endswith(b'"')
+        return self._quotes % 2 == 1 and not self._end.rstrip(b" \t\r\n").endswith(b'"')
 
     def read(self, size: int = -1) -> bytes:
         """Read at most ``size`` bytes."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.column_kinds import quoted
@@ -17,12 +18,19 @@ class Header:
     """The columns of a file.
 
     Attributes:
-        file: its path.
+        file: its path; of several files the first one's.
         columns: their names.
+        arrays: the first of the files that is an array, in which y are the labels of the rows; None if none is.
     """
 
     file: str
     columns: Sequence[str]
+    arrays: str | None = None
+
+
+def arrays_in(files: Sequence[Path]) -> str | None:
+    """The first of some files that is an array, if any is."""
+    return next((str(file) for file in files if file.name.lower().endswith(ARRAYS)), None)
 
 
 def features(columns: Sequence[str], roles: Mapping[str, str | None], drop: Sequence[str]) -> list[str]:
@@ -56,7 +64,7 @@ def column_problems(
         if not any(name in header.columns for header in files):
             yield _missing("drop", name, files)
     names = features(trained.columns, roles, drop)
-    if "y" in names and (arrays := [header.file for header in files if header.file.lower().endswith(ARRAYS)]):
+    if "y" in names and (arrays := [header.arrays for header in files if header.arrays is not None]):
         yield (
             f"{arrays[0]} has labels y, which would be learned from, since no setting names them; name them with "
             "dataset.label=y or dataset.truth=y, or leave them out: dataset.drop=[y]"

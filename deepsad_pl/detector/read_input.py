@@ -14,7 +14,6 @@ import numpy as np
 
 from deepsad_pl.common.counting import are
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.files import real_path
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.data.image_listing import images_below
 from deepsad_pl.data.ragged_rows import RaggedRow
@@ -77,15 +76,17 @@ def files_of(words: Sequence[str | Path]) -> list[str]:
 
 
 def _once(files: Sequence[str]) -> list[str]:
-    """Leave out files and folders that are named before, or lie in a folder that is named."""
-    places = {file: None if file == STANDARD_INPUT else real_path(Path(file)) for file in dict.fromkeys(files)}
+    """Leave out what is named before, and images in a folder that is named; a folder has no tables or hidden images."""
+    places = {file: None if file == STANDARD_INPUT else Path(file).absolute() for file in dict.fromkeys(files)}
+    places = {file: place and Path(os.path.normpath(place)) for file, place in places.items()}
     folders = {place for place in places.values() if place is not None and place.is_dir()}
     kept: list[str] = []
     seen: set[Path] = set()
     for file, place in places.items():
         if place is not None:
-            is_listed = not is_table(file) and not any(part.startswith(".") for part in place.parts)
-            if place in seen or (is_listed and not folders.isdisjoint(place.parents)):
+            below = [place.relative_to(folder) for folder in folders if folder in place.parents]
+            is_listed = any(not any(part.startswith(".") for part in path.parts) for path in below)
+            if place in seen or (is_listed and not is_table(file)):
                 continue
             seen.add(place)
         kept.append(file)
@@ -112,10 +113,10 @@ def input_problems(
     problems = []
     if id_column is not None or drop:
         named = [*(["id"] if id_column is not None else []), *(["drop"] if drop else [])]
-        if others := [file for file in files if not is_table(file) or file.lower().endswith(ARRAYS)]:
-            what = "has rows without names" if is_table(others[0]) else "holds images"
+        if not any(is_table(file) and not file.lower().endswith(ARRAYS) for file in files):
+            what = "is an array without named columns" if is_table(files[0]) else "holds images"
             problems.append(
-                f"{' and '.join(named)} {are(len(named))} set for the columns of a table, but {others[0]} {what}; "
+                f"{' and '.join(named)} {are(len(named))} set for the columns of a table, but {files[0]} {what}; "
                 f"leave {'it' if len(named) == 1 else 'them'} out"
             )
     names_in: dict[bool, str] = {}
@@ -149,7 +150,7 @@ def input_problems(
     if not problems and len(names_in) == 2:
         problems.append(
             f"input: {names_in[True]} has a column with the names of its rows, but {names_in[False]} has none; score "
-            "them one after the other"
+            "them one after the other, or number all rows with id=none"
         )
     return problems
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from deepsad_pl.common.counting import counted
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import as_utf8, clear_parts, part_of, put_in_place
 from deepsad_pl.detector.append_rows import append, undo_interrupted
@@ -67,11 +68,13 @@ def _losses(path: Path, *, asks: bool) -> Iterator[str]:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             answers = sum(bool("".join(row[2:]).strip()) for row in csv.reader(file)) - 1
         if answers > 0:
-            yield f"output: {path} has {answers} labels that were filled in, which would be lost; choose another file"
+            labels = counted(answers, "label that was filled in", "labels that were filled in")
+            yield f"output: {path} has {labels} and would be lost; choose another file"
     elif asks or names[1:4] != columns_of_output("id")[1:]:
-        held = f"has the columns {', '.join(names[:8])}" if names else "is no table"
+        held = f"has the columns {', '.join(names[:8])}" if names else "cannot be read as a table"
+        what = "questions about labels" if asks else "scores"
         yield (
-            f"output: {path} exists and {held}, so it is no earlier output and would be lost; choose another file, or "
+            f"output: {path} exists and {held}, so it is no file of {what} and would be lost; choose another file, or "
             "remove it first"
         )
 

@@ -293,13 +293,16 @@ def _between_0_and_1(images: Samples) -> Samples:
         ValueError: if floats are outside of this range.
     """
     x = np.asarray(images)
-    low, high = x.min(), x.max()
+    # Cells without a value are refused later.
+    low, high = np.nanmin(x), np.nanmax(x)
+    if x.dtype.kind != "f" and high == 1:
+        raise ValueError("X has whole numbers from 0 to 1, which may be pixels or shares of 255; give floats")
     if x.dtype.kind != "f" and 0 <= low <= high <= 255:
         return x / 255
-    if not 0 <= low <= high <= 1:
+    if low < 0 or high > 1:
         raise ValueError(
-            f"X has images with values from {low:g} to {high:g}, but fit was given floats from 0 to 1; divide by 255, "
-            "or give whole numbers from 0 to 255"
+            f"X has images with values from {low:.9g} to {high:.9g}, but fit was given floats from 0 to 1; divide by "
+            "255, or give whole numbers from 0 to 255"
         )
     return x
 

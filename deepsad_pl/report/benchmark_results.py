@@ -16,6 +16,7 @@ OVERALL = "overall"
 # Columns of the results that not all have: the class that is normal, if there are several in turn, and whether a choice
 # behind the result used test labels.
 _NORMAL, _INFORMED = "normal_class", "test_informed"
+_TRUTHS = {"true": True, "false": False, "": False}
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,7 @@ def check_results(results: pd.DataFrame, metric: str) -> None:
             problems.append(
                 f"labels is {wrong.tolist()[0]!r} in the results; it must be a number, or blank for every budget"
             )
-    if _INFORMED in results and not results[_INFORMED].dropna().isin([True, False]).all():
-        other = [value for value in results[_INFORMED].dropna() if value not in (True, False)]
+    if _INFORMED in results and (other := [text for text in _words(results[_INFORMED]) if text not in _TRUTHS]):
         problems.append(f"{_INFORMED} is {other[0]!r} in the results; it must be true or false, or blank for false")
     if metric in results:
         problems += _problems_of_values(results[metric], metric)
@@ -169,7 +169,8 @@ def _budget(name: str, title: str, rows: pd.DataFrame, datasets: list[str], meth
     def frame(column: str) -> pd.DataFrame:
         return cells[column].unstack("method").reindex(index=datasets, columns=methods)
 
-    informed = rows[rows[_INFORMED].eq(True)] if _INFORMED in rows else rows.iloc[:0]
+    is_informed = [_TRUTHS[text] for text in _words(rows[_INFORMED])] if _INFORMED in rows else [False] * len(rows)
+    informed = rows[is_informed]
     marked = set(zip(informed["dataset"], informed["method"], strict=True))
     marks = [[(dataset, method) in marked for method in methods] for dataset in datasets]
     return Budget(
@@ -177,6 +178,11 @@ def _budget(name: str, title: str, rows: pd.DataFrame, datasets: list[str], meth
         informed=pd.DataFrame(marks, index=datasets, columns=methods),
         uneven=_uneven(rows),
     )
+
+
+def _words(values: "pd.Series[Any]") -> list[str]:
+    """The cells of a column of booleans as lower-case text; blank ones are empty."""
+    return ["" if pd.isna(value) else str(value).strip().lower() for value in values]
 
 
 def _uneven(rows: pd.DataFrame) -> tuple[str, ...]:

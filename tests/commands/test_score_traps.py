@@ -60,7 +60,7 @@ def test_only_earlier_outputs_are_replaced(run_dir: Path, new: pd.DataFrame, tmp
     told = refused(run_dir, f"input={tmp_path / 'new.csv'}", f"output={path}")
     shown = ", ".join(frame.columns)
     assert told == (
-        f"output: {path} exists and has the columns {shown}, so it is no earlier output and would be lost; choose "
+        f"output: {path} exists and has the columns {shown}, so it is no file of scores and would be lost; choose "
         "another file, or remove it first"
     )
     assert path.read_bytes() == before
@@ -72,7 +72,7 @@ def test_only_earlier_outputs_are_replaced(run_dir: Path, new: pd.DataFrame, tmp
 def test_the_input_and_the_scores_of_the_run_are_kept(run_dir: Path, new: pd.DataFrame, tmp_path: Path) -> None:
     for path in (tmp_path / "new.csv", run_dir / "scores.csv"):
         before = path.read_bytes()
-        assert "is no earlier output" in refused(run_dir, f"input={tmp_path / 'new.csv'}", f"output={path}")
+        assert "is no file of scores" in refused(run_dir, f"input={tmp_path / 'new.csv'}", f"output={path}")
         assert path.read_bytes() == before
 
 
@@ -82,11 +82,11 @@ def test_answers_are_not_replaced_by_new_questions(tmp_path: Path) -> None:
     assert output_problems(path, append=False, asks=True) == []
     path.write_text("row,score,label\n3,0.5,bad\n4,0.4,\n5,0.3,ok\n")
     assert output_problems(path, append=False, asks=True) == [
-        f"output: {path} has 2 labels that were filled in, which would be lost; choose another file"
+        f"output: {path} has 2 labels that were filled in and would be lost; choose another file"
     ]
     path.write_text("id,score,p_value,anomaly\n3,0.5,,\n")
     (problem,) = output_problems(path, append=False, asks=True)
-    assert "is no earlier output" in problem
+    assert "is no file of questions about labels" in problem
     path.write_text("")
     assert output_problems(path, append=False, asks=True) == []
 
@@ -99,7 +99,7 @@ def test_names_of_rows_come_from_all_files_or_none(run_dir: Path, new: pd.DataFr
         told = refused(run_dir, words, f"output={tmp_path / 'out.csv'}")
         assert told == (
             f"input: {tmp_path / 'named.csv'} has a column with the names of its rows, but {tmp_path / other} has "
-            "none; score them one after the other"
+            "none; score them one after the other, or number all rows with id=none"
         )
 
 
@@ -122,11 +122,11 @@ def test_an_empty_file_comes_first(run_dir: Path, new: pd.DataFrame, tmp_path: P
     [
         (
             ["input=x.npz", "drop=[foo]", "id=bar"],
-            "id and drop are set for the columns of a table, but x.npz has rows ",
+            "id and drop are set for the columns of a table, but x.npz is an ar",
         ),
         (
             ["input=x.npz", "id=none"],
-            "id is set for the columns of a table, but x.npz has rows without names; leave it",
+            "id is set for the columns of a table, but x.npz is an array without named columns",
         ),
         (["input=train", "drop=[a]"], "drop is set, but the training samples have the columns and names of the run's"),
         (
@@ -169,6 +169,25 @@ def test_each_file_is_scored_once(tmp_path: Path) -> None:
     assert files_of([below, photos / "a.png", below / ".." / "a.png"]) == [str(below), str(photos / "a.png")]
     assert files_of([f"{photos}/**"]) == [f"{photos}/"]
     assert files_of(["-", "-"]) == ["-"]
+    # The folder itself yields neither arrays nor hidden images, and links are images of their own.
+    array, hidden, link = photos / "x.npz", photos / ".h" / "c.png", tmp_path / "link.png"
+    hidden.parent.mkdir()
+    for path in (array, hidden):
+        path.write_bytes(b"")
+    link.symlink_to(photos / "a.png")
+    assert files_of([photos, array, hidden, link]) == [str(photos), str(array), str(hidden), str(link)]
+
+
+def test_tables_without_names_and_arrays_are_numbered_together(
+    run_dir: Path, new: pd.DataFrame, tmp_path: Path
+) -> None:
+    new.assign(id=[f"p{i}" for i in range(8)], label="ok").to_csv(tmp_path / "named.csv", index=False)
+    np.savez(tmp_path / "x.npz", X=new.to_numpy())
+    files = f"input=[{tmp_path / 'named.csv'},{tmp_path / 'x.npz'}]"
+    scored(run_dir, files, f"output={tmp_path / 'out.csv'}", "id=none", "drop=[id,label]")
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found["id"].tolist() == list(range(16))
+    assert found["score"].tolist()[:8] == found["score"].tolist()[8:]
 
 
 def test_dates_are_no_numbers_and_masked_cells_are_empty(run_dir: Path, new: pd.DataFrame) -> None:
@@ -183,5 +202,3 @@ def test_dates_are_no_numbers_and_masked_cells_are_empty(run_dir: Path, new: pd.
     with pytest.raises(DeepSADError, match="is empty"):
         detector.score(masked)
     assert detector.score(np.ma.masked_greater(new.to_numpy(), 99.0)).tolist() == detector.score(new).tolist()
-    with pytest.raises(DeepSADError, match=r"threshold\.alpha is '0\.1'; give a rate between 0 and 1|no threshold"):
-        detector.with_alpha("0.1")  # type: ignore[arg-type]

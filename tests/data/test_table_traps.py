@@ -41,6 +41,17 @@ def test_test_rows_keep_the_spelling_of_categories(tmp_path: Path) -> None:
     assert source.x_test[:, 1:].sum(axis=1).tolist() == [1, 1, 1]
 
 
+def test_whole_numbers_with_decimals_are_the_same_category(tmp_path: Path) -> None:
+    """pandas writes them so if another cell of the column is empty."""
+    path = written(tmp_path, "train.csv", x=numbers(100), m=["1", "2", "A", None] * 25, b=["true", "false"] * 50)
+    tested = written(tmp_path, "test.csv", x=numbers(3), m=[1, 2, None], b=[1, 0, 1])
+    assert "1.0" in Path(tested).read_text()
+    source = own_table(path, given=True, seed=0, test_path=tested)
+    assert source.warned == ()
+    assert source.x_test[:, 1].tolist() == source.x_train[[0, 1, 0], 1].tolist()
+    assert source.x_test[:, 2:].tolist() == source.x_train[[0, 1, 3], 2:].tolist()
+
+
 def test_what_no_training_row_has_is_told(tmp_path: Path) -> None:
     path = written(tmp_path, "train.csv", x=numbers(100), machine=["A", "B"] * 50)
     tested = written(tmp_path, "test.csv", x=[0.5, None, 0.5], machine=["A", "C", "D"])
@@ -53,16 +64,14 @@ def test_what_no_training_row_has_is_told(tmp_path: Path) -> None:
 
 
 def test_a_truth_with_other_values_than_the_labels_is_not_answered_with_names_that_turn_the_labels_around() -> None:
-    labels = ["-1", "0", "1"] * 10
-    told = (
-        r"dataset\.truth=t has the values '1' \(5\), '0' \(25\), .*write the truth as the labels are: -1 anomaly, 1 no"
-    )
+    labels, truth = ["-1", "0", "1"] * 10, ["0"] * 25 + ["1"] * 5
+    told = r"dataset\.truth=t has the values '1' \(5\), '0' \(25\) but no -1, .*write the truth of an anomaly as -1, of"
     with pytest.raises(DeepSADError, match=told):
-        truths(
-            ["0"] * 25 + ["1"] * 5, [], [], key="dataset.truth=t", strict=False, labels=labels, label="dataset.label=q"
-        )
-    with pytest.raises(DeepSADError, match=told.replace("t=t", "t=t").partition("write")[0]):
-        truths(["0"] * 25 + ["1"] * 5, ["1"], ["-1"], key="dataset.truth=t", strict=False, labels=labels, label="q")
+        truths(truth, [], [], key="dataset.truth=t", strict=False, labels=labels, label="dataset.label=q")
+    with pytest.raises(
+        DeepSADError, match=r"but dataset\.anomaly names -1, which none has, and 0 would mean anomaly; "
+    ):
+        truths(truth, ["1"], ["-1"], key="dataset.truth=t", strict=False, labels=labels, label="q")
     found = truths(["-1", "1", ""], [], [], key="dataset.truth=t", strict=False, labels=labels, label="q")
     assert found.tolist() == [1, 0, -1]
     # -1 for unlabeled rows beside the classes 0 and 1, as in scikit-learn.
@@ -103,6 +112,14 @@ def test_test_rows_of_one_kind_have_a_truth(
         tested = written(tmp_path, "test.csv", x=numbers(10), q=["OK"] * 10)
         with pytest.raises(DeepSADError, match=r"'ok' is named, but dataset\.truth=q has 'OK'; did you mean OK"):
             own_table(path, given=True, seed=0, test_path=tested, **asked)
+
+
+def test_names_that_an_empty_column_of_labels_lacks_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "parts.csv", x=numbers(40), q=[None] * 40)
+    with pytest.raises(
+        DeepSADError, match=r"dataset\.normal names 'okk', but dataset\.label=q has the labels no label"
+    ):
+        own_table(path, given=True, seed=0, label="q", normal=["okk"], anomaly=["badd"])
 
 
 @pytest.mark.parametrize("column", [True, False])
@@ -157,6 +174,9 @@ def test_labels_of_arrays_are_no_feature(tmp_path: Path) -> None:
     with pytest.raises(DeepSADError, match="has labels y, which would be learned from"):
         own_table(path, given=True, seed=0)
     assert own_table(path, given=True, seed=0, drop=["y"]).columns == ("x0", "x1")
+    first = written(tmp_path, "first.csv", x0=numbers(40), x1=numbers(40), y=[0, 1] * 20)
+    (problem,) = table_problems({**SETTINGS, "path": [first, path]})
+    assert problem.startswith(told)
 
 
 def test_a_file_counts_once(tmp_path: Path) -> None:
@@ -211,8 +231,13 @@ def test_a_quote_that_is_never_closed_is_no_cell(tmp_path: Path) -> None:
         with pytest.raises(DeepSADError, match=told):
             list(table_chunks(path, ragged={}))
     # Quotes in cells without quotes, and lines in closed ones.
-    path.write_text('x,note\n1,6" pipe\n2,"two\nlines, ""here"""\n')
-    assert read_table([path])["note"].tolist() == ['6" pipe', 'two\nlines, "here"']
+    for end in ("\n", " \n", ""):
+        path.write_text('x,note\n1,6" pipe\n2,"two\nlines, ""here"""' + end)
+        assert read_table([path])["note"].tolist() == ['6" pipe', 'two\nlines, "here"']
+    # Nothing is lost after the last row.
+    for end in ("\n", ""):
+        path.write_text('x,note\n1,fine\n2,"6 inch' + end)
+        assert read_table([path])["note"].tolist() == ["fine", "6 inch"]
 
 
 def test_numbers_with_a_question_mark_are_told(tmp_path: Path) -> None:

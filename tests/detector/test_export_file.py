@@ -105,8 +105,10 @@ def test_the_file_says_what_a_program_needs_to_know(tmp_path: Path) -> None:
         "kind": "conformal",
         "share": 0.2,
         "alpha": 0.05,
-        "score": detector.threshold_value(tolerance=PARITY),
+        "score": metadata["threshold"]["score"],
     }
+    raised = metadata["threshold"]["score"] / detector.threshold_value() - 1
+    assert 0 < raised <= 2 * PARITY
     assert (result.scores > metadata["threshold"]["score"]).tolist() == (detector.predict(parts()) == -1).tolist()
     assert torch.__version__.startswith(metadata["versions"]["torch"])
     assert metadata["method"] == "deep_sad" and metadata["hash"] in result.run_dir.name

@@ -10,6 +10,7 @@ from rich.console import Console
 from tiny_data import write_odds
 
 import deepsad_pl
+from deepsad_pl import IsolationForest
 from deepsad_pl.commands.score import parsed, score_new
 from deepsad_pl.common.calibration_scores import read_calibration
 from deepsad_pl.common.errors import DeepSADError
@@ -76,3 +77,15 @@ def test_a_quantile_accepts_another_alpha_and_a_labeled_threshold_refuses_it(
     with pytest.raises(DeepSADError, match="threshold=labeled, which has no alpha; leave it out, or repeat"):
         scored(outcome, new, "threshold.alpha=0.2")
     assert deepsad_pl.load(outcome.run_dir).threshold.alpha is None
+
+
+@pytest.mark.parametrize("alpha", [0.1, np.float32(0.1), np.float64(0.1)])
+def test_one_outlier_does_not_move_the_threshold_of_other_programs(alpha: float) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    detector = IsolationForest(random_state=0).fit(x).detector_.with_alpha(alpha)
+    calibration = np.append(np.random.default_rng(1).normal(1, 0.1, 400), 1e6)
+    detector._calibration = (calibration, np.zeros(401, np.int64))
+    value = detector.threshold_value()
+    assert 0 < detector.threshold_value(tolerance=1e-5) - value <= 2e-5 * value
+    with pytest.raises(DeepSADError, match=r"threshold\.alpha is '0\.1'; give a rate between 0 and 1"):
+        detector.with_alpha("0.1")  # type: ignore[arg-type]

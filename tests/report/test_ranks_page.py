@@ -240,6 +240,12 @@ def test_results_by_choices_with_test_labels_are_marked(tmp_path: Path) -> None:
         *((labels, method, "set_2") for labels in ("1", "10", "overall") for method in ("mine", "classifier")),
         *((labels, "deep_sad", "set_1") for labels in ("10", "overall")),
     }
+    words = {True: "True", False: ""}
+    write_ranks(found.assign(test_informed=found["test_informed"].map(words)), tmp_path, title="My benchmark")
+    assert (tmp_path / "ranks.md").read_text().replace(r"\_", "_").count("†") == page.count("†")
+    for blank in (None, pd.NA, np.nan, ""):
+        write_ranks(results(test_informed=blank), tmp_path)
+        assert "†" not in (tmp_path / "ranks.md").read_text()
     with pytest.raises(DeepSADError, match="test_informed is 'yes' in the results; it must be true or false"):
         write_ranks(results(test_informed="yes"), tmp_path)
     write_ranks(results(), tmp_path)
