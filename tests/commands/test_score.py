@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 from processes import ROOT
-from rich.console import Console
+from scored import refused, scored
 from stacks import alone
 from tiny_data import write_image_folder, write_odds
 
-from deepsad_pl.commands.score import parsed, score_new
+from deepsad_pl.commands.score import parsed
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import read_scores
 from deepsad_pl.common.signals import STOPS, signals_exit
@@ -56,16 +56,6 @@ def raw(rows: np.ndarray, tmp_path: Path) -> Path:
     path = tmp_path / "raw.csv"
     pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
     return path
-
-
-def scored(run_dir: Path, *words: str) -> str:
-    return score_new(parsed([f"run={run_dir}", *words]), Console(stderr=True))
-
-
-def refused(run_dir: Path, *words: str) -> str:
-    with pytest.raises(DeepSADError) as caught:
-        scored(run_dir, *words)
-    return str(caught.value)
 
 
 def test_raw_rows_of_the_file_get_the_scores_of_the_run(run_dir: Path, raw: Path, tmp_path: Path) -> None:

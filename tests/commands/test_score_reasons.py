@@ -7,21 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from rich.console import Console
+from scored import scored
 from tiny_data import write_image_folder
 
 import deepsad_pl
-from deepsad_pl.commands.score import parsed, score_new
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.detector.reasons import heat_map, reasons_of
 
 REASONS = [f"reason_{place}" for place in range(1, 6)]
 # A name that CSV must quote.
 ODD = 'speed, "max"'
-
-
-def scored(run_dir: Path, *words: str) -> str:
-    return score_new(parsed([f"run={run_dir}", *words]), Console(stderr=True))
 
 
 def table(rows: int, seed: int) -> pd.DataFrame:

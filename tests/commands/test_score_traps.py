@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
+from scored import refused, scored
 from stacks import alone
 from tiny_data import write_odds
 
 import deepsad_pl
-from deepsad_pl.commands.score import parsed, score_new
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.detector.read_input import files_of
 from deepsad_pl.detector.write_output import Output, output_problems
@@ -34,16 +33,6 @@ def new(tmp_path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(8, 6)), columns=COLUMNS)
     frame.to_csv(tmp_path / "new.csv", index=False)
     return frame
-
-
-def scored(run_dir: Path, *words: str) -> str:
-    return score_new(parsed([f"run={run_dir}", *words]), Console(stderr=True))
-
-
-def refused(run_dir: Path, *words: str) -> str:
-    with pytest.raises(DeepSADError) as caught:
-        scored(run_dir, *words)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.jsonl", "table.parquet", "notes.csv"])
