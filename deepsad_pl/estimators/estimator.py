@@ -296,7 +296,9 @@ def _between_0_and_1(images: Samples) -> Samples:
     # Cells without a value are refused later.
     low, high = np.nanmin(x), np.nanmax(x)
     if x.dtype.kind != "f" and high == 1:
-        raise ValueError("X has whole numbers from 0 to 1, which may be pixels or shares of 255; give floats")
+        raise ValueError(
+            "X has whole numbers from 0 to 1, which may be pixels of 0 to 255 or not; give floats from 0 to 1"
+        )
     if x.dtype.kind != "f" and 0 <= low <= high <= 255:
         return x / 255
     if low < 0 or high > 1:

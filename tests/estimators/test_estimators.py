@@ -371,7 +371,7 @@ def test_whole_numbers_are_scored_like_the_floats_of_fit() -> None:
     with pytest.raises(ValueError, match="X has images with values from -1 to 254"):
         found.score_samples(images.astype(int) - 1)
     masks = images > 127
-    with pytest.raises(ValueError, match="X has whole numbers from 0 to 1, which may be pixels or shares of 255"):
+    with pytest.raises(ValueError, match="X has whole numbers from 0 to 1, which may be pixels of 0 to 255 or not"):
         found.score_samples(masks.astype(np.uint8))
     assert found.score_samples(masks.astype(float)).shape == (40,)
     with pytest.raises(ValueError, match=r"values from 0\.\d* to 1\.0000001, but fit"):
