@@ -158,7 +158,8 @@ def parts_to_show(step: Step, steps: Sequence[Step], frame: pd.DataFrame) -> lis
             experiments = cell.drop_duplicates("experiment")
             finished = int(experiments["finished"].sum())
             sizes = {s.sample for s in steps if s.results == step.results and method in s.methods} - {None}
-            fitting = [size for size in sizes if size is not None and size <= finished]
+            each = len(step.seeds) or 1
+            fitting = [size for size in sizes if size is not None and size * each <= finished]
             if finished == len(experiments):
                 parts.setdefault((None, float(str(value))), []).append(method)
             elif fitting:
@@ -177,7 +178,7 @@ def _methods_of(frame: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _introduction(step: Step, name: str) -> str:
-    words = f" {' '.join(step.words)}" if step.words else ""
+    words = "".join(f" {word}" for word in step.further)
     return (
         f"\nMade from [{name}.csv]({name}.csv) by `make reproduce ARGS=--pages`; do not edit it. Each experiment is "
         f"one of `python sweep.py study={step.study} dataset={step.dataset}{words}`.\n"

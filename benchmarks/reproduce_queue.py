@@ -14,7 +14,8 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.study.requests import Request
 
 QUEUE = Path(__file__).with_name("reproduce.yaml")
-_KEYS = {"results", "study", "dataset", "methods", "axes", "sample", "words", "needs"}
+_KEYS = {"results", "study", "dataset", "methods", "axes", "sample", "words", "needs", "seeds"}
+_LISTS = ("methods", "words", "seeds")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Step:
         sample: ``study.sample``; None: all pairs of classes.
         words: further settings of all experiments of the file.
         needs: a folder of the data without which the step cannot be run; None: nothing but what is downloaded.
+        seeds: the seeds with which each pair is run; none: that of the study.
     """
 
     results: str
@@ -40,11 +42,13 @@ class Step:
     sample: int | None = None
     words: tuple[str, ...] = ()
     needs: str | None = None
+    seeds: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """The step in words."""
         axes = "".join(f", {axis} {', '.join(f'{value:g}' for value in values)}" for axis, values in self.axes.items())
-        return f"{self.results}: {', '.join(self.methods)}{axes}, {self.sample or 'all'} pairs"
+        seeds = f" with seeds {', '.join(map(str, self.seeds))}" if self.seeds else ""
+        return f"{self.results}: {', '.join(self.methods)}{axes}, {self.sample or 'all'} pairs{seeds}"
 
     @property
     def chosen(self) -> list[str]:
@@ -52,14 +56,20 @@ class Step:
         axes = [f"study.axes.{axis}=[{','.join(map(str, values))}]" for axis, values in self.axes.items()]
         sample = [f"study.sample={self.sample}"] if self.sample is not None else []
         chosen = [f"study={self.study}", f"dataset={self.dataset}", f"method={','.join(self.methods)}"]
-        return [*chosen, *axes, *sample, *self.words]
+        return [*chosen, *axes, *sample, *self.further]
+
+    @property
+    def further(self) -> list[str]:
+        """The words of sweep.py that all experiments of the file share, beside the study and its data set."""
+        return [*([f"seed={','.join(map(str, self.seeds))}"] if self.seeds else []), *self.words]
 
     @property
     def request(self) -> Request:
         """The command about the step, as a study remembers it."""
         narrowed = {"datasets": [self.dataset], "methods": [*self.methods]}
         axes = {axis: [*values] for axis, values in self.axes.items()}
-        return Request(self.words, {**narrowed, "axes": axes, "sample": self.sample})
+        seeds = {"seeds": [*self.seeds]} if self.seeds else {}
+        return Request(self.words, {**narrowed, **seeds, "axes": axes, "sample": self.sample})
 
     @property
     def is_at_hand(self) -> bool:
@@ -101,7 +111,7 @@ def read_queue(path: Path) -> list[Step]:
 def _step(entry: Mapping[str, Any]) -> Step:
     if unknown := sorted(entry.keys() - _KEYS):
         raise ValueError(f"a step has {', '.join(unknown)}; it may have {', '.join(sorted(_KEYS))}")
-    words = {key: tuple(entry[key]) for key in ("methods", "words") if key in entry}
+    words = {key: tuple(entry[key]) for key in _LISTS if key in entry}
     return Step(**{**entry, **words})
 
 

@@ -86,7 +86,7 @@ def test_each_step_is_a_valid_command(step: str) -> None:
 def test_steps_of_a_file_share_their_settings() -> None:
     by_file: dict[str, set[tuple[object, ...]]] = {}
     for step in read_queue(QUEUE):
-        by_file.setdefault(step.results, set()).add((step.study, step.dataset, step.words, step.needs))
+        by_file.setdefault(step.results, set()).add((step.study, step.dataset, step.words, step.seeds, step.needs))
     assert all(len(settings) == 1 for settings in by_file.values())
 
 
@@ -142,6 +142,28 @@ def test_a_page_shows_each_cell_with_its_largest_complete_sample() -> None:
     ]
     found = parts_to_show(replace(small, sample=None), steps, pd.DataFrame(cells))
     assert {(part.methods, part.sample) for part in found} == {(("deep_sad",), None), (("ssad_raw",), 10)}
+
+
+def test_a_sample_of_pairs_is_complete_with_all_seeds() -> None:
+    step = Step("r", "labeled_anomalies", "mnist", ("deep_sad",), {"gamma_l": [0.05]}, 5, seeds=(0, 1, 2))
+    assert "seed=0,1,2" in step.chosen and str(step).endswith("5 pairs with seeds 0, 1, 2")
+    rows = [{"variant": "deep_sad", "borrowed": None, "column": "deep_sad", "gamma_l": 0.05} for _ in range(270)]
+
+    def sizes(done: int) -> list[int | None]:
+        cells = pd.DataFrame([{**row, "experiment": n, "finished": n < done} for n, row in enumerate(rows)])
+        return [part.sample for part in parts_to_show(step, [step, replace(step, sample=10)], cells)]
+
+    assert sizes(14) == [] and sizes(15) == sizes(29) == [5] and sizes(30) == [10] and sizes(270) == [None]
+
+
+@pytest.mark.slow
+def test_a_page_over_several_seeds_averages_them_first(tmp_path: Path) -> None:
+    write_queue(tmp_path, tiny("digits_seeds", ["knn_ratio_raw"], seeds=[0, 1]))
+    assert main(command(tmp_path)[3:]) == 0
+    assert {row["seed"] for row in read_rows(tmp_path / "results" / "digits_seeds.csv")} == {"0", "1"}
+    text = (tmp_path / "results" / "digits_seeds.md").read_text()
+    assert "`python sweep.py study=labeled_anomalies dataset=digits seed=0,1`" in text
+    assert "n 8" in text and "SE is over pairs, not over experiments" in text
 
 
 def test_the_paper_stands_beside_results_of_data_in_another_order(tmp_path: Path) -> None:
