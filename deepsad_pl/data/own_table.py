@@ -84,9 +84,12 @@ def own_table(
         scaling: see :class:`~deepsad_pl.data.scaling.Scaling`.
 
     Raises:
-        DeepSADError: if a file cannot be read, or a column cannot be used; names every such column.
+        DeepSADError: if a file is named twice or cannot be read, or a column cannot be used; names every such file or
+            column.
     """
     roles = {"label": label, "truth": truth, "id": id}
+    if problems := list(_repeated({"path": path, "test_path": test_path})):
+        raise DeepSADError(*problems)
     frame, tested = _read_both(path, test_path, roles, drop)
     headers = _header(path, frame), None if tested is None else _header(test_path, tested)
     if problems := list(column_problems(*headers, roles, drop, given=given)):
@@ -398,7 +401,7 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
             if not path.is_file():
                 what = "names no file" if any(sign in str(path) for sign in "*?") else "is not a file"
                 yield f"dataset.{key} is {path}, which {what}; give a CSV, TSV, Parquet, .npz or .mat file"
-    yield from _repeated(dataset)
+    yield from _repeated({key: dataset[key] for key in ("path", "test_path")})
     headers: list[Header] = []
     unread: list[str] = []
     for files in (files_named(dataset[key]) for key in ("path", "test_path") if dataset[key] is not None):
@@ -421,11 +424,11 @@ def table_problems(dataset: Settings, *, given: bool = True) -> Iterator[str]:
         yield from once(("answers", repr(asked)), lambda: _answer_problems(asked))
 
 
-def _repeated(dataset: Settings) -> Iterator[str]:
+def _repeated(tables: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each file that is named more than once, since its rows would count several times."""
     places: dict[Path, list[str]] = {}
-    for key in ("path", "test_path"):
-        for path in files_named(dataset[key]):
+    for key, files in tables.items():
+        for path in files_named(files):
             places.setdefault(path.resolve(), []).append(key)
     for path, keys in places.items():
         if len({*keys}) > 1:

@@ -190,6 +190,10 @@ def test_a_file_counts_once(tmp_path: Path) -> None:
     (problem,) = table_problems({**SETTINGS, "path": every, "test_path": paths[2]})
     assert problem.startswith(f"{Path(paths[2]).resolve()} is a file of dataset.path and of dataset.test_path, so its")
     assert list(table_problems({**SETTINGS, "path": paths[:2], "test_path": paths[2]})) == []
+    with pytest.raises(DeepSADError, match=r"day1\.csv 2 times"):
+        own_table([every, paths[1]], given=True, seed=0)
+    with pytest.raises(DeepSADError, match="would be training and test rows"):
+        own_table(every, given=True, seed=0, test_path=paths[2])
 
 
 def test_classes_are_spelled_like_labels(tmp_path: Path) -> None:
