@@ -11,9 +11,10 @@ from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.override_text import quoted
 from deepsad_pl.experiment.plan import make_plan
+from deepsad_pl.study.dataset_entries import same_name_problems
 from deepsad_pl.study.grid import Place, Study
 from deepsad_pl.study.jobs import Job, Planned
-from deepsad_pl.study.requests import Request
+from deepsad_pl.study.requests import Request, literal
 from deepsad_pl.sweep.decisive import is_decisive
 
 # Settings that are reported as differences, but keep the experiments comparable with the paper's.
@@ -33,6 +34,26 @@ class Asked:
     request: Request
     study: Study
     planned: Planned
+
+
+def require_one_table(asked: Sequence[Asked]) -> None:
+    """Check that one table can show the experiments of several commands.
+
+    Args:
+        asked: the commands, the latest first.
+
+    Raises:
+        DeepSADError: if they have other axes than the latest, or several data sets have the same name.
+    """
+    then, now = ([*one.study.axes] for one in (asked[-1], asked[0]))
+    if {*then} != {*now}:
+        raise DeepSADError(
+            f"it has the axes {', '.join(then) or 'none'}, but the study now has {', '.join(now) or 'none'}; repeat "
+            "it, or remove it with action=forget"
+        )
+    jobs = (entry for one in asked for entry in one.planned.jobs.items())
+    if problems := list(same_name_problems({of.dataset: job.plan.dataset.name for of, job in jobs})):
+        raise DeepSADError(*problems)
 
 
 @dataclass(frozen=True)
@@ -120,11 +141,15 @@ def _is_comparable(word: str) -> bool:
 
 
 def _changes(field: str, value: Any, own: Any) -> list[str]:
-    """Overrides for a changed field of the study, such as ``study.fixed.scenario.gamma_p=0.1``."""
+    """Overrides for a changed field of the study, such as ``study.fixed={scenario.gamma_p:0.1}``."""
     if not isinstance(value, Mapping) or not isinstance(own, Mapping):
         return [f"study.{field}={value}"]
     removed = [f"~study.{field}.{key}" for key in own if key not in value]
-    return [*removed, *(f"study.{field}.{key}={x}" for key, x in value.items() if key not in own or own[key] != x)]
+    changed = {key: x for key, x in value.items() if key not in own or own[key] != x}
+    # Hydra would take the dots of a setting's name for levels.
+    dotted = {key: x for key, x in changed.items() if "." in key}
+    told = [f"study.{field}={literal(dotted)}"] if dotted else []
+    return [*removed, *told, *(f"study.{field}.{key}={x}" for key, x in changed.items() if key not in dotted)]
 
 
 def _classes(asked: Sequence[Asked], own: Study, own_cells: Iterable[Place] | None) -> Iterator[str]:

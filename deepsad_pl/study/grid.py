@@ -242,8 +242,17 @@ def study_problems(study: Study, methods: Sequence[str]) -> list[str]:
             )
     for key in ("datasets", "methods", "seeds", *(f"axes.{axis}" for axis in study.axes)):
         values = study.axes[key[5:]] if key.startswith("axes.") else getattr(study, key)
-        if twice := sorted({str(value) for value in values if list(values).count(value) > 1}):
+        # 0.05 and '0.05' are the same setting.
+        texts = [str(value) for value in values]
+        if twice := sorted({str(one) for one in values if list(values).count(one) > 1 or texts.count(str(one)) > 1}):
             problems.append(f"study.{key} has {', '.join(twice)} more than once; list each value once")
+    fixed: Mapping[str, Any] = study.fixed
+    problems += [
+        f"study.fixed sets {key} to {dict(value)}, which is no value; write the whole name of the setting in braces: "
+        f"'study.fixed={{{key}.{next(iter(value))}:...}}'"
+        for key, value in fixed.items()
+        if isinstance(value, Mapping) and value
+    ]
     if study.figure not in FIGURES:
         problems.append(f"study.figure is {study.figure}; choose {', '.join(FIGURES)}")
     problems += [*_problems_of_ranks(study), *_problems_of_budget(study)]

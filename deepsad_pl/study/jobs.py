@@ -1,6 +1,7 @@
 """Plan the experiments of a study, each with its overrides of train.py."""
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,12 +147,12 @@ class Planner:
         """Describe a method on a data set; return the name of the latter, too."""
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
-        # An axis may give what a data set cannot do without, such as one of several tables.
-        keys = {study.keys[axis]: values[0] for axis, values in study.axes.items()}
-        first = [f"{key}={quoted(value)}" for key, value in keys.items() if key.startswith("dataset.")]
-        lines = [*_lines(accepted), *(one for one in first if self._has(dataset, method, accepted, one.split("=")[0]))]
         chosen_by = tuple(line for line in self._chosen_by(dataset) if line.split("=")[0] not in chosen)
-        settings = self._composer.settings([*chosen_by, f"method={method}", *lines])
+        every = [
+            self._composer.settings([*chosen_by, f"method={method}", *_lines(accepted), *lines])
+            for lines in self._of_dataset(study, lambda key: self._has(dataset, method, accepted, key), chosen)
+        ]
+        settings = every[0]
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario.get("gamma_n", 0)))
         # With labeled normals, the number of polluting rows depends on gamma_l for every method.
@@ -162,6 +163,14 @@ class Planner:
             return self._has(dataset, name, self._of(dataset, name), key)
 
         classes = GIVEN_CLASSES if "given" in scenario else class_names(settings["dataset"])
+        for other in every[1:] if "given" not in scenario else ():
+            if {*(there := class_names(other["dataset"]))} != {*classes}:
+                axes = ", ".join(axis for axis in study.axes if study.keys[axis].startswith("dataset."))
+                raise DeepSADError(
+                    f"the values of study.axes.{axes} give {dataset} different classes, such as {', '.join(classes)} "
+                    f"and {', '.join(there)}, but a study lists its classes once for all values of an axis; list each "
+                    "in study.datasets, such as table/<path>, instead"
+                )
         subject = Subject(
             dataset,
             method,
@@ -176,6 +185,24 @@ class Planner:
             chosen_by,
         )
         return subject, str(settings["dataset"]["name"])
+
+    @staticmethod
+    def _of_dataset(study: Study, has: Callable[[str], bool], chosen: Collection[str]) -> Iterator[list[str]]:
+        """The overrides of the data set's settings for each combination of values that the study gives them."""
+        # They may be what a data set cannot do without, such as one of several tables.
+        fixed = [
+            f"{key}={quoted(value)}"
+            for key, value in study.fixed.items()
+            if key.startswith("dataset.") and key not in chosen and has(key)
+        ]
+        axes = {study.keys[axis]: values for axis, values in study.axes.items()}
+        varied = [
+            [f"{key}={quoted(value)}" for value in values]
+            for key, values in axes.items()
+            if key.startswith("dataset.") and has(key)
+        ]
+        for values in itertools.product(*varied):
+            yield [*fixed, *values]
 
     def _chosen_by(self, dataset: str) -> tuple[str, ...]:
         """The overrides that choose the data set of an entry of ``study.datasets``."""

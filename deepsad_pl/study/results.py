@@ -1,5 +1,6 @@
 """The records of a study as a tidy data frame: one row per experiment and table cell."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from deepsad_pl.data.scenario import is_given, resolve_scenario
 from deepsad_pl.experiment.class_metrics import known_and_novel
 from deepsad_pl.experiment.from_test_labels import has_lr_from_test, has_setting_from_test
 from deepsad_pl.experiment.plan import Plan, root_of
-from deepsad_pl.settings.own_metrics import values_of
+from deepsad_pl.settings.own_metrics import lacking, values_of
 from deepsad_pl.study.grid import Classes, Place, Study, joined
 from deepsad_pl.study.jobs import Planned
 from deepsad_pl.study.result_columns import COLUMNS
@@ -101,7 +102,7 @@ def result_frames(
                 "as_paper": own_classes.get(_cell(place)) == place.drawn_from,
                 "lr_from_test": has_lr_from_test(plan),
                 "setting_from_test": has_setting_from_test(plan),
-                "finished": record is not None,
+                "finished": record is not None and study.metric not in lacking(plan.metrics, record),
                 **{name: _value(record, name) for name in METRICS if name != "auroc"},
                 **own,
             }
@@ -167,7 +168,7 @@ def _known_names(plan: Plan, anomaly_class: Classes | None, k_l: int) -> list[st
     Raises:
         DeepSADError: if it could not be had.
     """
-    dataset = plan.dataset.name, str(plan.dataset.arguments.get("root"))
+    dataset = plan.dataset.name, json.dumps(plan.dataset.arguments, sort_keys=True, default=str)
     if dataset not in _in_training:
         from_folder = plan.dataset.about.classes_from_folder
         there = image_folder.training_classes(root_of(plan.dataset.arguments)) if from_folder else plan.classes

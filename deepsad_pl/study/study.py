@@ -22,7 +22,7 @@ from deepsad_pl.settings.checks import output_dir_problems
 from deepsad_pl.settings.own_metrics import lacking, values_of
 from deepsad_pl.stacked.stack_notes import stacks_folder
 from deepsad_pl.study.command_line import sort_overrides
-from deepsad_pl.study.differences import Asked, differences_of
+from deepsad_pl.study.differences import Asked, differences_of, require_one_table
 from deepsad_pl.study.grid import Study, study_problems
 from deepsad_pl.study.jobs import Job, Planned, Planner, by_round
 from deepsad_pl.study.requests import Memory, Request, alike
@@ -131,7 +131,9 @@ class StudyRun:
         """Remove a remembered command, without planning it, since what it names may no longer exist."""
         remembered = self._memory.all()
         asked, study = self._request, f"study={self._named['name']}"
-        found = next((known for known in remembered if known.is_same(asked)), None)
+        same = [known for known in remembered if known.is_same(self._with_axes_of(known, asked))]
+        # Of several, one that a report would leave out.
+        found = min(same, key=lambda known: known.is_same(asked), default=None)
         if found is None:
             if not remembered:
                 raise DeepSADError(f"{study} remembers no command, so there is none to forget")
@@ -145,6 +147,14 @@ class StudyRun:
         asked_before = str(found) or "the command without settings"
         told = f"{what} {asked_before}: the next report leaves it out, its experiments stay"
         console.print(told, markup=False, soft_wrap=True)
+
+    def _with_axes_of(self, known: Request, asked: Request) -> Request:
+        """A request without the study's own values of axes that the study did not have at a remembered one."""
+        if "axes" not in known.narrowed or "axes" not in asked.narrowed:
+            return asked
+        own, then = self._whole["axes"], known.narrowed["axes"]
+        axes = {axis: v for axis, v in asked.narrowed["axes"].items() if axis in then or v != own.get(axis)}
+        return Request(asked.passed_on, {**asked.narrowed, "axes": axes})
 
     def _recall(self) -> None:
         """Complete a command about finished experiments from the latest remembered command."""
@@ -333,13 +343,16 @@ class StudyRun:
         for request in reversed(alike(self._memory.all(), self._request)):
             study = self._study(request)
             try:
-                asked.append(Asked(request, study, self._plan(study)))
+                one = Asked(request, study, self._plan(study))
+                require_one_table([*asked, one])
             except DeepSADError as error:
                 if request == self._request:
                     raise
                 asked_for = ", ".join(f"{field}={value}" for field, value in request.narrowed.items())
                 told = f"an earlier request ({asked_for}) is left out of the report: {error}"
                 console.print(told, style="yellow", markup=False, soft_wrap=True)
+            else:
+                asked.append(one)
         for one in asked:
             _add_new_metrics(one.planned.unique)
         own, shown = Study(**{**self._whole, **self._named}), self._everything([one.study for one in asked])

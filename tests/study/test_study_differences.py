@@ -117,7 +117,7 @@ def test_settings_that_hide_each_other_are_named_once() -> None:
         (
             "labeled_anomalies",
             {**TWO, "fixed": {"scenario.k_l": 1, "scenario.gamma_p": 0.1}},
-            ("study.fixed.scenario.gamma_p=0.1",),
+            ("study.fixed={scenario.gamma_p:0.1}",),
             False,
         ),
         ("labeled_anomalies", {**TWO, "fixed": {"scenario.k_l": 1}}, ("~study.fixed.scenario.gamma_p",), False),
