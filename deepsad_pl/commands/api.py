@@ -95,15 +95,17 @@ def run(
     chosen = composer.settings(words)
     plan = make_plan(chosen)
     where = ["--config-dir", str(config_dir)] if config_dir is not None else []
+    from deepsad_pl.common.process_state import process_state_kept
     from deepsad_pl.experiment.run import run_experiment
 
-    outcome = run_experiment(
-        plan,
-        config=chosen,
-        config_yaml=OmegaConf.to_yaml(OmegaConf.create(chosen)),
-        command=shlex.join(["python", "train.py", *where, *words]),
-        single=True,
-    )
+    with process_state_kept():
+        outcome = run_experiment(
+            plan,
+            config=chosen,
+            config_yaml=OmegaConf.to_yaml(OmegaConf.create(chosen)),
+            command=shlex.join(["python", "train.py", *where, *words]),
+            single=True,
+        )
     return Result(outcome.record, outcome.run_dir, outcome.was_finished, plan)
 
 

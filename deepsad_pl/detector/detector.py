@@ -476,7 +476,9 @@ def _module(path: Path, target: str) -> TrainedMethod:
         if "_instantiator" in hyper_parameters:
             raise DamagedError("its hyper-parameters name a function to call")
         require_networks(hyper_parameters.get("network"))
-        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        # Initial weights, which are then replaced, are drawn from the global generator.
+        with torch.random.fork_rng(devices=[]):
+            module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except DeepSADError:
         raise
     except Exception as error:  # a class from outside can raise nearly anything

@@ -238,8 +238,9 @@ class Inputs:
         if problems := self.array_problems(x.shape, x.dtype):
             raise DeepSADError(*problems)
         if self.scale is not None:
-            if x.dtype.kind == "f" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
-                held = f"type {x.dtype}" if x.dtype.kind == "f" else f"values from {x.min()} to {x.max()}"
+            # Booleans would be nearly black.
+            if x.dtype.kind in "bf" or (x.size and not 0 <= x.min() <= x.max() <= self.scale):
+                held = f"type {x.dtype}" if x.dtype.kind in "bf" else f"values from {x.min()} to {x.max()}"
                 raise DeepSADError(
                     f"x has {held}, but pixels must be whole numbers from 0 to {self.scale:g}; convert it"
                 )

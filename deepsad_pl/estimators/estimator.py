@@ -154,6 +154,9 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             X = without_mask(X)  # noqa: N806
         if fitting:
             self._takes_frames = isinstance(X, pd.DataFrame)
+        if isinstance(X, pd.DataFrame) and not X.columns.is_unique:
+            twice = sorted(map(str, X.columns[X.columns.duplicated()].unique()))
+            raise ValueError(f"X has more than one column {', '.join(map(repr, twice))}; give each its own name")
         if isinstance(X, pd.DataFrame) and self._takes_frames:
             frame: pd.DataFrame = validate_data(self, X, reset=fitting, skip_check_array=True)
             if len(frame) < (least := 1 + fitting) or not len(frame.columns):
@@ -202,7 +205,9 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         from deepsad_pl.estimators import fit_detector as fitting
 
         parameters = self.get_params(deep=False)
-        overrides = list(parameters["overrides"] or ())
+        if isinstance(overrides := parameters["overrides"] or (), str):
+            raise DeepSADError(f"overrides is {overrides!r}; give a list of them, such as [{overrides!r}]")
+        overrides = list(overrides)
         fitting.require_open(overrides)
         are_rows = x.ndim == 2
         words = fitting.rows_words() if are_rows else fitting.image_words(x.shape[1:])

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 # Independent random streams of a run's seed.
 _INIT, _SHUFFLE_PRETRAIN, _SHUFFLE_FIT, _NOISE_PRETRAIN, _NOISE_FIT, SHALLOW_STREAM = range(100, 106)
+_EPOCHS = {"pretrain": 106, "fit": 107}
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,11 @@ def _build(plan: Plan, source: Source) -> Parts:
 def stream(seed: int, number: int) -> int:
     """The seed of one of a run's independent random streams."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
+
+
+def epochs_seed(plan: Plan, phase: Phase) -> int:
+    """The seed of what a training draws from the global random streams."""
+    return stream(plan.seed, _EPOCHS[phase.name])
 
 
 def _held_out(plan: Plan, source: Source) -> npt.NDArray[np.int64]:
@@ -380,6 +386,11 @@ def _module(choice: TrainingChoice, plan: Plan, network: dict[str, Any], counts:
         raise DeepSADError(
             f"{choice.group}._target_ is {target}, which creates a {type(made).__name__}; use a subclass of "
             "deepsad_pl.methods.base.TrainedMethod"
+        )
+    if not made.hparams:
+        raise DeepSADError(
+            f"{choice.group}._target_ is {target}, whose constructor does not call self.save_hyperparameters(), so "
+            "that no detector could be made of it; call it there"
         )
     return made
 

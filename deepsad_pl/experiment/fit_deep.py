@@ -12,8 +12,9 @@ import torch
 
 from deepsad_pl.common.checkpoints import Checkpoint, DamagedError, to_bytes
 from deepsad_pl.common.files import write_atomic
+from deepsad_pl.common.process_state import random_states_kept
 from deepsad_pl.common.ranks import is_main_process
-from deepsad_pl.experiment.build import Phase
+from deepsad_pl.experiment.build import Phase, epochs_seed
 from deepsad_pl.experiment.encoder_cache import Entry, locked_entry
 from deepsad_pl.experiment.finished import CHECKPOINTS
 from deepsad_pl.experiment.plan import Plan
@@ -27,6 +28,7 @@ from deepsad_pl.training.trainer import (
     EpochCheckpoint,
     LossRecorder,
     PhaseProgress,
+    SeededEpochs,
     make_callbacks,
     make_trainer,
     require_finite_weights,
@@ -150,7 +152,8 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     own = make_callbacks(plan.trainer["callbacks"])
     recorder = LossRecorder(phase.name, tracker, log_too=has_arguments(plan.trainer))
     collapse = CollapseCheck(phase.name)
-    callbacks = [recorder, PhaseProgress(phase.name, recorder), collapse, *own, checkpoint]
+    seeded = SeededEpochs(epochs_seed(plan, phase))
+    callbacks = [seeded, recorder, PhaseProgress(phase.name, recorder), collapse, *own, checkpoint]
     extra = plan.trainer["extra"]
     trainer = make_trainer(plan.trainer, plan.run_dir, sum(phase.module.epochs), callbacks, extra=extra)
     resumed = path if unfinished(plan, phase) is not None else None
@@ -160,7 +163,8 @@ def train(plan: Plan, phase: Phase, tracker: Tracker) -> Checkpoint:
     warn_if_slow(phase.name, plan.trainer["precision"], device)
     if plan.trainer["compile"]:
         log.info("%s: compiling the training step first, which can take a minute", phase.name)
-    with kept_memory(), compiled(phase.module, device) if plan.trainer["compile"] else nullcontext():
+    compiling = compiled(phase.module, device) if plan.trainer["compile"] else nullcontext()
+    with random_states_kept(), kept_memory(), compiling:
         trainer.fit(phase.module, datamodule=phase.data, ckpt_path=resumed, weights_only=True)
     require_finite_weights(phase.name, phase.module)
     progress: Any = trainer.fit_loop.epoch_progress.current

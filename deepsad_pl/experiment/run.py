@@ -49,7 +49,7 @@ from deepsad_pl.experiment.calibrated import threshold_entry, threshold_metrics
 from deepsad_pl.experiment.class_metrics import known_classes, metrics_of, names_of
 from deepsad_pl.experiment.finished import CHECKPOINTS, Outcome, answer, locked_run, record_of
 from deepsad_pl.experiment.fit_deep import Trained, fit_phase
-from deepsad_pl.experiment.keep_detector import keep_detector
+from deepsad_pl.experiment.keep_detector import keep_detector, warn_if_it_differs
 from deepsad_pl.experiment.plan import Plan
 from deepsad_pl.experiment.rescoring import scores_again
 from deepsad_pl.experiment.results_version import RESULTS_VERSION, VERSION_KEY
@@ -371,6 +371,8 @@ def score_and_record(
         known = {name: value for name, value in metrics.items() if value is not None}
         tracker.result(known | threshold_metrics(record) | values_of(record), arrays["y"], arrays["score"])
         keep_detector(plan, parts, record)
+        if not plan.about.shallow:
+            warn_if_it_differs(plan, parts, result)
         _forget_errors_of_ranks(plan.run_dir)
         write_record(plan.run_dir, record)
         if error is not None:

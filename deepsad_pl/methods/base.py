@@ -1,5 +1,6 @@
 """Base class of all trained methods: learning rate schedule, optimizer, and one anomaly score per test sample."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from deepsad_pl.common.metrics import detection_metrics, metrics_where_known
 from deepsad_pl.common.ranges import Length, NonNegative, Positive, require
 from deepsad_pl.methods.hyperparameters import constructor_frame, plain
 from deepsad_pl.methods.losses import at_least_float32
+
+log = logging.getLogger(__name__)
 
 
 def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
@@ -197,9 +200,31 @@ class TrainedMethod(LightningModule, ABC):
             )
 
     def on_fit_start(self) -> None:
-        """Switch a module that was loaded in evaluation mode to training mode, which Lightning does not do."""
+        """Switch to training mode, take the partners from the data module, and warn of settings without effect."""
         if not self.training:
+            # Lightning does not do this for a module that was loaded in evaluation mode.
             self.train()
+        if self._trainer is not None:  # a stack has one for all of its replicas
+            self._suit_trainer(self._trainer)
+
+    def _suit_trainer(self, trainer: Any) -> None:
+        name = type(self).__name__
+        if not self._has_own_optimizer and len({*self.lr}) > 1 and not trainer.lr_scheduler_configs:
+            log.warning(
+                "%s.configure_optimizers replaces the schedule of learning rates, so lr=%s of epochs=%s has no effect "
+                "after the first phase; return an lr_scheduler, too",
+                *(name, self.lr, self.epochs),
+            )
+        data = getattr(trainer, "datamodule", None)
+        if self.lacks_partners and data is not None and hasattr(data, "partners"):
+            self.set_partners(*map(torch.from_numpy, data.partners(self.partners)))
+        sampling = getattr(data, "sampling", self.sampling)
+        if self.sampling != "shuffled" and sampling != self.sampling:
+            log.warning(
+                "%s is meant for %s batches, but those of the data module are %s; use AnomalyDataModule(..., "
+                'sampling="%s")',
+                *(name, self.sampling, sampling, self.sampling),
+            )
 
     def start_from(self, pretrained: "TrainedMethod") -> None:
         """Copy every tensor of a pre-trained module's encoder, or raise an error (appendix A).
@@ -225,6 +250,11 @@ class TrainedMethod(LightningModule, ABC):
             rank: rank of this process.
         """
         return
+
+    @property
+    def lacks_partners(self) -> bool:
+        """Whether scores need partners that are not set."""
+        return False
 
     def set_partners(self, others: Tensor, anomalies: Tensor) -> None:
         """Set the training samples with which a sample is paired to score it; for methods with ``partners`` above 0.
@@ -301,10 +331,19 @@ class TrainedMethod(LightningModule, ABC):
         return not any(getattr(callback, "records_losses", False) for callback in callbacks)
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate of this epoch's phase and start the epoch's noise."""
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = lr_at(self.current_epoch, self.lr, self.epochs)
+        """Set the learning rate of this epoch's phase and start the epoch's noise.
+
+        Optimizers of a ``configure_optimizers`` of your own, and those with a scheduler, keep their learning rates.
+        """
+        if self._has_own_optimizer and not self.trainer.lr_scheduler_configs:
+            for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+                group["lr"] = lr_at(self.current_epoch, self.lr, self.epochs)
         self.start_noise(self.current_epoch, self.global_rank)
+
+    @property
+    def _has_own_optimizer(self) -> bool:
+        """Whether the optimizer is that of this class, not of a subclass."""
+        return getattr(self.configure_optimizers, "__func__", None) is TrainedMethod.configure_optimizers
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with its recommended defaults and the weight decay of the objective (appendix C)."""
@@ -367,6 +406,10 @@ class TrainedMethod(LightningModule, ABC):
             gathered: list[Any] = [None] * ranks
             dist.all_gather_object(gathered, parts)
             parts = [torch.cat(column) for column in zip(*gathered, strict=True)]
+        if ranks == 1:
+            # All samples count, even if a loader of several data sets numbers them alike.
+            order = torch.argsort(parts[0], stable=True)
+            return {name: part[order] for name, part in zip(("idx", "y", "score"), parts, strict=True)}
         # A distributed sampler other than ours may repeat samples so that all ranks get the same number.
         values, inverse = torch.unique(parts[0], return_inverse=True)
         numbers = torch.arange(len(inverse))

@@ -68,6 +68,20 @@ class PReNetModule(TrainedMethod):
         for name in ("others", "anomalies"):
             self.register_buffer(name, torch.full((partners, *sample_shape(network)), torch.nan))
 
+    @property
+    def lacks_partners(self) -> bool:
+        """Whether :meth:`set_partners` has not been called, so that scores would be NaN."""
+        return bool(self.others.isnan().any())
+
+    def _require_partners(self) -> None:
+        if self.lacks_partners:
+            raise DeepSADError(
+                "PReNet scores a sample by pairs with training samples, which are not set; fit with an "
+                "AnomalyDataModule, or call set_partners(others, anomalies)"
+            )
+
+    on_validation_start = on_test_start = on_predict_start = _require_partners
+
     def set_partners(self, others: Tensor, anomalies: Tensor) -> None:
         """Set the samples with which a sample is paired to score it, shape (``partners``, ...) each."""
         self.others.copy_(others)

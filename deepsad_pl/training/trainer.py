@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
@@ -18,6 +19,7 @@ from deepsad_pl.common.console import console, progress_columns
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.files import write_atomic
 from deepsad_pl.common.lightning_api import Callback, Checkpoint, LightningModule, TorchCheckpointIO, Trainer
+from deepsad_pl.common.process_state import LIGHTNING_LOGGERS, seed_all
 from deepsad_pl.data.batch_loader import BatchLoader
 from deepsad_pl.training.rank_processes import environment_of
 
@@ -297,6 +299,32 @@ def spread(module: LightningModule, loader: Any) -> float:
     return float(torch.cat(seen).var(dim=0, correction=0).sum().sqrt())
 
 
+class SeededEpochs(Callback):
+    """Seeds the global random streams before each epoch, from which dropout and the code of users may draw.
+
+    So a training can be repeated, and one that resumes at an epoch draws what an uninterrupted one does.
+
+    Args:
+        seed: seed of the training, >= 0.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Seed what is drawn before the first epoch."""
+        self._start(trainer, -1)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed what is drawn in this epoch."""
+        self._start(trainer, trainer.current_epoch)
+
+    def _start(self, trainer: Trainer, epoch: int) -> None:
+        # SeedSequence ignores trailing zeros.
+        words = [self.seed, epoch + 1, trainer.global_rank + 1]
+        seed_all(int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0]))
+
+
 class CollapseCheck(Callback):
     """Warns if the representation has collapsed: compares its spread after training with that before (appendix A).
 
@@ -361,7 +389,7 @@ def warn_of_collapse(phase: str, initial: float, final: float) -> None:
 
 def quiet_lightning() -> None:
     """Hide Lightning's log messages below the level ERROR, its warnings, and a few others that do not help users."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+    for name in LIGHTNING_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|lightning|torchmetrics)\b.*")
     warnings.filterwarnings(

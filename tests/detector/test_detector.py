@@ -84,6 +84,8 @@ def test_pixels_must_be_whole_numbers(tmp_path: Path) -> None:
     detector = deepsad_pl.load(alone(tmp_path, "method=iforest_raw", "logger=none").run_dir)
     with pytest.raises(DeepSADError, match="pixels must be whole numbers from 0 to 16"):
         detector.score(np.zeros((2, 8, 8)))
+    with pytest.raises(DeepSADError, match="type bool, but pixels must be whole numbers from 0 to 16"):
+        detector.score(np.zeros((2, 8, 8), bool))
     with pytest.raises(DeepSADError, match="values from 0 to 255, but pixels must be whole numbers from 0 to 16"):
         detector.score(np.array([[[0] * 8] * 7 + [[255] * 8]]))
 

@@ -2,9 +2,11 @@
 
 import copy
 import doctest
+import logging
 import pickle
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,7 @@ def test_other_images_are_refused(x: np.ndarray, told: str) -> None:
         ({"pretrain": "vae"}, "pretrain is vae, which method=deep_sad cannot start from"),
         ({"network": {"unitz": [3]}}, "unitz"),
         ({"overrides": ["output_dir=here", "method=kde_raw"]}, "2 problems:"),
+        ({"overrides": "trainer.threads=1"}, "overrides is 'trainer.threads=1'; give a list of them"),
         ({"overrides": ["method.eta=1,2"]}, "which sweeps over several values; give one value"),
         ({"overrides": ["method.etta=1"]}, "did you mean method.eta"),
         ({"overrides": ["dataset.label=y"]}, "dataset.label is not among the settings that it may change"),
@@ -319,12 +322,21 @@ def test_nothing_is_printed_written_or_changed(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    np.random.seed(1)  # noqa: NPY002
+    drawn, levels, filters = np.random.get_state(), levels_of_lightning(), [*warnings.filters]  # noqa: NPY002
     x, y = rows()
     DeepSAD(overrides=["trainer.threads=2"], **QUICK).fit(x, y).predict(x)
     OCSVM(features="hybrid", **QUICK).fit(x, y)
+    OCSVM().fit(x, y)
     assert capfd.readouterr() == ("", "")
     assert not [*tmp_path.iterdir()]
     assert torch.equal(torch.random.get_rng_state(), state) and torch.get_num_threads() == threads
+    assert np.array_equal(np.random.get_state()[1], drawn[1])  # noqa: NPY002
+    assert levels_of_lightning() == levels and warnings.filters == filters
+
+
+def levels_of_lightning() -> list[int]:
+    return [logging.getLogger(name).level for name in ("pytorch_lightning", "lightning_fabric")]
 
 
 def test_threads_do_not_disturb_each_other() -> None:
@@ -410,3 +422,5 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
     detector = IsolationForest(random_state=0).fit(x).detector_
     with pytest.raises(DeepSADError, match="it has several columns named a; give each column its own name"):
         detector.score(pd.concat([x, x[["a"]] * 0], axis=1))
+    with pytest.raises(ValueError, match="X has more than one column 'a'; give each its own name"):
+        IsolationForest(random_state=0).fit(pd.concat([x, x[["a"]] * 0], axis=1))
