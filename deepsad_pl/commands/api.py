@@ -12,6 +12,7 @@ import numpy.typing as npt
 from omegaconf import OmegaConf
 
 from deepsad_pl.common.errors import DeepSADError
+from deepsad_pl.common.process_state import process_state_kept, states_without_torch_kept
 from deepsad_pl.common.records import auroc_of, read_scores
 from deepsad_pl.common.suggestions import suggested
 from deepsad_pl.compose.composer import Composer
@@ -90,22 +91,22 @@ def run(
     Raises:
         DeepSADError: with every problem found, including unknown and ambiguous names, before any work.
     """
-    composer = composer_at(config_dir)
-    words = _overrides(composer, [*_chosen(dataset=dataset, method=method), *overrides], settings)
-    chosen = composer.settings(words)
-    plan = make_plan(chosen)
-    where = ["--config-dir", str(config_dir)] if config_dir is not None else []
-    from deepsad_pl.common.process_state import process_state_kept
-    from deepsad_pl.experiment.run import run_experiment
+    with states_without_torch_kept():
+        composer = composer_at(config_dir)
+        words = _overrides(composer, [*_chosen(dataset=dataset, method=method), *overrides], settings)
+        chosen = composer.settings(words)
+        plan = make_plan(chosen)
+        where = ["--config-dir", str(config_dir)] if config_dir is not None else []
+        with process_state_kept():
+            from deepsad_pl.experiment.run import run_experiment
 
-    with process_state_kept():
-        outcome = run_experiment(
-            plan,
-            config=chosen,
-            config_yaml=OmegaConf.to_yaml(OmegaConf.create(chosen)),
-            command=shlex.join(["python", "train.py", *where, *words]),
-            single=True,
-        )
+            outcome = run_experiment(
+                plan,
+                config=chosen,
+                config_yaml=OmegaConf.to_yaml(OmegaConf.create(chosen)),
+                command=shlex.join(["python", "train.py", *where, *words]),
+                single=True,
+            )
     return Result(outcome.record, outcome.run_dir, outcome.was_finished, plan)
 
 

@@ -7,22 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 LIGHTNING_LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Restore the global random states of Python, numpy and torch at the end of the block."""
+def states_without_torch_kept() -> Iterator[None]:
+    """Restore the global random states of Python and numpy at the end of the block, without loading torch."""
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
-        with torch.random.fork_rng(devices):
-            yield
+        yield
     finally:
         np.random.set_state(of_numpy)  # noqa: NPY002
         random.setstate(of_python)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Restore the global random states of Python, numpy and torch at the end of the block."""
+    with states_without_torch_kept():
+        import torch
+
+        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if initialized else ()):
+            yield
 
 
 def seed_all(seed: int) -> None:
@@ -31,6 +39,8 @@ def seed_all(seed: int) -> None:
     Args:
         seed: in [0, 2^32).
     """
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
@@ -39,11 +49,15 @@ def seed_all(seed: int) -> None:
 @contextmanager
 def process_state_kept() -> Iterator[None]:
     """Restore random states, warning filters and Lightning's log levels, so that a caller's own work is unaffected."""
-    loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    try:
-        with random_states_kept(), warnings.catch_warnings():
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with random_states_kept():
+        # Lightning sets its levels when it is loaded.
+        from deepsad_pl.common import lightning_api  # noqa: F401
+
+        loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
+        levels = [logger.level for logger in loggers]
+        try:
+            with warnings.catch_warnings():
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -97,8 +97,11 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         x = self._checked(X, fitting=True)
         semi_y = self._semi_labels(x, y, convention)
         try:
-            # Imported here because it loads Lightning and Hydra, which creating an estimator does not need.
-            from deepsad_pl.estimators import fit_detector as fitting
+            # Imported here because they load Lightning and Hydra, which creating an estimator does not need.
+            from deepsad_pl.common.process_state import states_without_torch_kept
+
+            with states_without_torch_kept():
+                from deepsad_pl.estimators import fit_detector as fitting
 
             with fitting.one_at_a_time:
                 self.detector_ = self._trained(x, semi_y)
@@ -201,6 +204,7 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return semi_y
 
     def _trained(self, x: Samples, semi_y: npt.NDArray[np.int64]) -> "Detector":
+        from deepsad_pl.common.process_state import process_state_kept
         from deepsad_pl.data.in_memory import in_memory
         from deepsad_pl.estimators import fit_detector as fitting
 
@@ -225,7 +229,9 @@ class Estimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 "out of X, or give a data frame"
             )
         settings = fitting.settings_of([*words, *overrides], x.shape[1] if are_rows else None)
-        detector = fitting.fit_detector(settings, in_memory(x, semi_y, settings["dataset"].get("scaling")))
+        # The seed has been drawn, which may have moved a global stream as it should.
+        with process_state_kept():
+            detector = fitting.fit_detector(settings, in_memory(x, semi_y, settings["dataset"].get("scaling")))
         on_gpu = parameters["device"] == "cuda" or (parameters["device"] == "auto" and _has_gpu())
         return detector.to("cuda" if on_gpu else "cpu")
 

@@ -16,7 +16,6 @@ import torch
 from deepsad_pl.common.calibration_scores import write_calibration
 from deepsad_pl.common.console import silent
 from deepsad_pl.common.errors import DeepSADError
-from deepsad_pl.common.process_state import process_state_kept
 from deepsad_pl.compose.composer import Composer
 from deepsad_pl.compose.composer_at import composer_at
 from deepsad_pl.data.sources import Source
@@ -123,7 +122,7 @@ def fit_detector(settings: Mapping[str, Any], source: Source) -> Detector:
         raise DeepSADError(
             f"trainer.devices is {plan.trainer['devices']}, but an estimator trains in one process; use 1"
         )
-    with TemporaryDirectory(prefix="deepsad_pl-") as scratch, silent(), _process_kept(plan):
+    with TemporaryDirectory(prefix="deepsad_pl-") as scratch, silent(), _threads_of(plan):
         plan = replace(plan, run_dir=Path(scratch), cache_dir=None)
         parts = build(plan, source)
         for before, phase in zip([None, *parts.phases], parts.phases, strict=False):
@@ -159,14 +158,13 @@ def _digest(parts: Parts) -> str:
 
 
 @contextmanager
-def _process_kept(plan: Plan) -> Iterator[None]:
-    """Use the plan's number of CPU threads, if it has one; restore them and the state of the process at the end."""
+def _threads_of(plan: Plan) -> Iterator[None]:
+    """Use the plan's number of CPU threads, if it has one, and restore them at the end."""
     before, wanted = torch.get_num_threads(), plan.trainer["threads"]
     if wanted is not None:
         torch.set_num_threads(wanted)
     try:
-        with process_state_kept():
-            yield
+        yield
     finally:
         if wanted is not None:
             torch.set_num_threads(before)

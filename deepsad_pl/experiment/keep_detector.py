@@ -15,10 +15,12 @@ from deepsad_pl.experiment.build import Parts
 from deepsad_pl.experiment.finished import CHECKPOINTS
 from deepsad_pl.experiment.fit_deep import checkpoint_path
 from deepsad_pl.experiment.plan import Plan
+from deepsad_pl.experiment.scoring import precision_of
 
 log = logging.getLogger(__name__)
 
-# Part of the standard deviation of the scores by which those of the detector may differ from those of the run.
+# Part of the scores' standard deviation by which those of the detector may differ from those of the run on average:
+# rounding is far below it, a lost state or noise above.
 _TOLERANCE = 0.05
 # Number of samples that explanations compare with: for rows, and for images, where each costs more.
 _REFERENCES = (32, 16)
@@ -71,16 +73,27 @@ def warn_if_it_differs(plan: Plan, parts: Parts, result: Mapping[str, Tensor]) -
     named = [target for choice in choices if choice for target in targets_of(choice.settings())]
     if all(target.startswith("deepsad_pl.") for target in named):
         return
-    module = Detector.read(plan.run_dir / DETECTOR).module
-    assert module is not None
+    whose = " or ".join(target for target in named if not target.startswith("deepsad_pl."))
     x, _, _, idx = next(iter(parts.data.test_dataloader()))
+    # Not the whole batch, so that scores which depend on it are noticed.
+    x, idx = (part[: -(-len(part) // 2)].cpu() for part in (x, idx))
+    try:
+        with precision_of(plan, torch.device("cpu")):
+            found = Detector.read(plan.run_dir / DETECTOR).module.checked_score(x)  # type: ignore[union-attr]
+    except Exception as error:  # a user's code can raise anything, and the run is finished
+        log.warning(
+            "the detector cannot score (%s: %s): %s has state that its checkpoint lacks (use self.register_buffer), or "
+            "needs a Trainer when it scores",
+            *(type(error).__name__, error, whose),
+        )
+        return
     order = torch.argsort(result["idx"])
     scores = result["score"][order][torch.searchsorted(result["idx"][order], idx)]
-    difference = (module.checked_score(x) - scores).abs().max()
+    difference = (found.float() - scores).abs().mean()
     # NaN would differ from NaN.
     if difference > _TOLERANCE * result["score"].std():
         log.warning(
-            "the detector scores test samples unlike the run, by up to %.3g: %s has state that its checkpoint lacks "
-            "(use self.register_buffer), or draws random numbers when it scores, or a score depends on the batch",
-            *(difference, " or ".join(target for target in named if not target.startswith("deepsad_pl."))),
+            "the detector scores test samples unlike the run, by %.3g on average: %s has state that its checkpoint "
+            "lacks (use self.register_buffer), or draws random numbers when it scores, or a score depends on the batch",
+            *(difference, whose),
         )

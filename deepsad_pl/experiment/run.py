@@ -371,10 +371,10 @@ def score_and_record(
         known = {name: value for name, value in metrics.items() if value is not None}
         tracker.result(known | threshold_metrics(record) | values_of(record), arrays["y"], arrays["score"])
         keep_detector(plan, parts, record)
-        if not plan.about.shallow:
-            warn_if_it_differs(plan, parts, result)
         _forget_errors_of_ranks(plan.run_dir)
         write_record(plan.run_dir, record)
+        if not plan.about.shallow:
+            warn_if_it_differs(plan, parts, result)
         if error is not None:
             raise error
     return record

@@ -30,12 +30,16 @@ def score_test_set(
     """
     device = device_of(plan.trainer)
     module.to(device).eval()
-    precision: AbstractContextManager[Any] = nullcontext()
-    if plan.trainer["precision"] == "bf16-mixed":
-        precision = torch.autocast(device.type, dtype=torch.bfloat16)
-    with precision:
+    with precision_of(plan, device):
         loader = data.calibration_dataloader() if calibration else data.test_dataloader()
         parts = [(idx, y, module.checked_score(x.to(device))) for x, _, y, idx in loader]
     module.cpu()
     idx, y, score = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return {"idx": idx, "y": y, "score": score}, device
+
+
+def precision_of(plan: Plan, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which a plan's precision holds on a device."""
+    if plan.trainer["precision"] == "bf16-mixed":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

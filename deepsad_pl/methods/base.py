@@ -23,6 +23,9 @@ from deepsad_pl.methods.losses import at_least_float32
 
 log = logging.getLogger(__name__)
 
+# Marks an optimizer whose learning rate is set in each epoch.
+_FOLLOWS = "follows_lr_and_epochs"
+
 
 def lr_at(epoch: int, lr: Sequence[Positive], epochs: Sequence[Length]) -> float:
     """The learning rate of an epoch (counted from 0) in a schedule of phases; after the last phase its rate is kept."""
@@ -200,7 +203,7 @@ class TrainedMethod(LightningModule, ABC):
             )
 
     def on_fit_start(self) -> None:
-        """Switch to training mode, take the partners from the data module, and warn of settings without effect."""
+        """Switch to training mode, take partners that are not set from the data module, and warn of other batches."""
         if not self.training:
             # Lightning does not do this for a module that was loaded in evaluation mode.
             self.train()
@@ -208,22 +211,15 @@ class TrainedMethod(LightningModule, ABC):
             self._suit_trainer(self._trainer)
 
     def _suit_trainer(self, trainer: Any) -> None:
-        name = type(self).__name__
-        if not self._has_own_optimizer and len({*self.lr}) > 1 and not trainer.lr_scheduler_configs:
-            log.warning(
-                "%s.configure_optimizers replaces the schedule of learning rates, so lr=%s of epochs=%s has no effect "
-                "after the first phase; return an lr_scheduler, too",
-                *(name, self.lr, self.epochs),
-            )
-        data = getattr(trainer, "datamodule", None)
-        if self.lacks_partners and data is not None and hasattr(data, "partners"):
-            self.set_partners(*map(torch.from_numpy, data.partners(self.partners)))
+        data: Any = getattr(trainer, "datamodule", None)
         sampling = getattr(data, "sampling", self.sampling)
+        if self.lacks_partners and sampling == self.sampling and hasattr(data, "partners"):
+            self.set_partners(*map(torch.from_numpy, data.partners(self.partners)))
         if self.sampling != "shuffled" and sampling != self.sampling:
             log.warning(
                 "%s is meant for %s batches, but those of the data module are %s; use AnomalyDataModule(..., "
                 'sampling="%s")',
-                *(name, self.sampling, sampling, self.sampling),
+                *(type(self).__name__, self.sampling, sampling, self.sampling),
             )
 
     def start_from(self, pretrained: "TrainedMethod") -> None:
@@ -333,22 +329,26 @@ class TrainedMethod(LightningModule, ABC):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of this epoch's phase and start the epoch's noise.
 
-        Optimizers of a ``configure_optimizers`` of your own, and those with a scheduler, keep their learning rates.
+        Other optimizers than that of this class, and those with a scheduler, keep their learning rates.
         """
-        if self._has_own_optimizer and not self.trainer.lr_scheduler_configs:
-            for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+        if not self.trainer.lr_scheduler_configs:
+            following = [optimizer for optimizer in self.trainer.optimizers if hasattr(optimizer, _FOLLOWS)]
+            for group in (group for optimizer in following for group in optimizer.param_groups):
                 group["lr"] = lr_at(self.current_epoch, self.lr, self.epochs)
+            if not following and len({*self.lr}) > 1 and self.current_epoch == 0:
+                log.warning(
+                    "%s.configure_optimizers replaces the schedule of learning rates, so lr=%s of epochs=%s has no "
+                    "effect after the first phase; return an lr_scheduler, too",
+                    *(type(self).__name__, self.lr, self.epochs),
+                )
         self.start_noise(self.current_epoch, self.global_rank)
-
-    @property
-    def _has_own_optimizer(self) -> bool:
-        """Whether the optimizer is that of this class, not of a subclass."""
-        return getattr(self.configure_optimizers, "__func__", None) is TrainedMethod.configure_optimizers
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with its recommended defaults and the weight decay of the objective (appendix C)."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=self.lr[0], weight_decay=self.weight_decay, fused=True)
+        adam = torch.optim.Adam(trained, lr=self.lr[0], weight_decay=self.weight_decay, fused=True)
+        setattr(adam, _FOLLOWS, True)
+        return adam
 
     def on_test_epoch_start(self) -> None:
         """Discard earlier scores."""

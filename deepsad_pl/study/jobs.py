@@ -148,11 +148,9 @@ class Planner:
         accepted = self._of(dataset, method)
         chosen = {o.key_or_group: o.value() for o in accepted if not self._composer.is_choice(o)}
         chosen_by = tuple(line for line in self._chosen_by(dataset) if line.split("=")[0] not in chosen)
-        every = [
-            self._composer.settings([*chosen_by, f"method={method}", *_lines(accepted), *lines])
-            for lines in self._of_dataset(study, lambda key: self._has(dataset, method, accepted, key), chosen)
-        ]
-        settings = every[0]
+        shared = [*chosen_by, f"method={method}", *_lines(accepted)]
+        first, *others = self._of_dataset(study, lambda key: self._has(dataset, method, accepted, key), chosen)
+        settings = self._composer.settings([*shared, *first])
         scenario = settings["scenario"]
         gamma_n = chosen.get("scenario.gamma_n", study.fixed.get("scenario.gamma_n", scenario.get("gamma_n", 0)))
         # With labeled normals, the number of polluting rows depends on gamma_l for every method.
@@ -163,14 +161,8 @@ class Planner:
             return self._has(dataset, name, self._of(dataset, name), key)
 
         classes = GIVEN_CLASSES if "given" in scenario else class_names(settings["dataset"])
-        for other in every[1:] if "given" not in scenario else ():
-            if {*(there := class_names(other["dataset"]))} != {*classes}:
-                axes = ", ".join(axis for axis in study.axes if study.keys[axis].startswith("dataset."))
-                raise DeepSADError(
-                    f"the values of study.axes.{axes} give {dataset} different classes, such as {', '.join(classes)} "
-                    f"and {', '.join(there)}, but a study lists its classes once for all values of an axis; list each "
-                    "in study.datasets, such as table/<path>, instead"
-                )
+        if "given" not in scenario and method == study.methods[0]:
+            self._require_same_classes(study, dataset, classes, [[*shared, *lines] for lines in others])
         subject = Subject(
             dataset,
             method,
@@ -185,6 +177,30 @@ class Planner:
             chosen_by,
         )
         return subject, str(settings["dataset"]["name"])
+
+    def _require_same_classes(
+        self, study: Study, dataset: str, classes: Sequence[str], others: Sequence[Sequence[str]]
+    ) -> None:
+        """Check that a study's classes mean the same for all values of its axes over a data set's settings.
+
+        Raises:
+            DeepSADError: if they do not.
+        """
+        lists = [one for one in (study.normal_classes, study.anomaly_classes) if isinstance(one, list | tuple)]
+        named = {name for one in lists for name in one}
+        # Classes that are listed by name need only be there.
+        needed = named if len(lists) == 2 and all(isinstance(name, str) for name in named) else None
+        for words in others:
+            there = class_names(self._composer.settings(words)["dataset"])
+            if ({*there} == {*classes}) if needed is None else needed <= {*there}:
+                continue
+            axes = ", ".join(axis for axis in study.axes if study.keys[axis].startswith("dataset."))
+            raise DeepSADError(
+                f"the values of study.axes.{axes} give {dataset} different classes, such as {', '.join(classes)} and "
+                f"{', '.join(there)}, but a study has the same classes for all values of an axis; list by name those "
+                "that all have in study.normal_classes and study.anomaly_classes, or list each value in "
+                "study.datasets, such as table/<path>"
+            )
 
     @staticmethod
     def _of_dataset(study: Study, has: Callable[[str], bool], chosen: Collection[str]) -> Iterator[list[str]]:

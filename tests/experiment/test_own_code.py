@@ -48,6 +48,26 @@ class Random(DeepSADModule):
         return super().score(x) + torch.rand(len(x))
 
 
+class Lost(DeepSADModule):
+    """Cannot score without what it keeps in a plain attribute."""
+
+    mean = None
+
+    def on_train_end(self) -> None:
+        self.mean = 1.0
+
+    def score(self, x: Tensor) -> Tensor:
+        return super().score(x) - self.mean
+
+
+class Relative(DeepSADModule):
+    """Scores relative to the batch."""
+
+    def score(self, x: Tensor) -> Tensor:
+        found = super().score(x)
+        return found - 100 * found.mean()
+
+
 class Unsaved(DeepSADModule):
     def save_hyperparameters(self, *args: object, **kwargs: object) -> None:
         pass
@@ -61,7 +81,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_code_lab.py").write_text(MODULE)
     methods = tmp_path / "conf" / "method"
     methods.mkdir(parents=True)
-    for kind in ("Dropped", "Shifted", "Random", "Unsaved"):
+    for kind in ("Dropped", "Shifted", "Random", "Lost", "Relative", "Unsaved"):
         name = kind.lower()
         head = "defaults: [deep_sad, _self_]\n"
         (methods / f"{name}.yaml").write_text(f"{head}name: {name}\n_target_: own_code_lab.{kind}\n")
@@ -111,7 +131,7 @@ def test_a_resumed_training_draws_what_an_uninterrupted_one_does(
     assert scores_of(resumed).tolist() == scores_of(whole).tolist()
 
 
-@pytest.mark.parametrize("method", ["shifted", "random"])
+@pytest.mark.parametrize("method", ["shifted", "random", "relative"])
 def test_a_detector_that_scores_unlike_its_run_is_told(
     lab: Path, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,9 +141,22 @@ def test_a_detector_that_scores_unlike_its_run_is_told(
     assert "the detector scores test samples unlike the run" in told and f"own_code_lab.{method.title()} has" in told
 
 
-def test_nothing_is_told_of_a_method_whose_state_is_saved(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_detector_that_cannot_score_is_told_and_the_run_is_finished(
+    lab: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
-        done = trained(lab, "dropped", "runs")
+        done = trained(lab, "lost", "runs")
+    assert "the detector cannot score (TypeError: unsupported operand" in caplog.text
+    assert done.auroc > 0.9 and (done.run_dir / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_nothing_is_told_of_a_method_whose_state_is_saved(
+    lab: Path, caplog: pytest.LogCaptureFixture, precision: str
+) -> None:
+    words = [*QUICK["overrides"], f"trainer.precision={precision}"]  # type: ignore[misc]
+    with caplog.at_level(logging.WARNING):
+        done = trained(lab, "dropped", "runs", overrides=words)
     assert "detector" not in caplog.text
     assert load(done.run_dir).module is not None
 

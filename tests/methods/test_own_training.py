@@ -88,6 +88,16 @@ def test_groups_of_an_own_optimizer_keep_their_rates(caplog: pytest.LogCaptureFi
     assert "Grouped.configure_optimizers replaces the schedule of learning rates, so lr=[0.001, 0.0001]" in caplog.text
 
 
+class Inherited(DeepSVDDModule):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return super().configure_optimizers()
+
+
+def test_the_optimizer_of_the_package_follows_its_schedule_in_a_subclass() -> None:
+    rates = rates_of(Inherited(NETWORK, lr=[1e-3, 1e-4], epochs=[1, 1]), 2)
+    assert rates == [[1e-3]] * 2 + [[1e-4]] * 2
+
+
 def test_several_optimizers_are_possible() -> None:
     module = Alternating(NETWORK, lr=[1e-3], epochs=[2])
     before = [parameter.clone() for parameter in module.parameters()]

@@ -139,6 +139,10 @@ def test_an_axis_over_tables_with_other_classes_is_refused(tmp_path: Path) -> No
     ):
         asked(small(**axis, axes={"path": paths}), *TABLE)
     assert len(asked(small(**axis, axes={"path": paths[::2]}), *TABLE).planned.unique) == 2
+    # Classes that are listed by name need only be in all of the tables.
+    assert len(asked(small(**axis, axes={"path": paths}, anomaly_classes=["x"]), *TABLE).planned.unique) == 3
+    with pytest.raises(DeepSADError, match="list by name those that all have"):
+        asked(small(**axis, axes={"path": paths[::-1]}, anomaly_classes=["y"]), *TABLE)
 
 
 def test_what_a_study_fixes_about_its_data_set_holds_when_classes_are_looked_up(tmp_path: Path) -> None:
