@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 # Part of the scores' standard deviation by which those of the detector may differ from those of the run on average:
 # rounding is far below it, a lost state or noise above.
 _TOLERANCE = 0.05
+_ROUNDING = 1e-3
 # Number of samples that explanations compare with: for rows, and for images, where each costs more.
 _REFERENCES = (32, 16)
 
@@ -64,8 +65,8 @@ def warn_if_it_differs(plan: Plan, parts: Parts, result: Mapping[str, Tensor]) -
     """Log a warning if the detector scores test samples unlike the run that has just been trained with a user's code.
 
     Args:
-        plan: plan of the experiment; without a user's method, pre-training or network, nothing is compared. It is
-            of a deep method.
+        plan: plan of an experiment with a deep method; without a user's method, pre-training or network, nothing is
+            compared.
         parts: its data and modules.
         result: ``idx`` and ``score`` of every test sample.
     """
@@ -90,8 +91,8 @@ def warn_if_it_differs(plan: Plan, parts: Parts, result: Mapping[str, Tensor]) -
     order = torch.argsort(result["idx"])
     scores = result["score"][order][torch.searchsorted(result["idx"][order], idx)]
     difference = (found.float() - scores).abs().mean()
-    # NaN would differ from NaN.
-    if difference > _TOLERANCE * result["score"].std():
+    # Scores that are all alike differ by rounding only; where some are NaN, nothing can be compared.
+    if difference > _TOLERANCE * result["score"].std() + _ROUNDING * scores.abs().mean():
         log.warning(
             "the detector scores test samples unlike the run, by %.3g on average: %s has state that its checkpoint "
             "lacks (use self.register_buffer), or draws random numbers when it scores, or a score depends on the batch",

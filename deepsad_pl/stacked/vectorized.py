@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepsad_pl.common.lightning_api import LightningModule
+from deepsad_pl.common.process_state import random_states_kept
 from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.methods.hypersphere import HypersphereMethod
 from deepsad_pl.stacked.agreement import OF_TRAINING, Place, facts_of, is_same, put
@@ -293,15 +294,13 @@ def _from_own_streams() -> Iterator[None]:
     Raises:
         NotVectorizedError: if the block draws from one.
     """
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices):
-        of_torch = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+    of_torch = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+    with random_states_kept():
+        of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
         yield
         moved = not all(map(torch.equal, of_torch, [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]))
-    moved |= repr(of_numpy) != repr(np.random.get_state()) or of_python != random.getstate()  # noqa: NPY002
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    random.setstate(of_python)
+        moved |= repr(of_numpy) != repr(np.random.get_state()) or of_python != random.getstate()  # noqa: NPY002
     if moved:
         raise NotVectorizedError("they draw from a random generator that all replicas share")
 

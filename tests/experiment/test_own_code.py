@@ -11,6 +11,7 @@ import torch
 from deepsad_pl import load, run
 from deepsad_pl.common.errors import DeepSADError
 from deepsad_pl.common.records import read_scores
+from deepsad_pl.methods.base import TrainedMethod
 from deepsad_pl.training.trainer import EpochCheckpoint
 
 MODULE = '''
@@ -60,6 +61,13 @@ class Lost(DeepSADModule):
         return super().score(x) - self.mean
 
 
+class Constant(DeepSADModule):
+    """Scores all samples alike, up to rounding."""
+
+    def score(self, x: Tensor) -> Tensor:
+        return 5 + 1e-7 * super().score(x)
+
+
 class Relative(DeepSADModule):
     """Scores relative to the batch."""
 
@@ -81,7 +89,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_code_lab.py").write_text(MODULE)
     methods = tmp_path / "conf" / "method"
     methods.mkdir(parents=True)
-    for kind in ("Dropped", "Shifted", "Random", "Lost", "Relative", "Unsaved"):
+    for kind in ("Dropped", "Shifted", "Random", "Lost", "Constant", "Relative", "Unsaved"):
         name = kind.lower()
         head = "defaults: [deep_sad, _self_]\n"
         (methods / f"{name}.yaml").write_text(f"{head}name: {name}\n_target_: own_code_lab.{kind}\n")
@@ -159,6 +167,16 @@ def test_nothing_is_told_of_a_method_whose_state_is_saved(
         done = trained(lab, "dropped", "runs", overrides=words)
     assert "detector" not in caplog.text
     assert load(done.run_dir).module is not None
+
+
+def test_scores_that_are_all_alike_differ_by_rounding_only(
+    lab: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = TrainedMethod.checked_score
+    monkeypatch.setattr(TrainedMethod, "checked_score", lambda self, x: score(self, x) + 1e-5 * len(x) / 720)
+    with caplog.at_level(logging.WARNING):
+        trained(lab, "constant", "runs")
+    assert "detector" not in caplog.text
 
 
 def test_a_method_that_saves_no_arguments_is_refused_before_training(lab: Path) -> None:
